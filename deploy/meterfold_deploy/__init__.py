@@ -1,0 +1,1 @@
+"""How Meterfold runs: the `meterfold` command and the local stack."""

@@ -1,0 +1,1 @@
+"""The threshold checker: windows into aggregated and threshold events."""

@@ -1,0 +1,1 @@
+"""The fold: usage events into windows, each exactly once."""

@@ -1,0 +1,1 @@
+"""The Meterfold SDK: record usage from an application."""

@@ -1,0 +1,1 @@
+"""The contract of Meterfold: Avro schemas, event models, framing, keys, periods and settings."""

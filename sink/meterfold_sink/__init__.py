@@ -1,0 +1,1 @@
+"""ClickHouse for Meterfold: migrations, idempotent writers, queries."""
