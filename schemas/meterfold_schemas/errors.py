@@ -1,0 +1,129 @@
+"""The error tree of Meterfold.
+
+    MeterfoldError                 every error has a stable `code`
+    ├── Retryable                  keep the input, back off, try again
+    │   ├── BufferFull             BUFFER_FULL      the SDK's buffer stayed full for the stated time
+    │   └── UnknownSchema          UNKNOWN_SCHEMA   readable after an upgrade: hold, never reject
+    ├── Poison                     POISON           this message can never be counted: reject it with reason and position
+    ├── Fatal                      FATAL            stop, exit non-zero
+    │   └── InvalidSettings        INVALID_SETTINGS
+    ├── InvalidUsage               INVALID_USAGE    an event the caller has to correct
+    ├── InvalidDefinition          INVALID_DEFINITION (or PERIOD_NOT_KEPT) a metric or threshold to correct
+    ├── InvalidEvent               INVALID_EVENT    a record that does not fit its own schema (a defect in the caller)
+    └── DeliveryFailed             DELIVERY_FAILED  the broker did not confirm events that were recorded
+
+A message says what was wrong, where, and what to do. It never holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "BufferFull",
+    "DeliveryFailed",
+    "Fatal",
+    "InvalidDefinition",
+    "InvalidEvent",
+    "InvalidSettings",
+    "InvalidUsage",
+    "MeterfoldError",
+    "Poison",
+    "RejectReason",
+    "Retryable",
+    "UnknownSchema",
+]
+
+RejectReason = Literal["undecodable", "invalid", "too_old", "in_future", "misrouted"]
+
+
+class MeterfoldError(Exception):
+    """Root of every error that Meterfold raises on purpose."""
+
+    code: str = "METERFOLD_ERROR"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class Retryable(MeterfoldError):
+    """The same step may succeed later; nothing was lost and nothing was acknowledged."""
+
+    code = "RETRYABLE"
+
+
+class BufferFull(Retryable):
+    """The buffer stayed full for the stated time. The event was not taken: record it again, or slow down."""
+
+    code = "BUFFER_FULL"
+
+
+class UnknownSchema(Retryable):
+    """A value whose schema fingerprint this version does not know; an upgraded worker can read it."""
+
+    code = "UNKNOWN_SCHEMA"
+
+    def __init__(self, fingerprint: bytes) -> None:
+        super().__init__(
+            f"no schema with fingerprint {fingerprint.hex()} in this version of meterfold: upgrade this process, "
+            "or let an operator record the fingerprint as poison"
+        )
+        self.fingerprint = fingerprint
+
+    def __reduce__(self) -> tuple[type[UnknownSchema], tuple[bytes]]:
+        return type(self), (self.fingerprint,)
+
+
+class Poison(MeterfoldError):
+    """A message that can never be counted. `reason` is one of RejectReason, `detail` says what was found."""
+
+    code = "POISON"
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: RejectReason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[Poison], tuple[str, str]]:
+        return type(self), (self.reason, self.detail)
+
+
+class Fatal(MeterfoldError):
+    """Going on would give wrong numbers or can never work: stop and say why."""
+
+    code = "FATAL"
+
+
+class InvalidSettings(Fatal):
+    """A setting that is missing, unknown or out of range."""
+
+    code = "INVALID_SETTINGS"
+
+
+class InvalidUsage(MeterfoldError):
+    """A usage event that breaks a rule of the contract."""
+
+    code = "INVALID_USAGE"
+
+
+class InvalidDefinition(MeterfoldError):
+    """A metric or threshold that breaks a rule of the contract."""
+
+    code = "INVALID_DEFINITION"
+
+
+class InvalidEvent(MeterfoldError):
+    """A record that does not fit the schema it is written with."""
+
+    code = "INVALID_EVENT"
+
+
+class DeliveryFailed(MeterfoldError):
+    """Events that were recorded but whose delivery the broker did not confirm.
+
+    The outcome of each is unknown. Record them again with the same ids: an id that did arrive counts once.
+    """
+
+    code = "DELIVERY_FAILED"

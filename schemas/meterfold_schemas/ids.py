@@ -1,0 +1,108 @@
+"""Ids and keys of derived events: a function of what they stand for, never random.
+
+An id is the UUIDv5 of a compact JSON array under Meterfold's own namespace; the array begins with its kind, so that
+two kinds never share an id. The namespace and the arrays are part of the contract and never change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID, uuid5
+
+from meterfold_schemas.keys import compact_array
+
+__all__ = [
+    "NAMESPACE",
+    "aggregated_event_id",
+    "alert_event_id",
+    "alert_id",
+    "definition_event_id",
+    "state_key",
+    "window_key",
+]
+
+NAMESPACE: Final = UUID("8f0a4f5e-6d1c-5b3e-9a57-2c1d7e40b6a9")
+
+
+def alert_id(
+    threshold_id: str,
+    org_id: str,
+    metric_key: str,
+    subject_type: str,
+    subject_id: str,
+    period_type: str,
+    period_start: int,
+    level: str,
+    crossing: int,
+) -> str:
+    """One alert per threshold, subject, window, level and crossing. `period_start` in UTC microseconds."""
+    return _derived(
+        "alert",
+        threshold_id,
+        org_id,
+        metric_key,
+        subject_type,
+        subject_id,
+        period_type,
+        period_start,
+        level,
+        crossing,
+    )
+
+
+def alert_event_id(alert_id: str, event_type: str) -> str:
+    """Event id of `threshold.approaching`, `.exceeded` or `.cleared`."""
+    return _derived("threshold", alert_id, event_type)
+
+
+def aggregated_event_id(
+    org_id: str,
+    metric_key: str,
+    subject_type: str,
+    subject_id: str,
+    period_type: str,
+    period_start: int,
+    revision: int,
+    is_final: bool,
+) -> str:
+    """Event id of `usage.aggregated`: a window, its revision, and whether it is final."""
+    return _derived(
+        "aggregated",
+        org_id,
+        metric_key,
+        subject_type,
+        subject_id,
+        period_type,
+        period_start,
+        revision,
+        int(is_final),
+    )
+
+
+def definition_event_id(event_type: str, definition_id: str, updated_at: int) -> str:
+    """Event id of `metric.defined` or `threshold.defined`. `updated_at` in UTC microseconds."""
+    return _derived("definition", event_type, definition_id, updated_at)
+
+
+def window_key(
+    org_id: str, metric_key: str, subject_type: str, subject_id: str, period_type: str, period_start: int
+) -> bytes:
+    """Key of `usage.aggregated`. `period_start` in UTC microseconds."""
+    return compact_array(org_id, metric_key, subject_type, subject_id, str(period_type), period_start)
+
+
+def state_key(
+    threshold_id: str,
+    org_id: str,
+    metric_key: str,
+    subject_type: str,
+    subject_id: str,
+    period_type: str,
+    period_start: int,
+) -> bytes:
+    """Key of `threshold.state`: a threshold and the window it judged."""
+    return compact_array(threshold_id, org_id, metric_key, subject_type, subject_id, str(period_type), period_start)
+
+
+def _derived(*parts: str | int) -> str:
+    return str(uuid5(NAMESPACE, compact_array(*parts).decode("utf-8")))

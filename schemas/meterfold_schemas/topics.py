@@ -1,0 +1,180 @@
+"""The topics: their names, and how each is created.
+
+A prefix goes before every name, so that several installations (and tests) can share one cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+__all__ = [
+    "METRIC_DEFINED",
+    "NAMES",
+    "THRESHOLD_APPROACHING",
+    "THRESHOLD_CLEARED",
+    "THRESHOLD_DEFINED",
+    "THRESHOLD_EXCEEDED",
+    "THRESHOLD_STATE",
+    "USAGE_AGGREGATED",
+    "USAGE_RECORDED",
+    "USAGE_REJECTED",
+    "USAGE_WINDOWS",
+    "TopicSpec",
+    "Topics",
+    "topic_specs",
+]
+
+USAGE_RECORDED: Final = "usage.recorded"
+USAGE_REJECTED: Final = "usage.rejected"
+METRIC_DEFINED: Final = "metric.defined"
+THRESHOLD_DEFINED: Final = "threshold.defined"
+USAGE_WINDOWS: Final = "usage.windows"
+USAGE_AGGREGATED: Final = "usage.aggregated"
+THRESHOLD_APPROACHING: Final = "threshold.approaching"
+THRESHOLD_EXCEEDED: Final = "threshold.exceeded"
+THRESHOLD_CLEARED: Final = "threshold.cleared"
+THRESHOLD_STATE: Final = "threshold.state"
+
+NAMES: Final = (
+    USAGE_RECORDED,
+    USAGE_REJECTED,
+    METRIC_DEFINED,
+    THRESHOLD_DEFINED,
+    USAGE_WINDOWS,
+    USAGE_AGGREGATED,
+    THRESHOLD_APPROACHING,
+    THRESHOLD_EXCEEDED,
+    THRESHOLD_CLEARED,
+    THRESHOLD_STATE,
+)
+
+_DAY_SECONDS: Final = 86_400
+#: Kafka's default message limit; `usage.rejected` takes twice it, so that the largest poison fits with its headers.
+_MESSAGE_LIMIT: Final = 1_048_588
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topic names of one installation."""
+
+    prefix: str = ""
+
+    @property
+    def usage_recorded(self) -> str:
+        return self.prefix + USAGE_RECORDED
+
+    @property
+    def usage_rejected(self) -> str:
+        return self.prefix + USAGE_REJECTED
+
+    @property
+    def metric_defined(self) -> str:
+        return self.prefix + METRIC_DEFINED
+
+    @property
+    def threshold_defined(self) -> str:
+        return self.prefix + THRESHOLD_DEFINED
+
+    @property
+    def usage_windows(self) -> str:
+        return self.prefix + USAGE_WINDOWS
+
+    @property
+    def usage_aggregated(self) -> str:
+        return self.prefix + USAGE_AGGREGATED
+
+    @property
+    def threshold_approaching(self) -> str:
+        return self.prefix + THRESHOLD_APPROACHING
+
+    @property
+    def threshold_exceeded(self) -> str:
+        return self.prefix + THRESHOLD_EXCEEDED
+
+    @property
+    def threshold_cleared(self) -> str:
+        return self.prefix + THRESHOLD_CLEARED
+
+    @property
+    def threshold_state(self) -> str:
+        return self.prefix + THRESHOLD_STATE
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic as `meterfold migrate` creates and checks it.
+
+    `partitions` is "source" where the count must always equal that of `usage.recorded`; `count` is the number itself.
+    """
+
+    name: str
+    partitions: Literal["source"] | int
+    config: dict[str, str] = field(default_factory=dict)
+    count: int = 1
+    replication: int = 1
+
+
+def topic_specs(
+    partition_count: int,
+    replication: int = 1,
+    *,
+    prefix: str = "",
+    source_retention_seconds: int = 14 * _DAY_SECONDS,
+    windows_retention_seconds: int = _DAY_SECONDS,
+    events_retention_seconds: int = 30 * _DAY_SECONDS,
+) -> list[TopicSpec]:
+    """All topics of an installation. `partition_count` is that of `usage.recorded`; retention times in seconds."""
+    names = Topics(prefix)
+    source_retention = _milliseconds(source_retention_seconds)
+    kept = {"cleanup.policy": "delete", "retention.ms": _milliseconds(events_retention_seconds)}
+    compacted = {"cleanup.policy": "compact"}
+    specs: list[tuple[str, Literal["source"] | int, dict[str, str]]] = [
+        (
+            names.usage_recorded,
+            "source",
+            # The broker's stamp is the arrival time: every decision about lateness and duplicates uses it.
+            {
+                "cleanup.policy": "delete",
+                "retention.ms": source_retention,
+                "message.timestamp.type": "LogAppendTime",
+            },
+        ),
+        (
+            names.usage_rejected,
+            "source",
+            {
+                "cleanup.policy": "delete",
+                "retention.ms": source_retention,
+                "max.message.bytes": str(2 * _MESSAGE_LIMIT),
+            },
+        ),
+        (names.metric_defined, 1, compacted),
+        (names.threshold_defined, 1, compacted),
+        (
+            names.usage_windows,
+            "source",
+            {"cleanup.policy": "delete", "retention.ms": _milliseconds(windows_retention_seconds)},
+        ),
+        (names.usage_aggregated, "source", compacted),
+        (names.threshold_approaching, "source", kept),
+        (names.threshold_exceeded, "source", kept),
+        (names.threshold_cleared, "source", kept),
+        (names.threshold_state, "source", compacted),
+    ]
+    # Acknowledged must mean on two disks wherever there are three.
+    durable = {"min.insync.replicas": "2" if replication >= 3 else "1"}
+    return [
+        TopicSpec(
+            name,
+            partitions,
+            config | durable,
+            count=partition_count if partitions == "source" else partitions,
+            replication=replication,
+        )
+        for name, partitions, config in specs
+    ]
+
+
+def _milliseconds(seconds: int) -> str:
+    return str(seconds * 1000)
