@@ -4,7 +4,7 @@
     ├── Retryable                  keep the input, back off, try again
     │   ├── BufferFull             BUFFER_FULL      the SDK's buffer stayed full for the stated time
     │   └── UnknownSchema          UNKNOWN_SCHEMA   readable after an upgrade: hold, never reject
-    ├── Poison                     POISON           this message can never be counted: reject it with reason and position
+    ├── Poison                     POISON           a message that can never be counted: reject it with its reason
     ├── Fatal                      FATAL            stop, exit non-zero
     │   └── InvalidSettings        INVALID_SETTINGS
     ├── InvalidUsage               INVALID_USAGE    an event the caller has to correct

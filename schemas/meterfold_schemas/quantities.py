@@ -31,10 +31,7 @@ _WIDE = Context(prec=60, traps=[InvalidOperation])
 
 def to_unscaled(quantity: int | Decimal | str | float) -> int:
     """Quantity as an unscaled integer of scale 9. Raises InvalidUsage for anything that would need a rounding."""
-    if type(quantity) is int:
-        unscaled = quantity * UNIT
-    else:
-        unscaled = _decimal_to_unscaled(_as_decimal(quantity), quantity)
+    unscaled = quantity * UNIT if type(quantity) is int else _decimal_to_unscaled(_as_decimal(quantity), quantity)
     if -MAX_UNSCALED <= unscaled <= MAX_UNSCALED:
         return unscaled
     raise InvalidUsage(f"quantity {_shown(quantity)} has more than 20 integer digits")
@@ -68,7 +65,8 @@ def _as_decimal(quantity: object) -> Decimal:
     if isinstance(quantity, int) and not isinstance(quantity, bool):
         return Decimal(int(quantity))
     raise InvalidUsage(
-        f"quantity {_shown(quantity)} is a {type(quantity).__name__}; give an int, a Decimal, a decimal string or a float"
+        f"quantity {_shown(quantity)} is a {type(quantity).__name__}; "
+        "give an int, a Decimal, a decimal string or a float"
     )
 
 

@@ -1,0 +1,203 @@
+"""How every part is configured: keyword arguments > METERFOLD_* variables > a TOML file > defaults.
+
+    [kafka]                                   METERFOLD_BOOTSTRAP_SERVERS, METERFOLD_TOPIC_PREFIX
+    bootstrap_servers = "broker:9092"
+    topic_prefix = ""
+    [kafka.librdkafka]                        METERFOLD_KAFKA_SASL_PASSWORD sets "sasl.password"
+    "security.protocol" = "SASL_SSL"
+    [clickhouse]                              METERFOLD_CLICKHOUSE_URL, _DATABASE, _USERNAME, _PASSWORD
+    url = "http://host:8123"
+    [sdk], [fold], [checker], ...             METERFOLD_SDK_..., METERFOLD_FOLD_..., by each part's own model
+
+Any librdkafka setting passes through. A secret never shows in a repr, a message or a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from meterfold_schemas.errors import InvalidSettings
+from meterfold_schemas.settings_sources import PREFIX, Sources, suggestion
+
+__all__ = ["ClickHouseSettings", "KafkaSettings", "Settings", "Sources", "load_settings"]
+
+S = TypeVar("S", bound="Settings")
+
+_MASK: Final = "********"
+_SECRET_WORDS: Final = ("password", "secret", "credential", "token", "jaas", "key", ".pem", "oauthbearer.config")
+_KAFKA_START: Final = "KAFKA_"
+_NOT_LIBRDKAFKA: Final = frozenset({"KAFKA_HOME"})
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, without unknown fields, and silent about the values it refuses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
+
+
+class KafkaSettings(Settings):
+    """Where the cluster is, and what goes to librdkafka as it is."""
+
+    bootstrap_servers: str = Field(min_length=1)
+    topic_prefix: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]{0,200}$")
+    librdkafka: Mapping[str, str] = Field(default_factory=dict)
+
+    @field_validator("librdkafka", mode="before")
+    @classmethod
+    def _texts(cls, value: object) -> object:
+        # TOML has booleans and numbers; librdkafka takes text, and Python's "True" is not its "true".
+        if isinstance(value, Mapping):
+            return {name: _text(entry) for name, entry in value.items()}
+        return value
+
+    @field_validator("librdkafka")
+    @classmethod
+    def _no_servers(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if "bootstrap.servers" in value or "metadata.broker.list" in value:
+            raise ValueError("name the brokers as bootstrap_servers")
+        return value
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        sources: Sources | None = None,
+        environ: Mapping[str, str] | None = None,
+        config: Path | str | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Raises InvalidSettings. Arguments that are None count as not given."""
+        sources = sources or Sources.read(environ=environ, config=config)
+        variables = sources.variables
+        values = sources.table("kafka")
+        given = {
+            name: variables[name.upper()] for name in ("bootstrap_servers", "topic_prefix") if name.upper() in variables
+        }
+        passed = {
+            name[len(_KAFKA_START) :].lower().replace("_", "."): value
+            for name, value in variables.items()
+            if name.startswith(_KAFKA_START) and name not in _NOT_LIBRDKAFKA
+        }
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        values = {**values, **given, **arguments}
+        through = sources.table("kafka").get("librdkafka", {})
+        more = arguments.get("librdkafka", {})
+        if isinstance(through, Mapping) and isinstance(more, Mapping):
+            values["librdkafka"] = {**through, **passed, **more}
+        if "bootstrap_servers" not in values:
+            raise InvalidSettings(
+                f"no Kafka cluster is named: set {PREFIX}BOOTSTRAP_SERVERS, or bootstrap_servers under [kafka] in "
+                "meterfold.toml, or start a local stack here with `meterfold up`"
+            )
+        return _validated(cls, "kafka", values, sources.path)
+
+    def client(self, **more: Any) -> dict[str, Any]:
+        """The dictionary for a confluent_kafka client; `more` (dotted names) wins over what was passed through."""
+        return {"bootstrap.servers": self.bootstrap_servers, **self.librdkafka, **more}
+
+    def __repr__(self) -> str:
+        shown = {name: _MASK if _is_secret(name) else value for name, value in self.librdkafka.items()}
+        return (
+            f"KafkaSettings(bootstrap_servers={self.bootstrap_servers!r}, topic_prefix={self.topic_prefix!r}, "
+            f"librdkafka={shown!r})"
+        )
+
+    __str__ = __repr__
+
+
+class ClickHouseSettings(Settings):
+    """Where ClickHouse's HTTP interface is."""
+
+    url: str
+    database: str = Field(default="meterfold", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")
+    username: str = "default"
+    password: str = Field(default="", repr=False)
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError('give a URL such as "http://host:8123"')
+        if parts.username or parts.password:
+            raise ValueError("give username and password as settings of their own, not in the URL")
+        return value.rstrip("/")
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        sources: Sources | None = None,
+        environ: Mapping[str, str] | None = None,
+        config: Path | str | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Raises InvalidSettings. Arguments that are None count as not given."""
+        sources = sources or Sources.read(environ=environ, config=config)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        values = {**sources.table("clickhouse"), **sources.words("clickhouse", cls.model_fields), **given}
+        if "url" not in values:
+            raise InvalidSettings(
+                f"no ClickHouse server is named: set {PREFIX}CLICKHOUSE_URL, or url under [clickhouse] in "
+                "meterfold.toml, or start a local stack here with `meterfold up`"
+            )
+        return _validated(cls, "clickhouse", values, sources.path)
+
+    def __repr__(self) -> str:
+        masked = _MASK if self.password else ""
+        return (
+            f"ClickHouseSettings(url={self.url!r}, database={self.database!r}, username={self.username!r}, "
+            f"password={masked!r})"
+        )
+
+    __str__ = __repr__
+
+
+def load_settings(
+    model: type[S],
+    section: str,
+    *,
+    sources: Sources | None = None,
+    environ: Mapping[str, str] | None = None,
+    config: Path | str | None = None,
+    **arguments: Any,
+) -> S:
+    """One part's own settings, from arguments, METERFOLD_<SECTION>_<FIELD> and the table [section].
+
+    Raises InvalidSettings. Arguments that are None count as not given.
+    """
+    sources = sources or Sources.read(environ=environ, config=config)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    words = sources.words(section, model.model_fields)
+    return _validated(model, section, {**sources.table(section), **words, **given}, sources.path)
+
+
+def _validated(model: type[S], section: str, values: Mapping[str, Any], path: Path | None) -> S:
+    for name in values:
+        if name not in model.model_fields:
+            where = f" (in {path})" if path else ""
+            raise InvalidSettings(f"unknown setting {section}.{name}{where}.{suggestion(name, model.model_fields)}")
+    try:
+        return model(**values)
+    except ValidationError as error:
+        # Location and message only: the input may be a secret.
+        found = [
+            f"{'.'.join([section, *map(str, entry['loc'])])}: {entry['msg'].removeprefix('Value error, ')}"
+            for entry in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise InvalidSettings("; ".join(found)) from None
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name for word in _SECRET_WORDS)

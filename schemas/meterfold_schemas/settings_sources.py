@@ -1,0 +1,101 @@
+"""Where settings come from: keyword arguments, METERFOLD_* variables, a TOML file. The first that speaks wins.
+
+The file is METERFOLD_CONFIG, else ./meterfold.toml, else the .meterfold/meterfold.toml that a local stack writes.
+Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from meterfold_schemas.errors import InvalidSettings
+
+__all__ = ["PREFIX", "SECTIONS", "Sources", "suggestion"]
+
+PREFIX: Final = "METERFOLD_"
+#: Tables a file may have, and the first words a variable may have after METERFOLD_.
+SECTIONS: Final = ("kafka", "clickhouse", "sdk", "fold", "checker", "local")
+_CANDIDATES: Final = ("meterfold.toml", ".meterfold/meterfold.toml")
+# Variables that belong to no section.
+_SINGLE: Final = frozenset({"CONFIG", "BOOTSTRAP_SERVERS", "TOPIC_PREFIX", "KAFKA_HOME"})
+# First words that tests and tools of this repository use for themselves.
+_FREE: Final = ("TEST_", "BENCH_", "DEMO_")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sources:
+    """The variables and the file of one process. `file` is empty where there is none; it may hold secrets."""
+
+    variables: Mapping[str, str]
+    file: Mapping[str, Any]
+    path: Path | None
+
+    @classmethod
+    def read(cls, *, environ: Mapping[str, str] | None = None, config: Path | str | None = None) -> Sources:
+        """Reads the file if there is one. Raises InvalidSettings for names that nothing here can mean."""
+        environ = os.environ if environ is None else environ
+        variables = {name[len(PREFIX) :]: value for name, value in environ.items() if name.startswith(PREFIX)}
+        _check_variables(variables)
+        path = _find(config or variables.get("CONFIG"))
+        return cls(variables, _parse(path) if path else {}, path)
+
+    def table(self, section: str) -> dict[str, Any]:
+        """One table of the file; empty where it is not given."""
+        table = self.file.get(section, {})
+        if not isinstance(table, dict):
+            raise InvalidSettings(f"{self.path}: [{section}] must be a table")
+        return table
+
+    def words(self, section: str, fields: Iterable[str]) -> dict[str, str]:
+        """The variables METERFOLD_<SECTION>_<FIELD>. An unknown field is an error with a suggestion."""
+        start = section.upper() + "_"
+        known = list(fields)
+        found = {name[len(start) :].lower(): value for name, value in self.variables.items() if name.startswith(start)}
+        for name in found:
+            if name not in known:
+                hint = suggestion(PREFIX + start + name.upper(), [PREFIX + start + field.upper() for field in known])
+                raise InvalidSettings(f"the variable {PREFIX}{start}{name.upper()} sets nothing.{hint}")
+        return found
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """` Did you mean ...?`, or what there is."""
+    choices = sorted(known)
+    close = get_close_matches(name, choices, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(choices)}."
+
+
+def _check_variables(variables: Iterable[str]) -> None:
+    starts = tuple(section.upper() + "_" for section in SECTIONS) + _FREE
+    for name in variables:
+        if name not in _SINGLE and not name.startswith(starts):
+            known = [PREFIX + single for single in _SINGLE] + [f"{PREFIX}{section.upper()}_..." for section in SECTIONS]
+            raise InvalidSettings(f"the variable {PREFIX}{name} sets nothing.{suggestion(PREFIX + name, known)}")
+
+
+def _find(named: Path | str | None) -> Path | None:
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise InvalidSettings(f"the settings file {path} is not there; correct {PREFIX}CONFIG or create the file")
+        return path
+    return next((Path(candidate) for candidate in _CANDIDATES if Path(candidate).is_file()), None)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise InvalidSettings(f"{path} cannot be read: {error.strerror}") from None
+    for section in parsed:
+        if section not in SECTIONS:
+            raise InvalidSettings(f"{path}: unknown table [{section}].{suggestion(section, SECTIONS)}")
+    return parsed

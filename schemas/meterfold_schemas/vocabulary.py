@@ -1,0 +1,47 @@
+"""The closed sets of words in definitions and events."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Action", "AggregationType", "Level", "ResetPeriod"]
+
+
+class AggregationType(StrEnum):
+    """What a window's total means. A window keeps the state for all of them; the metric decides when it is read."""
+
+    COUNT = "count"
+    SUM = "sum"
+    AVG = "avg"
+    MAX = "max"
+    MIN = "min"
+    LAST = "last"
+
+
+class ResetPeriod(StrEnum):
+    """How often a metric starts again from nothing; `never` is the lifetime window."""
+
+    NEVER = "never"
+    HOURLY = "hourly"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+
+
+class Level(StrEnum):
+    """Where a value stands against a threshold."""
+
+    NONE = "none"
+    APPROACHING = "approaching"
+    EXCEEDED = "exceeded"
+
+
+class Action(StrEnum):
+    """What a threshold asks the application to do."""
+
+    NONE = "none"
+    ALERT = "alert"
+    WARN = "warn"
+    BLOCK = "block"
+    DOWNGRADE = "downgrade"
