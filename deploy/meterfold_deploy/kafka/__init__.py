@@ -1,0 +1,1 @@
+"""Apache Kafka for the local stack, without Java on the machine."""
