@@ -1,0 +1,71 @@
+"""The verdict on one batch of one partition: accepted or rejected, each with its reason. No memory of earlier
+events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from meterfold_processor.fold import validate
+from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.subjects import MISROUTED, Subjects
+
+Int64s = npt.NDArray[np.int64]
+
+MISROUTED_REASON = "misrouted"
+_REJECTED_COLUMNS = ["row", "partition", "offset", "stamp", "key", "reason", "detail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`accepted` has all columns of the batch and `time` (UTC microseconds), `slots` its subjects; `rejected` has
+    positions, `reason` and `detail`. Both by rising offset."""
+
+    accepted: pl.DataFrame
+    slots: Int64s
+    rejected: pl.DataFrame
+
+
+def judge(batch: pl.DataFrame, subjects: Subjects, rules: Rules, before_misrouted: Callable[[], None]) -> Judged:
+    """Apply the rules in their fixed order: undecodable, invalid, misrouted, too old, in the future.
+
+    `before_misrouted` is called before an event is rejected as misrouted; it raises Fatal when the topic has another
+    number of partitions than this worker knows, since then it is the worker that is wrong.
+    """
+    batch = batch.with_columns(time=pl.col("timestamp").to_physical())
+    rejected: list[pl.DataFrame] = []
+
+    detail = validate.invalid(batch)
+    wrong = batch["reason"].is_not_null() | detail.is_not_null()
+    if wrong.any():
+        refused = batch.with_columns(
+            reason=pl.coalesce("reason", pl.when(detail.is_not_null()).then(pl.lit(validate.INVALID))),
+            detail=pl.coalesce("detail", detail),
+        )
+        rejected.append(refused.filter(wrong).select(_REJECTED_COLUMNS))
+        batch = batch.filter(~wrong)
+
+    slots = subjects.slots(batch)
+    if (slots == MISROUTED).any():
+        before_misrouted()
+        astray = pl.Series(slots == MISROUTED)
+        why = "the key is not the event's subject key, or the partition is not the key's murmur2 partition"
+        refused = batch.filter(astray).with_columns(reason=pl.lit(MISROUTED_REASON), detail=pl.lit(why))
+        rejected.append(refused.select(_REJECTED_COLUMNS))
+        batch, slots = batch.filter(~astray), slots[slots != MISROUTED]
+
+    timely = batch.select(
+        validate.timely(pl.col("time"), pl.col("stamp"), rules.horizon, rules.future_tolerance)
+    ).to_series()
+    if not timely.all():
+        late = batch.filter(~timely)
+        verdict = validate.untimely(late, rules.horizon, rules.future_tolerance)
+        rejected.append(late.with_columns(verdict["reason"], verdict["detail"]).select(_REJECTED_COLUMNS))
+        batch, slots = batch.filter(timely), slots[timely.to_numpy()]
+
+    refused = pl.concat(rejected).sort("offset") if rejected else batch.clear().select(_REJECTED_COLUMNS)
+    return Judged(batch, slots, refused)

@@ -1,0 +1,120 @@
+"""One batch of counted events to its share of each window.
+
+The events are sorted once, by subject, time and offset. In that order the hours of a subject stand side by side, and so
+do its days, its months and the subject itself: every period is a run of neighbours, and a day is the sum of its hours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from meterfold_processor.fold import calendar
+from meterfold_processor.fold.limbs import Limbs, group_extremes, group_sums
+from meterfold_schemas.periods import Period
+
+Int64s = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Counted events as columns of one length, by rising offset.
+
+    `slot` is the number that stands for the subject, `time` is UTC microseconds, `quantity` counts billionths.
+    """
+
+    slot: Int64s
+    time: Int64s
+    offset: Int64s
+    quantity: Limbs
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def take(self, rows: Rows) -> Events:
+        return Events(self.slot[rows], self.time[rows], self.offset[rows], self.quantity.take(rows))
+
+    def in_order(self) -> Events:
+        """Sorted by subject, time, offset (both sorts below are stable, so offsets keep rising)."""
+        earliest = int(self.time.min())
+        span = int(self.time.max()) - earliest + 1
+        if (int(self.slot.max()) + 1) * span < 2**63:  # one integer sorts twice as fast as two columns
+            return self.take(np.argsort(self.slot * span + (self.time - earliest), kind="stable"))
+        return self.take(np.lexsort((self.time, self.slot)))
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What a batch adds to windows of one period: one row per touched window, sorted by subject and window."""
+
+    slot: Int64s
+    ordinal: Int64s
+    count: Int64s
+    sum: Limbs
+    min: Limbs
+    max: Limbs
+    last: Limbs
+    last_time: Int64s
+    last_offset: Int64s
+    through: Int64s
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+def share(period: Period, events: Events) -> Shares:
+    """The shares of events that are `in_order`, each window from its own events."""
+    ordinal = calendar.ordinals(period, events.time)
+    first = _run_starts(events.slot, ordinal)
+    final = _run_ends(first, len(events))
+    low, high = group_extremes(events.quantity, first)
+    return Shares(
+        slot=events.slot[first],
+        ordinal=ordinal[first],
+        count=np.diff(first, append=len(events)),
+        sum=group_sums(events.quantity, first),
+        min=low,
+        max=high,
+        last=events.quantity.take(final),
+        last_time=events.time[final],
+        last_offset=events.offset[final],
+        through=np.maximum.reduceat(events.offset, first),
+    )
+
+
+def roll_up(period: Period, finer: Shares, finer_period: Period) -> Shares:
+    """The shares of `period` from those of a finer one.
+
+    Right only where every event is new to the row of every period: an event that only the day has folded already must
+    not reach the day through its hour.
+    """
+    ordinal = calendar.ordinals(period, calendar.starts(finer_period, finer.ordinal))
+    first = _run_starts(finer.slot, ordinal)
+    final = _run_ends(first, len(finer))
+    return Shares(
+        slot=finer.slot[first],
+        ordinal=ordinal[first],
+        count=np.add.reduceat(finer.count, first),
+        sum=group_sums(finer.sum, first),
+        min=group_extremes(finer.min, first)[0],
+        max=group_extremes(finer.max, first)[1],
+        last=finer.last.take(final),
+        last_time=finer.last_time[final],
+        last_offset=finer.last_offset[final],
+        through=np.maximum.reduceat(finer.through, first),
+    )
+
+
+def _run_starts(slot: Int64s, ordinal: Int64s) -> Rows:
+    change = np.empty(len(slot), dtype=np.bool_)
+    change[0] = True
+    np.not_equal(slot[1:], slot[:-1], out=change[1:])
+    change[1:] |= ordinal[1:] != ordinal[:-1]
+    return np.flatnonzero(change)
+
+
+def _run_ends(first: Rows, size: int) -> Rows:
+    return np.append(first[1:], size) - 1

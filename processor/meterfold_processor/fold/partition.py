@@ -1,0 +1,226 @@
+"""The fold of one partition: its memory, and what one batch does to it.
+
+Everything here is a function of the log and of what was stored before: no wall clock decides, nothing is random, no
+definition is looked up. So a batch that is folded again, after a crash and with other batches around it, leaves the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import polars_hash as plh
+import pyarrow as pa
+
+from meterfold_processor.fold import tables
+from meterfold_processor.fold.batch import judge
+from meterfold_processor.fold.duplicates import (
+    COUNTED_SCHEMA,
+    IDENTITY,
+    UNIQUE,
+    counted_before,
+    counted_within,
+)
+from meterfold_processor.fold.grouping import Events
+from meterfold_processor.fold.ledger import Ledger
+from meterfold_processor.fold.limbs import from_arrow
+from meterfold_processor.fold.remembered import EVERYTHING, Remembered
+from meterfold_processor.fold.rules import SECOND, Rules
+from meterfold_processor.fold.store import History, Progress
+from meterfold_processor.fold.subjects import Subjects
+from meterfold_schemas.errors import Fatal
+
+UInt64s = npt.NDArray[np.uint64]
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one batch of one partition leaves behind; `sequence` numbers the batches of one worker."""
+
+    partition: int
+    sequence: int
+    records: pa.Table
+    duplicates: pa.Table
+    rejected: pa.Table
+    originals: list[tables.Original]
+    windows: pa.Table
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Counted records that ClickHouse has not acknowledged yet: they take part in every look-up."""
+
+    sequence: int
+    oldest_stamp: int
+    counted: pl.DataFrame
+
+
+class PartitionFold:
+    """One partition from its progress row on. Not for several threads at once.
+
+    `clock` gives the wall clock in UTC microseconds. It never decides about an event; it only shows when a decision
+    would rest on records that have expired, and then the worker stops.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        history: History,
+        rules: Rules,
+        clock: Callable[[], int],
+        check_partition_count: Callable[[], None],
+        *,
+        stored: bool,
+    ) -> None:
+        """`stored` tells whether anything of this partition may be in ClickHouse; a partition whose first progress row
+        was just written has nothing there."""
+        self.progress = progress
+        self._history = history
+        self._rules = rules
+        self._clock = clock
+        self._check_partition_count = check_partition_count
+        self._subjects = Subjects(progress.partition, rules.partition_count)
+        self._ledger = Ledger(progress.partition, self._subjects, history, complete=not stored)
+        self._remembered = Remembered(loaded_from=self._needed_from() if stored else EVERYTHING)
+        self._pending: list[_Pending] = []
+
+    @property
+    def load_from(self) -> int:
+        """Identities counted at this broker stamp (UTC microseconds) or later are to be given to `remember`."""
+        return self._remembered.loaded_from
+
+    def remember(self, hashes: UInt64s, stamps: Int64s) -> None:
+        """Take over the identities that were counted before this worker had the partition."""
+        self._remembered.add(hashes, stamps)
+
+    def fold(self, batch: pl.DataFrame, values: list[bytes], sequence: int) -> Folded | None:
+        """Decide and fold decoded messages (decode.Decoded.frame of this partition alone; `values` are the originals).
+
+        Returns None when every message was folded before. Raises Fatal when counting on would be a guess.
+        """
+        batch = batch.filter(pl.col("offset") >= self.progress.next_offset)
+        if batch.is_empty():
+            return None
+        judged = judge(batch, self._subjects, self._rules, self._check_partition_count)
+        accepted = judged.accepted.with_columns(
+            hash=plh.concat_str(pl.col("key").cast(pl.String), pl.col("id")).nchash.xxhash64()
+        )
+        counted_at = self._counted_at(accepted)
+        unique = pl.Series(counted_at == UNIQUE)
+        counted = accepted.filter(unique)
+        repeated = accepted.with_columns(counted_offset=pl.Series(counted_at)).filter(~unique)
+        touched = self._ledger.enter(
+            Events(
+                slot=judged.slots[unique.to_numpy()],
+                time=counted["time"].to_numpy(),
+                offset=counted["offset"].to_numpy(),
+                quantity=from_arrow(counted["quantity"].to_arrow()),
+            ),
+            first_offset=int(batch["offset"][0]),
+            sequence=sequence,
+        )
+        self._keep_pending(counted, sequence)
+        self.progress = Progress(
+            partition=self.progress.partition,
+            next_offset=int(batch["offset"][-1]) + 1,
+            log_start=self.progress.log_start,
+            counted=self.progress.counted + counted.height,
+            duplicates=self.progress.duplicates + repeated.height,
+            rejected=self.progress.rejected + judged.rejected.height,
+            last_stamp=int(batch["stamp"][-1]),
+        )
+        return Folded(
+            partition=self.progress.partition,
+            sequence=sequence,
+            records=tables.records(counted),
+            duplicates=tables.duplicates(repeated),
+            rejected=tables.rejected(judged.rejected, values),
+            originals=tables.originals(judged.rejected, values),
+            windows=touched,
+            progress=self.progress,
+        )
+
+    def acknowledge(self, sequence: int) -> None:
+        """Everything up to this batch is in ClickHouse: it may be forgotten, since it can be read back."""
+        self._pending = [pending for pending in self._pending if pending.sequence > sequence]
+        last = self.progress.last_stamp
+        if last is None:
+            return
+        floor = min([last, *(pending.oldest_stamp for pending in self._pending)])
+        self._remembered.forget_before(floor - self._rules.lookback - self._rules.slack)
+        self._ledger.evict(closed_at=floor - self._rules.horizon - self._rules.slack, acknowledged=sequence)
+
+    def sizes(self) -> dict[str, int]:
+        """What is in memory: subjects, windows, remembered identities, pending records."""
+        return {
+            "subjects": len(self._subjects),
+            "windows": len(self._ledger),
+            "identities": len(self._remembered),
+            "pending": sum(pending.counted.height for pending in self._pending),
+        }
+
+    def _needed_from(self) -> int:
+        """Filters begin the look-back and a slack before the last stamp, unless the records of then have expired."""
+        last = self.progress.last_stamp
+        if last is None:
+            return EVERYTHING
+        return max(last - self._rules.lookback - self._rules.slack, self._clock() - self._rules.record_retention)
+
+    def _counted_at(self, events: pl.DataFrame) -> Int64s:
+        """For each event the offset at which its identity was counted before, or UNIQUE."""
+        offsets = np.full(events.height, UNIQUE, dtype=np.int64)
+        if events.is_empty():
+            return offsets
+        stamps = events["stamp"].to_numpy()
+        self._refuse_expired(stamps)
+        suspects = self._suspects(events["hash"].to_numpy(), stamps)
+        if not len(suspects):
+            return offsets
+        candidates = events.select(*IDENTITY, "offset", "stamp", "hash")[suspects]
+        before = counted_before(candidates, self._find_counted(candidates["hash"]), self._rules.lookback)
+        new = before == UNIQUE
+        before[new] = counted_within(candidates.filter(pl.Series(new)), self._rules.lookback)
+        offsets[suspects] = before
+        return offsets
+
+    def _suspects(self, hashes: UInt64s, stamps: Int64s) -> npt.NDArray[np.intp]:
+        """Rows whose hash is remembered or repeated in the batch, or whose look-back reaches before what is loaded."""
+        order = np.argsort(hashes)
+        rising = hashes[order]
+        suspect = self._remembered.contains(rising)
+        repeated = rising[1:] == rising[:-1]
+        suspect[1:] |= repeated
+        suspect[:-1] |= repeated
+        chosen = np.zeros(len(hashes), dtype=np.bool_)
+        chosen[order[suspect]] = True
+        chosen |= stamps - self._rules.lookback < self._remembered.loaded_from
+        return np.flatnonzero(chosen)
+
+    def _find_counted(self, hashes: pl.Series) -> pl.DataFrame:
+        wanted = hashes.unique()
+        pending = [p.counted.filter(pl.col("hash").is_in(wanted.implode())) for p in self._pending]
+        stored = self._history.find_records(wanted.to_numpy()).select(COUNTED_SCHEMA.keys())
+        return pl.concat([stored.cast(COUNTED_SCHEMA), *pending])  # type: ignore[arg-type]
+
+    def _refuse_expired(self, stamps: Int64s) -> None:
+        oldest = int(stamps.min())
+        if oldest - self._rules.lookback < self._clock() - self._rules.record_retention:
+            days = self._rules.record_retention // (86_400 * SECOND)
+            raise Fatal(
+                f"partition {self.progress.partition} has events that arrived so long ago that the records they would "
+                f"have to be compared with have expired (usage_records keeps {days} days). Counting on could count an "
+                "event twice. Raise the record retention and restore the records, or skip these events on purpose"
+            )
+
+    def _keep_pending(self, counted: pl.DataFrame, sequence: int) -> None:
+        if counted.is_empty():
+            return
+        stamps = counted["stamp"].to_numpy()
+        self._remembered.add(counted["hash"].to_numpy(), stamps)
+        self._pending.append(_Pending(sequence, int(stamps.min()), counted.select(COUNTED_SCHEMA.keys())))

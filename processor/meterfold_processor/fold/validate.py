@@ -1,0 +1,77 @@
+"""Which events are invalid, by expressions over the whole batch.
+
+The SDK makes the same checks and gives the caller an error. They are made again here because anyone can write to a
+topic. Rules: an event's strings hold at most 512 bytes and no NUL; id, metric key and subject are not empty; a
+quantity has at most 20 integer digits; metadata is a JSON object of at most 16 KiB.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import polars as pl
+
+from meterfold_processor.fold.rules import SECOND
+
+INVALID = "invalid"
+TOO_OLD = "too_old"
+IN_FUTURE = "in_future"
+
+MAX_STRING = 512
+MAX_METADATA = 16 * 1024
+MAX_QUANTITY = Decimal("99999999999999999999.999999999")
+
+_REQUIRED = ["id", "metric_key", "subject_type", "subject_id"]
+_SHORT = ["id", "org_id", "metric_key", "subject_type", "subject_id", "source", "resource_type", "resource_id"]
+
+
+def invalid(events: pl.DataFrame) -> pl.Series:
+    """What is wrong with each decoded event, null where nothing is."""
+    checks = [
+        *(_when(pl.col(name) == "", f"{name} is empty") for name in _REQUIRED),
+        *(_when(pl.col(name).str.len_bytes() > MAX_STRING, f"{name} is over {MAX_STRING} bytes") for name in _SHORT),
+        *(_when(_has_nul(name), f"{name} holds a NUL") for name in [*_SHORT, "metadata"]),
+        _when(
+            ~pl.col("metric_key").str.contains(r"^[a-z0-9_.-]{1,200}$"),
+            "metric_key is not 1 to 200 characters of a-z 0-9 _ . -",
+        ),
+        _when(~pl.col("quantity").is_between(-MAX_QUANTITY, MAX_QUANTITY), "quantity has over 20 integer digits"),
+        _when(pl.col("metadata").str.len_bytes() > MAX_METADATA, f"metadata is over {MAX_METADATA} bytes"),
+        _when(_no_json_object("metadata"), "metadata is not a JSON object"),
+    ]
+    return events.select(pl.coalesce(checks).alias("detail"))["detail"]
+
+
+def timely(time: pl.Expr, stamp: pl.Expr, horizon: int, future_tolerance: int) -> pl.Expr:
+    """Whether an event's time is near enough to the broker's stamp; all in UTC microseconds."""
+    return time.is_between(stamp - horizon, stamp + future_tolerance)
+
+
+def untimely(events: pl.DataFrame, horizon: int, future_tolerance: int) -> pl.DataFrame:
+    """`reason` and `detail` of events (columns `time` and `stamp`) that are not `timely`."""
+    time, stamp = pl.col("time"), pl.col("stamp")
+    old = time < stamp
+    too_old = pl.format(
+        "{} s before its arrival, the horizon is {} s", (stamp - time) // SECOND, pl.lit(horizon // SECOND)
+    )
+    ahead = pl.format(
+        "{} s after its arrival, {} s are tolerated", (time - stamp) // SECOND, pl.lit(future_tolerance // SECOND)
+    )
+    return events.select(
+        reason=pl.when(old).then(pl.lit(TOO_OLD)).otherwise(pl.lit(IN_FUTURE)),
+        detail=pl.when(old).then(too_old).otherwise(ahead),
+    )
+
+
+def _when(wrong: pl.Expr, detail: str) -> pl.Expr:
+    return pl.when(wrong).then(pl.lit(detail))
+
+
+def _has_nul(name: str) -> pl.Expr:
+    return pl.col(name).str.contains("\0", literal=True)
+
+
+def _no_json_object(name: str) -> pl.Expr:
+    text = pl.col(name)
+    parses = text.str.json_path_match("$").is_not_null()
+    return text.is_not_null() & ~(parses & text.str.strip_chars_start(" \t\r\n").str.starts_with("{"))
