@@ -12,7 +12,16 @@ from typing import Final
 
 from meterfold_schemas.errors import InvalidUsage
 
-__all__ = ["MAX_STORED", "MAX_UNSCALED", "SCALE", "from_avro_bytes", "to_avro_bytes", "to_decimal", "to_unscaled"]
+__all__ = [
+    "MAX_STORED",
+    "MAX_UNSCALED",
+    "SCALE",
+    "exact_unscaled",
+    "from_avro_bytes",
+    "to_avro_bytes",
+    "to_decimal",
+    "to_unscaled",
+]
 
 SCALE: Final = 9
 UNIT: Final = 10**SCALE
@@ -40,6 +49,16 @@ def to_unscaled(quantity: int | Decimal | str | float) -> int:
 def to_decimal(unscaled: int) -> Decimal:
     """The Decimal of an unscaled integer, always with exponent -9."""
     return Decimal(unscaled).scaleb(-SCALE, _WIDE)
+
+
+def exact_unscaled(value: Decimal) -> int:
+    """The unscaled integer of a stored decimal(38, 9). Raises ValueError for one that does not fit exactly."""
+    if not value.is_finite() or (value and value.adjusted() >= 29):
+        raise ValueError(f"{_shown(value)} does not fit decimal(38, {SCALE})")
+    try:
+        return int(_EXACT.to_integral_exact(_EXACT.scaleb(value, SCALE)))
+    except (Inexact, InvalidOperation):
+        raise ValueError(f"{_shown(value)} has more than {SCALE} decimals") from None
 
 
 def to_avro_bytes(unscaled: int) -> bytes:

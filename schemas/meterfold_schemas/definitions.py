@@ -1,0 +1,257 @@
+"""Definitions of metrics and thresholds: what people configure, checked completely when it is made.
+
+The truth is the topics `metric.defined` and `threshold.defined`; `version` is the message's offset there and is set
+by whoever read it. A deletion is a tombstone, which consumers handle: it has no value to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from decimal import Decimal
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from meterfold_schemas import ids, keys
+from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
+from meterfold_schemas.periods import KEPT, RESET_PERIOD, Period, micros
+from meterfold_schemas.quantities import to_decimal, to_unscaled
+from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
+from meterfold_schemas.vocabulary import Action, AggregationType, ResetPeriod
+from meterfold_schemas.wire import read_event, write_event
+
+__all__ = ["MetricDefinition", "UsageThreshold", "default_warn_threshold"]
+
+PERIOD_NOT_KEPT: Final = "PERIOD_NOT_KEPT"
+
+
+def _checked(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A rule of usage events as a validator: its error gets the field's place in the definition."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return check(value)
+        except InvalidUsage as error:
+            raise ValueError(str(error)) from None
+
+    return validate
+
+
+def _text(value: str) -> str:
+    text_bytes("text", value, empty=True)
+    return value
+
+
+def _some_text(value: str) -> str:
+    text_bytes("text", value)
+    return value
+
+
+def _metric_key(value: str) -> str:
+    metric_key_bytes(value)
+    return value
+
+
+def _quantity(value: Any) -> Decimal:
+    return to_decimal(to_unscaled(value))
+
+
+def _metadata(value: Any) -> str | None:
+    return None if value is None else metadata_text(value)
+
+
+def _kept(value: Period) -> Period:
+    if value not in KEPT:
+        raise ValueError(
+            f"{PERIOD_NOT_KEPT}: {value} windows are derived when read and cannot be watched; "
+            f"give one of {', '.join(KEPT)}"
+        )
+    return value
+
+
+Text = Annotated[str, AfterValidator(_checked(_text))]
+SomeText = Annotated[str, AfterValidator(_checked(_some_text))]
+MetricKey = Annotated[str, AfterValidator(_checked(_metric_key))]
+Quantity = Annotated[Decimal, BeforeValidator(_checked(_quantity))]
+Metadata = Annotated[str | None, BeforeValidator(_checked(_metadata))]
+Moment = Annotated[AwareDatetime, Field(strict=True), AfterValidator(lambda moment: moment.astimezone(UTC))]
+KeptPeriod = Annotated[Period, AfterValidator(_kept)]
+
+
+class Definition(BaseModel):
+    """Base of both: frozen, without unknown fields. Raises InvalidDefinition."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refused(type(self).__name__, error) from None
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with changes, checked again as a whole."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+class MetricDefinition(Definition):
+    """What one metric counts and how its windows are read. An organization's own hides the global one (org_id "")."""
+
+    id: SomeText
+    key: MetricKey
+    name: SomeText
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    unit: SomeText
+    aggregation_type: AggregationType = AggregationType.SUM
+    reset_period: ResetPeriod = ResetPeriod.MONTHLY
+    precision: StrictInt = Field(default=2, ge=0, le=9)
+    org_id: Text = ""
+    category: Text | None = None
+    display_order: StrictInt = Field(default=0, ge=-(2**31), le=2**31 - 1)
+    metadata: Metadata = None
+    is_active: StrictBool = True
+    created_at: Moment
+    updated_at: Moment
+    version: int = -1
+
+    @property
+    def message_key(self) -> bytes:
+        return keys.metric_definition_key(self.org_id, self.key)
+
+    @property
+    def event_id(self) -> str:
+        return ids.definition_event_id("metric.defined", self.id, micros(self.updated_at))
+
+    def to_bytes(self) -> bytes:
+        return _written("metric_defined", self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, version: int = -1) -> Self:
+        """`version`: the message's offset. Raises Poison or UnknownSchema."""
+        return read_event(data, lambda _, values: cls(**_fields(values), version=version), "metric_defined")
+
+
+class UsageThreshold(Definition):
+    """A value to watch on one metric: of one subject, of every subject of a type, or of every subject.
+
+    `warn_threshold` left out is 80 % of `threshold`. `period_type` is fixed at creation; `for_metric` takes it from
+    the metric's reset period.
+    """
+
+    id: SomeText
+    org_id: Text = ""
+    metric_key: MetricKey
+    subject_type: SomeText | None = None
+    subject_id: SomeText | None = None
+    name: SomeText
+    threshold: Quantity = Field(gt=0)
+    warn_threshold: Quantity = Field(gt=0)
+    period_type: KeptPeriod
+    action: Action = Action.ALERT
+    notify_emails: tuple[SomeText, ...] = ()
+    notify_webhook: Annotated[str, Field(max_length=2048)] | None = None
+    is_active: StrictBool = True
+    metadata: Metadata = None
+    created_at: Moment
+    updated_at: Moment
+    version: int = -1
+
+    @classmethod
+    def for_metric(cls, metric: MetricDefinition, **values: Any) -> Self:
+        """A threshold on `metric`; without `period_type` it watches the metric's own period.
+
+        Raises InvalidDefinition, with the code PERIOD_NOT_KEPT where the period is weekly or yearly.
+        """
+        values["metric_key"] = metric.key
+        if values.get("period_type") is None:
+            values["period_type"] = RESET_PERIOD[metric.reset_period]
+        return cls(**values)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_warning(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("warn_threshold") is None and "threshold" in values:
+            try:
+                return {**values, "warn_threshold": default_warn_threshold(values["threshold"])}
+            except InvalidUsage as error:
+                raise ValueError(f"threshold: {error}") from None
+        return values
+
+    @field_validator("notify_emails")
+    @classmethod
+    def _addresses(cls, emails: tuple[str, ...]) -> tuple[str, ...]:
+        for email in emails:
+            if not (email.count("@") == 1 and email.isprintable() and " " not in email and email.strip("@") == email):
+                raise ValueError(f"{email!r} is not an e-mail address")
+        return emails
+
+    @field_validator("notify_webhook")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError("give an http or https URL")
+        return url
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.subject_id is not None and self.subject_type is None:
+            raise ValueError("subject_id needs subject_type; leave both out to watch every subject")
+        if self.warn_threshold >= self.threshold:
+            raise ValueError(f"warn_threshold {self.warn_threshold} must be below threshold {self.threshold}")
+        return self
+
+    @property
+    def message_key(self) -> bytes:
+        return keys.threshold_definition_key(self.id)
+
+    @property
+    def event_id(self) -> str:
+        return ids.definition_event_id("threshold.defined", self.id, micros(self.updated_at))
+
+    def to_bytes(self) -> bytes:
+        return _written("threshold_defined", self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, version: int = -1) -> Self:
+        """`version`: the message's offset. Raises Poison or UnknownSchema."""
+        return read_event(data, lambda _, values: cls(**_fields(values), version=version), "threshold_defined")
+
+
+def default_warn_threshold(threshold: int | Decimal | str | float) -> Decimal:
+    """80 % of a threshold, cut to 9 decimals. Raises InvalidUsage for what is no quantity."""
+    return to_decimal(to_unscaled(threshold) * 4 // 5)
+
+
+def _written(name: str, definition: MetricDefinition | UsageThreshold) -> bytes:
+    values = definition.model_dump(exclude={"version"})
+    return write_event(name, {"event_id": definition.event_id, "occurred_at": definition.updated_at, **values})
+
+
+def _fields(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in ("event_id", "occurred_at")}
+
+
+def _refused(model: str, error: ValidationError) -> InvalidDefinition:
+    found = []
+    code = None
+    for entry in error.errors(include_url=False, include_context=False):
+        text = entry["msg"].removeprefix("Value error, ")
+        if text.startswith(PERIOD_NOT_KEPT):
+            code, text = PERIOD_NOT_KEPT, text.removeprefix(f"{PERIOD_NOT_KEPT}: ")
+        where = ".".join(map(str, entry["loc"]))
+        found.append(f"{where}: {text}" if where else text)
+    return InvalidDefinition(f"{model}: {'; '.join(found)}", code=code)

@@ -1,0 +1,82 @@
+"""The event `usage.recorded` as a value. Producers on a hot path use UsageEncoder, which writes the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Self
+
+from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.keys import subject_key
+from meterfold_schemas.periods import micros
+from meterfold_schemas.quantities import to_decimal, to_unscaled
+from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
+from meterfold_schemas.wire import read_event, write_event
+
+__all__ = ["UsageRecorded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecorded:
+    """One usage event. Every rule of the contract is checked when it is made; a breach raises InvalidUsage.
+
+    The quantity may be given as int, Decimal, decimal string or float and is kept as a Decimal of scale 9; metadata
+    as a mapping or JSON text and is kept as JSON text; the timestamp is an aware datetime and is kept in UTC.
+    """
+
+    id: str
+    metric_key: str
+    subject_type: str
+    subject_id: str
+    quantity: Decimal
+    timestamp: datetime
+    org_id: str = ""
+    source: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    metadata: str | None = None
+
+    def __post_init__(self) -> None:
+        text_bytes("id", self.id)
+        text_bytes("org_id", self.org_id, empty=True)
+        metric_key_bytes(self.metric_key)
+        text_bytes("subject_type", self.subject_type)
+        text_bytes("subject_id", self.subject_id)
+        for name in ("source", "resource_type", "resource_id"):
+            if (value := getattr(self, name)) is not None:
+                text_bytes(name, value, empty=True)
+        object.__setattr__(self, "quantity", to_decimal(to_unscaled(self.quantity)))
+        if self.metadata is not None:
+            object.__setattr__(self, "metadata", metadata_text(self.metadata))
+        if not isinstance(self.timestamp, datetime):
+            raise InvalidUsage(f"timestamp must be an aware datetime, not {type(self.timestamp).__name__}")
+        micros(self.timestamp)
+        object.__setattr__(self, "timestamp", self.timestamp.astimezone(UTC))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From a mapping. Raises InvalidUsage, also for names that are missing or unknown."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InvalidUsage(str(error).replace("UsageRecorded.__init__()", "a usage event")) from None
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, str]:
+        """What makes it the same event: org_id, metric_key, subject_type, subject_id, id."""
+        return self.org_id, self.metric_key, self.subject_type, self.subject_id, self.id
+
+    @property
+    def key(self) -> bytes:
+        """The message key."""
+        return subject_key(self.org_id, self.metric_key, self.subject_type, self.subject_id)
+
+    def to_bytes(self) -> bytes:
+        return write_event("usage_recorded", {field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Raises UnknownSchema, Poison("undecodable"), or Poison("invalid") for a broken rule."""
+        return read_event(data, lambda _, values: cls(**values), "usage_recorded")

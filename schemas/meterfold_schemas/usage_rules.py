@@ -1,0 +1,135 @@
+"""The rules a usage event keeps, one function each. All raise InvalidUsage with the field and the offending value.
+
+Hand-written rather than a pydantic model: an application pays for them with every event it records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from meterfold_schemas.errors import InvalidUsage
+
+__all__ = ["MAX_METADATA_BYTES", "MAX_TEXT_BYTES", "metadata_text", "metric_key_bytes", "text_bytes"]
+
+MAX_TEXT_BYTES: Final = 512
+MAX_METADATA_BYTES: Final = 16 * 1024
+MAX_METADATA_DEPTH: Final = 100
+
+_METRIC_KEY = re.compile(r"[a-z0-9_.-]{1,200}", re.ASCII)
+# An escaped NUL that is not an escaped backslash followed by u0000.
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# Past 10^308 many JSON readers fail, the fold's among them.
+_HUGE_INTEGER = re.compile(r"\d{309}")
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def text_bytes(field: str, value: str, *, empty: bool = False) -> bytes:
+    """UTF-8 of a text of at most 512 bytes without NUL; not empty unless `empty`."""
+    try:
+        raw = value.encode("utf-8")
+    except AttributeError:
+        raise InvalidUsage(f"{field} must be text, not {type(value).__name__} {_shown(value)}") from None
+    except UnicodeEncodeError:
+        raise InvalidUsage(f"{field} {_shown(value)} is not valid Unicode (a lone surrogate)") from None
+    if type(raw) is not bytes:
+        raise InvalidUsage(f"{field} must be text, not {type(value).__name__}")
+    if len(raw) > MAX_TEXT_BYTES:
+        raise InvalidUsage(f"{field} {_shown(value)} has {len(raw)} bytes; at most {MAX_TEXT_BYTES} are allowed")
+    if not raw and not empty:
+        raise InvalidUsage(f"{field} must not be empty")
+    if b"\0" in raw:
+        raise InvalidUsage(f"{field} {_shown(value)} has a NUL character")
+    return raw
+
+
+def metric_key_bytes(value: str) -> bytes:
+    """A metric key: 1 to 200 characters of [a-z0-9_.-]."""
+    if not isinstance(value, str) or _METRIC_KEY.fullmatch(value) is None:
+        raise InvalidUsage(f"metric_key {_shown(value)} is not 1 to 200 characters of a-z, 0-9, '_', '.' and '-'")
+    return value.encode("ascii")
+
+
+def metadata_text(metadata: Mapping[str, Any] | str) -> str:
+    """A JSON object as compact text; text that is a JSON object already stays as it is."""
+    if isinstance(metadata, str):
+        text = str(metadata)
+        _check_object(text)
+    else:
+        text = _written(metadata)
+    _check_size(text)
+    if "\\u0000" in text and _ESCAPED_NUL.search(text):
+        raise InvalidUsage("metadata has a NUL character")
+    if len(text) > 308 and _HUGE_INTEGER.search(_STRINGS.sub("", text)):
+        raise InvalidUsage("metadata has a number of more than 308 digits; write it as text")
+    if text.count("{") + text.count("[") > MAX_METADATA_DEPTH:
+        _check_depth(text)
+    return text
+
+
+def _written(metadata: object) -> str:
+    if not isinstance(metadata, Mapping):
+        raise InvalidUsage(f"metadata must be a mapping, not {type(metadata).__name__} {_shown(metadata)}")
+    for name in metadata:
+        if not isinstance(name, str):
+            raise InvalidUsage(f"metadata has the key {_shown(name)}; keys must be text")
+    try:
+        return _ENCODER.encode(metadata if isinstance(metadata, dict) else dict(metadata))
+    except (TypeError, ValueError) as error:
+        raise InvalidUsage(f"metadata cannot be written as JSON: {error}") from None
+    except RecursionError:
+        _too_deep()
+
+
+def _check_object(text: str) -> None:
+    try:
+        parsed = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except ValueError as error:
+        raise InvalidUsage(f"metadata is not JSON: {error}: {_shown(text)}") from None
+    except RecursionError:
+        _too_deep()
+    if not isinstance(parsed, dict):
+        raise InvalidUsage(f"metadata must be a JSON object: {_shown(text)}")
+
+
+def _check_size(text: str) -> None:
+    try:
+        size = len(text) if text.isascii() else len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidUsage("metadata is not valid Unicode (a lone surrogate)") from None
+    if size > MAX_METADATA_BYTES:
+        raise InvalidUsage(f"metadata has {size} bytes as JSON; at most {MAX_METADATA_BYTES} are allowed")
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for character in _STRINGS.sub("", text):
+        if character in "{[":
+            depth += 1
+            if depth > MAX_METADATA_DEPTH:
+                _too_deep()
+        elif character in "}]":
+            depth -= 1
+
+
+def _too_deep() -> NoReturn:
+    raise InvalidUsage(f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels") from None
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{_shown(number)} is out of range for a JSON number")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
