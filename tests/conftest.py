@@ -1,0 +1,119 @@
+"""Fixtures for all tests.
+
+Tests find nothing by accident: METERFOLD_ variables are removed, the working directory is empty, and below tests/unit
+and tests/simulation no connection can be opened.
+
+On the real stack (the marker `stack` is set by itself):
+    stack                ONE LocalStack for the whole run, started by the first test that needs it; never harm it
+    topic_prefix         this test's own prefix; its topics are deleted afterwards
+    kafka_settings       KafkaSettings of the shared stack with that prefix
+    clickhouse_settings  ClickHouseSettings of the shared stack with a database of this test's own
+    settings_file        both as a meterfold.toml, and
+    stack_environment    the environment for a child process that is to find it
+    own_stack            a LocalStack for this test alone, to kill and restart things in
+    make_stack           makes more of those: make_stack(brokers=3), make_stack(data_dir=...), started
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meterfold_deploy.stack import LocalStack
+from meterfold_deploy.stack_settings import write_settings
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support.clickhouse import http_query
+from stack_support.denied_network import deny
+from stack_support.kafka import delete_topics
+
+HERE = Path(__file__).parent
+WITHOUT_SERVERS = (HERE / "unit", HERE / "simulation")
+STACK_FIXTURES = {"stack", "own_stack", "make_stack"}
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("stack")
+
+
+@pytest.fixture(scope="session")
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("empty")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_by_accident(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _empty_folder: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("METERFOLD_") and name != "METERFOLD_KAFKA_HOME"]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(_empty_folder)
+    alone = any(request.path.is_relative_to(folder) for folder in WITHOUT_SERVERS)
+    if alone and request.node.get_closest_marker("loopback") is None:
+        deny(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with LocalStack(tmp_path_factory.mktemp("stack"), kafka_port=0, clickhouse_port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def topic_prefix(stack: LocalStack) -> Iterator[str]:
+    prefix = f"t{next(_numbers)}-{secrets.token_hex(3)}."
+    yield prefix
+    delete_topics(stack.kafka_settings(prefix))
+
+
+@pytest.fixture
+def kafka_settings(stack: LocalStack, topic_prefix: str) -> KafkaSettings:
+    return stack.kafka_settings(topic_prefix)
+
+
+@pytest.fixture
+def clickhouse_settings(stack: LocalStack) -> Iterator[ClickHouseSettings]:
+    settings = stack.clickhouse_settings(f"test_{next(_numbers)}_{secrets.token_hex(3)}")
+    http_query(settings, f"CREATE DATABASE {settings.database}")
+    yield settings
+    http_query(settings, f"DROP DATABASE IF EXISTS {settings.database}")
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Path:
+    path = tmp_path / "settings" / "meterfold.toml"
+    write_settings(path, kafka_settings, clickhouse_settings)
+    return path
+
+
+@pytest.fixture
+def stack_environment(stack: LocalStack, settings_file: Path) -> dict[str, str]:
+    return {**stack.environment(), "METERFOLD_CONFIG": str(settings_file)}
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[Callable[..., LocalStack]]:
+    made: list[LocalStack] = []
+
+    def make(**arguments: Any) -> LocalStack:
+        arguments = {"data_dir": tmp_path / f"stack-{len(made)}", "kafka_port": 0, "clickhouse_port": 0, **arguments}
+        stack = LocalStack(**arguments)
+        stack.start()
+        made.append(stack)
+        return stack
+
+    yield make
+    for stack in made:
+        stack.stop()
+
+
+@pytest.fixture
+def own_stack(make_stack: Callable[..., LocalStack]) -> LocalStack:
+    return make_stack()
