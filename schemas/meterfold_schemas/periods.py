@@ -92,7 +92,7 @@ def micros(moment: datetime) -> int:
     try:
         since = moment - _EPOCH
     except TypeError:
-        raise InvalidUsage(f"the time {moment!r} has no timezone; give an aware datetime") from None
+        raise InvalidUsage(f"the time {moment!r:.80} is no datetime with a timezone; give an aware datetime") from None
     return (since.days * 86_400 + since.seconds) * MICROS_PER_SECOND + since.microseconds
 
 

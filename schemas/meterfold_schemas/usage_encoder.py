@@ -1,0 +1,151 @@
+"""Writes `usage.recorded` values for producers, in about 2 us per event where fastavro's general writer takes 6.
+
+The bytes are those of UsageRecorded.to_bytes (a test compares them), and so are the checks. It is fast because an
+application records the same subjects, quantities and sources again and again: their encoded forms are remembered,
+within a bound. It may be used from many threads: what is remembered can always be computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from meterfold_schemas import catalog
+from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.keys import subject_key
+from meterfold_schemas.quantities import to_avro_bytes, to_unscaled
+from meterfold_schemas.usage_rules import MAX_TEXT_BYTES, metadata_text, metric_key_bytes, text_bytes
+
+__all__ = ["EncodedSubject", "UsageEncoder"]
+
+_NULL: Final = b"\x00"
+_VALUE: Final = b"\x02"  # the second branch of ["null", "string"]
+_MAX_LONG: Final = 2**63 - 1
+
+
+class EncodedSubject(NamedTuple):
+    """A subject of a metric: the message key, and the four fields as they stand in the value."""
+
+    key: bytes
+    fields: bytes
+
+
+class UsageEncoder:
+    """Turns the parts of an event into its key and value. `remembered` bounds each of its memories, in entries."""
+
+    __slots__ = ("_header", "_options", "_pairs", "_quantities", "_remembered", "_sizes", "_subjects", "_tails")
+
+    def __init__(self, remembered: int = 65_536) -> None:
+        self._header = catalog.latest("usage_recorded").header
+        self._remembered = remembered
+        self._subjects: dict[tuple[str, str, str, str], EncodedSubject] = {}
+        self._quantities: dict[int, bytes] = {}
+        self._options: dict[str, bytes] = {}
+        self._tails: dict[int, bytes] = {}
+        self._sizes = [_long(size) for size in range(MAX_TEXT_BYTES + 1)]
+        # Two continued bytes of a varint for each value of 14 bits.
+        self._pairs = [bytes((low | 128, high | 128)) for high in range(128) for low in range(128)]
+
+    def subject(self, org_id: str, metric_key: str, subject_type: str, subject_id: str) -> EncodedSubject:
+        """Raises InvalidUsage for a part that breaks a rule."""
+        parts = (org_id, metric_key, subject_type, subject_id)
+        try:
+            return self._subjects[parts]
+        except (KeyError, TypeError):  # not seen yet, or not even text
+            pass
+        sizes = self._sizes
+        fields = []
+        for raw in (
+            text_bytes("org_id", org_id, empty=True),
+            metric_key_bytes(metric_key),
+            text_bytes("subject_type", subject_type),
+            text_bytes("subject_id", subject_id),
+        ):
+            fields += [sizes[len(raw)], raw]
+        subject = EncodedSubject(subject_key(*parts), b"".join(fields))
+        if len(self._subjects) >= self._remembered:
+            self._subjects.clear()
+        self._subjects[parts] = subject
+        return subject
+
+    def value(
+        self,
+        event_id: str,
+        subject: EncodedSubject,
+        quantity: int | Decimal | str | float,
+        timestamp: int,
+        source: str | None = None,
+        resource_type: str | None = None,
+        resource_id: str | None = None,
+        metadata: Mapping[str, Any] | str | None = None,
+    ) -> bytes:
+        """The framed value of one event. `timestamp` in UTC microseconds. Raises InvalidUsage."""
+        raw = text_bytes("id", event_id)
+        amount = self._quantities.get(quantity) if type(quantity) is int else None
+        return b"".join(
+            (
+                self._header,
+                self._sizes[len(raw)],
+                raw,
+                subject[1],
+                self._quantity(quantity) if amount is None else amount,
+                _NULL if source is None else self._option("source", source),
+                _NULL if resource_type is None else self._option("resource_type", resource_type),
+                _NULL if resource_id is None else self._option("resource_id", resource_id),
+                _NULL if metadata is None else _metadata(metadata),
+                self._timestamp(timestamp),
+            )
+        )
+
+    def _quantity(self, quantity: int | Decimal | str | float) -> bytes:
+        raw = to_avro_bytes(to_unscaled(quantity))
+        encoded = self._sizes[len(raw)] + raw
+        # Only true integers are looked up: 1, 1.0, True and Decimal(1) would be one key.
+        if type(quantity) is int:
+            if len(self._quantities) >= self._remembered:
+                self._quantities.clear()
+            self._quantities[quantity] = encoded
+        return encoded
+
+    def _option(self, field: str, text: str) -> bytes:
+        try:
+            return self._options[text]
+        except (KeyError, TypeError):
+            pass
+        raw = text_bytes(field, text, empty=True)
+        encoded = _VALUE + self._sizes[len(raw)] + raw
+        if len(self._options) >= self._remembered:
+            self._options.clear()
+        self._options[text] = encoded
+        return encoded
+
+    def _timestamp(self, micros: int) -> bytes:
+        zigzag = (micros << 1) ^ (micros >> 63)
+        pairs = self._pairs
+        if (tail := self._tails.get(zigzag >> 28)) is not None:
+            return pairs[zigzag & 0x3FFF] + pairs[zigzag >> 14 & 0x3FFF] + tail
+        if not -_MAX_LONG <= micros <= _MAX_LONG:
+            raise InvalidUsage(f"timestamp {micros} is out of range")
+        encoded = _long(micros)
+        if len(encoded) > 4:  # the last bytes stay the same for two minutes
+            if len(self._tails) >= self._remembered:
+                self._tails.clear()
+            self._tails[zigzag >> 28] = encoded[4:]
+        return encoded
+
+
+def _metadata(metadata: Mapping[str, Any] | str) -> bytes:
+    raw = metadata_text(metadata).encode("utf-8")
+    return _VALUE + _long(len(raw)) + raw
+
+
+def _long(value: int) -> bytes:
+    """Avro's zigzag varint."""
+    rest = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while rest > 127:
+        out.append(rest & 127 | 128)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
