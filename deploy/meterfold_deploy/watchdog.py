@@ -10,12 +10,14 @@ signalled if it still has the creation time it was registered with, so that a re
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import psutil
 
@@ -29,7 +31,9 @@ class Watchdog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._helper: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        # A forked child would hold the pipe open when its parent is killed.
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self._close)
 
     def add(self, pid: int) -> None:
         """Have this child ended when the calling process is gone."""
@@ -45,17 +49,31 @@ class Watchdog:
 
     def _tell(self, message: dict[str, float]) -> None:
         with self._lock:
-            if self._helper is None or self._owner != os.getpid():
+            if self._helper is None:
                 self._helper = subprocess.Popen(
                     [sys.executable, "-m", "meterfold_deploy.watchdog"],
                     stdin=subprocess.PIPE,
+                    bufsize=0,
                     # A session of its own: Ctrl-C in the terminal is for the parent.
                     start_new_session=True,
                 )
-                self._owner = os.getpid()
             assert self._helper.stdin is not None
             self._helper.stdin.write(json.dumps(message).encode() + b"\n")
-            self._helper.stdin.flush()
+
+    def _forget(self) -> None:
+        if self._helper is not None and self._helper.stdin is not None:
+            self._helper.stdin.close()
+            self._helper.returncode = 0  # not ours to wait for
+        self._helper = None
+        self._lock = threading.Lock()
+
+    def _close(self) -> None:
+        if self._helper is not None:
+            assert self._helper.stdin is not None
+            self._helper.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                # It ends at once unless children were left running.
+                self._helper.wait(1)
 
 
 shared = Watchdog()
@@ -100,10 +118,8 @@ def find(pid: int, created: float) -> psutil.Process | None:
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
 
 
 if __name__ == "__main__":
