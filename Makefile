@@ -1,0 +1,36 @@
+# demo    a million real events end to end, counted, sent twice, a worker killed, verified
+# up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
+# test    every test, on the real stack             (ARGS="tests/unit -k fold")
+# check   formatting, lint, types, and what the wheel holds
+# bench   events per second and CPU per event, against a bare copy
+
+.PHONY: demo up test check bench
+.DEFAULT_GOAL := test
+
+BIN := .venv/bin
+PYTHON ?=
+export PYTHON
+
+demo: .venv/.installed-local
+	@$(BIN)/meterfold demo $(ARGS)
+
+up: .venv/.installed-local
+	@$(BIN)/meterfold up $(ARGS)
+
+test: .venv/.installed-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+	@$(BIN)/python tests/packaging/check_wheel.py
+
+bench: .venv/.installed-dev
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+.venv/.installed-local: pyproject.toml .ci/bootstrap
+	@.ci/bootstrap local
+
+.venv/.installed-dev: pyproject.toml .ci/bootstrap
+	@.ci/bootstrap dev
