@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.framing import HEADER_SIZE
 from meterfold_schemas.keys import subject_key
 from meterfold_schemas.quantities import to_avro_bytes, to_unscaled
 from meterfold_schemas.usage_rules import MAX_TEXT_BYTES, metadata_text, metric_key_bytes, text_bytes
@@ -98,6 +99,14 @@ class UsageEncoder:
             )
         )
 
+    def event_id_of(self, value: bytes) -> str:
+        """The event id in a value that this encoder wrote."""
+        start = HEADER_SIZE + 1
+        size = value[HEADER_SIZE] >> 1
+        if size > 63:  # two bytes
+            size, start = size & 63 | value[start] << 6, start + 1
+        return value[start : start + size].decode("utf-8")
+
     def _quantity(self, quantity: int | Decimal | str | float) -> bytes:
         raw = to_avro_bytes(to_unscaled(quantity))
         encoded = self._sizes[len(raw)] + raw
@@ -121,7 +130,10 @@ class UsageEncoder:
         return encoded
 
     def _timestamp(self, micros: int) -> bytes:
-        zigzag = (micros << 1) ^ (micros >> 63)
+        try:
+            zigzag = (micros << 1) ^ (micros >> 63)
+        except TypeError:  # what datetime arithmetic makes of pandas' NaT
+            raise InvalidUsage(f"timestamp {micros!r} is not in whole microseconds") from None
         pairs = self._pairs
         if (tail := self._tails.get(zigzag >> 28)) is not None:
             return pairs[zigzag & 0x3FFF] + pairs[zigzag >> 14 & 0x3FFF] + tail

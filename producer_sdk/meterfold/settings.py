@@ -1,0 +1,64 @@
+"""The SDK's own settings, table [sdk] or METERFOLD_SDK_*, and what they mean to librdkafka."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import Field
+
+from meterfold_schemas.errors import InvalidSettings
+from meterfold_schemas.settings import KafkaSettings, Settings
+
+__all__ = ["SdkSettings", "producer_config"]
+
+#: What the SDK's promises rest on; a setting that says otherwise is refused rather than overruled in silence.
+_FIXED: Final[dict[str, tuple[str, str]]] = {
+    "acks": ("all", "an event is delivered only when every in-sync replica has it"),
+    "request.required.acks": ("all", "an event is delivered only when every in-sync replica has it"),
+    "enable.idempotence": ("true", "a retry inside the client must not write an event twice"),
+    "partitioner": ("murmur2_random", "one subject belongs to one partition, in every language"),
+    "allow.auto.create.topics": ("false", "`meterfold migrate` creates the topics"),
+}
+_OURS: Final = {
+    "queue.buffering.max.messages": "buffer_events",
+    "queue.buffering.max.kbytes": "buffer_bytes",
+    "message.timeout.ms": "delivery_timeout",
+    "delivery.timeout.ms": "delivery_timeout",
+}
+_REFUSED: Final = {
+    "transactional.id": "the SDK sends each event by itself",
+    "delivery.report.only.error": "the SDK counts every report",
+}
+# Batches of a few milliseconds: far fewer requests, and lz4 halves what travels for little CPU.
+_DEFAULTS: Final = {"linger.ms": "10", "compression.type": "lz4"}
+
+
+class SdkSettings(Settings):
+    """Times in seconds."""
+
+    org_id: str = Field(default="", max_length=512)
+    buffer_events: int = Field(default=100_000, ge=1, le=10_000_000)
+    buffer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=2_000_000_000)
+    buffer_timeout: float = Field(default=10.0, ge=0, le=3600)
+    delivery_timeout: float = Field(default=120.0, ge=1, le=86_400)
+    close_timeout: float = Field(default=30.0, ge=0, le=3600)
+
+
+def producer_config(kafka: KafkaSettings, sdk: SdkSettings) -> dict[str, Any]:
+    """The dictionary for confluent_kafka.Producer. Raises InvalidSettings for what would break a promise."""
+    for name, value in kafka.librdkafka.items():
+        if name in _FIXED and value.lower() != _FIXED[name][0] and (name, value) != ("acks", "-1"):
+            wanted, why = _FIXED[name]
+            raise InvalidSettings(f"{name}={value} is not possible for the SDK, it needs {wanted}: {why}")
+        if name in _OURS:
+            raise InvalidSettings(f"set {_OURS[name]} under [sdk] (or as an argument) instead of {name}")
+        if name in _REFUSED:
+            raise InvalidSettings(f"{name} cannot be set for the SDK: {_REFUSED[name]}")
+    return {
+        **_DEFAULTS,
+        **kafka.client(),
+        **{name: value for name, (value, _) in _FIXED.items() if name != "request.required.acks"},
+        "queue.buffering.max.messages": sdk.buffer_events,
+        "queue.buffering.max.kbytes": sdk.buffer_bytes // 1024,
+        "message.timeout.ms": round(sdk.delivery_timeout * 1000),
+    }
