@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 PERIODS = ("hourly", "daily", "monthly", "lifetime")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EXACT = Context(prec=60)  # Decimal's own 28 digits would round a sum
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Window:
 
     def add(self, event: Event) -> None:
         self.count += 1
-        self.sum += event.quantity
+        self.sum = EXACT.add(self.sum, event.quantity)
         self.min = event.quantity if self.min is None else min(self.min, event.quantity)
         self.max = event.quantity if self.max is None else max(self.max, event.quantity)
         candidate = (event.time, event.offset, event.quantity)

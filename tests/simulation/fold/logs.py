@@ -1,0 +1,182 @@
+"""Logs of one partition: what the oracle knows about each message, and the message with its real bytes."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from meterfold_processor.fold.calendar import DAY, HOUR
+from meterfold_processor.fold.messages import LOG_APPEND_TIME
+from meterfold_processor.fold.rules import Rules
+from meterfold_schemas import framing
+from meterfold_schemas.keys import partition_of, subject_key
+from meterfold_schemas.periods import micros
+from meterfold_schemas.quantities import exact_unscaled
+from simulation.fold.oracle import Event
+
+PARTITION = 0
+PARTITION_COUNT = 2
+RULES = Rules(
+    horizon=10 * DAY,
+    future_tolerance=3 * DAY,
+    slack=5 * DAY,
+    record_retention=10_000 * DAY,
+    partition_count=PARTITION_COUNT,
+)
+Subject = tuple[str, str, str, str]
+
+
+def _subjects_on(partition: int) -> list[Subject]:
+    names: Iterable[Subject] = ((f"org{n % 2}", "api.calls", "user", f"u{n}") for n in range(40))
+    return [subject for subject in names if partition_of(subject_key(*subject), PARTITION_COUNT) == partition]
+
+
+HERE = _subjects_on(PARTITION)[:3]
+ELSEWHERE = _subjects_on(1 - PARTITION)[0]
+
+TURNS = [
+    datetime(2024, 2, 29, 21, 30, tzinfo=UTC),  # the last hours of a leap day, of a month, of a day
+    datetime(2023, 12, 31, 23, 10, tzinfo=UTC),
+    datetime(2025, 3, 30, 0, 40, tzinfo=UTC),  # clocks change in Europe, never in UTC
+    datetime(2026, 6, 14, 12, 0, tzinfo=UTC),
+]
+
+
+@dataclass(frozen=True)
+class FakeMessage:
+    """What the fold reads of a confluent_kafka.Message; `stamp` in UTC microseconds, whole milliseconds."""
+
+    at_offset: int
+    stamp: int
+    raw_key: bytes | None
+    raw_value: bytes | None
+    on_partition: int = PARTITION
+    stamp_kind: int = LOG_APPEND_TIME
+
+    def partition(self) -> int:
+        return self.on_partition
+
+    def offset(self) -> int:
+        return self.at_offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return self.stamp_kind, self.stamp // 1000
+
+    def key(self) -> bytes | None:
+        return self.raw_key
+
+    def value(self) -> bytes | None:
+        return self.raw_value
+
+
+@dataclass(frozen=True)
+class Log:
+    events: list[Event]
+    messages: list[FakeMessage]
+
+    @property
+    def end(self) -> int:
+        return self.events[-1].offset + 1 if self.events else 0
+
+
+def value_of(event: Event) -> bytes:
+    """The bytes an SDK would send; nothing is checked, so that broken events can be written too."""
+    org_id, metric_key, subject_type, subject_id = event.subject
+    record = {
+        "id": event.id,
+        "org_id": org_id,
+        "metric_key": metric_key,
+        "subject_type": subject_type,
+        "subject_id": subject_id,
+        "quantity": exact_unscaled(event.quantity),
+        "source": None,
+        "resource_type": "route",
+        "resource_id": None,
+        "metadata": json.dumps({"at": event.offset}),
+        "timestamp": event.time,
+    }
+    return framing.encode("usage_recorded", record)
+
+
+def message_of(event: Event, *, partition: int = PARTITION) -> FakeMessage:
+    return FakeMessage(event.offset, event.stamp, subject_key(*event.subject), value_of(event), partition)
+
+
+def log_of(events: Sequence[Event]) -> Log:
+    """A log of readable events, as a history names them."""
+    return Log(list(events), [message_of(event) for event in events])
+
+
+def random_log(rng: random.Random, size: int) -> Log:
+    """Few subjects and ids, so that they meet: duplicates across days and horizons, ties, credits, late and early
+    events, poison, stamps that step back within the slack, offsets with gaps where transaction markers stand."""
+    events: list[Event] = []
+    messages: list[FakeMessage] = []
+    latest = micros(rng.choice(TURNS))
+    offset = rng.choice([0, 0, 0, 7])
+    for _ in range(size):
+        latest += rng.choice([0, 0, 1000, HOUR // 4, HOUR, DAY // 2, DAY, 3 * DAY, 6 * DAY])
+        stamp = latest - rng.choice([0, 0, 0, 0, 1000, HOUR, 2 * DAY, RULES.slack])
+        event = Event(
+            offset=offset,
+            stamp=stamp,
+            subject=rng.choice(HERE),
+            id=rng.choice("abcde"),
+            quantity=_quantity(rng),
+            time=_time(rng, stamp, events),
+        )
+        message = message_of(event)
+        if rng.random() < 0.12:
+            event, message = _spoiled(rng, event, message)
+        events.append(event)
+        messages.append(message)
+        offset += rng.choice([1, 1, 1, 1, 2, 3])
+    return Log(events, messages)
+
+
+def _quantity(rng: random.Random) -> Decimal:
+    small = Decimal(rng.randint(-3, 5))
+    return rng.choice([small, small, Decimal("0.000000001"), Decimal("-2.5"), Decimal(10) ** 18, -(Decimal(10) ** 19)])
+
+
+def _time(rng: random.Random, stamp: int, events: list[Event]) -> int:
+    horizon, tolerance = RULES.horizon, RULES.future_tolerance
+    near = [e.time for e in events if stamp - horizon <= e.time <= stamp + tolerance]
+    if near and rng.random() < 0.2:
+        return rng.choice(near)  # a tie
+    usual = [0, 0, 1, HOUR // 2, HOUR, DAY, 4 * DAY, horizon, -tolerance, -HOUR]
+    return stamp - rng.choice([*usual, *usual, *usual, horizon + 1, -tolerance - 1])
+
+
+def _spoiled(rng: random.Random, event: Event, message: FakeMessage) -> tuple[Event, FakeMessage]:
+    """The same event so that it must be rejected."""
+    good = message.raw_value or b""
+    kind = rng.choice(["cut", "empty", "two", "noise", "key", "no key", "elsewhere", "invalid"])
+    key, value, reason = message.raw_key, good, "undecodable"
+    match kind:
+        case "cut":
+            value = good[: rng.randrange(1, len(good))]
+        case "empty":
+            value = b""
+        case "two":
+            value = good + good
+        case "noise":
+            value = rng.randbytes(30)
+        case "key":
+            key, reason = subject_key("org0", "api.calls", "user", "somebody else"), "misrouted"
+        case "no key":
+            key, reason = None, "misrouted"
+        case "elsewhere":
+            key, reason = subject_key(*ELSEWHERE), "misrouted"
+            value = value_of(_with(event, subject=ELSEWHERE))
+        case "invalid":
+            value, reason = value_of(_with(event, quantity=Decimal(10) ** 20)), "invalid"
+    return _with(event, poison=reason), FakeMessage(event.offset, event.stamp, key, value)
+
+
+def _with(event: Event, **changes: object) -> Event:
+    return Event(**{**event.__dict__, **changes})  # type: ignore[arg-type]

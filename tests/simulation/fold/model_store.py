@@ -1,0 +1,174 @@
+"""ClickHouse and the topics as the fold sees them, in dictionaries that check every row they are given.
+
+Rows at a position never change, rows of windows replace each other by `folded_through`, progress by `next_offset`; rows
+of equal version must be equal. Nothing here decides anything about an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
+from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows
+from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.tables import PERIOD_CODES, WINDOWS, Original
+from meterfold_schemas.periods import Period, micros
+
+Row = dict[str, Any]
+WindowKey = tuple[str, int, str, str, str, str]
+
+_PERIODS = {code: period.value for period, code in PERIOD_CODES.items()}
+_NO_WINDOWS = pl.DataFrame(pl.from_arrow(WINDOWS.empty_table()))
+_NO_RECORDS = pl.DataFrame(schema=COUNTED_SCHEMA)
+_BY_POSITION = {"usage_records": "records", "usage_duplicates": "duplicates", "usage_rejected": "rejected"}
+
+
+@dataclass
+class Tables:
+    """The rows of one partition; the part that a restore brings back."""
+
+    records: dict[int, Row] = field(default_factory=dict)
+    duplicates: dict[int, Row] = field(default_factory=dict)
+    rejected: dict[int, Row] = field(default_factory=dict)
+    windows: dict[WindowKey, Row] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def copy(self) -> Tables:
+        return Tables(dict(self.records), dict(self.duplicates), dict(self.rejected), dict(self.windows), self.progress)
+
+
+class ModelStore:
+    """`now` rows, and what was ever said about a version of a row."""
+
+    def __init__(self) -> None:
+        self.now = Tables()
+        self.expired: set[int] = set()
+        self.published: set[tuple[WindowKey, int]] = set()
+        self.originals: dict[int, Original] = {}
+        self.committed: int | None = None
+        self._versions: dict[tuple[WindowKey, int], Row] = {}
+        self._positions: dict[tuple[str, int], Row] = {}
+
+    def apply(self, operation: Operation, keep: npt.NDArray[np.bool_] | None = None) -> None:
+        """Perform an operation of a flush; `keep` picks the rows, or messages, that get through."""
+        match operation:
+            case Insert(table=table, rows=rows):
+                self._insert(table, rows if keep is None else rows.filter(pa.array(keep)))
+            case PublishWindows(messages=messages):
+                for number, (_, data) in enumerate(messages):
+                    if keep is None or keep[number]:
+                        self._publish(data)
+            case PublishRejected(originals=originals):
+                for number, original in enumerate(originals):
+                    if keep is None or keep[number]:
+                        known = self.originals.setdefault(original.offset, original)
+                        assert known == original, f"usage.rejected: {known} and {original}"
+            case Commit(offsets=offsets):
+                self.committed = next(iter(offsets.values()))
+
+    @staticmethod
+    def size_of(operation: Operation) -> int:
+        match operation:
+            case Insert(rows=rows):
+                return int(rows.num_rows)
+            case PublishWindows(messages=messages):
+                return len(messages)
+            case PublishRejected(originals=originals):
+                return len(originals)
+            case Commit():
+                return 1
+
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        if table == "fold_progress":
+            for row in rows.to_pylist():
+                self._advance(row)
+        elif table == "usage_windows":
+            for row in rows.to_pylist():
+                self._replace_window(row)
+        else:
+            target: dict[int, Row] = getattr(self.now, _BY_POSITION[table])
+            for row in rows.to_pylist():
+                offset = row["offset"]
+                known = self._positions.setdefault((table, offset), row)
+                assert known == row, f"{table} at offset {offset} is {known} and {row}"
+                if not (table == "usage_records" and offset in self.expired):
+                    target[offset] = row
+
+    def _replace_window(self, row: Row) -> None:
+        key = self._check_version(row)
+        old = self.now.windows.get(key)
+        if old is None or row["folded_through"] > old["folded_through"]:
+            self.now.windows[key] = row
+
+    def _check_version(self, row: Row) -> WindowKey:
+        key = window_key(row)
+        through = row["folded_through"]
+        known = self._versions.setdefault((key, through), row)
+        assert known == row, f"window {key} folded through {through} is {known} and {row}"
+        return key
+
+    def _publish(self, data: bytes) -> None:
+        for row in pa.ipc.open_stream(data).read_all().to_pylist():
+            key = self._check_version(row)
+            stored = self.now.windows.get(key)
+            through = row["folded_through"]
+            assert stored is not None, f"window {key} was published before it was stored"
+            assert stored["folded_through"] >= through, f"window {key} was published at {through} before it was stored"
+            self.published.add((key, through))
+
+    def _advance(self, row: Row) -> None:
+        stamp = micros(row.pop("last_stamp"))
+        progress = Progress(**row, last_stamp=stamp or None)
+        old = self.now.progress
+        if old is None or progress.next_offset > old.next_offset:
+            self.now.progress = progress
+        elif progress.next_offset == old.next_offset:
+            assert progress == old, f"progress at {old.next_offset} is {old} and {progress}"
+
+    def expire_before(self, stamp: int) -> None:
+        """The time to live of usage_records."""
+        for offset, row in list(self.now.records.items()):
+            if micros(row["received_at"]) < stamp:
+                del self.now.records[offset]
+                self.expired.add(offset)
+
+    def identities(self, since: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """Hashes and stamps (UTC microseconds) of the records that arrived at `since` or later."""
+        found = [(row["identity_hash"], micros(row["received_at"])) for row in self.now.records.values()]
+        found = [(h, stamp) for h, stamp in found if stamp >= since]
+        return np.array([h for h, _ in found], np.uint64), np.array([stamp for _, stamp in found], np.int64)
+
+    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
+        wanted = set(hashes.tolist())
+        found = [
+            {**row, "stamp": micros(row["received_at"]), "hash": row["identity_hash"]}
+            for row in self.now.records.values()
+            if row["identity_hash"] in wanted
+        ]
+        if not found:
+            return _NO_RECORDS
+        return pl.DataFrame([{name: row[name] for name in COUNTED_SCHEMA} for row in found], schema=COUNTED_SCHEMA)
+
+    def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
+        wanted = set(starts.tolist())
+        found = [row for key, row in self.now.windows.items() if key[0] == period.value and key[1] in wanted]
+        if not found:
+            return _NO_WINDOWS
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+
+
+def window_key(row: Row) -> WindowKey:
+    return (
+        _PERIODS[row["period_type"]],
+        micros(row["period_start"]),
+        row["org_id"],
+        row["metric_key"],
+        row["subject_type"],
+        row["subject_id"],
+    )

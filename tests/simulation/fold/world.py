@@ -1,0 +1,261 @@
+"""Several workers of one partition, interleaved by a seeded scheduler that does them every kind of harm.
+
+The real decode, PartitionFold and flush run against the model store. A worker yields before every effect; between two
+of its steps, and inside its look-ups, any other worker may take steps of its own, so a worker that lost its partition
+and does not know it yet is one that simply goes on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from meterfold_processor.fold.decode import decode
+from meterfold_processor.fold.flush import Operation, flush, progress_rows
+from meterfold_processor.fold.messages import columns
+from meterfold_processor.fold.partition import Folded, PartitionFold
+from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.store import Progress
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.periods import Period
+from simulation.fold import verdict
+from simulation.fold.logs import PARTITION, RULES, Log
+from simulation.fold.model_store import ModelStore, Tables
+from simulation.fold.oracle import Outcome, fold
+
+Steps = Iterator[None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a worker is made of; a broken variant replaces one of them."""
+
+    fold: type[PartitionFold] = PartitionFold
+    flush: Callable[[list[Folded]], Iterator[Operation]] = flush
+    open: Callable[[World, Worker], Iterator[None]] | None = None
+
+
+@dataclass
+class Worker:
+    """One worker process; `fold` is there once the partition is loaded."""
+
+    world: World
+    fold: PartitionFold | None = None
+    position: int = 0
+    sequence: int = 0
+    in_flight: deque[tuple[int, Iterator[Operation]]] = field(default_factory=deque)
+    busy: bool = False
+    steps: Steps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = self._run()
+
+    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
+        self.world.disturb()
+        return self.world.store.find_records(hashes)
+
+    def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
+        self.world.disturb()
+        return self.world.store.load_windows(period, starts)
+
+    def step(self) -> bool:
+        """Go on to the next effect; False when there is nothing left to do."""
+        self.busy = True
+        try:
+            return next(self.steps, self) is None
+        finally:
+            self.busy = False
+
+    def _run(self) -> Steps:
+        yield from (self.world.parts.open or open_partition)(self.world, self)
+        rng = self.world.rng
+        while True:
+            may_fold = len(self.in_flight) < 2 and self.position < self.world.available
+            if may_fold and (not self.in_flight or rng.random() < 0.4):
+                yield from self._fold_next()
+            elif self.in_flight:
+                yield from self._flush_step()
+            elif self.world.calm:
+                return
+            else:
+                yield
+
+    def _fold_next(self) -> Steps:
+        assert self.fold is not None
+        size = self.world.batch_size()
+        messages = self.world.log.messages[self.position : min(self.position + size, self.world.available)]
+        self.position += len(messages)
+        consumed = columns(messages)
+        decoded = decode(consumed)
+        self.sequence += 1
+        while True:
+            try:
+                folded = self.fold.fold(decoded.frame, consumed.values, self.sequence)
+                break
+            except Retryable:
+                yield
+        if folded is not None:
+            self.in_flight.append((self.sequence, self.world.parts.flush([folded])))
+        yield
+
+    def _flush_step(self) -> Steps:
+        """One operation of the oldest flush: in part and again, twice, or once."""
+        assert self.fold is not None
+        sequence, operations = self.in_flight[0]
+        operation = next(operations, None)
+        if operation is None:
+            self.in_flight.popleft()
+            self.fold.acknowledge(sequence)
+            return
+        while self.world.effect_fails(operation):
+            yield
+        self.world.apply(operation)
+        yield
+
+
+def open_partition(world: World, worker: Worker) -> Steps:
+    """The progress row first, then what was counted before."""
+    yield
+    progress = world.store.now.progress
+    stored = progress is not None
+    if progress is None:
+        progress = Progress(PARTITION, world.log_start, world.log_start, 0, 0, 0, None)
+        yield
+        world.apply(progress_rows([progress]))
+    yield
+    worker.fold = make_fold(world, worker, progress, stored=stored)
+    if stored:
+        worker.fold.remember(*world.store.identities(worker.fold.load_from))
+    seek(world, worker)
+
+
+def make_fold(world: World, worker: Worker, progress: Progress, *, stored: bool) -> PartitionFold:
+    return world.parts.fold(
+        progress, worker, world.rules, lambda: world.clock, world.check_partition_count, stored=stored
+    )
+
+
+def seek(world: World, worker: Worker, offset: int | None = None) -> None:
+    """Read on at the fold's next offset: the first message that stands there or behind a gap."""
+    assert worker.fold is not None
+    at = worker.fold.progress.next_offset if offset is None else offset
+    worker.position = sum(message.at_offset < at for message in world.log.messages)
+
+
+class World:
+    """One history. `run` raises AssertionError when a promise is broken; Fatal is an answer only where it may be."""
+
+    def __init__(
+        self, log: Log, rng: random.Random, parts: Parts | None = None, rules: Rules = RULES, *, gentle: bool = False
+    ) -> None:
+        """`gentle`: no fault but those that the test asks for."""
+        self.log = log
+        self.rng = rng
+        self.parts = parts or Parts()
+        self.rules = rules
+        self.gentle = gentle
+        self.store = ModelStore()
+        self.workers: list[Worker] = []
+        self.log_start = log.messages[0].at_offset if log.messages else 0
+        self.available = len(log.messages)
+        self.calm = gentle
+        self.expiring = False
+        self.check_partition_count: Callable[[], None] = lambda: None
+        self._snapshot: Tables | None = None
+        self._depth = 0
+        self._batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
+
+    @property
+    def clock(self) -> int:
+        """The broker's: it has stamped all that is in the log by now."""
+        return max((message.stamp for message in self.log.messages[: self.available]), default=0)
+
+    @property
+    def outcome(self) -> Outcome:
+        return fold(self.log.events, self.rules.horizon, self.rules.future_tolerance)
+
+    def start(self) -> Worker:
+        worker = Worker(self)
+        self.workers.append(worker)
+        return worker
+
+    def batch_size(self) -> int:
+        return self.rng.choice(self._batch_sizes)
+
+    def apply(self, operation: Operation, keep: npt.NDArray[np.bool_] | None = None) -> None:
+        before = self.store.now.progress
+        self.store.apply(operation, keep)
+        if self.store.now.progress is not before:
+            verdict.check_progress(self.store, self.log)
+
+    def effect_fails(self, operation: Operation) -> bool:
+        """Whether the worker must do it again: nothing, a part or all of it got through."""
+        if self.calm or self.rng.random() > 0.25:
+            return False
+        size = self.store.size_of(operation)
+        keep = np.array([self.rng.random() < self.rng.choice([0.0, 0.5, 1.0]) for _ in range(size)], dtype=np.bool_)
+        self.apply(operation, keep)
+        return True
+
+    def disturb(self) -> None:
+        """Inside a look-up: others go on meanwhile, and it may fail."""
+        if self.calm or self._depth > 1:
+            return
+        if self.rng.random() < 0.3:
+            self._depth += 1
+            try:
+                for _ in range(self.rng.randrange(12)):
+                    self._step_one()
+            finally:
+                self._depth -= 1
+        if self.rng.random() < 0.15:
+            raise Retryable("ClickHouse is away")
+
+    def run(self, steps: int) -> None:
+        """So many steps of anything, then one last worker in peace, then the comparison."""
+        self.available = self.rng.randrange(len(self.log.messages) + 1)
+        try:
+            for _ in range(steps):
+                self._harm()
+                self._step_one()
+            self.finish()
+        except Fatal:
+            if not self.expiring:
+                raise
+            verdict.check_so_far(self.store, self.outcome)
+
+    def finish(self) -> None:
+        """Whoever lives is gone; one worker reads to the end without a fault."""
+        self.calm = True
+        self.available = len(self.log.messages)
+        last = self.start()
+        while last.step():
+            pass
+        verdict.check_end(self.store, self.log, self.outcome)
+
+    def _step_one(self) -> None:
+        idle = [worker for worker in self.workers if not worker.busy]
+        if idle:
+            self.rng.choice(idle[-2:] if self.rng.random() < 0.8 else idle).step()
+
+    def _harm(self) -> None:
+        chance = self.rng.random()
+        if not self.workers or (chance < 0.04 and len(self.workers) < 3):
+            self.start()
+        elif chance < 0.08:
+            self.workers.remove(self.rng.choice(self.workers))  # kill -9
+        elif chance < 0.12:
+            self.available = min(len(self.log.messages), self.available + self.rng.choice([1, 3, 10]))
+        elif chance < 0.125:
+            self._snapshot = self.store.now.copy()
+        elif chance < 0.13 and self._snapshot is not None:
+            self.workers.clear()
+            self.store.now = self._snapshot.copy()
+        elif chance < 0.16 and self.expiring:
+            self.store.expire_before(self.clock - self.rules.record_retention)
