@@ -1,0 +1,148 @@
+"""Metrics and thresholds as two compacted topics tell them, and which thresholds apply to a subject.
+
+A *read position* is the next offset to read of its topic. It only grows, also where compaction has removed the last
+message of a name: what was judged is compared by positions, never by versions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.errors import Poison
+from meterfold_schemas.keys import metric_definition_key
+from meterfold_schemas.vocabulary import AggregationType
+
+__all__ = ["Affected", "DefinitionRecord", "Definitions", "DefinitionsRead", "is_affected"]
+
+Affected = frozenset[tuple[str | None, str]]
+"""(org_id, metric_key) whose open windows have to be judged again; org_id None: every organization."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionRecord:
+    """One message of `metric.defined` or `threshold.defined`; value None is the deletion."""
+
+    kind: Literal["metric", "threshold"]
+    key: bytes
+    value: bytes | None
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionsRead:
+    """New messages in the order of each topic, and the read positions behind them."""
+
+    records: tuple[DefinitionRecord, ...]
+    metric_position: int
+    threshold_position: int
+
+
+class Definitions:
+    """The newest state of both topics. `poison` counts messages that no one can read; they change nothing."""
+
+    def __init__(self) -> None:
+        self.metric_position = 0
+        self.threshold_position = 0
+        self.poison = 0
+        self._metrics: dict[tuple[str, str], MetricDefinition] = {}
+        self._thresholds: dict[str, UsageThreshold] = {}
+        self._of_metric: dict[tuple[str, str], dict[str, UsageThreshold]] = {}
+
+    def apply(self, read: DefinitionsRead) -> Affected:
+        """Take what was read; the metrics whose windows have to be judged again. Raises UnknownSchema."""
+        affected: set[tuple[str | None, str]] = set()
+        for record in read.records:
+            try:
+                affected |= self._apply_metric(record) if record.kind == "metric" else self._apply_threshold(record)
+            except Poison:
+                self.poison += 1
+        self.metric_position = max(self.metric_position, read.metric_position)
+        self.threshold_position = max(self.threshold_position, read.threshold_position)
+        return frozenset(affected)
+
+    def metric(self, org_id: str, metric_key: str) -> MetricDefinition | None:
+        """The metric as an organization sees it: its own definition hides the global one."""
+        return self._metrics.get((org_id, metric_key)) or self._metrics.get(("", metric_key))
+
+    def aggregation_type(self, org_id: str, metric_key: str) -> AggregationType | None:
+        """None where the metric is not defined."""
+        metric = self.metric(org_id, metric_key)
+        return None if metric is None else metric.aggregation_type
+
+    def threshold(self, threshold_id: str) -> UsageThreshold | None:
+        return self._thresholds.get(threshold_id)
+
+    def watched(self) -> Iterable[UsageThreshold]:
+        """Every threshold there is."""
+        return self._thresholds.values()
+
+    def applicable(self, org_id: str, metric_key: str, subject_type: str, subject_id: str) -> list[UsageThreshold]:
+        """The thresholds that judge a subject, by id: active ones of a metric that is there and active, without those
+        that a narrower one of the same name replaces."""
+        metric = self.metric(org_id, metric_key)
+        if metric is None or not metric.is_active:
+            return []
+        matching = [
+            threshold
+            for threshold in self._of_metric.get((org_id, metric_key), {}).values()
+            if threshold.is_active and _matches(threshold, subject_type, subject_id)
+        ]
+        narrowest: dict[str, int] = {}
+        for threshold in matching:
+            narrowest[threshold.name] = max(_narrowness(threshold), narrowest.get(threshold.name, 0))
+        kept = [threshold for threshold in matching if _narrowness(threshold) == narrowest[threshold.name]]
+        return sorted(kept, key=lambda threshold: threshold.id)
+
+    def _apply_metric(self, record: DefinitionRecord) -> set[tuple[str | None, str]]:
+        org_id, key = _metric_name(record.key)
+        if record.value is None:
+            self._metrics.pop((org_id, key), None)
+        else:
+            metric = MetricDefinition.from_bytes(record.value, version=record.offset)
+            if metric.message_key != record.key:
+                raise Poison("invalid", f"metric {metric.key!r} under the key {record.key!r}")
+            self._metrics[org_id, key] = metric
+        return {(org_id or None, key)}
+
+    def _apply_threshold(self, record: DefinitionRecord) -> set[tuple[str | None, str]]:
+        threshold = None
+        if record.value is not None:
+            threshold = UsageThreshold.from_bytes(record.value, version=record.offset)
+            if threshold.message_key != record.key:
+                raise Poison("invalid", f"threshold {threshold.id!r} under the key {record.key!r}")
+        affected: set[tuple[str | None, str]] = set()
+        before = self._thresholds.pop(record.key.decode("utf-8", "replace"), None)
+        if before is not None:
+            del self._of_metric[before.org_id, before.metric_key][before.id]
+            affected.add((before.org_id, before.metric_key))
+        if threshold is not None:
+            self._thresholds[threshold.id] = threshold
+            self._of_metric.setdefault((threshold.org_id, threshold.metric_key), {})[threshold.id] = threshold
+            affected.add((threshold.org_id, threshold.metric_key))
+        return affected
+
+
+def is_affected(affected: Affected, org_id: str, metric_key: str) -> bool:
+    return (org_id, metric_key) in affected or (None, metric_key) in affected
+
+
+def _matches(threshold: UsageThreshold, subject_type: str, subject_id: str) -> bool:
+    return threshold.subject_type in (None, subject_type) and threshold.subject_id in (None, subject_id)
+
+
+def _narrowness(threshold: UsageThreshold) -> int:
+    return (threshold.subject_type is not None) + (threshold.subject_id is not None)
+
+
+def _metric_name(key: bytes) -> tuple[str, str]:
+    try:
+        match json.loads(key):
+            case [str(org_id), str(name)] if metric_definition_key(org_id, name) == key:
+                return org_id, name
+    except ValueError:
+        pass
+    raise Poison("invalid", f"{key[:200]!r} is no key of a metric")

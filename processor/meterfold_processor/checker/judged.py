@@ -1,0 +1,91 @@
+"""What was judged last of one threshold in one window, and what a new judgement makes of it. Pure.
+
+There are three levels in order: none, approaching, exceeded. Every level above none is crossed and counted by itself:
+a value that jumps over both emits both, one that falls back clears each level it leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from meterfold_schemas.events import AlertType
+from meterfold_schemas.vocabulary import Action, Level
+
+__all__ = ["LEVELS", "Crossing", "Judged", "Positions", "Terms", "crossings", "follows", "judge_again", "level_of"]
+
+LEVELS: Final = (Level.NONE, Level.APPROACHING, Level.EXCEEDED)
+_REACHED: Final[dict[Level, AlertType]] = {
+    Level.APPROACHING: "threshold.approaching",
+    Level.EXCEEDED: "threshold.exceeded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """With what was judged: the window's folded_through, and the read positions of the two definition topics."""
+
+    folded_through: int
+    metric: int
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a threshold says when it judges. Amounts are unscaled integers (x 10^9)."""
+
+    name: str
+    threshold: int
+    warn_threshold: int
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The state of one threshold in one window. `crossings` counts how often approaching and exceeded were reached."""
+
+    level: int
+    crossings: tuple[int, int]
+    positions: Positions
+    value: int
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One event: a level reached, or left (`threshold.cleared`). `number` counts the times it was reached, from 1."""
+
+    event_type: AlertType
+    level: Level
+    number: int
+
+
+def level_of(value: int, terms: Terms) -> int:
+    """0 none, 1 approaching, 2 exceeded."""
+    return (value >= terms.warn_threshold) + (value >= terms.threshold)
+
+
+def follows(before: Judged | None, now: Positions) -> bool:
+    """Whether a judgement counts: nothing it was made with may be older than what was judged."""
+    if before is None:
+        return True
+    was = before.positions
+    return now.folded_through >= was.folded_through and now.metric >= was.metric and now.threshold >= was.threshold
+
+
+def crossings(before: Judged | None, level: int) -> list[Crossing]:
+    """The events of a change of level, in the order in which they are to be read."""
+    was = 0 if before is None else before.level
+    approaching, exceeded = (0, 0) if before is None else before.crossings
+    numbers = {1: approaching, 2: exceeded}
+    reached = [Crossing(_REACHED[LEVELS[step]], LEVELS[step], numbers[step] + 1) for step in range(was + 1, level + 1)]
+    left = [Crossing("threshold.cleared", LEVELS[step], numbers[step]) for step in range(was, level, -1)]
+    return reached + left
+
+
+def judge_again(before: Judged | None, level: int, positions: Positions, value: int, terms: Terms) -> Judged:
+    """The state after a judgement that counts."""
+    was = 0 if before is None else before.level
+    approaching, exceeded = (0, 0) if before is None else before.crossings
+    counted = (approaching + (was < 1 <= level), exceeded + (was < 2 <= level))
+    return Judged(level, counted, positions, value, terms)

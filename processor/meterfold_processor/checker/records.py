@@ -1,0 +1,194 @@
+"""Judgements and aggregates as Kafka messages, and states read back from their topics.
+
+Written from raw integers; the models of meterfold_schemas would make a Decimal and a datetime of every number first,
+at several times the cost. A test holds the two to the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from meterfold_processor.checker.aggregates import Aggregate
+from meterfold_processor.checker.index import Window
+from meterfold_processor.checker.judge import Judgement, Target
+from meterfold_processor.checker.judged import LEVELS, Crossing, Judged, Positions, Terms
+from meterfold_processor.checker.rules import CODES, NEVER, end_of
+from meterfold_processor.kafka import Outgoing
+from meterfold_schemas import cloudevents, framing, ids
+from meterfold_schemas.errors import Poison
+from meterfold_schemas.events import percentage_used
+from meterfold_schemas.keys import threshold_event_key
+from meterfold_schemas.periods import Period, from_micros
+from meterfold_schemas.quantities import exact_unscaled, to_decimal
+from meterfold_schemas.topics import Topics
+from meterfold_schemas.vocabulary import Action, Level
+
+__all__ = ["Emitted", "Records", "read_emitted", "read_state"]
+
+SOURCE: Final = "/meterfold/checker"
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """What `usage.aggregated` holds of a window."""
+
+    window: Window
+    revision: int
+    is_final: bool
+    total: int
+
+
+class Records:
+    """Makes the messages of one partition."""
+
+    def __init__(self, topics: Topics, partition: int) -> None:
+        self._topics = topics
+        self._partition = partition
+        self._alert_topics = {
+            "threshold.approaching": topics.threshold_approaching,
+            "threshold.exceeded": topics.threshold_exceeded,
+            "threshold.cleared": topics.threshold_cleared,
+        }
+
+    def judgement(self, judgement: Judgement, now: int) -> list[Outgoing]:
+        """The state and the events of one change; `now` in UTC microseconds."""
+        events = [self._event(judgement, crossing, now) for crossing in judgement.events]
+        return [self._state(judgement, now), *events]
+
+    def aggregate(self, aggregate: Aggregate, now: int) -> Outgoing:
+        window, values = aggregate.window, aggregate.values
+        name = (*window.subject, str(window.period), window.start)
+        record = {
+            "event_id": ids.aggregated_event_id(*name, aggregate.revision, aggregate.is_final),
+            "occurred_at": now,
+            **_window_fields(window),
+            "partition": self._partition,
+            "total_quantity": aggregate.total,
+            "record_count": values.count,
+            "sum": values.sum,
+            "min": values.min,
+            "max": values.max,
+            "last": values.last,
+            "revision": aggregate.revision,
+            "is_final": aggregate.is_final,
+            "previous_total": aggregate.previous_total,
+        }
+        value = framing.encode("usage_aggregated", record)
+        return Outgoing(self._topics.usage_aggregated, value, ids.window_key(*name), self._partition)
+
+    def forgotten_state(self, target: Target) -> Outgoing:
+        """The tombstone of a state."""
+        return Outgoing(self._topics.threshold_state, None, _state_key(target), self._partition)
+
+    def forgotten_window(self, window: Window) -> Outgoing:
+        """The tombstone of an emitted window."""
+        key = ids.window_key(*window.subject, window.period, window.start)
+        return Outgoing(self._topics.usage_aggregated, None, key, self._partition)
+
+    def _state(self, judgement: Judgement, now: int) -> Outgoing:
+        target, state = judgement.target, judgement.state
+        approaching, exceeded = state.crossings
+        record = {
+            "threshold_id": target.threshold_id,
+            "name": state.terms.name,
+            **_window_fields(target.window),
+            "level": LEVELS[state.level].value,
+            "action": state.terms.action.value,
+            "crossing_approaching": approaching,
+            "crossing_exceeded": exceeded,
+            "folded_through": state.positions.folded_through,
+            "metric_position": state.positions.metric,
+            "threshold_position": state.positions.threshold,
+            "value": state.value,
+            "threshold": state.terms.threshold,
+            "warn_threshold": state.terms.warn_threshold,
+            "approaching_alert_id": _alert_id(target, Level.APPROACHING, approaching) if state.level >= 1 else None,
+            "exceeded_alert_id": _alert_id(target, Level.EXCEEDED, exceeded) if state.level >= 2 else None,
+            "occurred_at": now,
+        }
+        value = framing.encode("threshold_state", record)
+        return Outgoing(self._topics.threshold_state, value, _state_key(target), self._partition)
+
+    def _event(self, judgement: Judgement, crossing: Crossing, now: int) -> Outgoing:
+        target, state = judgement.target, judgement.state
+        alert_id = _alert_id(target, crossing.level, crossing.number)
+        event_id = ids.alert_event_id(alert_id, crossing.event_type)
+        record = {
+            "event_id": event_id,
+            "occurred_at": now,
+            "alert_id": alert_id,
+            "threshold_id": target.threshold_id,
+            **_window_fields(target.window),
+            "level": crossing.level.value,
+            "crossing": crossing.number,
+            "threshold": state.terms.threshold,
+            "warn_threshold": state.terms.warn_threshold,
+            "actual_value": state.value,
+            "percentage_used": _percentage(state.value, state.terms.threshold),
+            "action": state.terms.action.value,
+        }
+        return Outgoing(
+            self._alert_topics[crossing.event_type],
+            framing.encode(crossing.event_type.replace(".", "_"), record),
+            threshold_event_key(target.threshold_id, *target.window.subject),
+            headers=tuple(cloudevents.headers(crossing.event_type, event_id, SOURCE, from_micros(now))),
+        )
+
+
+def read_state(value: bytes) -> tuple[Target, Judged]:
+    """A value of `threshold.state`. Raises Poison or UnknownSchema."""
+    record = _record(value, "threshold_state")
+    positions = Positions(record["folded_through"], record["metric_position"], record["threshold_position"])
+    terms = Terms(record["name"], record["threshold"], record["warn_threshold"], Action(record["action"]))
+    crossings = record["crossing_approaching"], record["crossing_exceeded"]
+    state = Judged(LEVELS.index(Level(record["level"])), crossings, positions, record["value"], terms)
+    return Target(record["threshold_id"], _window(record)), state
+
+
+def read_emitted(value: bytes) -> Emitted:
+    """A value of `usage.aggregated`. Raises Poison or UnknownSchema."""
+    record = _record(value, "usage_aggregated")
+    return Emitted(_window(record), record["revision"], record["is_final"], record["total_quantity"])
+
+
+def _record(value: bytes, name: str) -> dict[str, Any]:
+    schema, record = framing.decode(value)
+    if schema.name != name:
+        raise Poison("undecodable", f"a {schema.name} where a {name} belongs")
+    return record
+
+
+def _window(record: dict[str, Any]) -> Window:
+    period, start = Period(record["period_type"]), record["period_start"]
+    subject = (record["org_id"], record["metric_key"], record["subject_type"], record["subject_id"])
+    return Window(subject, period, start, end_of(CODES[period], start))
+
+
+def _window_fields(window: Window) -> dict[str, Any]:
+    org_id, metric_key, subject_type, subject_id = window.subject
+    return {
+        "org_id": org_id,
+        "metric_key": metric_key,
+        "subject_type": subject_type,
+        "subject_id": subject_id,
+        "period_type": window.period.value,
+        "period_start": window.start,
+        "period_end": None if window.end == NEVER else window.end,
+    }
+
+
+def _state_key(target: Target) -> bytes:
+    window = target.window
+    return ids.state_key(target.threshold_id, *window.subject, window.period, window.start)
+
+
+def _alert_id(target: Target, level: Level, number: int) -> str:
+    window = target.window
+    return ids.alert_id(target.threshold_id, *window.subject, window.period.value, window.start, level.value, number)
+
+
+def _percentage(value: int, threshold: int) -> int:
+    share: Decimal = percentage_used(to_decimal(value), to_decimal(threshold))
+    return exact_unscaled(share)

@@ -1,0 +1,53 @@
+"""When a window is open, final or forgotten. Pure integers of UTC microseconds.
+
+Everything is measured by the *mark* of a partition: the smaller of the wall clock and the broker's stamp of the last
+event that the fold has acknowledged. While the fold lags the mark stands still, so that no window is closed over
+events that wait to be folded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meterfold_schemas.periods import KEPT, Period, period_end
+
+__all__ = ["CODES", "NEVER", "PERIODS", "WindowRules", "end_of", "mark_of"]
+
+PERIODS: Final[dict[int, Period]] = dict(enumerate(KEPT, start=1))
+"""The numbers of the column period_type: hourly 1, daily 2, monthly 3, lifetime 4."""
+CODES: Final = {period: code for code, period in PERIODS.items()}
+
+NEVER: Final = 2**62
+"""The end of a lifetime window."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRules:
+    """Durations in microseconds. `open_for` = horizon + future tolerance + slack: how long after its end a window can
+    still change. All three answers take integers or numpy arrays."""
+
+    open_for: int
+    grace: int
+
+    def is_open(self, end: Any, mark: int) -> Any:
+        """Only open windows are judged or emitted."""
+        return end + self.open_for > mark
+
+    def is_final(self, end: Any, mark: int) -> Any:
+        return end + self.grace <= mark
+
+    def is_forgotten(self, end: Any, mark: int) -> Any:
+        """State is kept as long again as the window is open: judging once more must not find the state gone."""
+        return end + 2 * self.open_for < mark
+
+
+def end_of(code: int, start: int) -> int:
+    """End (exclusive) of a window; NEVER for a lifetime."""
+    end = period_end(PERIODS[code], start)
+    return NEVER if end is None else end
+
+
+def mark_of(wall: int, last_stamp: int | None) -> int:
+    """The mark of a partition; 0 before the fold has acknowledged an event: everything open, nothing final."""
+    return 0 if last_stamp is None else min(wall, last_stamp)
