@@ -1,0 +1,109 @@
+"""Which failures of ClickHouse are worth another try, and what to tell the operator about the others.
+
+Everything that is not known to be hopeless is retryable: the caller keeps its input, backs off, and its health turns
+bad without progress. The codes are those of ClickHouse's src/Common/ErrorCodes.cpp.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from urllib3.exceptions import HTTPError
+
+from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
+
+__all__ = ["MISSING_DATABASE", "MISSING_TABLE", "code_of", "mapped", "translated"]
+
+MISSING_TABLE: Final = 60
+MISSING_DATABASE: Final = 81
+
+_MIGRATE: Final = "run `meterfold migrate` with this version of meterfold"
+_SIGN_IN: Final = "check the username and password of the ClickHouse settings"
+_RIGHTS: Final = "give this user the rights to read and write the database"
+_DEFECT: Final = "this is a defect in meterfold or an unsupported version of ClickHouse; please report it"
+
+#: code -> what to do. Trying again changes none of these.
+_HOPELESS: Final = MappingProxyType(
+    {
+        10: _MIGRATE,  # NOT_FOUND_COLUMN_IN_BLOCK
+        16: _MIGRATE,  # NO_SUCH_COLUMN_IN_TABLE
+        36: _DEFECT,  # BAD_ARGUMENTS
+        42: _DEFECT,  # NUMBER_OF_ARGUMENTS_DOESNT_MATCH
+        43: _DEFECT,  # ILLEGAL_TYPE_OF_ARGUMENT
+        46: _DEFECT,  # UNKNOWN_FUNCTION
+        47: _MIGRATE,  # UNKNOWN_IDENTIFIER
+        53: _DEFECT,  # TYPE_MISMATCH
+        57: _MIGRATE,  # TABLE_ALREADY_EXISTS
+        MISSING_TABLE: _MIGRATE,
+        62: _DEFECT,  # SYNTAX_ERROR
+        MISSING_DATABASE: _MIGRATE,
+        115: _DEFECT,  # UNKNOWN_SETTING
+        164: "this user or server is read-only (setting `readonly`): give it the right to write",
+        192: _SIGN_IN,  # UNKNOWN_USER
+        193: _SIGN_IN,  # WRONG_PASSWORD
+        194: _SIGN_IN,  # REQUIRED_PASSWORD
+        291: _RIGHTS,  # DATABASE_ACCESS_DENIED
+        407: "a quantity left the range of decimal(38, 9); no number was changed",  # DECIMAL_OVERFLOW
+        497: _RIGHTS,  # ACCESS_DENIED
+        516: _SIGN_IN,  # AUTHENTICATION_FAILED
+    }
+)
+
+#: The usual passing troubles in words; any other code is retried just the same.
+_PASSING: Final = MappingProxyType(
+    {
+        159: "the query took too long",
+        202: "it has too many simultaneous queries",
+        241: "it is out of memory",
+        242: "the table is read-only for the moment",
+        243: "its disk is full: free some space, nothing is lost meanwhile",
+        252: "it has too many parts and must merge first",
+        319: "the outcome of the insert is unknown; it is repeated, which does no harm",
+    }
+)
+
+_STATUS = re.compile(r"HTTP status (\d{3})")
+_HOPELESS_STATUS: Final = MappingProxyType(
+    {401: _SIGN_IN, 403: _SIGN_IN, 404: "there is no ClickHouse HTTP interface at this URL: check it"}
+)
+_SHOWN: Final = 600
+
+
+def code_of(error: BaseException) -> int | None:
+    """ClickHouse's error code of an error that `translated` made or clickhouse-connect raised, if the server sent one."""
+    cause = error.__cause__ if isinstance(error, MeterfoldError) else error
+    code = getattr(cause, "code", None)
+    return code if isinstance(code, int) else None
+
+
+def translated(error: Exception, doing: str) -> MeterfoldError:
+    """Retryable or Fatal for what clickhouse-connect, urllib3 or the socket raised; `doing` says during what."""
+    code = getattr(error, "code", None)
+    text = _text(error)
+    if isinstance(code, int):
+        if (advice := _HOPELESS.get(code)) is not None:
+            return Fatal(f"ClickHouse refused {doing}: {text} What to do: {advice}.")
+        return Retryable(f"ClickHouse failed {doing}: {_PASSING.get(code, '')}{': ' if code in _PASSING else ''}{text}")
+    status = _STATUS.search(text)
+    if status is not None and (advice := _HOPELESS_STATUS.get(int(status.group(1)))) is not None:
+        return Fatal(f"ClickHouse refused {doing}: {text} What to do: {advice}.")
+    return Retryable(f"ClickHouse could not be reached {doing}, or the connection broke: {text}")
+
+
+@contextmanager
+def mapped(doing: str) -> Iterator[None]:
+    """Turn the driver's errors into the tree of meterfold_schemas.errors."""
+    try:
+        yield
+    except (ClickHouseError, HTTPError, OSError) as error:
+        raise translated(error, doing) from error
+
+
+def _text(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -1,0 +1,224 @@
+"""What the fold and the checker read back: stored rules, progress, windows, identities.
+
+All times are UTC microseconds. Lists of integers that our own code made stand in the statement itself (as hexadecimal
+digits: ClickHouse parses 200,000 number literals in seconds, these in milliseconds); everything else is bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from meterfold_schemas.errors import Fatal
+from meterfold_schemas.periods import KEPT, Period
+from meterfold_sink.client import Client
+from meterfold_sink.rules import POISON_FINGERPRINT, FoldRules
+from meterfold_sink.writers import Writer
+
+__all__ = [
+    "WINDOW_COLUMNS",
+    "Progress",
+    "find_records",
+    "iter_identities",
+    "load_identities",
+    "load_open_windows",
+    "load_windows",
+    "poison_fingerprints",
+    "read_progress",
+    "read_rules",
+    "read_settings",
+    "write_settings_once",
+]
+
+#: The columns of usage_windows in the order in which the fold writes and publishes them.
+WINDOW_COLUMNS: Final = (
+    "org_id",
+    "metric_key",
+    "subject_type",
+    "subject_id",
+    "period_type",
+    "period_start",
+    "partition",
+    "record_count",
+    "sum",
+    "min",
+    "max",
+    "last",
+    "last_timestamp",
+    "last_offset",
+    "folded_through",
+)
+_WINDOWS: Final = ", ".join(WINDOW_COLUMNS)
+
+#: The partition key is a function of the sort key, so no row has versions in two partitions.
+_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
+_LARGE_STATEMENT: Final = {"max_query_size": 1 << 28}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A row of fold_progress. `last_stamp` in UTC microseconds, 0 before the first event."""
+
+    partition: int
+    next_offset: int
+    log_start: int
+    counted: int
+    duplicates: int
+    rejected: int
+    last_stamp: int
+    flushed_at: int
+
+
+def read_settings(client: Client) -> dict[str, str]:
+    """All rows of fold_settings."""
+    rows = client.rows("SELECT name, value FROM fold_settings FINAL")
+    return {row["name"]: row["value"] for row in rows}
+
+
+def read_rules(client: Client) -> FoldRules:
+    """The stored rules. Raises Fatal when there are none: `meterfold migrate` was not run."""
+    return FoldRules.from_rows(read_settings(client))
+
+
+def write_settings_once(client: Client, rules: FoldRules) -> None:
+    """Store the rules if there are none yet; otherwise compare. Raises Fatal when others are stored.
+
+    Of two that write at once the first wins, and the other finds out when it reads them back.
+    """
+    stored = read_settings(client)
+    missing = {name: value for name, value in rules.to_rows().items() if name not in stored}
+    if missing:
+        # What is there is compared before anything is added.
+        rules.require_same(FoldRules.from_rows({**rules.to_rows(), **stored}))
+        Writer(client).insert("fold_settings", pa.table({"name": list(missing), "value": list(missing.values())}))
+    rules.require_same(read_rules(client))
+
+
+def poison_fingerprints(client: Client) -> set[bytes]:
+    """Schema fingerprints whose messages an operator wants rejected (8 bytes each)."""
+    found = set()
+    for name in read_settings(client):
+        if name.startswith(POISON_FINGERPRINT):
+            try:
+                fingerprint = bytes.fromhex(name.removeprefix(POISON_FINGERPRINT))
+            except ValueError:
+                fingerprint = b""
+            if len(fingerprint) != 8:
+                raise Fatal(f"fold_settings: {name!r} does not name a fingerprint of 16 hexadecimal digits")
+            found.add(fingerprint)
+    return found
+
+
+def read_progress(client: Client, partitions: Sequence[int] | None = None) -> dict[int, Progress]:
+    """partition -> its progress; all partitions when none are named. A partition without a row is not in it."""
+    rows = client.rows(
+        "SELECT partition, next_offset, log_start, counted, duplicates, rejected, "
+        "toUnixTimestamp64Micro(last_stamp) AS last_stamp, toUnixTimestamp64Micro(flushed_at) AS flushed_at "
+        "FROM fold_progress FINAL WHERE {everything:UInt8} OR has({partitions:Array(Int32)}, partition)",
+        {"everything": int(partitions is None), "partitions": list(partitions or ())},
+    )
+    return {row["partition"]: Progress(**row) for row in rows}
+
+
+def load_windows(client: Client, partition: int, period_type: str, period_starts: Sequence[int]) -> pa.Table:
+    """Every window of the partition that begins at one of `period_starts`: WINDOW_COLUMNS, newest version only."""
+    return client.query(
+        f"SELECT {_WINDOWS} FROM usage_windows FINAL "
+        "WHERE partition = {partition:Int32} AND period_type = {period_type:String} AND period_start IN ("
+        f"SELECT fromUnixTimestamp64Micro(arrayJoin({_integers(period_starts)}), 'UTC'))",
+        {"partition": partition, "period_type": Period(period_type).value},
+        {**_FINAL, **_LARGE_STATEMENT},
+    )
+
+
+def load_open_windows(
+    client: Client,
+    partition: int,
+    *,
+    ends_after: int | None = None,
+    period_types: Sequence[str] = KEPT,
+    org_id: str | None = None,
+    metric_key: str | None = None,
+    subject: tuple[str, str] | None = None,
+) -> pa.Table:
+    """Windows of a partition that end after `ends_after` (a lifetime never ends), narrowed by what is given.
+
+    Columns: WINDOW_COLUMNS, newest version only. `subject` is (subject_type, subject_id).
+    """
+    conditions = ["partition = {partition:Int32}", "has({period_types:Array(String)}, toString(period_type))"]
+    parameters: dict[str, Any] = {"partition": partition, "period_types": [Period(p).value for p in period_types]}
+    if ends_after is not None:
+        # The second condition is implied by the first (no kept window is longer than 31 days); it can use the index.
+        conditions.append(
+            "(period_type = 'lifetime' OR "
+            "(multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
+            "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH) > "
+            "fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') "
+            "AND period_start > fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') - INTERVAL 32 DAY))"
+        )
+        parameters["ends_after"] = ends_after
+    for column, value in (("org_id", org_id), ("metric_key", metric_key)):
+        if value is not None:
+            conditions.append(f"{column} = {{{column}:String}}")
+            parameters[column] = value
+    if subject is not None:
+        conditions.append("subject_type = {subject_type:String} AND subject_id = {subject_id:String}")
+        parameters["subject_type"], parameters["subject_id"] = subject
+    return client.query(
+        f"SELECT {_WINDOWS} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}", parameters, _FINAL
+    )
+
+
+_IDENTITIES: Final = (
+    "SELECT identity_hash, received_at FROM usage_records WHERE partition = {partition:Int32} "
+    "AND received_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+    "AND received_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')"
+)
+_NO_END: Final = 9_000_000_000_000_000  # the year 2255; DateTime64(6) ends in 2299
+
+
+def load_identities(client: Client, partition: int, since: int, until: int | None = None) -> pa.Table:
+    """(identity_hash uint64, received_at) of counted records with stamps in [since, until); a row may come twice."""
+    return client.query(_IDENTITIES, _span(partition, since, until))
+
+
+def iter_identities(client: Client, partition: int, since: int, until: int | None = None) -> Iterator[pa.RecordBatch]:
+    """The same in pieces, for more identities than should stand in memory twice."""
+    return client.batches(_IDENTITIES, _span(partition, since, until))
+
+
+def _span(partition: int, since: int, until: int | None) -> dict[str, int]:
+    # DateTime64 begins in 1900; an earlier bound would wrap around.
+    return {"partition": partition, "since": max(since, 0), "until": _NO_END if until is None else until}
+
+
+def find_records(
+    client: Client, partition: int, hashes: Sequence[int], before_offset: int | None = None, since: int | None = None
+) -> pa.Table:
+    """Counted records with one of these identity hashes, in any order; a row may come twice.
+
+    Columns: org_id, metric_key, subject_type, subject_id, id, offset, received_at, identity_hash. Only offsets below
+    `before_offset` and stamps from `since` on, where given. Equal hashes are no equal identities: compare those.
+    """
+    packed = np.asarray(hashes, dtype="<u8").tobytes().hex()
+    # No bound parameter here: with one, clickhouse-connect walks through the whole statement in Python.
+    conditions = [f"partition = {int(partition)}"]
+    if before_offset is not None:
+        conditions.append(f"offset < {int(before_offset)}")
+    if since is not None:
+        conditions.append(f"received_at >= fromUnixTimestamp64Micro({max(int(since), 0)}, 'UTC')")
+    return client.query(
+        "SELECT org_id, metric_key, subject_type, subject_id, id, offset, received_at, identity_hash "
+        f"FROM usage_records WHERE {' AND '.join(conditions)} AND identity_hash IN ("
+        f"WITH unhex('{packed}') AS packed "
+        f"SELECT reinterpretAsUInt64(substring(packed, 8 * number + 1, 8)) FROM numbers({len(hashes)}))",
+        settings=_LARGE_STATEMENT,
+    )
+
+
+def _integers(values: Sequence[int]) -> str:
+    return f"[{','.join(str(int(value)) for value in values)}]" if values else "CAST([] AS Array(Int64))"

@@ -1,0 +1,100 @@
+"""The stored rules of an installation: what decides which event counts, and the topic whose offsets mean something.
+
+`meterfold migrate` writes them once; every worker only compares. Two workers with different rules would fold the same
+offsets into different windows, so one that differs refuses to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Final, Self
+
+from meterfold_schemas.errors import Fatal, InvalidSettings
+
+__all__ = ["POISON_FINGERPRINT", "FoldRules"]
+
+_DAY: Final = 86_400
+
+#: fold_settings rows "poison_fingerprint:<16 hex digits>" are an operator's: messages of that schema are rejected.
+POISON_FINGERPRINT: Final = "poison_fingerprint:"
+
+_PROCEDURE: Final = (
+    "Nothing was changed. To change a stored rule, stop all workers and follow docs/operations.md, "
+    "'Changing stored settings'"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldRules:
+    """The rows of fold_settings. Times in seconds.
+
+    horizon: how old an event may be on arrival. future_tolerance: how far ahead its clock may be. slack: how far the
+    brokers' clocks may step back. grace: how long after its end a window becomes final. record_retention and
+    source_retention: how long usage_records and the topic usage.recorded keep an event.
+    """
+
+    cluster_id: str
+    topic_id: str
+    partition_count: int
+    decoder_version: str = "1"
+    horizon_seconds: int = 35 * _DAY
+    future_tolerance_seconds: int = 300
+    slack_seconds: int = _DAY
+    grace_seconds: int = 3600
+    record_retention_seconds: int = 100 * _DAY
+    source_retention_seconds: int = 14 * _DAY
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (type(value) is not int or value < 0):
+                raise InvalidSettings(f"{field.name} must be a whole number that is not negative, not {value!r}")
+        if self.partition_count < 1:
+            raise InvalidSettings("partition_count must be at least 1")
+        if self.horizon_seconds < 1:
+            raise InvalidSettings("horizon_seconds must be at least 1: every event would be too old")
+        # An identity must still be found when its retry, unread in the topic until the end, is read at last.
+        needed = (
+            self.horizon_seconds + self.future_tolerance_seconds + self.source_retention_seconds + self.slack_seconds
+        )
+        if self.record_retention_seconds < needed:
+            raise InvalidSettings(
+                f"record_retention_seconds {self.record_retention_seconds} is too short: at least horizon + future "
+                f"tolerance + source retention + slack = {needed} are needed, or a retry could count twice"
+            )
+
+    @property
+    def lookback_seconds(self) -> int:
+        """How long an identity is remembered."""
+        return self.horizon_seconds + self.future_tolerance_seconds
+
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, str]) -> Self:
+        """The rules of fold_settings' name -> value. Raises Fatal when one is missing or not readable."""
+        missing = sorted({field.name for field in fields(cls)} - rows.keys())
+        if missing:
+            raise Fatal(f"fold_settings has no {', '.join(missing)}: run `meterfold migrate`")
+        values: dict[str, str | int] = {}
+        for field in fields(cls):
+            text = rows[field.name]
+            if field.type == "int" and not (text.isascii() and text.isdecimal()):
+                raise Fatal(f"fold_settings: {field.name} is {text!r}, which is not a whole number")
+            values[field.name] = int(text) if field.type == "int" else text
+        return cls(**values)  # type: ignore[arg-type]  # the loop above made each type right
+
+    def to_rows(self) -> dict[str, str]:
+        """name -> value as fold_settings stores them."""
+        return {field.name: str(getattr(self, field.name)) for field in fields(self)}
+
+    def differences(self, stored: FoldRules) -> list[str]:
+        """Where these rules are not the stored ones, in words."""
+        mine, theirs = self.to_rows(), stored.to_rows()
+        return [
+            f"{name} is {theirs[name]!r} there and {mine[name]!r} here" for name in mine if mine[name] != theirs[name]
+        ]
+
+    def require_same(self, stored: FoldRules) -> None:
+        """Raises Fatal, naming each difference, unless these are the stored rules."""
+        if different := self.differences(stored):
+            raise Fatal(f"the stored settings differ: {'; '.join(different)}. {_PROCEDURE}")
