@@ -61,7 +61,7 @@ class Ledger:
         else:
             for period in KEPT:
                 self._merge_carefully(period, events, shares[period], rows[period])
-        return pa.concat_tables([self._describe(period, rows[period]) for period in KEPT])
+        return self._describe(rows)
 
     def evict(self, closed_at: int, acknowledged: int) -> None:
         """Forget windows that ended at `closed_at` (UTC microseconds) or earlier, and whatever is too much, as far as
@@ -119,9 +119,10 @@ class Ledger:
         fresh = share(period, events.take(new))
         table.merge(table.find(fresh.slot, fresh.ordinal), fresh)
 
-    def _describe(self, period: Period, rows: Rows) -> pa.Table:
-        state = self._tables[period].read(rows)
-        return tables.windows(self._partition, period, state, self._subjects.describe(state.slot))
+    def _describe(self, rows: dict[Period, Rows]) -> pa.Table:
+        states = {period: self._tables[period].read(rows[period]) for period in KEPT}
+        slots = np.concatenate([state.slot for state in states.values()])
+        return tables.windows(self._partition, states, self._subjects.describe(slots))
 
 
 def _shares_of_all(events: Events) -> dict[Period, Shares]:

@@ -66,6 +66,10 @@ def from_int64(values: Int64s) -> Limbs:
     return Limbs(values.view(np.uint64), values >> 63)
 
 
+def concat(columns: list[Limbs]) -> Limbs:
+    return Limbs(np.concatenate([c.lo for c in columns]), np.concatenate([c.hi for c in columns]))
+
+
 def from_arrow(column: Any) -> Limbs:
     """The values of a decimal128 column (pyarrow Array or ChunkedArray) without nulls."""
     array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -19,13 +21,14 @@ PERIOD_CODES = {period: code for code, period in enumerate(KEPT, start=1)}
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
+_STATE = ("sum", "min", "max", "last")
 _WINDOW_FIELDS: list[pa.Field[Any]] = [
     *(pa.field(name, pa.large_string()) for name in SUBJECT),
     pa.field("period_type", pa.int8()),
     pa.field("period_start", TIMESTAMP),
     pa.field("partition", pa.int32()),
     pa.field("record_count", pa.int64()),
-    *(pa.field(name, limbs.DECIMAL) for name in ("sum", "min", "max", "last")),
+    *(pa.field(name, limbs.DECIMAL) for name in _STATE),
     pa.field("last_timestamp", TIMESTAMP),
     pa.field("last_offset", pa.int64()),
     pa.field("folded_through", pa.int64()),
@@ -97,22 +100,30 @@ def originals(events: pl.DataFrame, values: list[bytes]) -> list[Original]:
     ]
 
 
-def windows(partition: int, period: Period, rows: WindowRows, subjects: pl.DataFrame) -> pa.Table:
-    """`usage_windows` of one period; `subjects` describes the slot of each row."""
-    size = len(rows)
+def windows(partition: int, states: dict[Period, WindowRows], subjects: pl.DataFrame) -> pa.Table:
+    """`usage_windows`, one period after the other; `subjects` describes the slot of each row in that order."""
     names = subjects.to_arrow(compat_level=pl.CompatLevel.oldest())
+    parts = list(states.values())
+    sizes = [len(part) for part in parts]
+    codes = np.repeat(np.array([PERIOD_CODES[period] for period in states], dtype=np.int8), sizes)
     columns = [
         *(names.column(name).combine_chunks() for name in SUBJECT),
-        pa.repeat(pa.scalar(PERIOD_CODES[period], pa.int8()), size),
-        pa.array(calendar.starts(period, rows.ordinal)).cast(TIMESTAMP),
-        pa.repeat(pa.scalar(partition, pa.int32()), size),
-        pa.array(rows.count),
-        *(limbs.to_arrow(column) for column in (rows.sum, rows.min, rows.max, rows.last)),
-        pa.array(rows.last_time).cast(TIMESTAMP),
-        pa.array(rows.last_offset),
-        pa.array(rows.through),
+        pa.array(codes),
+        pa.array(np.concatenate([calendar.starts(period, part.ordinal) for period, part in states.items()])).cast(
+            TIMESTAMP
+        ),
+        pa.array(np.full(sum(sizes), partition, dtype=np.int32)),
+        _joined([part.count for part in parts]),
+        *(limbs.to_arrow(limbs.concat([getattr(part, name) for part in parts])) for name in _STATE),
+        _joined([part.last_time for part in parts]).cast(TIMESTAMP),
+        _joined([part.last_offset for part in parts]),
+        _joined([part.through for part in parts]),
     ]
     return pa.Table.from_arrays(columns, schema=WINDOWS)
+
+
+def _joined(columns: list[npt.NDArray[np.int64]]) -> pa.Array[Any]:
+    return pa.array(np.concatenate(columns))
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:

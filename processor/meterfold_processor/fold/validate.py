@@ -27,19 +27,7 @@ _SHORT = ["id", "org_id", "metric_key", "subject_type", "subject_id", "source", 
 
 def invalid(events: pl.DataFrame) -> pl.Series:
     """What is wrong with each decoded event, null where nothing is."""
-    checks = [
-        *(_when(pl.col(name) == "", f"{name} is empty") for name in _REQUIRED),
-        *(_when(pl.col(name).str.len_bytes() > MAX_STRING, f"{name} is over {MAX_STRING} bytes") for name in _SHORT),
-        *(_when(_has_nul(name), f"{name} holds a NUL") for name in [*_SHORT, "metadata"]),
-        _when(
-            ~pl.col("metric_key").str.contains(r"^[a-z0-9_.-]{1,200}$"),
-            "metric_key is not 1 to 200 characters of a-z 0-9 _ . -",
-        ),
-        _when(~pl.col("quantity").is_between(-MAX_QUANTITY, MAX_QUANTITY), "quantity has over 20 integer digits"),
-        _when(pl.col("metadata").str.len_bytes() > MAX_METADATA, f"metadata is over {MAX_METADATA} bytes"),
-        _when(_no_json_object("metadata"), "metadata is not a JSON object"),
-    ]
-    return events.select(pl.coalesce(checks).alias("detail"))["detail"]
+    return events.select(_DETAIL).to_series()
 
 
 def timely(time: pl.Expr, stamp: pl.Expr, horizon: int, future_tolerance: int) -> pl.Expr:
@@ -75,3 +63,22 @@ def _no_json_object(name: str) -> pl.Expr:
     text = pl.col(name)
     parses = text.str.json_path_match("$").is_not_null()
     return text.is_not_null() & ~(parses & text.str.strip_chars_start(" \t\r\n").str.starts_with("{"))
+
+
+def _checks() -> list[pl.Expr]:
+    return [
+        *(_when(pl.col(name) == "", f"{name} is empty") for name in _REQUIRED),
+        *(_when(pl.col(name).str.len_bytes() > MAX_STRING, f"{name} is over {MAX_STRING} bytes") for name in _SHORT),
+        *(_when(_has_nul(name), f"{name} holds a NUL") for name in [*_SHORT, "metadata"]),
+        _when(
+            ~pl.col("metric_key").str.contains(r"^[a-z0-9_.-]{1,200}$"),
+            "metric_key is not 1 to 200 characters of a-z 0-9 _ . -",
+        ),
+        _when(~pl.col("quantity").is_between(-MAX_QUANTITY, MAX_QUANTITY), "quantity has over 20 integer digits"),
+        _when(pl.col("metadata").str.len_bytes() > MAX_METADATA, f"metadata is over {MAX_METADATA} bytes"),
+        _when(_no_json_object("metadata"), "metadata is not a JSON object"),
+    ]
+
+
+_DETAIL = pl.coalesce(_checks()).alias("detail")
+"""Built once: some thirty expressions take longer to build than to apply to a small batch."""
