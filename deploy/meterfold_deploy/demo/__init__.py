@@ -1,0 +1,1 @@
+"""The demo: a year of flights, metered on the local stack, proved, sent again, and proved again."""

@@ -1,0 +1,169 @@
+"""The partitions of one worker: handed over by the group, loaded from ClickHouse, held, and given back.
+
+A partition is read only once its progress row is known. The group hands it over paused; then the progress row is read,
+and *then* everything else, since a predecessor that is not dead yet may still be writing: what it writes after our look
+is folded again from the progress row on, and rows of windows know themselves what they have folded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from confluent_kafka import OFFSET_END as END
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from meterfold_processor.backoff import Backoff
+from meterfold_processor.fold.decode import Hold
+from meterfold_processor.fold.partition import PartitionFold
+from meterfold_processor.kafka import at
+from meterfold_schemas.errors import Retryable
+
+_LOG = logging.getLogger("meterfold.fold")
+
+HOLD_SECONDS = 5.0
+"""How often a held partition looks whether an operator has declared its schema poison."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A partition that waits for an upgrade or an operator."""
+
+    hold: Hold
+    look_again: float
+
+
+@dataclass(slots=True)
+class Loading:
+    """A partition that is ours and not loaded yet."""
+
+    backoff: Backoff = field(default_factory=Backoff)
+    not_before: float = 0.0
+
+
+class Assignment:
+    """Which partitions are ours, and how far each is. All methods run on the worker's own thread.
+
+    `open_partition` reads a partition's state from ClickHouse; it may raise Retryable.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        open_partition: Callable[[int], PartitionFold],
+        before_revoke: Callable[[], None],
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._open = open_partition
+        self._before_revoke = before_revoke
+        self.active: dict[int, PartitionFold] = {}
+        self.held: dict[int, Held] = {}
+        self._loading: dict[int, Loading] = {}
+        self._dropped: set[int] = set()
+        self._paused = False
+
+    def subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def take_dropped(self) -> set[int]:
+        """The partitions that were given back since the last call: what was consumed of them is void."""
+        dropped, self._dropped = self._dropped, set()
+        return dropped
+
+    @property
+    def partitions(self) -> list[int]:
+        """All that are ours, loaded or not."""
+        return sorted([*self.active, *self._loading])
+
+    def load_due(self) -> bool:
+        """Load one partition that waits for it, if its time has come; whether something was tried. A Retryable is
+        raised after the partition was put off."""
+        now = time.monotonic()
+        for partition, loading in list(self._loading.items()):
+            if loading.not_before > now:
+                continue
+            try:
+                self._load(partition)
+            except Retryable:
+                loading.not_before = now + loading.backoff.next()
+                raise
+            return True
+        return False
+
+    def hold(self, hold: Hold) -> None:
+        """Stop reading a partition at a message that this worker cannot judge."""
+        _LOG.error(
+            "partition %d waits at offset %d: no schema with fingerprint %s in this version. Upgrade this worker, or "
+            "record the fingerprint as poison in fold_settings; other partitions go on",
+            hold.partition,
+            hold.offset,
+            hold.fingerprint.hex(),
+        )
+        self._consumer.pause([at(self._topic, hold.partition)])
+        self.held[hold.partition] = Held(hold, time.monotonic() + HOLD_SECONDS)
+
+    def release(self, poison: set[bytes]) -> None:
+        """Read on where the unknown schema was declared poison; the message is rejected then."""
+        for partition, held in list(self.held.items()):
+            if held.hold.fingerprint in poison:
+                self._go_on(partition, held.hold.offset)
+                del self.held[partition]
+            else:
+                held.look_again = time.monotonic() + HOLD_SECONDS
+
+    def should_look_at_holds(self) -> bool:
+        now = time.monotonic()
+        return any(held.look_again <= now for held in self.held.values())
+
+    def pause(self) -> None:
+        """Stop fetching; the worker goes on polling, so that the group keeps it."""
+        self._paused = True
+        self._consumer.pause([at(self._topic, partition) for partition in self.active])
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._consumer.resume([at(self._topic, p) for p in self.active if p not in self.held])
+
+    def _load(self, partition: int) -> None:
+        fold = self._open(partition)
+        self._go_on(partition, fold.progress.next_offset)
+        del self._loading[partition]
+        self.active[partition] = fold
+        _LOG.info("partition %d: reading from offset %d", partition, fold.progress.next_offset)
+
+    def _go_on(self, partition: int, offset: int) -> None:
+        try:
+            self._consumer.seek(at(self._topic, partition, offset))
+            self._consumer.resume([at(self._topic, partition)])
+        except KafkaException as error:  # the fetcher of a partition just assigned may not be up yet
+            raise Retryable(f"Kafka, seeking partition {partition} to {offset}: {error.args[0].str()}") from error
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [partition.partition for partition in partitions]
+        consumer.incremental_assign([at(self._topic, number, END) for number in numbers])
+        consumer.pause([at(self._topic, number) for number in numbers])
+        for number in numbers:
+            self._loading[number] = Loading()
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._before_revoke()
+        self._drop(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        _LOG.warning("the group gave %d partitions to another worker: this one was away too long", len(partitions))
+        self._drop(partitions)
+
+    def _drop(self, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            number = partition.partition
+            self._loading.pop(number, None)
+            self.active.pop(number, None)
+            self.held.pop(number, None)
+            self._dropped.add(number)

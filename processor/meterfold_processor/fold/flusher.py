@@ -1,0 +1,67 @@
+"""Flushes on a thread of their own, one after the other, while the next batch is folded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event
+
+from meterfold_processor.backoff import persist
+from meterfold_processor.fold.effects import Drive
+from meterfold_processor.fold.flush import Operation, flush
+from meterfold_processor.fold.partition import Folded
+from meterfold_schemas.errors import Retryable
+
+MAX_WAITING = 2
+"""Flushes that may be under way or waiting: folding runs ahead of ClickHouse by so many batches at most."""
+
+
+class Flusher:
+    """Performs the steps of each flush in order, and of successive flushes one after the other.
+
+    An operation that fails with Retryable is performed again until it succeeds or the flusher is stopped; `report` hears
+    of it.
+    """
+
+    def __init__(
+        self, drive: Drive, perform: Callable[[Operation], None], report: Callable[[Retryable | None], None]
+    ) -> None:
+        self._drive = drive
+        self._perform = perform
+        self._report = report
+        self._stop = Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="meterfold-flush")
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch may be submitted."""
+        return sum(not future.done() for _, future in self._waiting) < MAX_WAITING
+
+    def submit(self, sequence: int, batch: list[Folded]) -> None:
+        self._waiting.append((sequence, self._thread.submit(self._flush, batch)))
+
+    def finished(self) -> list[int]:
+        """The sequence numbers of the flushes that are done since the last call, rising; raises what one raised."""
+        done = []
+        while self._waiting and self._waiting[0][1].done():
+            sequence, future = self._waiting.popleft()
+            future.result()
+            done.append(sequence)
+        return done
+
+    def wait(self, seconds: float, *, for_all: bool = False) -> None:
+        """Wait until the oldest flush, or all, are done, at most so long."""
+        futures = [future for _, future in self._waiting]
+        if futures:
+            wait(futures if for_all else futures[:1], timeout=seconds)
+
+    def stop(self, seconds: float) -> None:
+        """Let the flushes under way end, at most so long; what is not done then is folded again by the next worker."""
+        self.wait(seconds, for_all=True)
+        self._stop.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _flush(self, batch: list[Folded]) -> None:
+        self._drive(flush(batch), lambda operation: persist(lambda: self._perform(operation), self._stop, self._report))

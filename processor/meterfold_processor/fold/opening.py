@@ -1,0 +1,172 @@
+"""How a worker and a partition begin: the checks at the start, and a partition's state from ClickHouse."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from confluent_kafka import Consumer, KafkaException
+
+from meterfold_processor import kafka
+from meterfold_processor.fold import tables
+from meterfold_processor.fold.flush import progress_rows
+from meterfold_processor.fold.partition import PartitionFold
+from meterfold_processor.fold.rules import SECOND, Rules
+from meterfold_processor.fold.store import Progress
+from meterfold_processor.topics import check_source
+from meterfold_schemas.errors import Fatal
+from meterfold_schemas.periods import Period
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import Topics
+from meterfold_sink import reads
+from meterfold_sink.client import Client, connect
+from meterfold_sink.migrate import check_schema
+from meterfold_sink.writers import Writer
+
+_TIMEOUT = 10.0
+DECODER_VERSION = "1"
+"""Raised when the same bytes could be judged differently: then the stored settings stop older and newer workers from
+working side by side."""
+
+
+class StoredHistory:
+    """partition.History from ClickHouse, for one partition; for the worker's own thread."""
+
+    def __init__(self, client: Client, partition: int) -> None:
+        self._client = client
+        self._partition = partition
+
+    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
+        found = pl.DataFrame(reads.find_records(self._client, self._partition, hashes.tolist()))
+        return found.with_columns(
+            pl.col("received_at").to_physical().alias("stamp"), pl.col("identity_hash").alias("hash")
+        )
+
+    def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
+        found = reads.load_windows(self._client, self._partition, period, starts.tolist())
+        return pl.DataFrame(found).select(tables.WINDOWS.names)
+
+
+class Opening:
+    """ClickHouse and the source topic, as a fold worker needs them when it starts and when it is given a partition."""
+
+    def __init__(self, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> None:
+        self._kafka = kafka_settings
+        self._clickhouse = clickhouse_settings
+        self._topic = Topics(kafka_settings.topic_prefix).usage_recorded
+        self._connected: Client | None = None
+        self._rules: Rules | None = None
+
+    @property
+    def _client(self) -> Client:
+        if self._connected is None:
+            self._connected = connect(self._clickhouse)
+        return self._connected
+
+    def check(self) -> None:
+        """Compare tables, stored settings and topic with what this version works with.
+
+        Raises Fatal where they do not fit, Retryable where a server does not answer.
+        """
+        check_schema(self._client)
+        stored = reads.read_rules(self._client)
+        if stored.decoder_version != DECODER_VERSION:
+            raise Fatal(
+                f"fold_settings says decoder_version {stored.decoder_version}, this worker has {DECODER_VERSION}: "
+                "workers of different versions would judge the same events differently. Run the version that the "
+                "settings name, or stop all workers and follow docs/operations.md, 'Changing stored settings'"
+            )
+        check_source(self._kafka, stored)
+        self._rules = Rules(
+            horizon=stored.horizon_seconds * SECOND,
+            future_tolerance=stored.future_tolerance_seconds * SECOND,
+            slack=stored.slack_seconds * SECOND,
+            record_retention=stored.record_retention_seconds * SECOND,
+            partition_count=stored.partition_count,
+        )
+
+    def poison_fingerprints(self) -> set[bytes]:
+        """The schema fingerprints that an operator recorded as poison."""
+        return reads.poison_fingerprints(self._client)
+
+    def writer(self) -> Writer:
+        """A writer on a connection of its own, for the thread that flushes."""
+        return Writer(connect(self._clickhouse))
+
+    def open(self, partition: int, consumer: Consumer) -> PartitionFold:
+        """Load a partition: its progress row first, only then the rest. A new one gets its first progress row."""
+        self.check_partition_count(consumer)
+        log_start, log_end = self._log_bounds(partition, consumer)
+        stored = reads.read_progress(self._client, [partition]).get(partition)
+        if stored is None:
+            progress = Progress(partition, log_start, log_start, 0, 0, 0, None)
+            insert = progress_rows([progress])
+            Writer(self._client).insert(insert.table, insert.rows)
+        else:
+            progress = Progress(
+                partition,
+                stored.next_offset,
+                stored.log_start,
+                stored.counted,
+                stored.duplicates,
+                stored.rejected,
+                stored.last_stamp or None,
+            )
+            _check_bounds(progress, log_start, log_end)
+        fold = PartitionFold(
+            progress,
+            StoredHistory(self._client, partition),
+            self._stored_rules,
+            clock=lambda: time.time_ns() // 1000,
+            check_partition_count=lambda: self.check_partition_count(consumer),
+            stored=stored is not None,
+        )
+        if stored is not None:
+            identities = pl.DataFrame(reads.load_identities(self._client, partition, fold.load_from))
+            fold.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
+        return fold
+
+    def check_partition_count(self, consumer: Consumer) -> None:
+        """Fatal when the topic has another number of partitions than when it was migrated."""
+        try:
+            topic = consumer.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic]
+        except KafkaException as error:
+            raise kafka.as_error(error.args[0], "reading the partition count") from error
+        if topic.error is not None:
+            raise kafka.as_error(topic.error, f"reading the partition count of {self._topic}")
+        expected = self._stored_rules.partition_count
+        if len(topic.partitions) != expected:
+            raise Fatal(
+                f"{self._topic} has {len(topic.partitions)} partitions, the stored settings say {expected}: subjects "
+                "would stand on two partitions. Nothing is folded until the count is what it was; to change it for "
+                "good follow docs/operations.md, 'Changing the partition count'"
+            )
+
+    @property
+    def _stored_rules(self) -> Rules:
+        if self._rules is None:
+            raise Fatal("a partition was opened before the stored settings were checked")
+        return self._rules
+
+    def _log_bounds(self, partition: int, consumer: Consumer) -> tuple[int, int]:
+        try:
+            low, high = consumer.get_watermark_offsets(kafka.at(self._topic, partition), timeout=_TIMEOUT)
+        except KafkaException as error:
+            raise kafka.as_error(error.args[0], f"reading the bounds of partition {partition}") from error
+        return low, high
+
+
+def _check_bounds(progress: Progress, log_start: int, log_end: int) -> None:
+    where = f"partition {progress.partition}: folded up to offset {progress.next_offset}"
+    if progress.next_offset < log_start:
+        raise Fatal(
+            f"{where}, but the log begins at {log_start}: {log_start - progress.next_offset} offsets were deleted "
+            "before they were folded. Their events cannot be counted from Kafka any more"
+        )
+    if progress.next_offset > log_end:
+        raise Fatal(
+            f"{where}, but the log ends at {log_end}: {progress.next_offset - log_end} offsets that were folded are gone. "
+            "The topic was created again or restored to an older state, and new events would be taken for replays"
+        )

@@ -1,0 +1,41 @@
+"""What a fold worker can say about itself at any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meterfold_schemas.errors import Retryable
+
+
+@dataclass(slots=True)
+class FoldStatus:
+    """Counters since the start of the worker; seconds are of the monotonic clock."""
+
+    consumed: int = 0
+    counted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    flushes: int = 0
+    last_flush: float | None = None
+    step_seconds: dict[str, float] = field(default_factory=dict)
+    partitions: list[int] = field(default_factory=list)
+    holds: dict[int, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    """What goes wrong now and is being retried, by activity; empty while all is well."""
+    memory: dict[str, int] = field(default_factory=dict)
+
+    def seconds_since_flush(self) -> float | None:
+        return None if self.last_flush is None else time.monotonic() - self.last_flush
+
+    def report(self, activity: str) -> Callable[[Retryable | None], None]:
+        """A callback that shows, or clears, the trouble of one activity."""
+
+        def tell(error: Retryable | None) -> None:
+            if error is None:
+                self.errors.pop(activity, None)
+            else:
+                self.errors[activity] = str(error)
+
+        return tell

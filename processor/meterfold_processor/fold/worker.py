@@ -1,0 +1,244 @@
+"""One fold worker: consume, fold, flush, until told to stop.
+
+The worker's thread consumes and folds; the flusher's thread writes what was folded before. Nothing in memory matters
+beyond the process: whoever gets a partition next starts at its progress row.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from meterfold_processor import kafka
+from meterfold_processor.backoff import Backoff, Stopped, persist
+from meterfold_processor.fold.assignment import Assignment
+from meterfold_processor.fold.decode import decode
+from meterfold_processor.fold.effects import Drive, Effects, drive_all
+from meterfold_processor.fold.flusher import Flusher
+from meterfold_processor.fold.messages import columns
+from meterfold_processor.fold.opening import Opening
+from meterfold_processor.fold.partition import Folded
+from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.status import FoldStatus
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import Topics
+
+_LOG = logging.getLogger("meterfold.fold")
+
+_CHUNK = 20_000
+_REVOKE_SECONDS = 2.0
+_ROOM_SECONDS = 1.0
+
+
+class FoldWorker:
+    """`run` blocks until `stop` is set or something is Fatal. `opening` gives access to ClickHouse and the topic."""
+
+    def __init__(
+        self,
+        settings: FoldSettings,
+        kafka_settings: KafkaSettings,
+        opening: Opening,
+        *,
+        drive: Drive = drive_all,
+        consumer: Callable[[], Consumer] | None = None,
+    ) -> None:
+        self.status = FoldStatus()
+        self._settings = settings
+        self._opening = opening
+        self._topic = Topics(kafka_settings.topic_prefix).usage_recorded
+        self._kafka_settings = kafka_settings
+        self._make_consumer = consumer or self._default_consumer
+        self._drive = drive
+        self._sequence = 0
+        self._buffer: list[Message] = []
+        self._since = 0.0
+        self._poison: set[bytes] = set()
+        self._flushed: dict[int, int] = {}
+
+    def run(self, stop: Event) -> None:
+        starting = self.status.report("start")
+        try:
+            persist(self._opening.check, stop, starting)
+            self._poison = persist(self._opening.poison_fingerprints, stop, starting)
+        except Stopped:
+            return
+        self._consumer = self._make_consumer()
+        self._effects = Effects(self._opening.writer(), self._kafka_settings, self._commit)
+        self._flusher = Flusher(self._drive, self._effects.perform, self.status.report("flush"))
+        self._assignment = Assignment(
+            self._consumer,
+            self._topic,
+            lambda partition: self._opening.open(partition, self._consumer),
+            before_revoke=lambda: self._flusher.wait(_REVOKE_SECONDS, for_all=True),
+        )
+        try:
+            self._assignment.subscribe()
+            while not stop.is_set():
+                self._turn(stop)
+        finally:
+            self._close()
+
+    def _turn(self, stop: Event) -> None:
+        self._acknowledge()
+        self._attend_to_partitions()
+        if not self._due():
+            self._poll()
+        elif self._flusher.has_room:
+            self._assignment.resume()
+            self._fold_buffer(stop)
+        else:
+            self._wait_for_room()
+        self.status.partitions = self._assignment.partitions
+        self.status.holds = {
+            partition: held.hold.fingerprint.hex() for partition, held in self._assignment.held.items()
+        }
+
+    def _attend_to_partitions(self) -> None:
+        """Load what was assigned, and look after what is held."""
+        report = self.status.report("load")
+        try:
+            if self._assignment.load_due():
+                report(None)
+            if self._assignment.should_look_at_holds():
+                self._poison = self._opening.poison_fingerprints()
+                self._assignment.release(self._poison)
+        except Retryable as error:
+            _LOG.warning("%s; trying again", error)
+            report(error)
+
+    def _due(self) -> bool:
+        if not self._buffer:
+            return False
+        full = len(self._buffer) >= self._settings.batch_events
+        return full or time.monotonic() - self._since >= self._settings.batch_seconds
+
+    def _poll(self) -> None:
+        room = self._settings.batch_events - len(self._buffer)
+        wait = self._settings.batch_seconds
+        if self._buffer:
+            wait = max(0.0, wait - (time.monotonic() - self._since))
+        self._take(self._consumer.consume(min(room, _CHUNK), wait))
+
+    def _take(self, messages: list[Message]) -> None:
+        dropped = self._assignment.take_dropped()
+        if dropped:
+            self._buffer = [message for message in self._buffer if message.partition() not in dropped]
+            messages = [message for message in messages if message.partition() in self._assignment.active]
+        if any(message.error() is not None for message in messages):
+            messages = [message for message in messages if self._is_event(message)]
+        if messages and not self._buffer:
+            self._since = time.monotonic()
+        self._buffer.extend(messages)
+
+    def _is_event(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise Fatal(
+                f"partition {message.partition()}: the next offset to fold is not in the log any more ({error.str()}). "
+                "Its events were deleted before they were folded; nothing can bring them back from Kafka"
+            )
+        answer = kafka.as_error(error, "consuming")
+        if isinstance(answer, Fatal):
+            raise answer
+        _LOG.warning("%s", answer)
+        return False
+
+    def _fold_buffer(self, stop: Event) -> None:
+        consumed = columns(self._buffer)
+        self._buffer = []
+        decoded = decode(consumed, self._poison)
+        self._sequence += 1
+        folded: list[Folded] = []
+        for part in decoded.frame.partition_by("partition", maintain_order=True):
+            fold = self._assignment.active.get(part["partition"][0])
+            if fold is None:
+                continue
+            done = self._insist(lambda fold=fold, part=part: fold.fold(part, consumed.values, self._sequence), stop)
+            if done is not None:
+                folded.append(done)
+        for hold in decoded.holds:
+            if hold.partition in self._assignment.active:
+                self._assignment.hold(hold)
+        self.status.consumed += len(consumed)
+        if folded:
+            self._flusher.submit(self._sequence, folded)
+            self._count(folded)
+
+    def _insist(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
+        """Fold one partition; while ClickHouse cannot be read, go on polling with everything paused."""
+        backoff = Backoff()
+        report = self.status.report("fold")
+        while not stop.is_set():
+            try:
+                answer = attempt()
+            except Retryable as error:
+                report(error)
+                _LOG.warning("%s; trying again in %.1f s", error, backoff.pause)
+                self._assignment.pause()
+                self._take(self._consumer.consume(1, backoff.next()))
+            else:
+                self._assignment.resume()
+                report(None)
+                return answer
+        return None
+
+    def _wait_for_room(self) -> None:
+        self._flusher.wait(_ROOM_SECONDS)
+        if not self._flusher.has_room:
+            # ClickHouse takes long. Without a poll the group would give our partitions away.
+            self._assignment.pause()
+            self._take(self._consumer.consume(1, 0.1))
+
+    def _acknowledge(self) -> None:
+        for sequence in self._flusher.finished():
+            for fold in self._assignment.active.values():
+                fold.acknowledge(sequence)
+            self.status.flushes += 1
+            self.status.last_flush = time.monotonic()
+            self.status.step_seconds = dict(self._effects.seconds)
+
+    def _count(self, folded: list[Folded]) -> None:
+        for done in folded:
+            self.status.counted += done.records.num_rows
+            self.status.duplicates += done.duplicates.num_rows
+            self.status.rejected += done.rejected.num_rows
+
+    def _commit(self, offsets: dict[int, int], *, asynchronous: bool = True) -> None:
+        """Show how far we are. The progress row decides, so a commit that fails is not repeated."""
+        ours = [kafka.at(self._topic, p, offset) for p, offset in offsets.items() if p in self._assignment.active]
+        self._flushed.update(offsets)
+        if not ours:
+            return
+        try:
+            self._consumer.commit(offsets=ours, asynchronous=asynchronous)
+        except (KafkaException, RuntimeError) as error:
+            _LOG.info("the group's offsets were not committed: %s", error)
+
+    def _close(self) -> None:
+        self._flusher.stop(self._settings.stop_seconds)
+        self._commit(self._flushed, asynchronous=False)
+        self._consumer.close()
+
+    def _default_consumer(self) -> Consumer:
+        """Large fetches: with librdkafka's defaults a backlog is read at a quarter of the speed."""
+        classic = {"session.timeout.ms": self._settings.session_timeout_seconds * 1000}
+        return kafka.consumer(
+            self._kafka_settings,
+            self._kafka_settings.topic_prefix + self._settings.group_id,
+            self._settings.group_protocol,
+            **{
+                "fetch.min.bytes": 1_000_000,
+                "fetch.wait.max.ms": 100,
+                "fetch.message.max.bytes": 8_000_000,
+                "queued.min.messages": 500_000,
+                "queued.max.messages.kbytes": 131_072,
+                **(classic if self._settings.group_protocol == "classic" else {}),
+            },
+        )

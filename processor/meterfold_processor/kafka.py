@@ -1,0 +1,116 @@
+"""Kafka clients as the processors use them, and Kafka's errors in our own tree."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
+from meterfold_schemas.settings import KafkaSettings
+
+_LOG = logging.getLogger("meterfold.kafka")
+
+_FATAL = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError._INVALID_ARG,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to publish; partition -1 leaves the choice to the key."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int = -1
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def as_error(error: KafkaError, doing: str) -> MeterfoldError:
+    """The error in our tree: Fatal where trying again cannot help, Retryable otherwise."""
+    message = f"Kafka, {doing}: {error.name()}: {error.str()}"
+    if error.code() in _FATAL:
+        return Fatal(f"{message}. Check the address, the credentials and the permissions of this worker")
+    return Retryable(message)
+
+
+def consumer(settings: KafkaSettings, group: str, protocol: str, **more: Any) -> Consumer:
+    """A consumer that never commits by itself, never jumps to another offset silently, and reads committed messages.
+
+    `protocol` is "consumer" (KIP-848, Kafka 4) or "classic"; both hand partitions over one by one.
+    """
+    wanted: dict[str, Any] = {
+        "group.id": group,
+        "group.protocol": protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+    }
+    if protocol == "classic":
+        wanted["partition.assignment.strategy"] = "cooperative-sticky"
+    return Consumer(settings.client(**{**wanted, **more}), logger=_LOG)
+
+
+def producer(settings: KafkaSettings, **more: Any) -> Producer:
+    """An idempotent producer that waits for every in-sync replica."""
+    wanted = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random"}
+    return Producer(settings.client(**{**wanted, **more}), logger=_LOG)
+
+
+def publish(to: Producer, messages: Iterable[Outgoing], timeout: float) -> None:
+    """Publish all and wait until the broker has every one; Retryable when it has not in `timeout` seconds.
+
+    After an error some of them may be there: publish all again.
+    """
+    failures: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _message: object) -> None:
+        if error is not None:
+            failures.append(error)
+
+    for message in messages:
+        while True:
+            try:
+                to.produce(
+                    message.topic,
+                    message.value,
+                    message.key,
+                    message.partition,
+                    headers=list(message.headers),
+                    on_delivery=delivered,
+                )
+                break
+            except BufferError:
+                to.poll(0.1)
+                if failures:
+                    break
+            except KafkaException as error:
+                raise as_error(error.args[0], f"publishing to {message.topic}") from error
+    waiting = to.flush(timeout)
+    if failures:
+        raise as_error(failures[0], "publishing")
+    if waiting:
+        to.purge()
+        to.flush(1.0)
+        raise Retryable(f"Kafka, publishing: {waiting} messages were not confirmed in {timeout:.0f} s")
+
+
+def at(topic: str, partition: int, offset: int | None = None) -> TopicPartition:
+    """A position of a partition, or the partition alone."""
+    return TopicPartition(topic, partition) if offset is None else TopicPartition(topic, partition, offset)
