@@ -99,7 +99,7 @@ class Client:
     ) -> Iterator[pa.RecordBatch]:
         """The result piece by piece, in constant memory. The connection is busy until the last piece was taken."""
         with mapped(f"reading {_shown(sql)}"):
-            stream = self._driver.raw_stream(
+            stream: Any = self._driver.raw_stream(
                 sql, parameters=_bound(parameters), settings={**_READ, **(settings or {})}, fmt="ArrowStream"
             )
             with closing(stream):

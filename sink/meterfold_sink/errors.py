@@ -75,7 +75,7 @@ _SHOWN: Final = 600
 
 
 def code_of(error: BaseException) -> int | None:
-    """ClickHouse's error code of an error that `translated` made or clickhouse-connect raised, if the server sent one."""
+    """ClickHouse's code behind an error of ours or of clickhouse-connect, if the server sent one."""
     cause = error.__cause__ if isinstance(error, MeterfoldError) else error
     code = getattr(cause, "code", None)
     return code if isinstance(code, int) else None

@@ -111,8 +111,8 @@ def check_schema(client: Client) -> None:
     missing = [migration for migration in migrations() if migration.version not in done]
     if missing:
         raise Fatal(
-            f"the ClickHouse schema is at version {max(done, default=0)}, this meterfold needs {migrations()[-1].version}: "
-            "run `meterfold migrate`"
+            f"the ClickHouse schema is at version {max(done, default=0)}, this meterfold needs "
+            f"{migrations()[-1].version}: run `meterfold migrate`"
         )
 
 
@@ -134,8 +134,8 @@ def _check_history(done: Mapping[int, tuple[str, str]]) -> None:
         if checksum != migration.checksum:
             raise Fatal(
                 f"migration {migration.version:04d}_{name} was applied with other contents than this meterfold has "
-                f"({checksum[:12]} there, {migration.checksum[:12]} here): the tables may differ from what this version "
-                "expects. Use the meterfold that migrated them"
+                f"({checksum[:12]} there, {migration.checksum[:12]} here): the tables may differ from what this "
+                "version expects. Use the meterfold that migrated them"
             )
 
 

@@ -127,7 +127,7 @@ def read_progress(client: Client, partitions: Sequence[int] | None = None) -> di
 def load_windows(client: Client, partition: int, period_type: str, period_starts: Sequence[int]) -> pa.Table:
     """Every window of the partition that begins at one of `period_starts`: WINDOW_COLUMNS, newest version only."""
     return client.query(
-        f"SELECT {_WINDOWS} FROM usage_windows FINAL "
+        f"SELECT {_WINDOWS} FROM usage_windows FINAL "  # noqa: S608
         "WHERE partition = {partition:Int32} AND period_type = {period_type:String} AND period_start IN ("
         f"SELECT fromUnixTimestamp64Micro(arrayJoin({_integers(period_starts)}), 'UTC'))",
         {"partition": partition, "period_type": Period(period_type).value},
@@ -169,7 +169,9 @@ def load_open_windows(
         conditions.append("subject_type = {subject_type:String} AND subject_id = {subject_id:String}")
         parameters["subject_type"], parameters["subject_id"] = subject
     return client.query(
-        f"SELECT {_WINDOWS} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}", parameters, _FINAL
+        f"SELECT {_WINDOWS} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}",  # noqa: S608
+        parameters,
+        _FINAL,
     )
 
 
@@ -212,7 +214,7 @@ def find_records(
     if since is not None:
         conditions.append(f"received_at >= fromUnixTimestamp64Micro({max(int(since), 0)}, 'UTC')")
     return client.query(
-        "SELECT org_id, metric_key, subject_type, subject_id, id, offset, received_at, identity_hash "
+        "SELECT org_id, metric_key, subject_type, subject_id, id, offset, received_at, identity_hash "  # noqa: S608
         f"FROM usage_records WHERE {' AND '.join(conditions)} AND identity_hash IN ("
         f"WITH unhex('{packed}') AS packed "
         f"SELECT reinterpretAsUInt64(substring(packed, 8 * number + 1, 8)) FROM numbers({len(hashes)}))",
