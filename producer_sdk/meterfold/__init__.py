@@ -13,8 +13,9 @@ silence.
 
 from __future__ import annotations
 
+from meterfold.batch import BatchResults, Recorded
 from meterfold.delivery import Delivery, DeliveryCounts, FlushTimeout, UndeliveredEvents
-from meterfold.meter import Meter, Recorded
+from meterfold.meter import Meter
 from meterfold.subjects import Resolver, Subject
 from meterfold_schemas.errors import (
     BufferFull,
@@ -27,6 +28,7 @@ from meterfold_schemas.errors import (
 )
 
 __all__ = [
+    "BatchResults",
     "BufferFull",
     "Delivery",
     "DeliveryCounts",

@@ -10,8 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
+from meterfold.batch import BatchResults, Recorded
 from meterfold.delivery import DeliveryCallback, DeliveryCounts
 from meterfold.event_ids import EventIds
 from meterfold.sender import Sender
@@ -24,19 +25,7 @@ from meterfold_schemas.settings import KafkaSettings, Sources, load_settings
 from meterfold_schemas.topics import Topics
 from meterfold_schemas.usage_encoder import EncodedSubject, UsageEncoder
 
-__all__ = ["Meter", "Recorded"]
-
-
-class Recorded(NamedTuple):
-    """What became of one event of a batch.
-
-    accepted: in the buffer, its delivery is reported later. repeated: the same identity stands earlier in this batch,
-    so it was not sent again. refused: `error` says why, and it was not taken.
-    """
-
-    status: Literal["accepted", "repeated", "refused"]
-    id: str | None
-    error: MeterfoldError | None = None
+__all__ = ["Meter"]
 
 
 class Meter:
@@ -136,7 +125,7 @@ class Meter:
         self._sender.send(encoded.key, value)
         return event_id
 
-    def record_batch(self, events: Iterable[Mapping[str, Any]] | Any) -> list[Recorded]:
+    def record_batch(self, events: Iterable[Mapping[str, Any]] | Any) -> BatchResults:
         """Take many events; one result per event, in their order. A bad event never spoils its neighbours.
 
         `events` is a list of mappings with the parameters of `record` (`subject`, or `subject_type` and `subject_id`),
@@ -145,32 +134,33 @@ class Meter:
 
         Raises InvalidUsage only for a table or an argument that is unusable as a whole.
         """
-        results: list[Recorded] = []
-        seen: set[tuple[bytes, str]] = set()
+        ids: list[str | None] = []
+        others: dict[int, Recorded] = {}
+        seen: set[bytes] = set()
         wait: float | None = None
+        encode, send, next_id = self._encoder.value, self._sender.send, self._ids.next
         for row in rows(events):
-            if isinstance(row, InvalidUsage):
-                results.append(Recorded("refused", None, row))
-                continue
-            event_id = row[6]
+            event_id: str | None = None
             try:
+                if isinstance(row, InvalidUsage):
+                    raise row
                 subject = self._row_subject(row)
-                if isinstance(event_id, str):
-                    identity = (subject.fields, event_id)
-                    if identity in seen:
-                        results.append(Recorded("repeated", event_id))
-                        continue
-                    self._record_row(subject, row, event_id, wait)
-                    seen.add(identity)
+                quantity, given, timestamp, source, resource_type, resource_id, metadata = row[5:]
+                event_id = next_id() if given is None else given
+                stamp = time.time_ns() // 1000 if timestamp is None else micros(timestamp)
+                value = encode(event_id, subject, quantity, stamp, source, resource_type, resource_id, metadata)
+                if given is not None and (identity := subject.key + given.encode()) in seen:
+                    others[len(ids)] = Recorded("repeated", given)
                 else:
-                    event_id = self._record_row(subject, row, event_id, wait)
-                results.append(Recorded("accepted", event_id))
-            except BufferFull as error:
-                wait = 0.0
-                results.append(Recorded("refused", event_id, error))
+                    send(subject.key, value, wait)
+                    if given is not None:
+                        seen.add(identity)
             except MeterfoldError as error:
-                results.append(Recorded("refused", event_id if isinstance(event_id, str) else None, error))
-        return results
+                if isinstance(error, BufferFull):
+                    wait = 0.0
+                others[len(ids)] = Recorded("refused", event_id if isinstance(event_id, str) else None, error)
+            ids.append(event_id)
+        return BatchResults(ids, others)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every recorded event is delivered, at most `timeout` seconds (None: as long as it takes).
@@ -212,23 +202,6 @@ class Meter:
             kind, name, own_org = subject_parts(subject, self._resolver)
             org_id = own_org if org_id is None else org_id
         return self._encoder.subject(self._org_id if org_id is None else org_id, metric_key, kind, name)
-
-    def _record_row(self, subject: EncodedSubject, row: Row, event_id: str | None, wait: float | None) -> str:
-        quantity, _, timestamp, source, resource_type, resource_id, metadata = row[5:]
-        if event_id is None:
-            event_id = self._ids.next()
-        value = self._encoder.value(
-            event_id,
-            subject,
-            quantity,
-            time.time_ns() // 1000 if timestamp is None else micros(timestamp),
-            source,
-            resource_type,
-            resource_id,
-            metadata,
-        )
-        self._sender.send(subject.key, value, wait)
-        return event_id
 
 
 def _unclosed(sender: Sender, close_timeout: float) -> None:

@@ -89,6 +89,7 @@ class KafkaSettings(Settings):
         more = arguments.get("librdkafka", {})
         if isinstance(through, Mapping) and isinstance(more, Mapping):
             values["librdkafka"] = {**through, **passed, **more}
+        _check_names(cls, "kafka", values, sources.path)
         if "bootstrap_servers" not in values:
             raise InvalidSettings(
                 f"no Kafka cluster is named: set {PREFIX}BOOTSTRAP_SERVERS, or bootstrap_servers under [kafka] in "
@@ -141,6 +142,7 @@ class ClickHouseSettings(Settings):
         sources = sources or Sources.read(environ=environ, config=config)
         given = {name: value for name, value in arguments.items() if value is not None}
         values = {**sources.table("clickhouse"), **sources.words("clickhouse", cls.model_fields), **given}
+        _check_names(cls, "clickhouse", values, sources.path)
         if "url" not in values:
             raise InvalidSettings(
                 f"no ClickHouse server is named: set {PREFIX}CLICKHOUSE_URL, or url under [clickhouse] in "
@@ -178,10 +180,7 @@ def load_settings(
 
 
 def _validated(model: type[S], section: str, values: Mapping[str, Any], path: Path | None) -> S:
-    for name in values:
-        if name not in model.model_fields:
-            where = f" (in {path})" if path else ""
-            raise InvalidSettings(f"unknown setting {section}.{name}{where}.{suggestion(name, model.model_fields)}")
+    _check_names(model, section, values, path)
     try:
         return model(**values)
     except ValidationError as error:
@@ -191,6 +190,13 @@ def _validated(model: type[S], section: str, values: Mapping[str, Any], path: Pa
             for entry in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         raise InvalidSettings("; ".join(found)) from None
+
+
+def _check_names(model: type[Settings], section: str, values: Mapping[str, Any], path: Path | None) -> None:
+    for name in values:
+        if name not in model.model_fields:
+            where = f" (in {path})" if path else ""
+            raise InvalidSettings(f"unknown setting {section}.{name}{where}.{suggestion(name, model.model_fields)}")
 
 
 def _text(value: object) -> object:

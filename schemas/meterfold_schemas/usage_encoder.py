@@ -82,7 +82,12 @@ class UsageEncoder:
         metadata: Mapping[str, Any] | str | None = None,
     ) -> bytes:
         """The framed value of one event. `timestamp` in UTC microseconds. Raises InvalidUsage."""
-        raw = text_bytes("id", event_id)
+        try:
+            raw = event_id.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raw = b""
+        if not 0 < len(raw) <= MAX_TEXT_BYTES or b"\0" in raw:
+            raw = text_bytes("id", event_id)  # raises, and says which rule
         amount = self._quantities.get(quantity) if type(quantity) is int else None
         return b"".join(
             (
