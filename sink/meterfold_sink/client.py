@@ -5,6 +5,7 @@ Values always travel as bound parameters, `{name:Type}` in the statement, and ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
@@ -49,6 +50,8 @@ def _open(settings: ClickHouseSettings, database: str, timeout_seconds: int) -> 
     parts = urlsplit(settings.url)
     secure = parts.scheme == "https"
     where = f"connecting to {settings.url} as {settings.username!r}"
+    # Its warnings repeat what our errors say; without any handler Python prints them on the terminal.
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     with mapped(where):
         driver = clickhouse_connect.get_client(
             interface=parts.scheme,

@@ -72,6 +72,10 @@ _HOPELESS_STATUS: Final = MappingProxyType(
     {401: _SIGN_IN, 403: _SIGN_IN, 404: "there is no ClickHouse HTTP interface at this URL: check it"}
 )
 _SHOWN: Final = 600
+_NOISE = re.compile(
+    r"^Received ClickHouse exception, code: \d+, server response: |DB::Exception: |\(version [^()]*(\([^()]*\))?\) ?"
+    r"|\(for url [^()]*\)$"
+)
 
 
 def code_of(error: BaseException) -> int | None:
@@ -87,11 +91,11 @@ def translated(error: Exception, doing: str) -> MeterfoldError:
     text = _text(error)
     if isinstance(code, int):
         if (advice := _HOPELESS.get(code)) is not None:
-            return Fatal(f"ClickHouse refused {doing}: {text} What to do: {advice}.")
+            return Fatal(f"ClickHouse refused {doing}: {text} - what to do: {advice}")
         return Retryable(f"ClickHouse failed {doing}: {_PASSING.get(code, '')}{': ' if code in _PASSING else ''}{text}")
     status = _STATUS.search(text)
     if status is not None and (advice := _HOPELESS_STATUS.get(int(status.group(1)))) is not None:
-        return Fatal(f"ClickHouse refused {doing}: {text} What to do: {advice}.")
+        return Fatal(f"ClickHouse refused {doing}: {text} - what to do: {advice}")
     return Retryable(f"ClickHouse could not be reached {doing}, or the connection broke: {text}")
 
 
@@ -105,5 +109,5 @@ def mapped(doing: str) -> Iterator[None]:
 
 
 def _text(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _NOISE.sub("", " ".join(str(error).split())).strip() or type(error).__name__
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

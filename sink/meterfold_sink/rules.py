@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from meterfold_schemas.errors import Fatal, InvalidSettings
 
@@ -83,9 +83,13 @@ class FoldRules:
             values[field.name] = int(text) if field.type == "int" else text
         return cls(**values)  # type: ignore[arg-type]  # the loop above made each type right
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as the constructor takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def to_rows(self) -> dict[str, str]:
         """name -> value as fold_settings stores them."""
-        return {field.name: str(getattr(self, field.name)) for field in fields(self)}
+        return {name: str(value) for name, value in self.to_dict().items()}
 
     def differences(self, stored: FoldRules) -> list[str]:
         """Where these rules are not the stored ones, in words."""

@@ -1,0 +1,94 @@
+"""`migrate`: tables and views, then topics, then the stored rules: in this order, so that a run that died anywhere is
+simply run again. The rules come last, since workers refuse to start without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from meterfold_processor.topics import SourceTopic, check_source, ensure_topics, read_source
+from meterfold_schemas.errors import Fatal
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import topic_specs
+from meterfold_sink import migrate, reads
+from meterfold_sink.client import Client, connect
+from meterfold_sink.errors import MISSING_TABLE, code_of
+from meterfold_sink.rules import FoldRules
+
+__all__ = ["Migrated", "Wanted", "migrate_all"]
+
+DEFAULT_PARTITIONS: Final = 6
+_UNKNOWN: Final[dict[str, Any]] = {"cluster_id": "", "topic_id": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the caller asks for; None leaves it to what is stored, or else to the default. Times in seconds."""
+
+    partition_count: int | None = None
+    replication: int = 1
+    decoder_version: str | None = None
+    horizon_seconds: int | None = None
+    future_tolerance_seconds: int | None = None
+    slack_seconds: int | None = None
+    grace_seconds: int | None = None
+    record_retention_seconds: int | None = None
+    source_retention_seconds: int | None = None
+
+    def rules(self, stored: FoldRules | None, source: SourceTopic | None = None) -> FoldRules:
+        """The rules to store or to compare. Raises InvalidSettings for rules that cannot work."""
+        rules = (
+            stored.to_dict() if stored else {"cluster_id": "", "topic_id": "", "partition_count": DEFAULT_PARTITIONS}
+        )
+        names = {field.name for field in fields(FoldRules)}
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}
+        rules |= {name: value for name, value in given.items() if value is not None}
+        if source is not None:
+            rules |= {
+                "cluster_id": source.cluster_id,
+                "topic_id": source.topic_id,
+                "partition_count": source.partition_count,
+            }
+        return FoldRules(**rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What was done: empty lists the second time."""
+
+    migrations: list[str]
+    topics: list[str]
+    rules: FoldRules
+
+
+def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Wanted) -> Migrated:
+    """Bring ClickHouse and Kafka to what this version and the wanted rules need. Raises Retryable or Fatal."""
+    with connect(clickhouse, create_database=True) as client:
+        stored = _stored_rules(client)
+        rules = wanted.rules(stored)  # rules that cannot work are refused before anything is made
+        if stored is not None:
+            rules.require_same(stored)
+            # A source that is gone must not be created anew: its offsets would mean other events.
+            check_source(kafka, stored)
+        migrations = migrate.migrate(client, rules)
+        specs = topic_specs(
+            rules.partition_count,
+            wanted.replication,
+            prefix=kafka.topic_prefix,
+            source_retention_seconds=rules.source_retention_seconds,
+        )
+        topics = ensure_topics(kafka, specs)
+        rules = wanted.rules(stored, read_source(kafka))
+        reads.write_settings_once(client, rules)
+    return Migrated([f"{m.version:04d}_{m.name}" for m in migrations], topics, rules)
+
+
+def _stored_rules(client: Client) -> FoldRules | None:
+    try:
+        rows = reads.read_settings(client)
+    except Fatal as error:
+        if code_of(error) == MISSING_TABLE:
+            return None
+        raise
+    return FoldRules.from_rows(rows) if "topic_id" in rows else None

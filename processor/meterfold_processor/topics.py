@@ -1,0 +1,260 @@
+"""The topics: created where they are missing, checked where they are there, and what tells one apart from another.
+
+A difference that would lose or double events is refused with a clear word; nothing of an existing topic is changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+    TopicDescription,
+)
+
+from meterfold_processor.kafka import as_error
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import Topics, TopicSpec
+from meterfold_sink.rules import FoldRules
+
+__all__ = ["SourceTopic", "check_source", "check_topics", "create_topics", "ensure_topics", "log_bounds", "read_source"]
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("meterfold.kafka")
+_TIMEOUT: Final = 15.0
+_READY_SECONDS: Final = 30.0
+#: What `usage.rejected` needs beyond the message it rejects: headers, and room in the record batch.
+_HEADERS_BYTES: Final = 65_536
+#: Flushed windows are published in messages of up to this size.
+_WINDOWS_BYTES: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTopic:
+    """Which log the offsets of `usage.recorded` belong to."""
+
+    cluster_id: str
+    topic_id: str
+    partition_count: int
+
+
+def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create what is missing, wait until it can be used, check all of it; returns the names that were created.
+
+    Safe to repeat and to run twice at once. Raises Retryable or Fatal.
+    """
+    created = create_topics(settings, specs)
+    check_topics(settings, specs)
+    return created
+
+
+def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create the topics that are missing and wait until each partition has a leader; returns their names."""
+    admin = _admin(settings)
+    there = _describe(admin, [spec.name for spec in specs])
+    missing = [spec for spec in specs if spec.name not in there]
+    if not missing:
+        return []
+    new = [NewTopic(s.name, num_partitions=s.count, replication_factor=s.replication, config=s.config) for s in missing]
+    created = []
+    for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT, request_timeout=_TIMEOUT).items():
+        try:
+            _result(future, f"creating topic {name}")
+            created.append(name)
+        except Retryable as error:
+            if _kafka_code(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another migration was faster
+                raise
+    _wait_for_leaders(admin, missing)
+    return created
+
+
+def check_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
+    """Raises Fatal where a topic is missing or differs in a way that would lose or double events."""
+    admin = _admin(settings)
+    names = [spec.name for spec in specs]
+    there = _describe(admin, names)
+    if missing := [name for name in names if name not in there]:
+        raise Fatal(f"Kafka has no topic {', '.join(missing)}: run `meterfold migrate`")
+    configs = _configs(admin, names)
+    topics = Topics(settings.topic_prefix)
+    source = configs.get(topics.usage_recorded, {})
+    wrong = [
+        found
+        for spec in specs
+        for found in _differences(spec, len(there[spec.name].partitions), configs[spec.name], source, topics)
+    ]
+    if wrong:
+        raise Fatal(
+            f"the topics do not fit: {'; '.join(wrong)}. Nothing was changed: alter or remove them and run again"
+        )
+
+
+def read_source(settings: KafkaSettings) -> SourceTopic:
+    """The identity of usage.recorded. Raises Fatal when it is not there."""
+    found = _source(settings)
+    if found is None:
+        raise Fatal(f"Kafka has no topic {Topics(settings.topic_prefix).usage_recorded}: run `meterfold migrate`")
+    return found
+
+
+def _source(settings: KafkaSettings) -> SourceTopic | None:
+    admin = _admin(settings)
+    name = Topics(settings.topic_prefix).usage_recorded
+    description = _describe(admin, [name]).get(name)
+    if description is None:
+        return None
+    cluster = _result(admin.describe_cluster(request_timeout=_TIMEOUT), "asking for the cluster's id")
+    return SourceTopic(str(cluster.cluster_id), str(description.topic_id), len(description.partitions))
+
+
+def check_source(settings: KafkaSettings, rules: FoldRules) -> SourceTopic:
+    """Raises Fatal unless usage.recorded is the very topic that the stored rules name."""
+    found = _source(settings)
+    name = Topics(settings.topic_prefix).usage_recorded
+    if found is None:
+        raise Fatal(
+            f"Kafka has no topic {name}, which the stored settings name: check the address of the cluster and the topic "
+            "prefix. If it was deleted, follow docs/operations.md, 'A topic was created again'"
+        )
+    if found.cluster_id != rules.cluster_id:
+        raise Fatal(
+            f"this Kafka cluster is {found.cluster_id}, the stored settings name {rules.cluster_id}: its offsets mean "
+            "other events. Connect to the right cluster, or follow docs/operations.md, 'Moving to another cluster'"
+        )
+    if found.topic_id != rules.topic_id:
+        raise Fatal(
+            f"{name} is not the topic that was folded: its id is {found.topic_id}, the stored settings name "
+            f"{rules.topic_id}. It was deleted and created again, and new events would be taken for replays. Follow "
+            "docs/operations.md, 'A topic was created again'"
+        )
+    if found.partition_count != rules.partition_count:
+        raise Fatal(
+            f"{name} has {found.partition_count} partitions, the stored settings say {rules.partition_count}: subjects "
+            "would stand on two partitions. Follow docs/operations.md, 'Changing the partition count'"
+        )
+    return found
+
+
+def log_bounds(
+    settings: KafkaSettings, topic: str, partitions: Iterable[int], *, read_committed: bool = False
+) -> dict[int, tuple[int, int]]:
+    """partition -> (first offset of the log, offset after its end; with read_committed after its last stable one)."""
+    admin = _admin(settings)
+    at = [TopicPartition(topic, partition) for partition in partitions]
+    if not at:
+        return {}
+    level = IsolationLevel.READ_COMMITTED if read_committed else IsolationLevel.READ_UNCOMMITTED
+    bounds = []
+    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
+        futures = admin.list_offsets(dict.fromkeys(at, spec), isolation_level=level, request_timeout=_TIMEOUT)
+        doing = f"reading the bounds of {topic}"
+        bounds.append({place.partition: int(_result(future, doing).offset) for place, future in futures.items()})
+    return {place.partition: (bounds[0][place.partition], bounds[1][place.partition]) for place in at}
+
+
+def _differences(
+    spec: TopicSpec, partitions: int, config: Mapping[str, str], source: Mapping[str, str], topics: Topics
+) -> list[str]:
+    found = []
+    if partitions != spec.count:
+        found.append(f"{spec.name} has {partitions} partitions instead of {spec.count}")
+    # Anything else in cleanup.policy would delete what is the only copy, or keep what was deleted.
+    wanted = {name: spec.config[name] for name in ("cleanup.policy", "message.timestamp.type") if name in spec.config}
+    for name, value in wanted.items():
+        if set(config.get(name, "").split(",")) != set(value.split(",")):
+            found.append(f"{spec.name} has {name}={config.get(name)} instead of {value}")
+    limit = int(config.get("max.message.bytes", 0))
+    if spec.name == topics.usage_recorded:
+        found += _retention_differences(spec, config)
+    elif spec.name == topics.usage_rejected and limit < (needed := int(source["max.message.bytes"]) + _HEADERS_BYTES):
+        found.append(
+            f"{spec.name} has max.message.bytes={limit}: a rejected message of the largest size would not fit with its "
+            f"headers; at least {needed} are needed"
+        )
+    elif spec.name == topics.usage_windows and limit < _WINDOWS_BYTES:
+        found.append(f"{spec.name} has max.message.bytes={limit}; at least {_WINDOWS_BYTES} are needed")
+    return found
+
+
+def _retention_differences(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
+    """A shorter retention costs only what nobody read in time; a longer one outlives the memory of identities."""
+    kept, allowed = int(config.get("retention.ms", -1)), int(spec.config["retention.ms"])
+    if 0 <= kept <= allowed:
+        return []
+    return [
+        f"{spec.name} keeps its events for {'ever' if kept < 0 else f'{kept} ms'}, longer than the source retention of "
+        f"{allowed} ms: a retry read after that could count twice"
+    ]
+
+
+def _describe(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicDescription]:
+    """Those of the topics that are there."""
+    found = {}
+    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=_TIMEOUT)
+    for name, future in futures.items():
+        try:
+            found[name] = _result(future, f"describing topic {name}")
+        except Retryable as error:
+            if _kafka_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return found
+
+
+def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    futures = admin.describe_configs(resources, request_timeout=_TIMEOUT)
+    return {
+        resource.name: {
+            name: entry.value for name, entry in _result(future, f"reading the settings of {resource.name}").items()
+        }
+        for resource, future in futures.items()
+    }
+
+
+def _wait_for_leaders(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
+    """The controller has answered; the brokers learn of a new topic a moment later."""
+    end = time.monotonic() + _READY_SECONDS
+    while True:
+        there = _describe(admin, [spec.name for spec in specs])
+        waiting = [spec.name for spec in specs if spec.name not in there or not _led(there[spec.name])]
+        if not waiting:
+            return
+        if time.monotonic() > end:
+            raise Retryable(f"Kafka, creating topics: no leader yet for {', '.join(waiting)}")
+        time.sleep(0.05)
+
+
+def _led(description: TopicDescription) -> bool:
+    return bool(description.partitions) and all(
+        partition.leader is not None and partition.leader.id >= 0 for partition in description.partitions
+    )
+
+
+def _admin(settings: KafkaSettings) -> AdminClient:
+    return AdminClient(settings.client(), logger=_LOG)
+
+
+def _result(future: Future[T], doing: str) -> T:
+    try:
+        return future.result(_TIMEOUT + 5.0)
+    except KafkaException as error:
+        raise as_error(error.args[0], doing) from error
+    except TimeoutError as error:
+        raise Retryable(f"Kafka, {doing}: no answer in time") from error
+
+
+def _kafka_code(error: Exception) -> int | None:
+    cause: Any = error.__cause__
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
