@@ -17,6 +17,7 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 8.0
 DEFAULT_PORT = 8123
 USERNAME = "default"
+EXIT_PORT_TAKEN = 4
 
 
 class ClickHouseProcess:
@@ -40,7 +41,7 @@ class ClickHouseProcess:
         self.wait_ready(deadline)
 
     def begin(self) -> None:
-        """Start it without waiting."""
+        """Start it without waiting, on the first free port."""
         remembered = self.folder.with_name("clickhouse.json")
         before = json.loads(remembered.read_text(encoding="utf-8"))["port"] if remembered.exists() else 0
         self._port = choose_port(before or self._wanted)
@@ -54,7 +55,15 @@ class ClickHouseProcess:
 
     def wait_ready(self, deadline: float = READY_SECONDS) -> None:
         """Wait for an answer to an authenticated query; StackError when it dies or time runs out."""
-        self.process.wait_until(self._answers, deadline)
+        for attempt in (1, 2, 3):
+            try:
+                self.process.wait_until(self._answers, deadline)
+                return
+            except StackError:
+                # Between our look at the port and the server's bind somebody else may have taken it.
+                if attempt == 3 or self.process.exit_code != EXIT_PORT_TAKEN:
+                    raise
+                self.begin()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
