@@ -38,9 +38,7 @@ class Wanted:
 
     def rules(self, stored: FoldRules | None, source: SourceTopic | None = None) -> FoldRules:
         """The rules to store or to compare. Raises InvalidSettings for rules that cannot work."""
-        rules = (
-            stored.to_dict() if stored else {"cluster_id": "", "topic_id": "", "partition_count": DEFAULT_PARTITIONS}
-        )
+        rules = stored.to_dict() if stored else {**_UNKNOWN, "partition_count": DEFAULT_PARTITIONS}
         names = {field.name for field in fields(FoldRules)}
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}
         rules |= {name: value for name, value in given.items() if value is not None}

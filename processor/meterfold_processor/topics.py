@@ -125,8 +125,8 @@ def check_source(settings: KafkaSettings, rules: FoldRules) -> SourceTopic:
     name = Topics(settings.topic_prefix).usage_recorded
     if found is None:
         raise Fatal(
-            f"Kafka has no topic {name}, which the stored settings name: check the address of the cluster and the topic "
-            "prefix. If it was deleted, follow docs/operations.md, 'A topic was created again'"
+            f"Kafka has no topic {name}, which the stored settings name: check the address of the cluster and the "
+            "topic prefix. If it was deleted, follow docs/operations.md, 'A topic was created again'"
         )
     if found.cluster_id != rules.cluster_id:
         raise Fatal(

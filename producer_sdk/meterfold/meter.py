@@ -144,9 +144,11 @@ class Meter:
             try:
                 if isinstance(row, InvalidUsage):
                     raise row
+                event_id = given = row[6]
                 subject = self._row_subject(row)
-                quantity, given, timestamp, source, resource_type, resource_id, metadata = row[5:]
-                event_id = next_id() if given is None else given
+                quantity, _, timestamp, source, resource_type, resource_id, metadata = row[5:]
+                if given is None:
+                    event_id = next_id()
                 stamp = time.time_ns() // 1000 if timestamp is None else micros(timestamp)
                 value = encode(event_id, subject, quantity, stamp, source, resource_type, resource_id, metadata)
                 if given is not None and (identity := subject.key + given.encode()) in seen:

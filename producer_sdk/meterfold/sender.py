@@ -33,7 +33,7 @@ logger = logging.getLogger("meterfold")
 logger.addHandler(logging.NullHandler())
 
 _KEPT_FAILURES: Final = 1000
-_POLL_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.1
 _SLICE_SECONDS: Final = 0.1  # of a long wait, so that Ctrl-C is seen
 _PURGE_SECONDS: Final = 2.0
 
@@ -146,8 +146,8 @@ class Sender:
             return
         trouble = f" The last trouble was: {self._client_trouble}." if self._client_trouble else ""
         raise BufferFull(
-            f"the buffer is full ({self.counts().outstanding} events without a report) and had no room for {wait:g} s; "
-            f"the event was not taken.{trouble}"
+            f"the buffer is full ({self.counts().outstanding - 1} events without a report) and had no room for "
+            f"{wait:g} s; the event was not taken.{trouble}"
         )
 
     def _send_renewed(self, producer: Any, key: bytes, value: bytes, error: KafkaException) -> None:

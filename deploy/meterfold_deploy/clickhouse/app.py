@@ -129,14 +129,13 @@ class _Sending:
 
 
 def header_fields(environ: dict[str, Any]) -> dict[str, str]:
-    """The request's headers by name in lower case."""
-    fields = {
-        name[5:].replace("_", "-").lower(): str(value) for name, value in environ.items() if name.startswith("HTTP_")
+    """The request's headers by name in lower case; WSGI's Latin-1 as the UTF-8 that clients send."""
+    fields = {name.removeprefix("HTTP_"): value for name, value in environ.items() if name.startswith("HTTP_")}
+    fields |= {name: environ[name] for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(name)}
+    return {
+        name.replace("_", "-").lower(): str(value).encode("latin-1", "replace").decode(errors="surrogateescape")
+        for name, value in fields.items()
     }
-    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        if environ.get(name):
-            fields[name.replace("_", "-").lower()] = environ[name]
-    return fields
 
 
 def _without_engine(method: str, path: str, params: dict[str, str]) -> Response | None:

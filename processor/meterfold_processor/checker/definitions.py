@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import metric_definition_key
 from meterfold_schemas.vocabulary import AggregationType
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 __all__ = ["Affected", "DefinitionRecord", "Definitions", "DefinitionsRead", "is_affected"]
 
@@ -62,6 +65,23 @@ class Definitions:
                 self.poison += 1
         self.metric_position = max(self.metric_position, read.metric_position)
         self.threshold_position = max(self.threshold_position, read.threshold_position)
+        return frozenset(affected)
+
+    def replace(self, read: DefinitionsRead) -> Affected:
+        """Begin anew with both topics as a whole: whoever stood still for long has missed tombstones that are gone.
+
+        The metrics for which anything differs from what was known. Raises UnknownSchema.
+        """
+        metrics, thresholds = self._metrics, self._thresholds
+        self._metrics, self._thresholds, self._of_metric = {}, {}, {}
+        self.apply(read)
+        affected: set[tuple[str | None, str]] = set()
+        for org_id, key in _different(metrics, self._metrics):
+            affected.add((org_id or None, key))
+        for threshold_id in _different(thresholds, self._thresholds):
+            for known in (thresholds.get(threshold_id), self._thresholds.get(threshold_id)):
+                if known is not None:
+                    affected.add((known.org_id, known.metric_key))
         return frozenset(affected)
 
     def metric(self, org_id: str, metric_key: str) -> MetricDefinition | None:
@@ -128,6 +148,10 @@ class Definitions:
 
 def is_affected(affected: Affected, org_id: str, metric_key: str) -> bool:
     return (org_id, metric_key) in affected or (None, metric_key) in affected
+
+
+def _different(before: dict[K, V], now: dict[K, V]) -> list[K]:
+    return [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
 
 
 def _matches(threshold: UsageThreshold, subject_type: str, subject_id: str) -> bool:

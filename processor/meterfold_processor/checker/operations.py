@@ -84,7 +84,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class ReadDefinitions:
-    """Read both definition topics on, up to these positions or beyond. Answer: DefinitionsRead."""
+    """Read both definition topics as a whole, up to these positions or beyond. Answer: DefinitionsRead."""
 
     metric: int
     threshold: int

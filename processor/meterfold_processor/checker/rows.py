@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meterfold_processor.checker.rules import CODES
 from meterfold_processor.checker.subjects import SUBJECT, Subjects
@@ -21,7 +21,8 @@ __all__ = ["Interest", "Rows", "newest", "read_message", "rows_of"]
 
 Int64s = npt.NDArray[np.int64]
 
-_NUMBERS = (*SUBJECT, "period_type", "period_start", "record_count", "sum", "min", "max", "last", "folded_through")
+_NAMES = (*SUBJECT, "period_type", "period_start", "record_count", "sum", "min", "max", "last", "folded_through")
+_SHAPE = pa.schema([WINDOWS.field(name) for name in _NAMES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +68,31 @@ class Interest:
     whole_periods: frozenset[int]
     metrics: dict[int, frozenset[str]]
 
-    def keep(self, frame: pl.DataFrame) -> pl.DataFrame:
-        period = pl.col("period_type")
-        wanted = period.is_in(sorted(self.whole_periods))
+    def keep(self, table: pa.Table) -> pa.Table:
+        period = table.column("period_type")
+        wanted: Any = pc.is_in(period, pa.array(sorted(self.whole_periods), pa.int8()))
         for code, keys in self.metrics.items():
             if code not in self.whole_periods:
-                wanted = wanted | ((period == code) & pl.col("metric_key").is_in(sorted(keys)))
-        return frame.filter(wanted)
+                watched = pc.is_in(table.column("metric_key"), pa.array(sorted(keys), pa.large_string()))
+                wanted = pc.or_(wanted, pc.and_(pc.equal(period, pa.scalar(code, pa.int8())), watched))
+        return table.filter(wanted)
 
 
 def rows_of(table: pa.Table, subjects: Subjects, interest: Interest | None = None) -> Rows:
     """A table with the columns of `usage_windows`; subjects seen first get a slot."""
-    frame = pl.from_arrow(table.select(_NUMBERS))
-    assert isinstance(frame, pl.DataFrame)
-    frame = frame.with_columns(_period_codes(frame), pl.col("period_start").dt.timestamp("us"))
+    table = _in_shape(table)
     if interest is not None:
-        frame = interest.keep(frame)
-    amounts = frame.select("sum", "min", "max", "last").to_arrow()
+        table = interest.keep(table)
     return Rows(
-        subjects.slots(frame),
-        frame["period_type"].to_numpy(),
-        frame["period_start"].to_numpy(),
-        frame["record_count"].to_numpy(),
-        from_arrow(amounts.column("sum")),
-        from_arrow(amounts.column("min")),
-        from_arrow(amounts.column("max")),
-        from_arrow(amounts.column("last")),
-        frame["folded_through"].to_numpy(),
+        subjects.slots(table),
+        table.column("period_type").to_numpy(),
+        table.column("period_start").cast(pa.int64()).to_numpy(),
+        table.column("record_count").to_numpy(),
+        from_arrow(table.column("sum")),
+        from_arrow(table.column("min")),
+        from_arrow(table.column("max")),
+        from_arrow(table.column("last")),
+        table.column("folded_through").to_numpy(),
     )
 
 
@@ -112,9 +111,8 @@ def read_message(value: bytes | None) -> pa.Table:
         with pa.ipc.open_stream(value or b"") as reader:
             table = reader.read_all()
         table.validate(full=True)
-        if table.schema != WINDOWS:
-            table = table.select(WINDOWS.names).cast(WINDOWS)
-        missing = [name for name in WINDOWS.names if table.column(name).null_count]
+        table = _in_shape(table)
+        missing = [name for name in _SHAPE.names if table.column(name).null_count]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise Poison("undecodable", f"no Arrow stream of window rows: {error}") from error
     if missing:
@@ -122,13 +120,19 @@ def read_message(value: bytes | None) -> pa.Table:
     return table
 
 
-def _period_codes(frame: pl.DataFrame) -> pl.Expr:
-    """The enum's numbers, whether the column has them, or (as ClickHouse may answer) its words."""
-    period = pl.col("period_type")
-    if frame["period_type"].dtype.is_integer():
-        return period.cast(pl.Int8)
-    words = {str(name): code for name, code in CODES.items()}
-    return period.cast(pl.String).replace_strict(words, return_dtype=pl.Int8)
+def _in_shape(table: pa.Table) -> pa.Table:
+    """The columns that matter here, in the fold's types; ClickHouse answers other ones for the same values."""
+    table = table.select(_SHAPE.names)
+    if table.schema.equals(_SHAPE):
+        return table
+    period = table.column("period_type")
+    if pa.types.is_dictionary(period.type):
+        period = period.cast(period.type.value_type)
+    if not pa.types.is_integer(period.type):
+        words = pc.index_in(period.cast(pa.large_string()), pa.array([str(name) for name in CODES], pa.large_string()))
+        period = pc.add(words.cast(pa.int8()), pa.scalar(1, pa.int8()))  # rules.CODES counts from 1, in this order
+    place = table.schema.get_field_index("period_type")
+    return table.set_column(place, "period_type", period).cast(_SHAPE)
 
 
 def _one(column: Limbs, row: int) -> int:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from meterfold_processor.fold.subjects import SUBJECT, subject_keys
-from meterfold_schemas.keys import subject_key
+__all__ = ["SUBJECT", "Subject", "Subjects"]
 
 Int64s = npt.NDArray[np.int64]
 Subject = tuple[str, str, str, str]
 """org_id, metric_key, subject_type, subject_id."""
+
+SUBJECT: Final = ("org_id", "metric_key", "subject_type", "subject_id")
+
+_SEPARATOR: Final = "\0"
+"""In none of the four: the SDK and the fold refuse it."""
 
 
 class Subjects:
     """Slots are given once and live as long as the partition is assigned."""
 
     def __init__(self) -> None:
-        self._slots: dict[bytes, int] = {}
+        self._slots: dict[str, int] = {}
         self._names: list[Subject] = []
         self._of_metric: dict[tuple[str, str], list[int]] = {}
 
@@ -30,22 +36,19 @@ class Subjects:
     def __getitem__(self, slot: int) -> Subject:
         return self._names[slot]
 
-    def slots(self, rows: pl.DataFrame) -> Int64s:
-        """The slot of each row (the four columns of a subject); unknown subjects are added."""
-        keys = subject_keys(rows).to_list()
+    def slots(self, rows: pa.Table) -> Int64s:
+        """The slot of each row (the four columns of a subject, as large_string); unknown subjects are added."""
+        columns: list[Any] = [rows.column(name) for name in SUBJECT]
+        names: list[str] = pc.binary_join_element_wise(*columns, pa.scalar(_SEPARATOR, pa.large_string())).to_pylist()
         known = self._slots
-        found = [known.get(key, -1) for key in keys]
+        found = [known.get(name, -1) for name in names]
         if -1 in found:
-            for row, slot in enumerate(found):
-                if slot < 0:
-                    found[row] = self._add(keys[row], rows.row(row)[:4])
+            found = [self._add(name) if slot < 0 else slot for name, slot in zip(names, found, strict=True)]
         return np.array(found, dtype=np.int64)
 
     def slot(self, subject: Subject) -> int:
         """The slot of one subject, added if it is unknown."""
-        key = subject_key(*subject)
-        slot = self._slots.get(key)
-        return self._add(key, subject) if slot is None else slot
+        return self._add(_SEPARATOR.join(subject))
 
     def of_metric(self, org_id: str | None, metric_key: str) -> Iterable[int]:
         """The slots of a metric in one organization, or in all (None)."""
@@ -53,15 +56,12 @@ class Subjects:
             return self._of_metric.get((org_id, metric_key), [])
         return [slot for (_, key), slots in self._of_metric.items() if key == metric_key for slot in slots]
 
-    def _add(self, key: bytes, subject: Subject) -> int:
-        known = self._slots.get(key)
+    def _add(self, name: str) -> int:
+        known = self._slots.get(name)
         if known is not None:
             return known
-        slot = len(self._names)
-        self._slots[key] = slot
-        self._names.append(subject)
-        self._of_metric.setdefault((subject[0], subject[1]), []).append(slot)
+        org_id, metric_key, subject_type, subject_id = name.split(_SEPARATOR)
+        slot = self._slots[name] = len(self._names)
+        self._names.append((org_id, metric_key, subject_type, subject_id))
+        self._of_metric.setdefault((org_id, metric_key), []).append(slot)
         return slot
-
-
-__all__ = ["SUBJECT", "Subject", "Subjects"]

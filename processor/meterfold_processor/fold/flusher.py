@@ -20,8 +20,8 @@ MAX_WAITING = 2
 class Flusher:
     """Performs the steps of each flush in order, and of successive flushes one after the other.
 
-    An operation that fails with Retryable is performed again until it succeeds or the flusher is stopped; `report` hears
-    of it.
+    An operation that fails with Retryable is performed again until it succeeds or the flusher is stopped; `report`
+    hears of it.
     """
 
     def __init__(

@@ -167,6 +167,6 @@ def _check_bounds(progress: Progress, log_start: int, log_end: int) -> None:
         )
     if progress.next_offset > log_end:
         raise Fatal(
-            f"{where}, but the log ends at {log_end}: {progress.next_offset - log_end} offsets that were folded are gone. "
+            f"{where}, but the log ends at {log_end}: {progress.next_offset - log_end} folded offsets are gone. "
             "The topic was created again or restored to an older state, and new events would be taken for replays"
         )

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from meterfold_schemas.errors import Retryable
+
+
+@dataclass(slots=True)
+class Stages:
+    """CPU seconds that the worker's own thread has spent in each stage (polars' threads not counted)."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def spent(self, stage: str) -> Iterator[None]:
+        begun = time.thread_time()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.thread_time() - begun
 
 
 @dataclass(slots=True)
@@ -19,6 +35,7 @@ class FoldStatus:
     rejected: int = 0
     flushes: int = 0
     last_flush: float | None = None
+    stages: Stages = field(default_factory=Stages)
     step_seconds: dict[str, float] = field(default_factory=dict)
     partitions: list[int] = field(default_factory=list)
     holds: dict[int, str] = field(default_factory=dict)

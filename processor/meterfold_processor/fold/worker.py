@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Event
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -122,7 +123,9 @@ class FoldWorker:
         wait = self._settings.batch_seconds
         if self._buffer:
             wait = max(0.0, wait - (time.monotonic() - self._since))
-        self._take(self._consumer.consume(min(room, _CHUNK), wait))
+        with self.status.stages.spent("consume"):
+            messages = self._consumer.consume(min(room, _CHUNK), wait)
+        self._take(messages)
 
     def _take(self, messages: list[Message]) -> None:
         dropped = self._assignment.take_dropped()
@@ -151,16 +154,20 @@ class FoldWorker:
         return False
 
     def _fold_buffer(self, stop: Event) -> None:
-        consumed = columns(self._buffer)
-        self._buffer = []
-        decoded = decode(consumed, self._poison)
+        stages = self.status.stages
+        with stages.spent("columns"):
+            consumed = columns(self._buffer)
+            self._buffer = []
+        with stages.spent("decode"):
+            decoded = decode(consumed, self._poison)
         self._sequence += 1
         folded: list[Folded] = []
         for part in decoded.frame.partition_by("partition", maintain_order=True):
             fold = self._assignment.active.get(part["partition"][0])
             if fold is None:
                 continue
-            done = self._insist(lambda fold=fold, part=part: fold.fold(part, consumed.values, self._sequence), stop)
+            with stages.spent("fold"):
+                done = self._insist(partial(fold.fold, part, consumed.values, self._sequence), stop)
             if done is not None:
                 folded.append(done)
         for hold in decoded.holds:
@@ -210,20 +217,23 @@ class FoldWorker:
             self.status.duplicates += done.duplicates.num_rows
             self.status.rejected += done.rejected.num_rows
 
-    def _commit(self, offsets: dict[int, int], *, asynchronous: bool = True) -> None:
+    def _commit(self, offsets: dict[int, int], *, last: bool = False) -> None:
         """Show how far we are. The progress row decides, so a commit that fails is not repeated."""
         ours = [kafka.at(self._topic, p, offset) for p, offset in offsets.items() if p in self._assignment.active]
         self._flushed.update(offsets)
         if not ours:
             return
         try:
-            self._consumer.commit(offsets=ours, asynchronous=asynchronous)
+            if last:
+                self._consumer.commit(offsets=ours, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:
             _LOG.info("the group's offsets were not committed: %s", error)
 
     def _close(self) -> None:
         self._flusher.stop(self._settings.stop_seconds)
-        self._commit(self._flushed, asynchronous=False)
+        self._commit(self._flushed, last=True)
         self._consumer.close()
 
     def _default_consumer(self) -> Consumer:

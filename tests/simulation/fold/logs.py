@@ -116,19 +116,25 @@ def random_log(rng: random.Random, size: int) -> Log:
     events, poison, stamps that step back within the slack, offsets with gaps where transaction markers stand."""
     events: list[Event] = []
     messages: list[FakeMessage] = []
+    subjects, ids = HERE[: rng.choice([1, 1, 2, 3])], rng.choice(["x", "xy", "xyz", "abcdefgh"])
+    pace = rng.choice([[0, 0, 1000, HOUR // 4], [0, HOUR, DAY // 2, DAY], [DAY, 2 * DAY, 5 * DAY, 6 * DAY]])
+    back = rng.choice([[0], [0, 0, 0, 1000, HOUR], [0, 0, DAY, 2 * DAY, 4 * DAY, RULES.slack]])
     latest = micros(rng.choice(TURNS))
     offset = rng.choice([0, 0, 0, 7])
     for _ in range(size):
-        latest += rng.choice([0, 0, 1000, HOUR // 4, HOUR, DAY // 2, DAY, 3 * DAY, 6 * DAY])
-        stamp = latest - rng.choice([0, 0, 0, 0, 1000, HOUR, 2 * DAY, RULES.slack])
-        event = Event(
-            offset=offset,
-            stamp=stamp,
-            subject=rng.choice(HERE),
-            id=rng.choice("abcde"),
-            quantity=_quantity(rng),
-            time=_time(rng, stamp, events),
-        )
+        latest += rng.choice([*pace, *pace, HOUR, 3 * DAY])
+        stamp = latest - rng.choice(back)
+        subject, name = rng.choice(subjects), rng.choice(ids)
+        if events and rng.random() < 0.25:  # a retry about when the first try is forgotten
+            first = rng.choice(events)
+            edge = first.stamp + RULES.lookback + rng.choice([-DAY, -1000, 0, 1000])
+            if edge >= latest - RULES.slack:
+                stamp, subject, name = edge, first.subject, first.id
+                latest = max(latest, stamp)
+        time = _time(rng, stamp, events)
+        if events and not _timely(events[-1]) and rng.random() < 0.5:  # sent again with its clock set right
+            subject, name, time = events[-1].subject, events[-1].id, stamp
+        event = Event(offset, stamp, subject, name, _quantity(rng), time)
         message = message_of(event)
         if rng.random() < 0.12:
             event, message = _spoiled(rng, event, message)
@@ -136,6 +142,10 @@ def random_log(rng: random.Random, size: int) -> Log:
         messages.append(message)
         offset += rng.choice([1, 1, 1, 1, 2, 3])
     return Log(events, messages)
+
+
+def _timely(event: Event) -> bool:
+    return -RULES.future_tolerance <= event.stamp - event.time <= RULES.horizon
 
 
 def _quantity(rng: random.Random) -> Decimal:
@@ -155,7 +165,7 @@ def _time(rng: random.Random, stamp: int, events: list[Event]) -> int:
 def _spoiled(rng: random.Random, event: Event, message: FakeMessage) -> tuple[Event, FakeMessage]:
     """The same event so that it must be rejected."""
     good = message.raw_value or b""
-    kind = rng.choice(["cut", "empty", "two", "noise", "key", "no key", "elsewhere", "invalid"])
+    kind = rng.choice(["cut", "empty", "two", "forged", "noise", "key", "no key", "elsewhere", "invalid"])
     key, value, reason = message.raw_key, good, "undecodable"
     match kind:
         case "cut":
@@ -164,6 +174,8 @@ def _spoiled(rng: random.Random, event: Event, message: FakeMessage) -> tuple[Ev
             value = b""
         case "two":
             value = good + good
+        case "forged":  # a second record, with room for what the decoder puts between two
+            value = good + rng.randbytes(16) + value_of(_with(event, id="forged"))
         case "noise":
             value = rng.randbytes(30)
         case "key":

@@ -48,7 +48,7 @@ class ModelStore:
 
     def __init__(self) -> None:
         self.now = Tables()
-        self.expired: set[int] = set()
+        self.expired: dict[int, Row] = {}
         self.published: set[tuple[WindowKey, int]] = set()
         self.originals: dict[int, Original] = {}
         self.committed: int | None = None
@@ -135,8 +135,7 @@ class ModelStore:
         """The time to live of usage_records."""
         for offset, row in list(self.now.records.items()):
             if micros(row["received_at"]) < stamp:
-                del self.now.records[offset]
-                self.expired.add(offset)
+                self.expired[offset] = self.now.records.pop(offset)
 
     def identities(self, since: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         """Hashes and stamps (UTC microseconds) of the records that arrived at `since` or later."""

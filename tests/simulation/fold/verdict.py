@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 from meterfold_schemas.periods import micros
 from simulation.fold.logs import Log
 from simulation.fold.model_store import ModelStore, WindowKey
-from simulation.fold.oracle import PERIODS, Event, Outcome, start_of
+from simulation.fold.oracle import EXACT, PERIODS, Event, Outcome, start_of
 
 
 def check_progress(store: ModelStore, log: Log) -> None:
@@ -31,6 +33,21 @@ def check_progress(store: ModelStore, log: Log) -> None:
                 assert row["folded_through"] >= event.offset, f"window {key} misses offset {event.offset}"
 
 
+def check_windows(store: ModelStore) -> None:
+    """Reconciliation at any moment: a window holds exactly its records up to its `folded_through`."""
+    records = {**store.expired, **store.now.records}.values()
+    sums: dict[WindowKey, list[tuple[int, Decimal]]] = {}
+    for row in records:
+        subject = (row["org_id"], row["metric_key"], row["subject_type"], row["subject_id"])
+        for period in PERIODS:
+            key = (period, start_of(period, micros(row["timestamp"])), *subject)
+            sums.setdefault(key, []).append((row["offset"], row["quantity"]))
+    for key, window in store.now.windows.items():
+        inside = [quantity for offset, quantity in sums.get(key, []) if offset <= window["folded_through"]]
+        assert window["record_count"] == len(inside), f"window {key} shows events that are not recorded"
+        assert window["sum"] == reduce(EXACT.add, inside, Decimal(0)), f"window {key} is not the sum of its records"
+
+
 def check_so_far(store: ModelStore, outcome: Outcome) -> None:
     """Rows that are there are right, also where the fold has stopped in the middle."""
     assert set(store.now.records) <= outcome.counted, "counted what must not count"
@@ -47,7 +64,7 @@ def check_end(store: ModelStore, log: Log, outcome: Outcome) -> None:
     by_offset = {event.offset: event for event in log.events}
     messages = {message.at_offset: message for message in log.messages}
 
-    assert set(store.now.records) | store.expired == outcome.counted
+    assert store.now.records.keys() | store.expired.keys() == outcome.counted
     for offset, row in store.now.records.items():
         _check_event(row, by_offset[offset])
         assert row["resource_type"] == "route"

@@ -193,6 +193,8 @@ class World:
         self.store.apply(operation, keep)
         if self.store.now.progress is not before:
             verdict.check_progress(self.store, self.log)
+        if operation.step == "windows":
+            verdict.check_windows(self.store)
 
     def effect_fails(self, operation: Operation) -> bool:
         """Whether the worker must do it again: nothing, a part or all of it got through."""
