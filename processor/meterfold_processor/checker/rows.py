@@ -125,7 +125,7 @@ def _in_shape(table: pa.Table) -> pa.Table:
     table = table.select(_SHAPE.names)
     if table.schema.equals(_SHAPE):
         return table
-    period = table.column("period_type")
+    period: Any = table.column("period_type")
     if pa.types.is_dictionary(period.type):
         period = period.cast(period.type.value_type)
     if not pa.types.is_integer(period.type):

@@ -1,0 +1,284 @@
+"""One checker process on the model: the real core and the real step protocol, one operation at a time."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.checker import Checker
+from meterfold_processor.checker.definitions import DefinitionRecord, DefinitionsRead, is_affected
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.topics import Topics
+from simulation.checker.model_kafka import Entry, Fenced, NotAMember, Producer
+
+if TYPE_CHECKING:
+    from simulation.checker.world import World
+
+WAIT = object()
+STEP_ERRORS = (Fenced, NotAMember, Retryable)
+
+
+class UnknownOutcome(Retryable):
+    """The answer to a commit was lost."""
+
+
+class Variant:
+    """What a deliberately broken checker does differently; this one does nothing wrong."""
+
+    def make(self, world: World) -> Checker:
+        return Checker(world.plan, world)
+
+    def steps(self, steps: ops.Steps[None]) -> ops.Steps[None]:
+        """The operations of an opening or a step, perhaps others or in another order."""
+        return steps
+
+    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
+        return worker.perform(operation)
+
+    def restored(self, worker: Worker) -> None:
+        """Called when a step has failed."""
+        worker.checker.drop()
+
+
+class Worker:
+    def __init__(self, world: World, slot: int, process: int) -> None:
+        self.world = world
+        self.process = process
+        self.topics = Topics("")
+        self.slot = slot
+        self.new_producer()
+        self.checker = world.variant.make(world)
+        self.member = ""
+        self.assigned: set[int] = set()
+        self.to_open: set[int] = set()
+        self.positions: dict[int, int] = {}
+        self.definitions_read = {"metric": 0, "threshold": 0}
+        self.steps: ops.Steps[None] | None = None
+        self.operation: ops.Operation | None = None
+        self.waits = 0
+        self.quiet_steps = 0
+        self.failed_steps = 0
+        self.faults: dict[str, str] = {}
+
+    def new_producer(self) -> None:
+        self.producer = Producer(self.world.kafka, f"slot-{self.slot}", self.world.incarnations())
+
+    def join(self) -> None:
+        self.member = uuid.uuid4().hex
+        self.world.kafka.members[self.member] = set()
+
+    @property
+    def idle(self) -> bool:
+        """Its last steps changed nothing."""
+        return self.steps is None and self.quiet_steps >= 2 and not self.to_open
+
+    def turn(self) -> None:
+        """Whole steps: at least one, and on until none is under way."""
+        self.advance()
+        for _ in range(60):
+            if self.steps is None:
+                return
+            self.advance()
+
+    def advance(self) -> None:
+        """One operation."""
+        if self.steps is None:
+            opening = bool(self.to_open)
+            self.producer.by += opening  # what memory knows of intervals ends with it
+            steps = self.checker.open(sorted(self.to_open)) if opening else self.checker.step()
+            self.steps = self.world.variant.steps(steps)
+            self.operation = next(self.steps)
+            self.quiet = True
+            return
+        assert self.operation is not None
+        try:
+            answer = self.world.variant.perform(self, self.operation)
+        except STEP_ERRORS as error:
+            self.fail(error)
+            return
+        if answer is WAIT:
+            self.waits += 1
+            if self.waits > 5:
+                self.time_passes()
+            return
+        self.waits = 0
+        try:
+            self.operation = self.steps.send(answer)
+        except StopIteration:
+            self.steps = self.operation = None
+            self.quiet_steps = self.quiet_steps + 1 if self.quiet else 0
+
+    def fail(self, error: Exception) -> None:
+        """As the real loop: abort, drop everything, open all again."""
+        if self.steps is not None:
+            self.steps.close()
+        self.steps = self.operation = None
+        self.quiet_steps = 0
+        self.failed_steps += 1
+        try:
+            self.producer.abort()
+        except Fenced:
+            self.new_producer()
+        self.world.variant.restored(self)
+        self.to_open = set(self.assigned) - set(self.checker.ready)
+        if isinstance(error, NotAMember):
+            self.callbacks()
+
+    def callbacks(self) -> None:
+        """What the group has decided reaches the process: only in a poll, as with librdkafka."""
+        members = self.world.kafka.members
+        if self.member not in members:
+            self.checker.drop(list(self.assigned))
+            self.assigned = set()
+            self.to_open = set()
+            self.join()
+            self.world.hand_out()
+        for partition in [p for p in members[self.member] if p in self.world.moving]:
+            target = self.world.moving.pop(partition)
+            if target in members:
+                # The broker gives a partition away only after its owner has heard of it.
+                members[self.member].discard(partition)
+                members[target].add(partition)
+        lost, won = self.assigned - members[self.member], members[self.member] - self.assigned
+        self.checker.drop(lost)
+        self.assigned = set(members[self.member])
+        self.to_open = (self.to_open - lost) | won
+
+    def time_passes(self) -> None:
+        """It has waited long: transactions that no one ends are timed out, markers arrive."""
+        self.world.kafka.finish_decided()
+        for name in list(self.world.kafka.current):
+            if (name, self.world.kafka.epochs[name]) != (self.producer.name, self.producer.epoch):
+                self.world.kafka.time_out(name)
+
+    def perform(self, operation: ops.Operation) -> Any:
+        kafka, store, topics = self.world.kafka, self.world.store, self.topics
+        match operation:
+            case ops.FetchCommitted(partitions=partitions):
+                if any(kafka.pending_offsets(p) for p in partitions):
+                    return WAIT
+                logs = {p: kafka.log(topics.usage_windows, p) for p in partitions}
+                return {p: ops.Committed(kafka.offsets.get(p), log.start, log.end) for p, log in logs.items()}
+            case ops.FetchEnds(partitions=partitions):
+                return ops.Ends(
+                    kafka.log(topics.metric_defined).end,
+                    kafka.log(topics.threshold_defined).end,
+                    {p: kafka.log(topics.threshold_state, p).end for p in partitions},
+                    {p: kafka.log(topics.usage_aggregated, p).end for p in partitions},
+                )
+            case ops.ReadDefinitions():
+                return self.read_definitions(everything=True)
+            case ops.ReadStates(partitions=partitions, ends=ends):
+                if self.faults.pop("rebalance", None):
+                    self.callbacks()
+                return self.read_states(partitions, ends)
+            case ops.ReadStamps(required=required):
+                if store.down:
+                    if required:
+                        raise Retryable("ClickHouse is down")
+                    return None
+                return dict(store.stamps)
+            case ops.LoadWindows(partition=partition, ends_after=ends_after, periods=periods, affected=affected):
+                if store.down:
+                    raise Retryable("ClickHouse is down")
+                rows = [
+                    row
+                    for name, row in store.stored[partition].items()
+                    if name.end > ends_after
+                    and name.period in periods
+                    and (affected is None or is_affected(affected, name.subject[0], name.subject[1]))
+                ]
+                return [store.table(partition, rows)] if rows else []
+            case ops.StartReading(offsets=offsets):
+                self.positions.update(offsets)
+                self.to_open -= set(offsets)
+                self.quiet = False
+            case ops.PollRows():
+                self.callbacks()
+                return self.poll_rows()
+            case ops.PollDefinitions():
+                return self.read_definitions(everything=False)
+            case ops.Begin():
+                self.quiet = False
+                self.producer.begin()
+            case ops.Produce(messages=messages):
+                for message in messages:
+                    partition = message.partition
+                    if partition < 0:
+                        assert message.key is not None
+                        partition = kafka.partition_for(message.key)
+                    self.producer.queue.append((message.topic, partition, message.key, message.value))
+                self.producer.deliver(self.world.random.randint(0, len(messages)))
+            case ops.Flush():
+                self.producer.deliver()
+            case ops.SendOffsets(offsets=sent):
+                self.producer.send_offsets(sent, self.member)
+            case ops.Commit():
+                self.commit()
+        return None
+
+    def commit(self) -> None:
+        fault = self.faults.pop("commit", None)
+        if fault == "aborted":
+            raise Retryable("the broker refused the commit")
+        self.producer.commit()
+        if fault == "lost answer":
+            raise UnknownOutcome("no answer to the commit")
+        if fault != "late marker":
+            self.world.kafka.finish_decided()
+
+    def read_states(self, partitions: Iterable[int], ends: ops.Ends) -> Any:
+        found = {}
+        for partition in partitions:
+            parts = []
+            for topic, until in (
+                (self.topics.threshold_state, ends.states[partition]),
+                (self.topics.usage_aggregated, ends.aggregates[partition]),
+            ):
+                log = self.world.kafka.log(topic, partition)
+                if log.stable_end() < until:
+                    return WAIT
+                # A real reader may see more by then; it must not need to.
+                parts.append(self.newest([e for e in log.committed()[0] if e.offset < until]))
+            found[partition] = ops.States(*parts)
+        return found
+
+    @staticmethod
+    def newest(entries: list[Entry]) -> tuple[bytes, ...]:
+        values = {e.key: e.value for e in entries}
+        return tuple(value for value in values.values() if value is not None)
+
+    def read_definitions(self, *, everything: bool) -> DefinitionsRead:
+        records = []
+        for kind, topic in (("metric", self.topics.metric_defined), ("threshold", self.topics.threshold_defined)):
+            position = 0 if everything else self.definitions_read[kind]
+            entries, end = self.world.kafka.log(topic).committed(position)
+            if not everything and entries:
+                kept = self.world.random.randint(0, len(entries)) if "lag" in self.faults else len(entries)
+                end = end if kept == len(entries) else entries[kept].offset
+                entries = entries[:kept]
+            records += [DefinitionRecord(kind, e.key or b"", e.value, e.offset) for e in entries]  # type: ignore[arg-type]
+            self.definitions_read[kind] = end
+        if records:
+            self.quiet = False
+        return DefinitionsRead(tuple(records), self.definitions_read["metric"], self.definitions_read["threshold"])
+
+    def poll_rows(self) -> dict[int, ops.Batch]:
+        batches = {}
+        for partition in self.checker.ready:
+            log = self.world.kafka.log(self.topics.usage_windows, partition)
+            if self.positions[partition] < log.start:
+                raise Retryable("the offset is not in the log any more (auto.offset.reset=error)")
+            entries, _ = log.committed(self.positions[partition])
+            if not entries:
+                continue
+            if "lag" in self.faults:
+                entries = entries[: self.world.random.randint(0, len(entries))]
+            if entries:
+                self.quiet = False
+                tables = tuple(self.world.store.table(partition, e.value) for e in entries)  # type: ignore[arg-type]
+                self.positions[partition] = entries[-1].offset + 1
+                batches[partition] = ops.Batch(tables, entries[-1].offset + 1)
+        return batches
