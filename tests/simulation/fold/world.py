@@ -169,7 +169,7 @@ class World:
         self.check_partition_count: Callable[[], None] = lambda: None
         self._snapshot: Tables | None = None
         self._depth = 0
-        self._batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
+        self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
 
     @property
     def clock(self) -> int:
@@ -186,7 +186,7 @@ class World:
         return worker
 
     def batch_size(self) -> int:
-        return self.rng.choice(self._batch_sizes)
+        return self.rng.choice(self.batch_sizes)
 
     def apply(self, operation: Operation, keep: npt.NDArray[np.bool_] | None = None) -> None:
         before = self.store.now.progress
@@ -259,5 +259,5 @@ class World:
         elif chance < 0.13 and self._snapshot is not None:
             self.workers.clear()
             self.store.now = self._snapshot.copy()
-        elif chance < 0.16 and self.expiring:
+        elif chance < 0.3 and self.expiring:
             self.store.expire_before(self.clock - self.rules.record_retention)

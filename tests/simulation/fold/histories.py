@@ -1,0 +1,28 @@
+"""One random history by its seed: a log, a cut of it, and a fate for everyone who works on it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from meterfold_processor.fold.calendar import DAY
+from simulation.fold.logs import RULES, random_log
+from simulation.fold.variants import Variant
+from simulation.fold.world import World
+
+LAG = 4 * DAY
+"""What a source topic keeps in histories in which records expire."""
+
+
+def run_history(seed: int, variant: Variant | None = None) -> None:
+    """Raises AssertionError when the tables do not come to what the oracle says."""
+    variant = variant or Variant()
+    rng = random.Random(seed)
+    log = random_log(rng, rng.choice([2, 3, 4, 6, 9, 16]))
+    rules, expiring = RULES, rng.random() < 0.15 or variant.expiring
+    if expiring:
+        rules = replace(RULES, record_retention=RULES.lookback + RULES.slack + LAG)
+    world = World(log, rng, variant.parts, variant.rules(rules))
+    world.expiring = expiring
+    with variant.active():
+        world.run(rng.choice([10, 25, 50]))
