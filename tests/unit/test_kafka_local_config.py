@@ -92,3 +92,19 @@ def test_cluster_ids() -> None:
 def test_two_brokers_are_no_cluster(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="1 broker, or 3"):
         KafkaCluster(tmp_path, Passwords("a", "b", "c"), brokers=2)
+
+
+def test_an_aot_cache_is_used_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, made = tmp_path / "1", java.aot_cache("a.jar:b.jar")
+
+    def options(classpath: str, output: Path | None = None) -> list[str]:
+        command = java.broker_command(classpath, folder, folder / "p", folder / "l", output)
+        return [option for option in command if "AOT" in option]
+
+    assert options("a.jar:b.jar") == []
+    made.parent.mkdir()
+    made.touch()
+    assert options("a.jar:b.jar") == [f"-XX:AOTCache={made}"]
+    assert options("a.jar:c.jar") == []
+    assert options("a.jar:b.jar", tmp_path / "new") == [f"-XX:AOTCacheOutput={tmp_path / 'new'}"]

@@ -165,5 +165,7 @@ def test_an_installation_that_is_there(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(StackError, match="METERFOLD_KAFKA_HOME"):
         jars.kafka_classpath()
     (tmp_path / "libs").mkdir()
-    (tmp_path / "libs" / "kafka_2.13-4.4.0.jar").touch()
-    assert jars.kafka_classpath() == os.fspath(tmp_path.resolve() / "libs" / "*")
+    for name in ("zstd.jar", "kafka_2.13-4.4.0.jar", "README"):
+        (tmp_path / "libs" / name).touch()
+    libraries = tmp_path.resolve() / "libs"
+    assert jars.kafka_classpath() == f"{libraries / 'kafka_2.13-4.4.0.jar'}{os.pathsep}{libraries / 'zstd.jar'}"

@@ -23,7 +23,9 @@ class Broker:
     server.properties (0600), log4j2.properties, data/ (the log), tmp/ (emptied at each start).
     """
 
-    def __init__(self, config: BrokerConfig, folder: Path, logs: Path, classpath: str) -> None:
+    def __init__(
+        self, config: BrokerConfig, folder: Path, logs: Path, classpath: str, aot_output: Path | None = None
+    ) -> None:
         self.config = config
         self.folder = folder
         self._classpath = classpath
@@ -32,7 +34,7 @@ class Broker:
         self._log4j = folder / "log4j2.properties"
         self.process = ManagedProcess(
             f"Kafka broker {config.node_id}",
-            java.broker_command(classpath, folder, self._properties, self._log4j),
+            java.broker_command(classpath, folder, self._properties, self._log4j, aot_output),
             logs / f"kafka-{config.node_id}.out",
             env=java.java_environment(),
             more_logs=(self._log,),

@@ -29,7 +29,10 @@ CONTROLLER_OFFSET = 1000
 
 
 class KafkaCluster:
-    """Apache Kafka in KRaft mode. `port` is the first to try (0: random ones); a restart prefers the last used."""
+    """Apache Kafka in KRaft mode. `port` is the first to try (0: random ones); a restart prefers the last used.
+
+    `aot_output` makes this a trial run for prepare.py.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class KafkaCluster:
         port: int = DEFAULT_PORT,
         logs: Path | None = None,
         progress: Progress | None = None,
+        aot_output: Path | None = None,
     ) -> None:
         if brokers not in (1, 3):
             raise StackError(f"brokers={brokers}: a local cluster has 1 broker, or 3 for replication")
@@ -50,6 +54,7 @@ class KafkaCluster:
         self._port = port
         self._logs = logs or folder / "logs"
         self._progress = progress
+        self._aot_output = aot_output
 
     @property
     def bootstrap_servers(self) -> str:
@@ -149,6 +154,7 @@ class KafkaCluster:
                 (self.folder / str(node)).resolve(),
                 self._logs.resolve(),
                 classpath,
+                self._aot_output,
             )
             for node in sorted(voters)
         )

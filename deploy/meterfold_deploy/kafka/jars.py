@@ -39,13 +39,13 @@ def kafka_classpath(progress: Progress | None = None) -> str:
     """The class path of the broker: `METERFOLD_KAFKA_HOME`'s libraries if that is set, else the locked jars."""
     home = os.environ.get("METERFOLD_KAFKA_HOME")
     if not home:
-        return str(install(progress=progress) / "*")
+        return _classpath(install(progress=progress))
     libraries = Path(home).expanduser() / "libs"
     if not any(libraries.glob("kafka_*.jar")):
         raise StackError(
             f"METERFOLD_KAFKA_HOME={home}: no libs/kafka_*.jar there; point it at an unpacked Apache Kafka or unset it"
         )
-    return str(libraries.resolve() / "*")
+    return _classpath(libraries.resolve())
 
 
 def install(
@@ -68,6 +68,11 @@ def install(
                 _download_all(lock, folder, fetch or fetch_with_jgo, progress)
     _verify(lock, folder)
     return folder
+
+
+def _classpath(folder: Path) -> str:
+    # Spelt out and sorted: `folder/*` would come in the order of the directory, which no AOT cache could rely on.
+    return os.pathsep.join(str(path) for path in sorted(folder.glob("*.jar")))
 
 
 def fetch_with_jgo(jar: LockedJar, folder: Path) -> Path:

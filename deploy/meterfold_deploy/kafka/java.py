@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from meterfold_deploy.errors import StackError
+from meterfold_deploy.kafka.jars import cache_folder
 
 # Variables through which a user's other Java programs would change this one, or print into its log.
 _FOREIGN = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH", "JAVA_HOME")
@@ -18,6 +20,9 @@ _COMMON = (
     "--enable-native-access=ALL-UNNAMED",
     "-XX:-UsePerfData",
 )
+
+
+_HEAP = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC")
 
 
 def java_binary() -> Path:
@@ -38,13 +43,29 @@ def java_environment() -> dict[str, str]:
     }
 
 
-def broker_command(classpath: str, folder: Path, properties: Path, log4j: Path) -> list[str]:
-    """Run one broker; `folder` takes temporary files and crash reports."""
+def aot_cache(classpath: str) -> Path:
+    """Where the AOT cache for this class path on this runtime stands, if prepare.py has made it."""
+    runtime = (java_binary().parent.parent / "release").read_bytes()
+    identity = hashlib.sha256(runtime + classpath.encode() + " ".join(_HEAP).encode()).hexdigest()[:12]
+    return cache_folder() / f"kafka-{identity}.aot"
+
+
+def broker_command(
+    classpath: str, folder: Path, properties: Path, log4j: Path, aot_output: Path | None = None
+) -> list[str]:
+    """Run one broker; `folder` takes temporary files and crash reports, `aot_output` the AOT cache of a trial run."""
+    ready_made = aot_cache(classpath)
+    if aot_output is not None:
+        aot = [f"-XX:AOTCacheOutput={aot_output}"]
+    elif ready_made.exists():
+        # Java speaks up about every part of the file that does not fit, and then goes on without that part.
+        aot = [f"-XX:AOTCache={ready_made}", "-Xlog:aot*=off"]
+    else:
+        aot = []
     return [
         str(java_binary()),
-        "-Xms128m",
-        "-Xmx384m",
-        "-XX:+UseSerialGC",
+        *aot,
+        *_HEAP,
         "-XX:+ExitOnOutOfMemoryError",
         f"-XX:ErrorFile={folder / 'hs_err_pid%p.log'}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",
