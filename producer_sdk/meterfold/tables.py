@@ -61,9 +61,9 @@ def rows(events: Any) -> Iterator[Row | InvalidUsage]:
 
 
 def _row_of(event: Any) -> Row | InvalidUsage:
-    if not isinstance(event, Mapping):
+    if type(event) is not dict and not isinstance(event, Mapping):
         return InvalidUsage(f"an event must be a mapping, not {type(event).__name__}")
-    if not event.keys() <= _NAMES:
+    if not _NAMES.issuperset(event):
         return _unknown(sorted(map(str, event.keys() - _NAMES)), "field")
     get = event.get
     return (
