@@ -36,7 +36,7 @@ def drive_all(operations: Iterator[Operation], perform: Callable[[Operation], No
 
 
 class Effects:
-    """Performs single operations; each may raise Retryable and may then be performed again, also if it was done in part.
+    """Performs single operations; each may raise Retryable and may then be performed again, even when done in part.
 
     `seconds` has the time that each step took when it was performed last.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import Event
@@ -59,7 +60,7 @@ class FoldWorker:
         self._buffer: list[Message] = []
         self._since = 0.0
         self._poison: set[bytes] = set()
-        self._flushed: dict[int, int] = {}
+        self._flushed: deque[dict[int, int]] = deque()
 
     def run(self, stop: Event) -> None:
         starting = self.status.report("start")
@@ -69,7 +70,7 @@ class FoldWorker:
         except Stopped:
             return
         self._consumer = self._make_consumer()
-        self._effects = Effects(self._opening.writer(), self._kafka_settings, self._commit)
+        self._effects = Effects(self._opening.writer(), self._kafka_settings, self._flushed_to)
         self._flusher = Flusher(self._drive, self._effects.perform, self.status.report("flush"))
         self._assignment = Assignment(
             self._consumer,
@@ -210,6 +211,12 @@ class FoldWorker:
             self.status.flushes += 1
             self.status.last_flush = time.monotonic()
             self.status.step_seconds = dict(self._effects.seconds)
+        if self._flushed:
+            self._commit()
+
+    def _flushed_to(self, offsets: dict[int, int]) -> None:
+        """The last step of a flush, on the flusher's thread: leave the offsets for our own thread to commit."""
+        self._flushed.append(offsets)
 
     def _count(self, folded: list[Folded]) -> None:
         for done in folded:
@@ -217,10 +224,15 @@ class FoldWorker:
             self.status.duplicates += done.duplicates.num_rows
             self.status.rejected += done.rejected.num_rows
 
-    def _commit(self, offsets: dict[int, int], *, last: bool = False) -> None:
-        """Show how far we are. The progress row decides, so a commit that fails is not repeated."""
-        ours = [kafka.at(self._topic, p, offset) for p, offset in offsets.items() if p in self._assignment.active]
-        self._flushed.update(offsets)
+    def _commit(self, *, last: bool = False) -> None:
+        """Show how far we are. The progress row decides, so a commit that fails is not repeated.
+
+        Only this thread commits: a commit beside a `consume` waits for it, and then for the next one.
+        """
+        flushed: dict[int, int] = {}
+        while self._flushed:
+            flushed.update(self._flushed.popleft())
+        ours = [kafka.at(self._topic, p, offset) for p, offset in flushed.items() if p in self._assignment.active]
         if not ours:
             return
         try:
@@ -233,7 +245,7 @@ class FoldWorker:
 
     def _close(self) -> None:
         self._flusher.stop(self._settings.stop_seconds)
-        self._commit(self._flushed, last=True)
+        self._commit(last=True)
         self._consumer.close()
 
     def _default_consumer(self) -> Consumer:
