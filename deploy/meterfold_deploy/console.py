@@ -1,0 +1,171 @@
+"""What every command prints with: colour and tables on a terminal, plain lines elsewhere, JSON where it is asked for.
+
+Results go to standard output; notes, progress and errors to standard error, so that a pipe carries results only.
+Rich respects NO_COLOR, TERM and the width of the terminal; nothing is ever cut where there is no terminal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_PROGRESS_SECONDS = 5.0
+
+
+def out() -> Console:
+    """Made anew each time: tests and runners exchange sys.stdout."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """One line of result. Never read as markup: ids and keys may hold brackets."""
+    out().print(Text(text, style=style))
+
+
+def note(text: str, style: str = "dim") -> None:
+    """One line beside the result."""
+    err().print(Text(text, style=style))
+
+
+def fail(text: str) -> None:
+    """What was wrong, where, and what to do."""
+    err().print(Text.assemble(("meterfold: ", "bold red"), text))
+
+
+def emit(value: object) -> None:
+    """One JSON document on one line."""
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def plain(value: object) -> Any:
+    """JSON's own types: decimals as text without an exponent, times as ISO 8601 in UTC."""
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(plain(name)): plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(entry) for entry in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, datetime):
+        return time_text(value)
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def decimal_text(value: Decimal) -> str:
+    """Without an exponent and without zeros at the end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def time_text(value: datetime) -> str:
+    text = value.astimezone(UTC).isoformat(sep="T", timespec="microseconds" if value.microsecond else "seconds")
+    return text.replace("+00:00", "Z")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+    """Numbers stand right. On a terminal with lines and colour, elsewhere as aligned columns."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(headers))]
+    console = out()
+    if not console.is_terminal:
+        if title:
+            say(title)
+        for line in _columns(headers, texts, right):
+            say(line)
+        return
+    drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
+    for header, to_the_right in zip(headers, right, strict=True):
+        drawn.add_column(Text(header), justify="right" if to_the_right else "left", overflow="fold")
+    for row in texts:
+        drawn.add_row(*(Text(text) for text in row))
+    console.print(drawn, soft_wrap=False)
+
+
+def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> Iterator[str]:
+    lines = [list(headers), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
+    for line in lines:
+        cells = (
+            text.rjust(width) if to_the_right else text.ljust(width)
+            for text, width, to_the_right in zip(line, widths, right, strict=True)
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(plain(value))
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
+
+
+class Meter(Protocol):
+    """What a long task tells about itself."""
+
+    def __call__(self, done: int, total: int | None = None, text: str = "") -> None: ...
+
+
+@contextmanager
+def progress(what: str, unit: str = "") -> Iterator[Meter]:
+    """A bar on a terminal, elsewhere one line every few seconds; both on standard error."""
+    console = err()
+    if not console.is_terminal:
+        yield _plain_progress(what, unit)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None, text="")
+
+        def told(done: int, total: int | None = None, text: str = "") -> None:
+            bar.update(task, completed=done, total=total, text=text or (f"{done:,} {unit}" if unit else ""))
+
+        yield told
+
+
+def _plain_progress(what: str, unit: str) -> Meter:
+    last = time.monotonic()
+
+    def told(done: int, total: int | None = None, text: str = "") -> None:
+        nonlocal last
+        if time.monotonic() - last < PLAIN_PROGRESS_SECONDS:
+            return
+        last = time.monotonic()
+        share = f" ({done * 100 // total} %)" if total else ""
+        note(f"{what}: {text or f'{done:,} {unit}'.strip()}{share}")
+
+    return told

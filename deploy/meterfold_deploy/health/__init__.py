@@ -1,0 +1,1 @@
+"""How an installation is: asked of Kafka and ClickHouse, whether or not both answer."""

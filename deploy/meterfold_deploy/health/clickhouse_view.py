@@ -1,0 +1,91 @@
+"""What ClickHouse says about an installation: tables, stored rules, and the fold's progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.settings import ClickHouseSettings
+
+if TYPE_CHECKING:
+    from meterfold_sink.client import Client
+
+TABLES = (
+    "usage_records",
+    "usage_duplicates",
+    "usage_rejected",
+    "usage_windows",
+    "fold_progress",
+    "fold_settings",
+    "metric_definitions",
+    "thresholds",
+    "threshold_events",
+    "usage_summaries",
+    "usage_reconciliation",
+)
+ANSWER_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The newest progress row of one partition. Counters are cumulative; `last_stamp` None before the first event."""
+
+    next_offset: int
+    log_start: int
+    counted: int
+    duplicates: int
+    rejected: int
+    last_stamp: datetime | None
+    flushed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClickHouseView:
+    """`error` is set when the server did not answer."""
+
+    error: str | None = None
+    version: str | None = None
+    missing: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    progress: Mapping[int, Progress] = field(default_factory=dict)
+
+
+_PROGRESS = """
+SELECT partition, next_offset, log_start, counted, duplicates, rejected, last_stamp, flushed_at
+FROM fold_progress FINAL ORDER BY partition
+"""
+
+
+def look(settings: ClickHouseSettings) -> ClickHouseView:
+    """An error is part of the answer."""
+    from meterfold_sink.client import connect
+    from meterfold_sink.errors import MISSING_DATABASE, code_of
+
+    try:
+        with connect(settings, timeout_seconds=ANSWER_SECONDS) as store:
+            return _view(store)
+    except MeterfoldError as error:
+        if code_of(error) == MISSING_DATABASE:
+            return ClickHouseView(missing=TABLES)
+        return ClickHouseView(error=str(error))
+
+
+def _view(store: Client) -> ClickHouseView:
+    listed = store.rows("SELECT name FROM system.tables WHERE database = {name:String}", {"name": store.database})
+    names = {row["name"] for row in listed}
+    settings = store.rows("SELECT name, value FROM fold_settings FINAL") if "fold_settings" in names else []
+    progress = store.rows(_PROGRESS) if "fold_progress" in names else []
+    return ClickHouseView(
+        version=str(store.value("SELECT version()")),
+        missing=tuple(table for table in TABLES if table not in names),
+        settings={row["name"]: row["value"] for row in settings},
+        progress={row.pop("partition"): _progress(row) for row in progress},
+    )
+
+
+def _progress(row: dict[str, Any]) -> Progress:
+    never = row["last_stamp"] == datetime.fromtimestamp(0, UTC)
+    return Progress(**{**row, "last_stamp": None if never else row["last_stamp"]})

@@ -1,0 +1,140 @@
+"""Hand the rows of a file to the SDK, and account for each: delivered, refused with its line, or not delivered."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meterfold import BufferFull, Delivery, FlushTimeout, InvalidUsage, Meter, UndeliveredEvents
+from meterfold_deploy.console import Meter as Told
+from meterfold_deploy.importing.plan import Plan
+from meterfold_deploy.importing.rejects import Rejects
+from meterfold_deploy.importing.rows import BadRow, Row, Rows
+
+_TELL_ROWS = 1000
+_FLUSH_SECONDS = 0.5
+_INTERRUPTED_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """read = handed_in + refused, when it was not stopped; handed_in = delivered + failed."""
+
+    read: int
+    handed_in: int
+    delivered: int
+    failed: int
+    refused: int
+    last_line: int
+    complete: bool
+    interrupted: bool
+    seconds: float
+    rejects: Path | None
+    first_failure: str | None
+
+    @property
+    def well(self) -> bool:
+        return self.complete and not self.failed and not self.refused
+
+
+class Import:
+    """One run over one file. Memory does not grow with the file: a slice of rows and the SDK's bounded buffer.
+
+    It stops at the first event whose delivery failed: then the cluster is not well, and the whole file can be imported
+    again, since an id that did arrive counts once.
+    """
+
+    def __init__(self, rows: Rows, plan: Plan, meter: Meter, rejects: Rejects, tell: Told) -> None:
+        self._rows = rows
+        self._plan = plan
+        self._meter = meter
+        self._rejects = rejects
+        self._tell = tell
+        self._read = self._last_line = 0
+        self._failures: list[Delivery] = []
+
+    def run(self) -> Summary:
+        """Raises WrongInput where the file itself can't be read on. Closes the Meter."""
+        start = time.monotonic()
+        complete = interrupted = False
+        try:
+            complete = self._hand_in_all() and self._deliver()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._close()
+        counts = self._meter.counts
+        return Summary(
+            read=self._read,
+            handed_in=counts.recorded,
+            delivered=counts.delivered,
+            failed=counts.recorded - counts.delivered,
+            refused=self._rejects.count,
+            last_line=self._last_line,
+            complete=complete,
+            interrupted=interrupted,
+            seconds=time.monotonic() - start,
+            rejects=self._rejects.path,
+            first_failure=self._failures[0].error if self._failures else None,
+        )
+
+    def _hand_in_all(self) -> bool:
+        for row in self._rows.rows():
+            try:
+                self._take(row)
+            except BufferFull:
+                return False
+            if self._read % _TELL_ROWS == 0:
+                self._show()
+                if self._meter.counts.failed:
+                    return False
+        return True
+
+    def _take(self, row: Row | BadRow) -> None:
+        self._read += 1
+        self._last_line = row.line
+        if isinstance(row, BadRow):
+            self._rejects.add(row.line, row.reason, row.values)
+            return
+        try:
+            event = self._plan.event(row.values)
+            self._record(event.pop("metric_key"), (event.pop("subject_type"), event.pop("subject_id")), event)
+        except InvalidUsage as error:
+            self._rejects.add(row.line, str(error), row.values)
+
+    def _record(self, metric_key: str, subject: tuple[str, str], event: dict[str, Any]) -> None:
+        while True:
+            try:
+                self._meter.record(metric_key, subject, **event)
+                return
+            except BufferFull:
+                # Nothing is lost by waiting; what ends it is the SDK's delivery timeout, as a failed delivery.
+                self._show()
+                if self._meter.counts.failed:
+                    raise
+
+    def _deliver(self) -> bool:
+        while True:
+            try:
+                self._meter.flush(_FLUSH_SECONDS)
+                return True
+            except FlushTimeout:
+                self._show()
+            except UndeliveredEvents as error:
+                self._failures.extend(error.failures)
+                return False
+
+    def _close(self) -> None:
+        try:
+            self._meter.close(_INTERRUPTED_SECONDS)
+        except UndeliveredEvents as error:
+            self._failures.extend(error.failures)
+        self._rows.close()
+        self._rejects.close()
+
+    def _show(self) -> None:
+        counts = self._meter.counts
+        text = f"{self._read:,} rows, {counts.delivered:,} delivered"
+        self._tell(self._rows.position, self._rows.total, text)

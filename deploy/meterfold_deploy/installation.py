@@ -1,0 +1,39 @@
+"""Which installation a command speaks to: `--config FILE`, METERFOLD_* variables, or the local stack in this folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings_sources import Sources
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings file; else METERFOLD_CONFIG, ./meterfold.toml, or .meterfold/meterfold.toml of a local stack.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The servers, as the settings name them. Reads nothing but settings; raises InvalidSettings."""
+
+    sources: Sources
+
+    @classmethod
+    def read(cls, config: Path | None = None) -> Installation:
+        return cls(Sources.read(config=config))
+
+    def kafka(self) -> KafkaSettings:
+        return KafkaSettings.load(sources=self.sources)
+
+    def clickhouse(self) -> ClickHouseSettings:
+        return ClickHouseSettings.load(sources=self.sources)

@@ -1,0 +1,98 @@
+"""What `meterfold up` runs on the local stack: migration, a fold worker and a checker, and the watch over all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from meterfold_deploy import console
+from meterfold_deploy.errors import StackError
+from meterfold_deploy.private_files import write_private
+from meterfold_deploy.process import ManagedProcess
+from meterfold_deploy.stack import LocalStack
+from meterfold_deploy.stack_state import read_state
+from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_schemas.settings import ClickHouseSettings
+
+READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.3
+WORKERS = ("fold",)
+CURL_SETTINGS = "curl.conf"
+
+
+class LocalRun:
+    """The workers beside a stack that has started. The stack stops them before its servers."""
+
+    def __init__(self, stack: LocalStack, *, migrate: bool = True, workers: bool = True) -> None:
+        self._stack = stack
+        self._migrate = migrate
+        self._names = WORKERS if workers else ()
+        self._workers: list[ManagedProcess] = []
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Name and pid of each."""
+        return tuple(f"{worker.name} (pid {worker.pid})" for worker in self._workers)
+
+    def start(self) -> None:
+        """Raises what the migration raises, and StackError when a worker does not come up."""
+        write_curl_settings(self._stack.data_dir / CURL_SETTINGS, self._stack.clickhouse_settings())
+        if self._migrate:
+            copies = len(self._stack.kafka.brokers)
+            migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), Wanted(replication=copies))
+        self._workers = [self._stack.spawn(name, command(name)) for name in self._names]
+        for worker in self._workers:
+            worker.wait_for_line(f"{worker.name}: ready", READY_SECONDS)
+
+    def hold(self, stop: threading.Event) -> None:
+        """Until `stop` is set; StackError as soon as a server or worker has ended.
+
+        A worker that was killed is started again, as a supervisor does in production. One that ended by itself has
+        said why, and would only end again.
+        """
+        while not stop.wait(_LOOK_SECONDS):
+            self._start_killed_again()
+            try:
+                self._stack.check()
+            except StackError:
+                if not any(_killed(worker) for worker in self._workers):
+                    raise
+
+    def _start_killed_again(self) -> None:
+        for worker in self._workers:
+            if _killed(worker):
+                console.note(f"{worker.name} was killed (status {worker.exit_code}); starting it again", "yellow")
+                worker.start()
+                self._stack.write_state()
+
+
+def command(name: str) -> list[str]:
+    """A `meterfold` command as a child process of this interpreter; -P keeps the working directory out of its path."""
+    return [sys.executable, "-P", "-m", "meterfold_deploy", name]
+
+
+def write_curl_settings(path: Path, settings: ClickHouseSettings) -> None:
+    """Where `curl -K` finds address and password, so that no command line and no history ever holds it."""
+    write_private(
+        path,
+        f'url = "{settings.url}/?database={settings.database}"\n'
+        f'header = "X-ClickHouse-User: {settings.username}"\n'
+        f'header = "X-ClickHouse-Key: {settings.password}"\n',
+    )
+
+
+def kill_all(data_dir: Path) -> None:
+    """SIGKILL to every process of the stack that runs there; the watchdog sees to what stack.json does not know yet."""
+    state = read_state(data_dir.absolute())
+    for process in state.processes if state else ():
+        if process.alive:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def _killed(worker: ManagedProcess) -> bool:
+    return worker.exit_code is not None and worker.exit_code < 0
