@@ -50,6 +50,7 @@ class Checker:
         self._budget = budget
         self._opening: dict[int, PartitionChecker] = {}
         self._ready: dict[int, PartitionChecker] = {}
+        self._exhausted = False
         self._stamps_at = clock.monotonic()
         self._offsets_at = clock.monotonic()
         self._committed: dict[int, int] = {}
@@ -58,6 +59,11 @@ class Checker:
     def ready(self) -> list[int]:
         """Partitions that are being judged."""
         return sorted(self._ready)
+
+    @property
+    def backlog(self) -> bool:
+        """Whether the budget of the last step was used up: more is due at once."""
+        return self._exhausted
 
     @property
     def waiting(self) -> int:
@@ -116,6 +122,7 @@ class Checker:
             due = list(part.due(self._clock.wall(), self._clock.monotonic(), left))
             left = max(0, left - len(due))
             groups.setdefault(partition, []).extend(due)
+        self._exhausted = left == 0
         yield from self._transact(groups, before, {p: part.offset for p, part in self._ready.items()})
 
     def _judge_affected(self, affected: Affected, groups: dict[int, list[Group]]) -> Steps[None]:

@@ -88,6 +88,10 @@ class Definitions:
         """The metric as an organization sees it: its own definition hides the global one."""
         return self._metrics.get((org_id, metric_key)) or self._metrics.get(("", metric_key))
 
+    def own_metric(self, org_id: str, metric_key: str) -> MetricDefinition | None:
+        """The definition of exactly this organization ("" the global one)."""
+        return self._metrics.get((org_id, metric_key))
+
     def aggregation_type(self, org_id: str, metric_key: str) -> AggregationType | None:
         """None where the metric is not defined."""
         metric = self.metric(org_id, metric_key)

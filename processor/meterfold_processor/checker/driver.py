@@ -1,0 +1,195 @@
+"""Performs the checker's operations on the real Kafka and ClickHouse."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not re-exported by its stubs
+
+from meterfold_processor import kafka
+from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.definitions import DefinitionRecord, DefinitionsRead
+from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.rows import read_message
+from meterfold_processor.checker.stored import Stored
+from meterfold_processor.checker.topic_reader import Place, TopicReader
+from meterfold_processor.checker.transactions import Transactions
+from meterfold_schemas.errors import Poison, Retryable
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import Topics
+
+__all__ = ["Driver"]
+
+POLL_SECONDS = 0.1
+_CALL_SECONDS = 15.0
+
+
+class Driver:
+    """For the worker's own thread. `perform` raises Retryable or Fatal; afterwards the whole step is void.
+
+    `pump` is called while something takes long. `step_seconds` is the time from the arrival of rows to their commit.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        group_id: str,
+        group: Group,
+        transactions: Transactions,
+        stored: Stored,
+        pump: Callable[[], None],
+    ) -> None:
+        self._topics = Topics(settings.topic_prefix)
+        self._group = group
+        self._transactions = transactions
+        self._stored = stored
+        self._pump = pump
+        self._admin = AdminClient(settings.client(), logger=kafka._LOG)
+        self._definitions = TopicReader(settings, f"{group_id}-definitions")
+        self._states = TopicReader(settings, f"{group_id}-state")
+        self._metric = Place(self._topics.metric_defined, 0)
+        self._threshold = Place(self._topics.threshold_defined, 0)
+        self._arrived = 0.0
+        self.busy = False
+        """More may be waiting than the last poll gave: do not wait for the next one."""
+        self.step_seconds = 0.0
+
+    def perform(self, operation: ops.Operation) -> Any:
+        match operation:
+            case ops.PollRows():
+                return self._poll_rows()
+            case ops.PollDefinitions():
+                return self._read(self._definitions.poll())
+            case ops.Begin():
+                self._transactions.begin()
+            case ops.Produce(messages=messages):
+                self._transactions.produce(messages)
+            case ops.Flush():
+                self._transactions.flush()
+            case ops.SendOffsets(offsets=offsets):
+                self._transactions.send_offsets(self._topics.usage_windows, offsets, self._group.metadata())
+            case ops.Commit():
+                self._transactions.commit()
+                self.step_seconds = time.monotonic() - self._arrived
+            case _:
+                return self._perform_opening(operation)
+        return None
+
+    def close(self) -> None:
+        self._definitions.close()
+        self._states.close()
+
+    def _perform_opening(self, operation: ops.Operation) -> Any:
+        match operation:
+            case ops.FetchCommitted(partitions=partitions):
+                self._arrived = time.monotonic()
+                return self._committed(partitions)
+            case ops.FetchEnds(partitions=partitions):
+                return self._ends(partitions)
+            case ops.ReadDefinitions(metric=metric, threshold=threshold):
+                return self._read(
+                    self._definitions.read({self._metric: metric, self._threshold: threshold}, self._pump)
+                )
+            case ops.ReadStates(partitions=partitions, ends=ends):
+                return self._read_states(partitions, ends)
+            case ops.ReadStamps(partitions=partitions, required=required):
+                return self._stored.stamps(partitions, required=required)
+            case ops.LoadWindows():
+                return self._stored.windows(operation)
+            case ops.StartReading(offsets=offsets):
+                return self._group.start(offsets)
+            case _:
+                raise TypeError(f"{operation!r} is no operation of the checker")
+
+    def _poll_rows(self) -> dict[int, ops.Batch]:
+        messages = self._group.poll(0.0 if self.busy else POLL_SECONDS)
+        self._arrived = time.monotonic()
+        by_partition: dict[int, list[Message]] = defaultdict(list)
+        for message in messages:
+            by_partition[message.partition() or 0].append(message)
+        return {partition: _batch(arrived) for partition, arrived in by_partition.items()}
+
+    def _committed(self, partitions: tuple[int, ...]) -> dict[int, ops.Committed]:
+        offsets = self._group.committed(partitions)
+        places = [Place(self._topics.usage_windows, partition) for partition in partitions]
+        starts = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {
+            place.partition: ops.Committed(offsets[place.partition], starts[place], ends[place]) for place in places
+        }
+
+    def _ends(self, partitions: tuple[int, ...]) -> ops.Ends:
+        states = {p: Place(self._topics.threshold_state, p) for p in partitions}
+        aggregates = {p: Place(self._topics.usage_aggregated, p) for p in partitions}
+        places = [self._metric, self._threshold, *states.values(), *aggregates.values()]
+        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return ops.Ends(
+            ends[self._metric],
+            ends[self._threshold],
+            {p: ends[place] for p, place in states.items()},
+            {p: ends[place] for p, place in aggregates.items()},
+        )
+
+    def _offsets(self, places: list[Place], spec: Any) -> dict[Place, int]:
+        """Bounds of logs, as a read_uncommitted reader sees them: a read_committed end stops before an open
+        transaction, whose state would be missed."""
+        asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+        try:
+            futures = self._admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_CALL_SECONDS
+            )
+            return {
+                Place(place.topic, place.partition): int(future.result(_CALL_SECONDS).offset)
+                for place, future in futures.items()
+            }
+        except KafkaException as error:
+            raise kafka.as_error(error.args[0], "reading the ends of topics") from error
+        except FutureTimeout as error:
+            raise Retryable(f"Kafka, reading the ends of topics: no answer in {_CALL_SECONDS:.0f} s") from error
+
+    def _read(self, found: dict[Place, list[Message]]) -> DefinitionsRead:
+        records = [
+            DefinitionRecord(
+                "metric" if place == self._metric else "threshold",
+                message.key() or b"",
+                message.value(),
+                message.offset() or 0,
+            )
+            for place, messages in found.items()
+            for message in messages
+        ]
+        positions = self._definitions.positions
+        return DefinitionsRead(tuple(records), positions.get(self._metric, 0), positions.get(self._threshold, 0))
+
+    def _read_states(self, partitions: tuple[int, ...], ends: ops.Ends) -> dict[int, ops.States]:
+        wanted = {Place(self._topics.threshold_state, p): ends.states[p] for p in partitions}
+        wanted |= {Place(self._topics.usage_aggregated, p): ends.aggregates[p] for p in partitions}
+        found = self._states.read(wanted, self._pump)
+        self._states.stop()
+        return {
+            p: ops.States(
+                _newest(found[Place(self._topics.threshold_state, p)]),
+                _newest(found[Place(self._topics.usage_aggregated, p)]),
+            )
+            for p in partitions
+        }
+
+
+def _newest(messages: list[Message]) -> tuple[bytes, ...]:
+    newest = {message.key(): message.value() for message in messages}
+    return tuple(value for value in newest.values() if value is not None)
+
+
+def _batch(messages: list[Message]) -> ops.Batch:
+    tables, damaged = [], 0
+    for message in messages:
+        try:
+            tables.append(read_message(message.value()))
+        except Poison:
+            damaged += 1
+    return ops.Batch(tuple(tables), (messages[-1].offset() or 0) + 1, damaged)

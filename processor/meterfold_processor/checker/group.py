@@ -1,0 +1,121 @@
+"""The checker's membership in its consumer group: which partitions are ours, and their rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from meterfold_processor import kafka
+from meterfold_schemas.errors import Fatal, Retryable
+
+__all__ = ["Group"]
+
+_LOG = logging.getLogger("meterfold.checker")
+
+_MESSAGES = 200
+_CALL_SECONDS = 15.0
+
+
+class Group:
+    """For one thread. Partitions are handed over paused, in `to_open`; `lost` is told at once of those that go.
+
+    Callbacks run inside of `poll` and `pump` only, so between two polls nothing changes.
+    """
+
+    def __init__(self, consumer: Consumer, topic: str, lost: Callable[[list[int]], None]) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._lost = lost
+        self.assigned: set[int] = set()
+        self.to_open: set[int] = set()
+
+    def join(self) -> None:
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def committed(self, partitions: tuple[int, ...]) -> dict[int, int | None]:
+        """The group's offsets. A read_committed consumer asks for stable ones: a transaction that is not decided yet
+        is waited for."""
+        try:
+            found = self._consumer.committed([kafka.at(self._topic, p) for p in partitions], _CALL_SECONDS)
+        except KafkaException as error:
+            raise kafka.as_error(error.args[0], "reading committed offsets") from error
+        for place in found:
+            if place.error is not None:
+                raise kafka.as_error(place.error, "reading committed offsets")
+        return {place.partition: place.offset if place.offset >= 0 else None for place in found}
+
+    def start(self, offsets: Mapping[int, int]) -> None:
+        """Read these partitions, if they are still ours, from these offsets."""
+        for partition, offset in offsets.items():
+            if partition in self.to_open:
+                try:
+                    self._consumer.seek(kafka.at(self._topic, partition, offset))
+                    self._consumer.resume([kafka.at(self._topic, partition)])
+                except KafkaException as error:  # the fetcher of a partition just assigned may not be up yet
+                    raise Retryable(f"Kafka, seeking partition {partition}: {error.args[0].str()}") from error
+                self.to_open.discard(partition)
+                _LOG.info("partition %d: judging from offset %d", partition, offset)
+
+    def start_again(self) -> None:
+        """Everything that is ours is to be opened anew."""
+        self._consumer.pause([kafka.at(self._topic, partition) for partition in self.assigned])
+        self.to_open = set(self.assigned)
+
+    def poll(self, seconds: float) -> list[Message]:
+        """Messages that have arrived; waits for the first one only."""
+        messages = self._consumer.consume(1, seconds)
+        if messages:
+            messages += self._consumer.consume(_MESSAGES, 0)
+        return [message for message in messages if self._is_message(message)]
+
+    def pump(self, seconds: float = 0.0) -> None:
+        """Stay a member while something else takes long; what arrives is void, since everything is paused."""
+        for message in self._consumer.consume(1, seconds):
+            self._is_message(message)
+
+    def metadata(self) -> Any:
+        """What fences us once we are no member any more."""
+        return self._consumer.consumer_group_metadata()
+
+    def leave(self) -> None:
+        self._consumer.close()
+
+    def _is_message(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return message.partition() in self.assigned
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise Retryable(
+                f"partition {message.partition()} of {self._topic}: the next offset is not in the log any more "
+                f"({error.str()}); the stored windows are judged instead"
+            )
+        found = kafka.as_error(error, "consuming")
+        if isinstance(found, Fatal):
+            raise found
+        _LOG.warning("%s", found)
+        return False
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [partition.partition for partition in partitions]
+        consumer.incremental_assign([kafka.at(self._topic, number, OFFSET_END) for number in numbers])
+        consumer.pause([kafka.at(self._topic, number) for number in numbers])
+        self.assigned.update(numbers)
+        self.to_open.update(numbers)
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop(partitions)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        _LOG.warning("the group gave %d partitions to another checker: this one was away too long", len(partitions))
+        self._drop(partitions)
+
+    def _drop(self, partitions: list[TopicPartition]) -> None:
+        numbers = [partition.partition for partition in partitions]
+        self.assigned.difference_update(numbers)
+        self.to_open.difference_update(numbers)
+        self._lost(numbers)

@@ -1,0 +1,169 @@
+"""Definitions and threshold events into ClickHouse: topic to Replacing table, message by message.
+
+    1. consume   2. insert (the same row again is the same row)   3. commit the offsets
+
+A crash between 2 and 3 inserts again. A definition's version is its offset, so a late repeat of an older message loses
+against what is there; a deletion stays as a row for the same reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from meterfold_processor import kafka
+from meterfold_processor.backoff import Backoff, Stopped, persist
+from meterfold_processor.checker.mirror_rows import TABLES, row_of
+from meterfold_processor.checker.status import CheckerStatus
+from meterfold_schemas.errors import Fatal, Poison, Retryable
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import Topics
+from meterfold_sink.client import Client, connect
+from meterfold_sink.writers import Writer
+
+__all__ = ["Mirror"]
+
+_LOG = logging.getLogger("meterfold.checker.mirror")
+
+_MESSAGES = 2_000
+_POLL_SECONDS = 0.2
+
+
+class Mirror:
+    """One member of the mirror's own group. For one thread."""
+
+    def __init__(
+        self,
+        kafka_settings: KafkaSettings,
+        clickhouse_settings: ClickHouseSettings,
+        group_id: str,
+        protocol: str,
+        status: CheckerStatus,
+    ) -> None:
+        self._kafka = kafka_settings
+        self._clickhouse = clickhouse_settings
+        self._group_id = group_id
+        self._protocol = protocol
+        self._status = status
+        topics = Topics(kafka_settings.topic_prefix)
+        self._tables = {
+            topics.metric_defined: "metric_definitions",
+            topics.threshold_defined: "thresholds",
+            topics.threshold_approaching: "threshold_events",
+            topics.threshold_exceeded: "threshold_events",
+            topics.threshold_cleared: "threshold_events",
+        }
+
+    def run(self, stop: Event) -> None:
+        """Mirror until `stop` is set. Raises Fatal."""
+        report = self._status.report("mirror")
+        consumer = kafka.consumer(
+            self._kafka, self._group_id, self._protocol, **{"fetch.wait.max.ms": 100, "auto.offset.reset": "error"}
+        )
+        client: Client | None = None
+        try:
+            client = persist(lambda: connect(self._clickhouse), stop, report)
+            writer = Writer(client)
+            consumer.subscribe(list(self._tables), on_assign=self._on_assign)
+            while not stop.is_set():
+                messages = self._messages(consumer)
+                if messages:
+                    self._insert(consumer, writer, messages, stop, report)
+        except Stopped:
+            pass
+        finally:
+            consumer.close()
+            if client is not None:
+                client.close()
+
+    def _messages(self, consumer: Consumer) -> list[Message]:
+        messages = consumer.consume(1, _POLL_SECONDS)
+        if messages:
+            messages += consumer.consume(_MESSAGES, 0)
+        return [message for message in messages if self._is_message(consumer, message)]
+
+    def _insert(
+        self,
+        consumer: Consumer,
+        writer: Writer,
+        messages: list[Message],
+        stop: Event,
+        report: Callable[[Retryable | None], None],
+    ) -> None:
+        backoff = Backoff()
+        while not stop.is_set():
+            rows = self._rows(messages)
+            try:
+                for table, found in rows.items():
+                    writer.insert(table, pa.Table.from_pylist(found, schema=TABLES[table]))
+            except Retryable as error:
+                report(error)
+                pause = backoff.next()
+                _LOG.warning("%s; trying again in %.1f s", error, pause)
+                # Polling on keeps the membership. Only a partition that is given to us meanwhile is not paused.
+                consumer.pause(consumer.assignment())
+                messages += [message for message in consumer.consume(1, pause) if self._is_message(consumer, message)]
+                consumer.resume(consumer.assignment())
+            else:
+                report(None)
+                for table, found in rows.items():
+                    self._status.mirrored[table] = self._status.mirrored.get(table, 0) + len(found)
+                _commit(consumer, messages)
+                return
+
+    def _rows(self, messages: list[Message]) -> dict[str, list[dict[str, Any]]]:
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for message in messages:
+            table = self._tables[message.topic() or ""]
+            try:
+                row = row_of(table, message.key() or b"", message.value(), message.offset() or 0)
+            except (Poison, json.JSONDecodeError, UnicodeDecodeError) as error:
+                _LOG.error("%s offset %s is left out: %s", message.topic(), message.offset(), error)
+                continue
+            if row is not None:
+                rows.setdefault(table, []).append(row)
+        return rows
+
+    def _is_message(self, consumer: Consumer, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            place = kafka.at(message.topic() or "", message.partition() or 0, OFFSET_BEGINNING)
+            _LOG.warning("%s: offsets are gone, reading from the log's beginning (%s)", place.topic, error.str())
+            consumer.incremental_unassign([place])
+            consumer.incremental_assign([place])
+            return False
+        found = kafka.as_error(error, "consuming")
+        if isinstance(found, Fatal):
+            raise found
+        _LOG.warning("%s", found)
+        return False
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Where nothing is committed, from the beginning: an insert that is repeated does no harm."""
+        try:
+            places = consumer.committed(partitions, 15.0)
+        except KafkaException as error:
+            _LOG.warning("committed offsets cannot be read, reading from the beginning: %s", error)
+            places = [kafka.at(place.topic, place.partition, -1) for place in partitions]
+        for place in places:
+            if place.offset < 0:
+                place.offset = OFFSET_BEGINNING
+        consumer.incremental_assign(places)
+
+
+def _commit(consumer: Consumer, messages: list[Message]) -> None:
+    """Not repeated where it fails: the next one carries it along, or the rows are inserted once more."""
+    newest = {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in messages}
+    places = [kafka.at(topic, partition, offset) for (topic, partition), offset in newest.items()]
+    try:
+        consumer.commit(offsets=places, asynchronous=False)
+    except KafkaException as error:
+        _LOG.warning("the mirror's offsets are not committed, rows may be inserted again: %s", error)

@@ -1,0 +1,53 @@
+"""What a checker can say about itself at any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meterfold_schemas.errors import Retryable
+
+__all__ = ["CheckerStatus"]
+
+
+@dataclass(slots=True)
+class CheckerStatus:
+    """Counters since the start of the process; seconds are of the monotonic clock."""
+
+    consumed: int = 0
+    """Window rows."""
+    damaged: int = 0
+    """Messages of usage.windows that were no window rows; the stored windows were judged instead."""
+    poison_definitions: int = 0
+    emitted: dict[str, int] = field(default_factory=dict)
+    """Committed messages by topic, states and tombstones included."""
+    transactions: int = 0
+    aborts: int = 0
+    """Steps whose transaction did not commit, or whose outcome stayed unknown: all was dropped and done again."""
+    last_step: float | None = None
+    step_seconds: float = 0.0
+    """From the arrival of rows to their committed transaction, of the last step that had one."""
+    partitions: list[int] = field(default_factory=list)
+    """Those that are judged; one that is being opened is not among them."""
+    waiting: int = 0
+    """Windows whose aggregate is yet to be emitted."""
+    memory: int = 0
+    mirrored: dict[str, int] = field(default_factory=dict)
+    """Rows written to ClickHouse by table."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """What goes wrong now and is being retried, by activity; empty while all is well."""
+
+    def seconds_since_step(self) -> float | None:
+        return None if self.last_step is None else time.monotonic() - self.last_step
+
+    def report(self, activity: str) -> Callable[[Retryable | None], None]:
+        """A callback that shows, or clears, the trouble of one activity."""
+
+        def tell(error: Retryable | None) -> None:
+            if error is None:
+                self.errors.pop(activity, None)
+            else:
+                self.errors[activity] = str(error)
+
+        return tell

@@ -1,0 +1,83 @@
+"""What the checker reads from ClickHouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from meterfold_processor.checker.definitions import Affected
+from meterfold_processor.checker.operations import LoadWindows
+from meterfold_processor.checker.rules import WindowRules
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.settings import ClickHouseSettings
+from meterfold_sink import reads
+from meterfold_sink.client import Client, connect
+from meterfold_sink.migrate import check_schema
+
+__all__ = ["Stored"]
+
+_SECOND = 1_000_000
+_ROWS = 100_000
+_MOST_QUERIES = 8
+"""More changed metrics than this are cheaper to judge by reading every open window once."""
+
+
+class Stored:
+    """For one thread. Every method raises Retryable or Fatal."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._connected: Client | None = None
+
+    def window_rules(self) -> WindowRules:
+        """Checks the schema, and takes the stored rules of the fold."""
+        check_schema(self._client)
+        rules = reads.read_rules(self._client)
+        return WindowRules(
+            open_for=(rules.lookback_seconds + rules.slack_seconds) * _SECOND, grace=rules.grace_seconds * _SECOND
+        )
+
+    def stamps(self, partitions: tuple[int, ...], *, required: bool) -> dict[int, int | None] | None:
+        """The broker's stamp of the last folded event; None where there is none. See operations.ReadStamps."""
+        try:
+            progress = reads.read_progress(self._client, partitions)
+        except Retryable:
+            if required:
+                raise
+            return None
+        found = {partition: row.last_stamp for partition, row in progress.items()}
+        return {partition: found.get(partition) or None for partition in partitions}
+
+    def windows(self, wanted: LoadWindows) -> Iterator[pa.Table]:
+        """The stored windows, in tables of at most _ROWS rows."""
+        if not wanted.periods:
+            return
+        for org_id, metric_key in _queries(wanted.affected):
+            table = reads.load_open_windows(
+                self._client,
+                wanted.partition,
+                ends_after=wanted.ends_after,
+                period_types=sorted(wanted.periods),
+                org_id=org_id,
+                metric_key=metric_key,
+            )
+            for first in range(0, table.num_rows, _ROWS):
+                yield table.slice(first, _ROWS)
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+    @property
+    def _client(self) -> Client:
+        if self._connected is None:
+            self._connected = connect(self._settings)
+        return self._connected
+
+
+def _queries(affected: Affected | None) -> Iterable[tuple[str | None, str | None]]:
+    """(org_id, metric_key) of each query; None: any."""
+    if affected is None or len(affected) > _MOST_QUERIES:
+        return [(None, None)]
+    return sorted(affected, key=str)

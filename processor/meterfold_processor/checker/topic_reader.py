@@ -1,0 +1,85 @@
+"""Reads whole topics without a group: from their beginnings up to known ends, and on from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+
+from meterfold_processor import kafka
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.settings import KafkaSettings
+
+__all__ = ["Place", "TopicReader"]
+
+_CHUNK = 10_000
+_WAIT = 0.2
+STUCK_SECONDS = 60.0
+"""Without any progress for so long reading is given up, and tried again later. A transaction that no one ends keeps
+readers waiting for its timeout at most, which is shorter."""
+
+
+class Place(NamedTuple):
+    topic: str
+    partition: int
+
+
+class TopicReader:
+    """For one thread. Only committed messages; positions also move over what is invisible (markers, aborted)."""
+
+    def __init__(self, settings: KafkaSettings, name: str) -> None:
+        # Never commits: the group exists in the configuration only.
+        self._consumer: Consumer = kafka.consumer(
+            settings, name, "classic", **{"enable.partition.eof": True, "fetch.wait.max.ms": 100}
+        )
+        self.positions: dict[Place, int] = {}
+
+    def read(self, ends: Mapping[Place, int], pump: Callable[[], None]) -> dict[Place, list[Message]]:
+        """Everything from the beginnings up to `ends` (next offsets) or beyond; stays there for `poll`.
+
+        `pump` is called again and again meanwhile. Raises Retryable.
+        """
+        found: dict[Place, list[Message]] = {place: [] for place in ends}
+        self.positions = dict.fromkeys(ends, -1)
+        self._consumer.assign([kafka.at(place.topic, place.partition, OFFSET_BEGINNING) for place in ends])
+        last_progress = time.monotonic()
+        while any(self.positions[place] < end for place, end in ends.items()):
+            before = dict(self.positions)
+            self._take(self._consumer.consume(_CHUNK, _WAIT), found)
+            pump()
+            if self.positions != before:
+                last_progress = time.monotonic()
+            elif time.monotonic() - last_progress > STUCK_SECONDS:
+                behind = [place for place, end in ends.items() if self.positions[place] < end]
+                raise Retryable(f"Kafka, reading {behind[0].topic}: its end is not reached in {STUCK_SECONDS:.0f} s")
+        return found
+
+    def poll(self) -> dict[Place, list[Message]]:
+        """What has arrived since; does not wait."""
+        found: dict[Place, list[Message]] = {place: [] for place in self.positions}
+        self._take(self._consumer.consume(_CHUNK, 0), found)
+        return found
+
+    def stop(self) -> None:
+        """Read nothing until the next `read`."""
+        self._consumer.unassign()
+        self.positions = {}
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _take(self, messages: Iterable[Message], found: dict[Place, list[Message]]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise kafka.as_error(error, f"reading {message.topic()}")
+            place = Place(message.topic() or "", message.partition() or 0)
+            offset = message.offset()
+            if place not in found or offset is None:
+                continue
+            if error is None:
+                found[place].append(message)
+                offset += 1
+            self.positions[place] = max(self.positions[place], offset)

@@ -1,0 +1,212 @@
+"""One checker process: join, open, judge, until told to stop.
+
+Whatever fails with Retryable is answered in one way: leave no transaction open, drop everything in memory, wait a
+little, and open all partitions again from what is committed. Nothing else is ever repaired.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from threading import Event, Thread
+from typing import Any
+
+from meterfold_processor import kafka
+from meterfold_processor.backoff import Backoff, Stopped, persist
+from meterfold_processor.checker.checker import Checker
+from meterfold_processor.checker.clock import Clock, SystemClock
+from meterfold_processor.checker.driver import Driver
+from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.mirror import Mirror
+from meterfold_processor.checker.operations import Drive, drive_all
+from meterfold_processor.checker.partition import Plan
+from meterfold_processor.checker.rules import WindowRules
+from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.checker.status import CheckerStatus
+from meterfold_processor.checker.stored import Stored
+from meterfold_processor.checker.transactions import FencedOut, Transactions
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import Topics
+
+__all__ = ["CheckerWorker"]
+
+_LOG = logging.getLogger("meterfold.checker")
+
+FENCED_AGAIN_SECONDS = 60.0
+_MIRROR_STOP_SECONDS = 3.0
+
+
+class CheckerWorker:
+    """`run` blocks until `stop` is set, or raises Fatal. `drive` performs the operations of each step."""
+
+    def __init__(
+        self,
+        settings: CheckerSettings,
+        kafka_settings: KafkaSettings,
+        clickhouse_settings: ClickHouseSettings,
+        *,
+        drive: Drive = drive_all,
+        clock: Clock | None = None,
+        mirror: bool = True,
+    ) -> None:
+        self.status = CheckerStatus()
+        self._settings = settings
+        self._kafka = kafka_settings
+        self._clickhouse = clickhouse_settings
+        self._drive = drive
+        self._clock = clock or SystemClock()
+        self._topics = Topics(kafka_settings.topic_prefix)
+        self._with_mirror = mirror
+        self._fenced_at: float | None = None
+        self._backoff = Backoff()
+
+    def run(self, stop: Event) -> None:
+        """Judge until `stop` is set. Raises Fatal."""
+        self._stop = stop
+        stored = Stored(self._clickhouse)
+        try:
+            rules = persist(stored.window_rules, stop, self.status.report("start"))
+        except Stopped:
+            return
+        mirror = self._start_mirror(stop)
+        self._checker = Checker(self._plan(rules), self._clock)
+        self._group = Group(self._consumer(), self._topics.usage_windows, self._checker.drop)
+        self._transactions = Transactions(
+            self._kafka, f"{self._kafka.topic_prefix}{self._settings.group_id}-{self._settings.slot}"
+        )
+        self._driver = Driver(self._kafka, self._settings.group_id, self._group, self._transactions, stored, self._pump)
+        try:
+            self._group.join()
+            while not stop.is_set():
+                mirror.raise_failure()
+                self._turn()
+        except Stopped:
+            pass
+        finally:
+            self._transactions.close()
+            self._group.leave()
+            self._driver.close()
+            stored.close()
+            mirror.stop(_MIRROR_STOP_SECONDS)
+
+    def _turn(self) -> None:
+        """Open what waits for it, or judge one step."""
+        opening = sorted(self._group.to_open)
+        committed = self._checker.transactions
+        try:
+            if opening:
+                # Fences a predecessor on this slot before anything of it is read.
+                self._transactions.prepare()
+                self._drive(self._checker.open(opening), self._driver.perform)
+            else:
+                self._drive(self._checker.step(), self._driver.perform)
+        except FencedOut as error:
+            self._fenced(error)
+        except Retryable as error:
+            self._start_again(error)
+        else:
+            self._backoff.reset()
+            self.status.errors.pop("step", None)
+            self._driver.busy = self._checker.backlog
+        self._tell(committed)
+
+    def _start_again(self, error: Retryable) -> None:
+        pause = self._backoff.next()
+        _LOG.warning("%s; everything is read again in %.1f s", error, pause)
+        self.status.errors["step"] = str(error)
+        self.status.aborts += 1
+        self._checker.drop()
+        self._transactions.give_up()
+        self._group.start_again()
+        until = time.monotonic() + pause
+        while not self._stop.is_set() and time.monotonic() < until:
+            self._group.pump(0.1)
+
+    def _fenced(self, error: FencedOut) -> None:
+        """Our transactional id is someone else's, or our transaction took longer than its timeout."""
+        now = time.monotonic()
+        if self._fenced_at is not None and now - self._fenced_at < FENCED_AGAIN_SECONDS:
+            raise Fatal(
+                f"another checker of group {self._settings.group_id!r} runs on slot {self._settings.slot}: give each "
+                f"checker a slot of its own ({error})"
+            ) from error
+        self._fenced_at = now
+        self._transactions.reset()
+        self._start_again(error)
+
+    def _tell(self, transactions_before: int) -> None:
+        checker, status = self._checker, self.status
+        status.consumed, status.damaged = checker.consumed, checker.damaged
+        status.poison_definitions = checker.definitions.poison
+        status.emitted = dict(checker.emitted)
+        status.partitions = checker.ready
+        status.waiting = checker.waiting
+        status.memory = checker.memory
+        if checker.transactions != transactions_before:
+            status.transactions = checker.transactions
+            status.last_step = time.monotonic()
+            status.step_seconds = self._driver.step_seconds
+
+    def _pump(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self._group.pump()
+
+    def _plan(self, rules: WindowRules) -> Plan:
+        return Plan(
+            topics=self._topics,
+            rules=rules,
+            aggregated=frozenset(self._settings.aggregated_periods),
+            interval=self._settings.emit_interval_seconds,
+        )
+
+    def _consumer(self) -> Any:
+        more: dict[str, Any] = {"fetch.wait.max.ms": 50, "fetch.message.max.bytes": 4_000_000}
+        if self._settings.group_protocol == "classic":
+            more["session.timeout.ms"] = self._settings.session_timeout_seconds * 1000
+        return kafka.consumer(self._kafka, self._settings.group_id, self._settings.group_protocol, **more)
+
+    def _start_mirror(self, stop: Event) -> _MirrorThread:
+        thread = _MirrorThread(
+            Mirror(
+                self._kafka,
+                self._clickhouse,
+                f"{self._settings.group_id}-mirror",
+                self._settings.group_protocol,
+                self.status,
+            ),
+            stop,
+        )
+        if self._with_mirror:
+            thread.start()
+        return thread
+
+
+class _MirrorThread:
+    """The mirror beside the checker; its failure ends the process, since commands wait for it."""
+
+    def __init__(self, mirror: Mirror, stop: Event) -> None:
+        self._mirror = mirror
+        self._outer = stop
+        self._stop = Event()
+        self._failure: BaseException | None = None
+        self._thread = Thread(target=self._run, name="meterfold-mirror", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, seconds: float) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._mirror.run(self._stop)
+        except BaseException as failure:
+            self._failure = failure
