@@ -22,7 +22,7 @@ from meterfold_deploy.ports import choose_port
 from meterfold_deploy.private_files import Passwords, write_private
 from meterfold_deploy.process import tail
 
-READY_SECONDS = 90.0
+READY_SECONDS = 120.0
 DEFAULT_PORT = 9092
 CONTROLLER_OFFSET = 1000
 """A controller's port is looked for this far above its broker's, so that both rows of ports stay together."""
