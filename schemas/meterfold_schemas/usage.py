@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.keys import subject_key
-from meterfold_schemas.periods import micros
+from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.quantities import to_decimal, to_unscaled
 from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.wire import read_event, write_event
@@ -52,8 +52,10 @@ class UsageRecorded:
             object.__setattr__(self, "metadata", metadata_text(self.metadata))
         if not isinstance(self.timestamp, datetime):
             raise InvalidUsage(f"timestamp must be an aware datetime, not {type(self.timestamp).__name__}")
-        micros(self.timestamp)
-        object.__setattr__(self, "timestamp", self.timestamp.astimezone(UTC))
+        try:
+            object.__setattr__(self, "timestamp", from_micros(micros(self.timestamp)))
+        except OverflowError:
+            raise InvalidUsage(f"timestamp {self.timestamp} is outside of the years 1 to 9999 in UTC") from None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -92,9 +93,15 @@ def test_a_lifetime_starts_at_zero_and_never_ends() -> None:
     assert period_end(Period.LIFETIME, 0) is None
 
 
-@given(st.datetimes(timezones=st.timezones()))
-def test_micros_are_exact_in_any_timezone(moment: datetime) -> None:
-    assert from_micros(micros(moment)) == moment
+@given(MOMENTS, st.timezones())
+def test_micros_are_exact_in_any_timezone(moment: datetime, zone: ZoneInfo) -> None:
+    assert from_micros(micros(moment.astimezone(zone))) == moment
+
+
+@given(MOMENTS, st.timezones())
+def test_a_local_time_that_a_clock_change_skips_is_read_as_python_reads_it(moment: datetime, zone: ZoneInfo) -> None:
+    local = moment.replace(tzinfo=zone)
+    assert from_micros(micros(local)) == local.astimezone(UTC)
 
 
 def test_micros_of_a_fixed_offset() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -192,7 +192,10 @@ def test_metadata_nests_a_hundred_deep() -> None:
         UsageRecorded.of({**GOOD, "metadata": '{"a":' + deepest + "}"})
 
 
-@pytest.mark.parametrize("change", [{"quantty": 1}, {"timestamp": 5}])
+EDGE = datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=12)))
+
+
+@pytest.mark.parametrize("change", [{"quantty": 1}, {"timestamp": 5}, {"timestamp": EDGE}])
 def test_unknown_names_and_types_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidUsage):
         UsageRecorded.of({**GOOD, **change})
