@@ -273,7 +273,7 @@ VARIANTS = {
     "03_publish_before_insert": Variant(Parts(flush=publish_before_insert)),
     "04_lookback_with_upper_bound": Variant(patched=((partition, "counted_before", within_upper_bound),)),
     "05_lookback_of_the_horizon": Variant(rules=_short),
-    "06_never_refuses_expired": Variant(Parts(fold=NeverRefuses), expiring=True),
+    "06_never_refuses_expired": Variant(Parts(fold=NeverRefuses), expiring=True, seeds=range(40, 100)),
     "06_loads_from_now": Variant(Parts(fold=LoadsFromNow)),
     "07_forgets_unacknowledged": Variant(Parts(fold=ForgetsUnacknowledged)),
     "08_evicts_by_highest_stamp": Variant(Parts(fold=EvictsByHighestStamp), seeds=range(20, 80)),
