@@ -105,10 +105,14 @@ def _download_all(lock: JarLock, folder: Path, fetch: Fetch, progress: Progress 
         if not matches(jar, staging / jar.filename):
             _obtain(jar, fetch, downloads, staging / jar.filename)
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
         for done, _ in enumerate(pool.map(obtain, lock.jars), start=1):
             if progress is not None:
                 progress(done, len(lock.jars))
+    finally:
+        # After Ctrl-C or a failure only the jars on their way are waited for.
+        pool.shutdown(cancel_futures=True)
     shutil.rmtree(downloads, ignore_errors=True)
     staging.rename(folder)
 
