@@ -35,9 +35,8 @@ _COLUMNS: Final = (
     "timestamp, received_at, partition, offset"
 )
 _TYPE: Final = """
-SELECT aggregation_type FROM metric_definitions FINAL
+SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
-ORDER BY org_id = {org_id:String} DESC LIMIT 1
 """
 
 
@@ -98,8 +97,8 @@ def get_usage(
 
 def _totals() -> str:
     return (
-        "SELECT toInt64(count()) AS total, "  # noqa: S608
-        f"ifNull((SELECT aggregation_type FROM ({_TYPE})), 'sum') AS total_by, "
+        "SELECT toInt64(count()) AS total, "
+        f"({_TYPE}) AS total_by, "
         "toInt256(sum(toDecimal256(quantity, 9)) * 1000000000) AS unscaled, "
         "sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg, "
         "if(total = 0, NULL, multiIf(total_by = 'count', toDecimal256(total, 9), "

@@ -1,0 +1,223 @@
+"""The view usage_summaries, read as any client would read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from meterfold_deploy.stack import LocalStack
+from meterfold_schemas.periods import Period
+from meterfold_sink.client import Client
+from sink_support.database import database, empty, insert, rows, store
+from sink_support.rows import Record, progress_table, window, windows_table
+
+
+@pytest.fixture(scope="module")
+def shared(stack: LocalStack) -> Iterator[Client]:
+    with database(stack) as client:
+        yield client
+
+
+@pytest.fixture
+def client(shared: Client) -> Client:
+    return empty(shared)
+
+
+def day(year: int, month: int, of_month: int) -> datetime:
+    return datetime(year, month, of_month, tzinfo=UTC)
+
+
+def define(
+    client: Client, key: str, aggregation_type: str, org_id: str = "", version: int = 1, deleted: int = 0
+) -> None:
+    client.command(
+        "INSERT INTO metric_definitions (id, key, name, unit, aggregation_type, reset_period, org_id, is_active, "
+        "version, deleted) SELECT 'id', {key:String}, 'n', 'u', {type:String}, 'monthly', {org:String}, true, "
+        "{version:Int64}, {deleted:UInt8}",
+        {"key": key, "type": aggregation_type, "org": org_id, "version": version, "deleted": deleted},
+    )
+
+
+def summaries(client: Client, period: str, settings: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    return client.rows(
+        "SELECT * FROM usage_summaries WHERE period_type = {period:String} ORDER BY period_start, org_id, metric_key",
+        {"period": period},
+        settings,
+    )
+
+
+def totals(client: Client, period: str) -> dict[str, Decimal]:
+    return {row["org_id"] + "/" + row["metric_key"]: row["total_quantity"] for row in summaries(client, period)}
+
+
+AT = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+FIVE = [Decimal(text) for text in ("3", "-1.5", "8.000000001", "2", "2.5")]
+
+
+@pytest.mark.parametrize(
+    ("aggregation_type", "expected"),
+    [
+        ("count", "5"),
+        ("sum", "14.000000001"),
+        ("avg", "2.800000000"),
+        ("min", "-1.5"),
+        ("max", "8.000000001"),
+        ("last", "2.5"),
+    ],
+)
+def test_the_total_is_by_the_metrics_own_type(client: Client, aggregation_type: str, expected: str) -> None:
+    define(client, "calls", aggregation_type)
+    store(client, [Record(i, AT, quantity) for i, quantity in enumerate(FIVE)])
+    for period in ("hourly", "daily", "weekly", "monthly", "yearly", "lifetime"):
+        (row,) = summaries(client, period)
+        assert row["total_quantity"] == Decimal(expected), period
+        assert (row["record_count"], row["sum"]) == (5, Decimal("14.000000001"))
+        assert (row["min_quantity"], row["max_quantity"]) == (Decimal("-1.5"), Decimal("8.000000001"))
+        assert (row["avg_quantity"], row["last_quantity"]) == (Decimal("2.8"), Decimal("2.5"))
+
+
+def test_an_own_definition_hides_the_global_one_until_it_is_deleted(client: Client) -> None:
+    define(client, "calls", "count")
+    define(client, "calls", "max", org_id="acme")
+    for offset, (org, metric) in enumerate([("acme", "calls"), ("other", "calls"), ("", "calls"), ("acme", "unknown")]):
+        store(client, [Record(2 * offset + i, AT, 7 + i, org_id=org, metric_key=metric) for i in range(2)])
+    expected = {"acme/calls": 8, "other/calls": 2, "/calls": 2, "acme/unknown": 15}
+    assert totals(client, "daily") == expected
+    define(client, "calls", "max", org_id="acme", version=2, deleted=1)
+    assert totals(client, "daily") == {**expected, "acme/calls": 2}
+    define(client, "calls", "min", org_id="acme", version=1)  # an older version that comes late
+    assert totals(client, "daily") == {**expected, "acme/calls": 2}
+
+
+def test_the_readers_own_settings_change_nothing(client: Client) -> None:
+    define(client, "defined", "last", org_id="acme")
+    store(client, [Record(0, AT, 7), Record(1, AT, 3, metric_key="defined"), Record(2, AT, 5, metric_key="defined")])
+    plain = summaries(client, "monthly")
+    assert [row["total_quantity"] for row in plain] == [7, 5]
+    assert plain == summaries(client, "monthly", {"join_use_nulls": 1, "transform_null_in": 1})
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "expected"),
+    [
+        ("1", 3, "0.333333333"),
+        ("2", 3, "0.666666667"),
+        ("-1", 3, "-0.333333333"),
+        ("-2", 3, "-0.666666667"),
+        ("0.000000001", 2, "0.000000001"),  # half a unit: away from zero
+        ("-0.000000001", 2, "-0.000000001"),
+        ("0.000000001", 3, "0"),
+        ("-0.000000001", 3, "0"),
+        ("0.000000005", 10, "0.000000001"),
+        ("0", 4, "0"),
+        ("99999999999999999999999999999.999999999", 1, "99999999999999999999999999999.999999999"),
+    ],
+)
+def test_averages_round_half_away_from_zero(client: Client, total: str, count: int, expected: str) -> None:
+    define(client, "calls", "avg")
+    insert(client, "usage_windows", windows_table([window(Period.MONTHLY, day(2026, 3, 1), total, record_count=count)]))
+    (row,) = summaries(client, "monthly")
+    assert row["avg_quantity"] == row["total_quantity"] == Decimal(expected)
+
+
+def test_history_37_sums_of_sums_and_averages_do_not_wrap(client: Client) -> None:
+    largest = Decimal("99999999999999999999999999999.999999999")
+    months = [window(Period.MONTHLY, day(2026, month, 1), largest, last_offset=month) for month in range(1, 13)]
+    insert(client, "usage_windows", windows_table(months))
+    (year,) = summaries(client, "yearly")
+    assert year["sum"] == year["total_quantity"] == Decimal("1199999999999999999999999999999.999999988")
+    assert year["avg_quantity"] == largest
+    tenth = window(Period.LIFETIME, day(1970, 1, 1), Decimal(10) ** 26, record_count=3, metric_key="tenth")
+    insert(client, "usage_windows", windows_table([tenth]))
+    define(client, "tenth", "avg")
+    (lifetime,) = summaries(client, "lifetime")
+    assert lifetime["total_quantity"] == Decimal("33333333333333333333333333.333333333")
+
+
+def test_weeks_begin_on_monday_and_go_over_new_year(client: Client) -> None:
+    days = [day(2026, 12, 27), day(2026, 12, 28), day(2026, 12, 31), day(2027, 1, 1), day(2027, 1, 3), day(2027, 1, 4)]
+    store(client, [Record(i, at + timedelta(hours=23), 10**i) for i, at in enumerate(days)])
+    weeks = summaries(client, "weekly")
+    assert [(row["period_start"], row["period_end"], row["sum"]) for row in weeks] == [
+        (day(2026, 12, 21), day(2026, 12, 28), 1),  # the 27th is a Sunday
+        (day(2026, 12, 28), day(2027, 1, 4), 11110),
+        (day(2027, 1, 4), day(2027, 1, 11), 100000),
+    ]
+    years = summaries(client, "yearly")
+    assert [(row["period_start"], row["period_end"], row["sum"], row["record_count"]) for row in years] == [
+        (day(2026, 1, 1), day(2027, 1, 1), 111, 3),
+        (day(2027, 1, 1), day(2028, 1, 1), 111000, 3),
+    ]
+
+
+def test_leap_days_belong_to_their_month_and_week(client: Client) -> None:
+    store(client, [Record(0, datetime(2028, 2, 29, 23, 59, 59, 999999, tzinfo=UTC), 5), Record(1, day(2028, 3, 1), 7)])
+    months = summaries(client, "monthly")
+    assert [(row["period_start"], row["period_end"], row["sum"]) for row in months] == [
+        (day(2028, 2, 1), day(2028, 3, 1), 5),
+        (day(2028, 3, 1), day(2028, 4, 1), 7),
+    ]
+    (week,) = summaries(client, "weekly")
+    assert (week["period_start"], week["period_end"], week["sum"]) == (day(2028, 2, 28), day(2028, 3, 6), 12)
+    (year,) = summaries(client, "yearly")
+    assert (year["period_end"], year["sum"]) == (day(2029, 1, 1), 12)
+
+
+def test_the_last_quantity_is_the_latest_by_timestamp_then_offset(client: Client) -> None:
+    define(client, "calls", "last")
+    monday, tuesday = day(2026, 3, 9), day(2026, 3, 10)
+    # The later day was folded first, and two records share its last timestamp.
+    store(client, [Record(0, tuesday, 1), Record(1, tuesday, 2), Record(2, monday, 3)])
+    for period in ("weekly", "monthly", "yearly", "lifetime"):
+        (row,) = summaries(client, period)
+        assert row["total_quantity"] == row["last_quantity"] == 2, period
+
+
+def test_a_window_is_final_when_end_and_grace_have_passed_by_its_partitions_stamps(client: Client) -> None:
+    hour = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    store(client, [Record(0, hour, 1), Record(0, hour, 1, partition=1, subject_id="s2")])
+
+    def final() -> list[bool]:
+        found = client.rows("SELECT is_final FROM usage_summaries WHERE period_type = 'hourly' ORDER BY subject_id")
+        return [row["is_final"] for row in found]
+
+    def stamp(partition: int, next_offset: int, at: datetime) -> None:
+        insert(client, "fold_progress", progress_table(partition, next_offset, at))
+
+    assert final() == [False, False]
+    end = hour + timedelta(hours=1) + timedelta(seconds=3600)  # the default grace
+    stamp(0, 2, end - timedelta(microseconds=1))
+    assert final() == [False, False]
+    stamp(0, 3, end)
+    assert final() == [True, False]
+    stamp(1, 3, end)
+    assert final() == [True, True]
+    (row, _) = summaries(client, "hourly")
+    assert row["updated_at"] == end
+    (lifetime, _) = summaries(client, "lifetime")
+    assert (lifetime["period_end"], lifetime["is_final"]) == (None, False)
+
+
+def test_a_stamp_in_the_future_makes_no_open_window_final(client: Client) -> None:
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    insert(client, "usage_windows", windows_table([window(Period.HOURLY, start, 1)]))
+    insert(client, "fold_progress", progress_table(0, 1, start + timedelta(days=30)))
+    (row,) = summaries(client, "hourly")
+    assert row["is_final"] is False
+
+
+def test_before_any_progress_nothing_is_final_and_nothing_is_updated(client: Client) -> None:
+    insert(client, "usage_windows", windows_table([window(Period.DAILY, day(2020, 1, 1), 1)]))
+    (row,) = summaries(client, "daily")
+    assert (row["is_final"], row["updated_at"]) == (False, None)
+
+
+def test_every_period_is_there_once(client: Client) -> None:
+    store(client, [Record(i, AT + timedelta(days=i), 1) for i in range(3)])
+    found = rows(client, "SELECT period_type, count() AS n FROM usage_summaries GROUP BY period_type")
+    counts = {row["period_type"]: row["n"] for row in found}
+    assert counts == {"hourly": 3, "daily": 3, "weekly": 1, "monthly": 1, "yearly": 1, "lifetime": 1}

@@ -1,0 +1,335 @@
+"""Inserts, what the tables make of repeated and late ones, and what the fold and the checker read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from meterfold_deploy.stack import LocalStack
+from meterfold_schemas.errors import Fatal
+from meterfold_schemas.periods import Period, micros
+from meterfold_sink import conservation, queries, reads
+from meterfold_sink.client import Client
+from sink_support.database import RULES, database, empty, insert, rows, store
+from sink_support.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
+
+HOSTILE = [
+    "",
+    "'; DROP TABLE usage_windows; --",
+    'back\\slash "quotes" `ticks`',
+    "tab\tline\nreturn\rnothing",
+    "{partition:Int32} %(x)s {}",
+    "\\N",
+    "ünïcødé 漢字 🧮",
+    "[1,2]",
+]
+HOUR = NOW.replace(minute=0, second=0)
+
+
+@pytest.fixture(scope="module")
+def shared(stack: LocalStack) -> Iterator[Client]:
+    with database(stack) as client:
+        yield client
+
+
+@pytest.fixture
+def client(shared: Client) -> Client:
+    return empty(shared)
+
+
+def states() -> list[Window]:
+    first = window(Period.HOURLY, HOUR, 1, folded_through=3)
+    return [first, first.changed(sum=Decimal(5), folded_through=8), first.changed(sum=Decimal(9), folded_through=12)]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_highest_folded_through_wins_whatever_the_order(client: Client, order: tuple[int, ...]) -> None:
+    for number in order:
+        insert(client, "usage_windows", windows_table([states()[number]]))
+    (found,) = reads.load_windows(client, 0, "hourly", [micros(HOUR)]).to_pylist()
+    assert (found["sum"], found["folded_through"]) == (9, 12)
+    insert(client, "usage_windows", windows_table([states()[0]]))  # a zombie, after a merge
+    client.command("OPTIMIZE TABLE usage_windows FINAL")
+    assert rows(client, "SELECT sum FROM usage_windows") == [{"sum": Decimal(9)}]
+
+
+def test_history_38_one_row_per_key_is_left_after_a_merge(client: Client) -> None:
+    """Versions of one row, written in different months of the fold's life, still meet in one partition."""
+    lifetime = window(Period.LIFETIME, datetime.fromtimestamp(0, UTC), 1)
+    record = Record(0, HOUR)
+    for through in range(4):
+        later = HOUR + timedelta(days=40 * through)
+        changed = lifetime.changed(folded_through=through, last_offset=through, last_timestamp=later)
+        insert(client, "usage_windows", windows_table([changed]))
+        insert(client, "usage_records", records_table([record]))
+        insert(client, "fold_progress", progress_table(0, through, later))
+    for name in ("usage_windows", "usage_records", "fold_progress"):
+        client.command(f"OPTIMIZE TABLE {name} FINAL")
+        assert client.value(f"SELECT toInt64(count()) FROM {name}") == 1, name
+    assert client.value("SELECT folded_through FROM usage_windows") == 3
+
+
+def test_a_repeated_insert_changes_nothing(client: Client) -> None:
+    records = records_table([Record(offset, HOUR) for offset in range(3)])
+    for _ in range(3):
+        insert(client, "usage_records", records)
+    insert(client, "usage_records", records.slice(1, 1))
+    assert client.value("SELECT toInt64(count()) FROM usage_records FINAL") == 3
+
+
+def test_progress_of_an_older_flush_loses(client: Client) -> None:
+    assert reads.read_progress(client) == {}
+    insert(client, "fold_progress", progress_table(2, 10, HOUR, log_start=4, counted=5, duplicates=1, rejected=0))
+    insert(client, "fold_progress", progress_table(2, 7, HOUR - timedelta(hours=1), log_start=4))
+    insert(client, "fold_progress", progress_table(5, 0))
+    found = reads.read_progress(client)
+    assert set(found) == {2, 5}
+    progress = found[2]
+    assert (progress.next_offset, progress.log_start, progress.counted) == (10, 4, 5)
+    assert (progress.duplicates, progress.rejected, progress.last_stamp) == (1, 0, micros(HOUR))
+    assert found[5].last_stamp == 0
+    assert set(reads.read_progress(client, [2, 3])) == {2}
+    assert reads.read_progress(client, []) == {}
+
+
+def test_every_type_goes_in_and_comes_back(client: Client) -> None:
+    largest = Decimal("99999999999999999999999999999.999999999")
+    subject = {"org_id": "", "subject_id": HOSTILE[2], "metric_key": "m"}
+    stored = window(Period.MONTHLY, datetime(2026, 2, 1, tzinfo=UTC), largest, **subject).changed(
+        min=largest.copy_negate(),
+        last_timestamp=datetime(2026, 2, 28, 23, 59, 59, 999999, tzinfo=UTC),
+        last_offset=2**62,
+    )
+    insert(client, "usage_windows", windows_table([stored]))
+    found = reads.load_windows(client, 0, "monthly", [micros(stored.period_start)])
+    assert tuple(found.column_names) == reads.WINDOW_COLUMNS
+    assert found.to_pylist() == [stored.row()]
+    # What is read back can be written again as it is.
+    insert(client, "usage_windows", found)
+    record = Record(
+        3, HOUR, "-0.000000001", more={"metadata": '{"a":"\\n"}', "source": "", "resource_type": HOSTILE[6]}
+    )
+    insert(client, "usage_records", records_table([record]))
+    assert rows(client, "SELECT * FROM usage_records") == [record.row()]
+
+
+def test_rejected_bytes_stay_as_they_came(client: Client) -> None:
+    value = bytes(range(256)) * 3
+    row = {"partition": 1, "offset": 4, "received_at": HOUR, "reason": "undecodable", "detail": HOSTILE[1]}
+    types = table([row]).schema.append(pa.field("key", pa.binary())).append(pa.field("value", pa.large_binary()))
+    insert(client, "usage_rejected", pa.Table.from_pylist([{**row, "key": b"\xff\x00", "value": value}], schema=types))
+    found = rows(client, "SELECT hex(value) AS value, hex(key) AS key, detail FROM usage_rejected FINAL")
+    assert found == [{"value": value.hex().upper(), "key": "FF00", "detail": HOSTILE[1]}]
+
+
+def test_a_column_that_the_table_does_not_have_is_fatal(client: Client) -> None:
+    rows_ = progress_table(0, 1)
+    with pytest.raises(Fatal, match="meterfold migrate"):
+        insert(client, "fold_progress", rows_.append_column("nonsense", pa.array([1])))
+    with pytest.raises(Fatal, match="meterfold migrate"):
+        insert(client, "no_such_table", rows_)
+    assert reads.read_progress(client) == {}
+
+
+def test_an_insert_over_many_months_is_taken(client: Client) -> None:
+    months = [datetime(2000 + i // 12, i % 12 + 1, 1, tzinfo=UTC) for i in range(130)]
+    insert(client, "usage_windows", windows_table([window(Period.MONTHLY, month, 1) for month in months]))
+    assert reads.load_windows(client, 0, "monthly", [micros(month) for month in months]).num_rows == 130
+
+
+def test_buckets_are_whole_and_exact(client: Client) -> None:
+    stored = [
+        window(period, start, 1, subject_id=subject, partition=partition)
+        for period, starts in (("hourly", (HOUR, HOUR - timedelta(hours=1))), ("daily", (HOUR.replace(hour=0),)))
+        for start in starts
+        for subject in ("a", "b")
+        for partition in (0, 1)
+        for period in [Period(period)]
+    ]
+    insert(client, "usage_windows", windows_table(stored))
+    found = reads.load_windows(client, 1, Period.HOURLY, [micros(HOUR), micros(HOUR) + 1, 0])
+    assert {(row["subject_id"], row["period_start"], row["partition"]) for row in found.to_pylist()} == {
+        ("a", HOUR, 1),
+        ("b", HOUR, 1),
+    }
+    assert reads.load_windows(client, 1, Period.HOURLY, []).num_rows == 0
+    assert reads.load_windows(client, 9, Period.HOURLY, [micros(HOUR)]).num_rows == 0
+
+
+def test_records_are_found_by_hash(client: Client) -> None:
+    records = [Record(offset, HOUR + timedelta(seconds=offset), partition=offset % 2) for offset in range(6)]
+    insert(client, "usage_records", records_table(records))
+    hashes = [record.row()["identity_hash"] for record in records]
+
+    def offsets(*args: Any, **more: Any) -> set[int]:
+        return set(reads.find_records(client, *args, **more)["offset"].to_pylist())
+
+    assert offsets(0, hashes) == {0, 2, 4}
+    assert offsets(1, hashes[:4]) == {1, 3}
+    assert offsets(0, hashes, before_offset=4) == {0, 2}
+    assert offsets(0, hashes, since=micros(records[2].timestamp) + 1_000_000) == {2, 4}
+    assert offsets(0, [2**64 - 1, 0]) == set()
+    assert offsets(0, []) == set()
+    many = np.arange(1, 200_001, dtype=np.uint64).tolist()
+    assert offsets(0, [*many, hashes[2]]) == {2}
+    (row,) = reads.find_records(client, 0, hashes[:1]).to_pylist()
+    identity = {"org_id": "acme", "metric_key": "calls", "subject_type": "user", "subject_id": "s1", "id": "id-0-0"}
+    stamp = HOUR + timedelta(seconds=1)
+    assert row == {**identity, "offset": 0, "received_at": stamp, "identity_hash": hashes[0]}
+
+
+def test_identities_are_loaded_by_stamp(client: Client) -> None:
+    records = [Record(offset, HOUR + timedelta(minutes=offset)) for offset in range(5)]
+    insert(client, "usage_records", records_table(records))
+    since = micros(HOUR) + 120_000_000
+
+    def loaded(*args: int) -> list[int]:
+        found = reads.load_identities(client, 0, *args)
+        pieces = list(reads.iter_identities(client, 0, *args))
+        assert sum(piece.num_rows for piece in pieces) == found.num_rows
+        assert found.schema.field("identity_hash").type == pa.uint64()
+        return sorted((value - 2**63) // 7 for value in found["identity_hash"].to_pylist())
+
+    assert loaded(-(2**62)) == [0, 1, 2, 3, 4]
+    assert loaded(since) == [2, 3, 4]
+    assert loaded(since, since + 120_000_000) == [2, 3]
+
+
+def test_open_windows_end_after_the_given_time(client: Client) -> None:
+    ends = {
+        Period.HOURLY: datetime(2026, 3, 10, 13, tzinfo=UTC),
+        Period.DAILY: datetime(2026, 3, 11, tzinfo=UTC),
+        Period.MONTHLY: datetime(2026, 4, 1, tzinfo=UTC),
+    }
+    starts = {
+        Period.HOURLY: datetime(2026, 3, 10, 12, tzinfo=UTC),
+        Period.DAILY: datetime(2026, 3, 10, tzinfo=UTC),
+        Period.MONTHLY: datetime(2026, 3, 1, tzinfo=UTC),
+        Period.LIFETIME: datetime.fromtimestamp(0, UTC),
+    }
+    stored = [window(period, start, 1, subject_id=s) for period, start in starts.items() for s in HOSTILE[1:3]]
+    insert(client, "usage_windows", windows_table(stored))
+
+    def found(**filters: Any) -> list[tuple[int, str]]:
+        table = reads.load_open_windows(client, 0, **filters)
+        assert tuple(table.column_names) == reads.WINDOW_COLUMNS
+        return sorted((row["period_type"], row["subject_id"]) for row in table.to_pylist())
+
+    def periods(**filters: Any) -> set[int]:
+        return {period for period, _ in found(**filters)}
+
+    assert len(found()) == 8
+    for code, (period, end) in enumerate(ends.items(), start=1):
+        assert code in periods(ends_after=micros(end) - 1), period
+        assert code not in periods(ends_after=micros(end)), period
+    assert periods(ends_after=2**52) == {4}  # a lifetime never ends
+    assert periods(period_types=["daily", "lifetime"]) == {2, 4}
+    assert found(subject=("user", HOSTILE[1]), period_types=["daily"]) == [(2, HOSTILE[1])]
+    assert found(org_id="acme", metric_key="calls", period_types=["hourly"]) != []
+    assert found(org_id="other") == found(metric_key="'") == []
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_parameters_are_values_and_nothing_else(client: Client, text: str) -> None:
+    assert client.value("SELECT {text:String}", {"text": text}) == text
+    assert client.rows("SELECT {texts:Array(String)} AS texts", {"texts": [text, "x"]}) == [{"texts": [text, "x"]}]
+    store(client, [Record(0, HOUR, 3, subject_id=text, org_id=text), Record(1, HOUR, 5)])
+    page = queries.get_summaries(
+        client, metric_key="calls", period_type="hourly", start=HOUR, subject=("user", text), org_id=text
+    )
+    assert (page.total, page.summaries["total_quantity"].to_pylist()) == (1, [Decimal(3)])
+
+
+def test_usage_is_paged_with_its_total(client: Client) -> None:
+    from meterfold_schemas.keys import partition_of, subject_key
+
+    partition = partition_of(subject_key("acme", "calls", "user", "s1"), RULES.partition_count)
+    more: dict[str, Any] = {"partition": partition, "received_at": HOUR + timedelta(hours=2)}
+    records = [Record(i, HOUR + timedelta(minutes=30 - i), i + 1, **more) for i in range(5)]
+    insert(client, "usage_records", records_table(records))
+    insert(client, "usage_records", records_table(records))
+    asked = {"metric_key": "calls", "subject_type": "user", "subject_id": "s1", "org_id": "acme"}
+
+    def usage(**options: Any) -> queries.UsagePage:
+        return queries.get_usage(client, RULES, **{"start": HOUR, "end": HOUR + timedelta(hours=1), **asked, **options})
+
+    page = usage(limit=2, offset=1)
+    assert page.records["offset"].to_pylist() == [3, 2]
+    assert (page.total, page.total_quantity) == (5, 15)
+    half_open = usage(start=HOUR + timedelta(minutes=26), end=HOUR + timedelta(minutes=28))
+    assert half_open.records["offset"].to_pylist() == [4, 3]
+    nothing = usage(subject_id="nobody")
+    assert (nothing.records.num_rows, nothing.total, nothing.total_quantity) == (0, 0, None)
+    client.command(
+        "INSERT INTO metric_definitions (org_id, key, aggregation_type, version) VALUES ('', 'calls', 'avg', 1)"
+    )
+    assert usage().total_quantity == 3
+
+
+def test_every_position_is_accounted_for(client: Client) -> None:
+    insert(client, "usage_records", records_table([Record(offset, HOUR) for offset in (2, 3, 5, 9, 12)]))
+    duplicate = {k: v for k, v in Record(6, HOUR).row().items() if k not in _ONLY_RECORDS} | {"counted_offset": 2}
+    insert(client, "usage_duplicates", table([duplicate]))
+    rejected = {
+        "partition": 0,
+        "offset": 7,
+        "received_at": HOUR,
+        "reason": "invalid",
+        "detail": "",
+        "key": "",
+        "value": "",
+    }
+    insert(client, "usage_rejected", table([rejected]))
+
+    stored = conservation.stored(client, 0, until=12)
+    assert {kind: (s.count, s.first_offset, s.last_offset) for kind, s in stored.items()} == {
+        "records": (4, 2, 9),
+        "duplicates": (1, 6, 6),
+        "rejected": (1, 7, 7),
+    }
+    gaps = conservation.gaps(client, 0, 0, 12).to_pylist()
+    assert [(gap["first_offset"], gap["last_offset"]) for gap in gaps] == [(0, 1), (4, 4), (8, 8), (10, 11)]
+    assert conservation.gaps(client, 0, 2, 4).num_rows == 0
+    assert conservation.gaps(client, 7, 3, 5).to_pylist() == [{"first_offset": 3, "last_offset": 4}]
+    assert conservation.positions_stored_twice(client, 0).num_rows == 0
+    insert(client, "usage_rejected", table([{**rejected, "offset": 9}]))
+    (twice,) = conservation.positions_stored_twice(client, 0).to_pylist()
+    assert (twice["offset"], sorted(twice["kinds"])) == (9, ["records", "rejected"])
+    assert conservation.stored(client, 1, until=12)["records"] == conservation.Stored()
+
+
+_ONLY_RECORDS = {"source", "resource_type", "resource_id", "metadata", "identity_hash"}
+
+
+def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client) -> None:
+    def counted(offset: int, days: int, name: str) -> Record:
+        return Record(offset, HOUR + timedelta(days=days), id=name, more={"identity_hash": hash_of[name]})
+
+    hash_of = {"x": 1, "y": 1, "z": 3}  # x and y only share their hash
+    insert(client, "usage_records", records_table([counted(0, 0, "x"), counted(1, 0, "y"), counted(2, 9, "x")]))
+    assert conservation.repeated_identities(client, 0, 9 * 86_400 - 1).num_rows == 0
+    (found,) = conservation.repeated_identities(client, 0, 9 * 86_400).to_pylist()
+    assert (found["id"], found["earlier_offset"], found["offset"]) == ("x", 0, 2)
+    # Stamps step back: the one just before is too old, an earlier one is not.
+    client.command("TRUNCATE TABLE usage_records")
+    insert(client, "usage_records", records_table([counted(0, 5, "z"), counted(1, 0, "z"), counted(2, 6, "z")]))
+    found = conservation.repeated_identities(client, 0, 86_400).to_pylist()
+    assert [(row["earlier_offset"], row["offset"]) for row in found] == [(0, 1), (0, 2)]
+
+
+def test_an_operators_poison_is_read(client: Client) -> None:
+    assert reads.poison_fingerprints(client) == set()
+    client.command("INSERT INTO fold_settings (name, value) VALUES ('poison_fingerprint:00112233445566ff', 'why')")
+    assert reads.poison_fingerprints(client) == {bytes.fromhex("00112233445566ff")}
+    assert reads.read_rules(client) == RULES
+    client.command("INSERT INTO fold_settings (name, value) VALUES ('poison_fingerprint:0011', 'short')")
+    with pytest.raises(Fatal, match="16 hexadecimal digits"):
+        reads.poison_fingerprints(client)
+    client.command("DELETE FROM fold_settings WHERE name LIKE 'poison%'")
