@@ -5,8 +5,10 @@ It runs as a process of its own, on loopback, for the local stack and for tests:
     METERFOLD_CLICKHOUSE_PASSWORD=secret python -m meterfold_deploy.clickhouse --data DIR --port 8123
 
     __main__      command line, signals, exit codes, ready signal
+    folder        the data folder: one process at a time
     server        the threads and sockets (cheroot)
-    app           one request from bytes to bytes: who asks, what is asked, which connection runs it
+    app           one request from bytes to bytes: who asks, what is asked
+    execute       statement, rows, connection, guard, engine
     auth          user name and password, three ways to send them
     request       URL parameters and headers: query, settings, parameters, session, formats
     body          the request body: counted, so that a short one is an error, and decompressed
