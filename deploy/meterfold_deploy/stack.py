@@ -169,6 +169,12 @@ class LocalStack:
         self.write_state()
         return process
 
+    def end(self, process: ManagedProcess) -> None:
+        """Stop one worker, which is then no longer looked after."""
+        process.terminate(WORKER_STOP_SECONDS)
+        self._workers.remove(process)
+        self.write_state()
+
     def environment(self) -> dict[str, str]:
         """Our environment, pointed at this stack."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("METERFOLD_")}

@@ -1,0 +1,248 @@
+"""`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
+
+    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency] [--seed N]
+
+Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+import backlog
+import latency
+import machine
+import stages
+from meterfold_deploy import console
+from meterfold_deploy.local import command
+from meterfold_deploy.process import ManagedProcess
+from meterfold_deploy.stack import LocalStack
+from meterfold_deploy.stack_settings import write_settings
+from meterfold_processor import kafka
+from meterfold_processor.fold.opening import Opening
+from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import Topics
+from meterfold_sink import reads
+from meterfold_sink.client import connect
+
+PARTITIONS = 4
+DEADLINE = 300.0
+AIMS = {"dense": 150_000, "sparse": 80_000}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One topic prefix and one database, and the settings file that names them."""
+
+    kafka: KafkaSettings
+    clickhouse: ClickHouseSettings
+    config: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """`seconds` from ready to done; `cpu` in microseconds per event by process; `memory` of the worker in bytes."""
+
+    seconds: float
+    cpu: dict[str, float]
+    memory: int
+
+
+def main() -> None:
+    arguments = _arguments()
+    console.say(f"{machine.describe()}; seed {arguments.seed}")
+    with tempfile.TemporaryDirectory() as folder, LocalStack(folder, kafka_port=0, clickhouse_port=0) as stack:
+        for name in ("dense", "sparse"):
+            if arguments.only in (None, name):
+                _bench(stack, name, arguments)
+        if arguments.only in (None, "latency"):
+            _latency(stack, arguments)
+
+
+def _bench(stack: LocalStack, name: str, arguments: argparse.Namespace) -> None:
+    now = int(time.time() * 1e6)
+    made = backlog.make(name, now, arguments.seed, arguments.events)
+    source = _place(stack, name, f"{name}_fold_0")
+    migrate_all(source.kafka, source.clickhouse, Wanted(partition_count=PARTITIONS))
+    backlog.send(made, source.kafka, PARTITIONS)
+    expected = backlog.expected_windows(made)
+
+    folds: list[Run] = []
+    copies: list[Run] = []
+    for number in range(arguments.runs):
+        place = _place(stack, name, f"{name}_fold_{number}")
+        migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
+        folds.append(_fold(stack, place, number, arguments.events))
+        _compare(place, expected, made)
+        target = _place(stack, name, f"{name}_copy_{number}")
+        migrate_all(target.kafka, target.clickhouse, Wanted(partition_count=PARTITIONS))
+        copies.append(_copy(stack, target, number, arguments.events))
+        for used in (place, target):
+            with connect(used.clickhouse) as client:
+                client.command(f"DROP DATABASE `{used.clickhouse.database}`")
+    _report(name, arguments.events, folds, copies)
+    _stages(stack, name, arguments.events)
+
+
+def _place(stack: LocalStack, name: str, database: str) -> Place:
+    prefix = f"bench-{name}."
+    config = stack.data_dir / f"{database}.toml"
+    place = Place(stack.kafka_settings(prefix), stack.clickhouse_settings(database), config)
+    write_settings(config, place.kafka, place.clickhouse)
+    return place
+
+
+def _fold(stack: LocalStack, place: Place, number: int, events: int) -> Run:
+    environment = {"METERFOLD_CONFIG": str(place.config), "METERFOLD_FOLD_GROUP_ID": f"fold-{number}-{time.time_ns()}"}
+    worker = stack.spawn(f"fold-{place.clickhouse.database}", command("fold"), environment)
+    worker.wait_for_line("fold: ready", 60)
+    with connect(place.clickhouse) as client:
+
+        def folded() -> bool:
+            rows = reads.read_progress(client).values()
+            return sum(row.counted + row.duplicates + row.rejected for row in rows) >= events
+
+        return _timed(stack, worker, events, folded)
+
+
+def _copy(stack: LocalStack, place: Place, number: int, events: int) -> Run:
+    script = str(Path(__file__).with_name("bare_copy.py"))
+    process = stack.spawn(
+        f"copy-{number}", [sys.executable, script, str(events)], {"METERFOLD_CONFIG": str(place.config)}
+    )
+    process.wait_for_line("ready", 60)
+    return _timed(stack, process, events, lambda: "done" in process.output())
+
+
+def _timed(stack: LocalStack, process: ManagedProcess, events: int, done: Callable[[], bool]) -> Run:
+    pids = {
+        "worker": process.pid,
+        "ClickHouse": stack.clickhouse.process.pid,
+        "Kafka": stack.kafka.brokers[0].process.pid,
+    }
+    before = {name: machine.sample(pid) for name, pid in pids.items()}
+    begun = time.monotonic()
+    while not done():
+        stack.check()
+        if time.monotonic() - begun > DEADLINE:
+            raise SystemExit(f"{process.name} was not done after {DEADLINE:.0f} s{process.quote()}")
+        time.sleep(0.05)
+    seconds = time.monotonic() - begun
+    after = {name: machine.sample(pid) for name, pid in pids.items()}
+    stack.end(process)
+    cpu = {name: (after[name].cpu - before[name].cpu) / events * 1e6 for name in pids}
+    return Run(seconds, cpu, after["worker"].memory)
+
+
+def _compare(place: Place, expected: pl.DataFrame, made: backlog.Backlog) -> None:
+    """Every window, to the digit, and the number of records and duplicates."""
+    keys = pl.DataFrame(
+        [(key, *backlog.subject(key)) for key in range(backlog.KEYS)],
+        schema=["key", "org_id", "metric_key", "subject_type", "subject_id"],
+        orient="row",
+    )
+    names = ["org_id", "metric_key", "subject_type", "subject_id"]
+    with connect(place.clickhouse) as client:
+        stored = pl.DataFrame(
+            client.query(
+                "SELECT org_id, metric_key, subject_type, subject_id, toString(period_type) AS period_type, "
+                "period_start, record_count AS count, sum, min, max FROM usage_windows FINAL"
+            )
+        )
+        counted = client.value("SELECT count() FROM usage_records FINAL")
+        duplicates = client.value("SELECT count() FROM usage_duplicates FINAL")
+    number = pl.col("sum", "min", "max").cast(pl.Int64)
+    columns = expected.columns
+    found = stored.with_columns(pl.col(names).cast(pl.String), number).join(keys, on=names).select(columns)
+    order = ["period_type", "period_start", "key"]
+    same = found.sort(order).equals(expected.select(columns).cast(dict(found.schema)).sort(order))
+    if not same or counted != made.counted().height or counted + duplicates != len(made.key):
+        raise SystemExit(f"{made.name}: the fold's result differs from the oracle's; the figures would mean nothing")
+
+
+def _report(name: str, events: int, folds: list[Run], copies: list[Run]) -> None:
+    def rate(runs: list[Run]) -> float:
+        return events / statistics.median(run.seconds for run in runs)
+
+    def cells(what: str, runs: list[Run]) -> list[object]:
+        cpu = {process: statistics.median(run.cpu[process] for run in runs) for process in runs[0].cpu}
+        return [
+            what,
+            round(rate(runs)),
+            *(f"{value:.1f}" for value in cpu.values()),
+            f"{sum(cpu.values()):.1f}",
+            f"{statistics.median(run.memory for run in runs) / 1e6:.0f}",
+        ]
+
+    console.say()
+    console.table(
+        [f"{name}, median of {len(folds)}", "events/s", "worker us", "ClickHouse us", "Kafka us", "CPU us/event", "MB"],
+        [cells("fold into ClickHouse", folds), cells("bare copy", copies)],
+    )
+    console.say(
+        f"{name}: {rate(folds) / rate(copies):.2f} of the bare copy; aim {AIMS[name]:,} events/s; equal to the oracle"
+    )
+
+
+def _stages(stack: LocalStack, name: str, events: int) -> None:
+    place = _place(stack, name, f"{name}_stages")
+    migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
+    consumer = kafka.consumer(place.kafka, "bench-stages", "consumer", **{"fetch.min.bytes": 1_000_000})
+    try:
+        found = stages.measure(
+            place.kafka,
+            Topics(place.kafka.topic_prefix).usage_recorded,
+            Opening(place.kafka, place.clickhouse),
+            consumer,
+            events,
+            FoldSettings().batch_events,
+        )
+    finally:
+        consumer.close()
+    console.say()
+    rows = [[stage, f"{value:.2f}"] for stage, value in found.items()]
+    console.table([f"{name}: the worker's stages", "CPU us/event"], [*rows, ["sum", f"{sum(found.values()):.2f}"]])
+
+
+def _latency(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    place = _place(stack, "latency", "latency")
+    migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
+    environment = {"METERFOLD_CONFIG": str(place.config)}
+    workers = [stack.spawn(f"latency-{kind}", command(kind), environment) for kind in ("fold", "check")]
+    workers[0].wait_for_line("fold: ready", 60)
+    workers[1].wait_for_line("check: ready", 60)
+    found = latency.measure(place.kafka, place.clickhouse, PARTITIONS, arguments.rate, arguments.seconds)
+    for worker in workers:
+        stack.end(worker)
+    p50, p99 = statistics.median(found), statistics.quantiles(found, n=100)[98]
+    console.say()
+    console.say(
+        f"latency: event to threshold.exceeded at {arguments.rate:,} events/s for {arguments.seconds} s, "
+        f"{len(found)} crossings: p50 {p50:.2f} s, p99 {p99:.2f} s, most {max(found):.2f} s; aim p99 1.5 s"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=backlog.EVENTS)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=["dense", "sparse", "latency"])
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--rate", type=int, default=5_000)
+    parser.add_argument("--seconds", type=int, default=30)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
