@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from meterfold_deploy.stack import LocalStack
@@ -35,6 +36,10 @@ from stack_support.kafka import delete_topics
 HERE = Path(__file__).parent
 WITHOUT_SERVERS = (HERE / "unit", HERE / "simulation")
 STACK_FIXTURES = {"stack", "own_stack", "make_stack"}
+
+# How long an example takes says nothing on a machine that others use too.
+hypothesis.settings.register_profile("meterfold", deadline=None)
+hypothesis.settings.load_profile("meterfold")
 
 _numbers = itertools.count(1)
 

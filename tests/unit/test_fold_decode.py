@@ -1,0 +1,286 @@
+"""Avro messages to columns: sound ones exactly, damaged ones alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from meterfold_processor.fold import validate
+from meterfold_processor.fold.decode import FIELDS, Decoded, decode
+from meterfold_processor.fold.messages import Consumed
+from meterfold_schemas import catalog
+from meterfold_schemas.errors import Poison
+from meterfold_schemas.quantities import MAX_UNSCALED, to_decimal
+from meterfold_schemas.usage import UsageRecorded
+
+HEADER = catalog.latest("usage_recorded").header
+UNKNOWN = b"\xc3\x01" + b"\x01\x02\x03\x04\x05\x06\x07\x08"
+OTHER = catalog.latest("usage_aggregated").header
+CORRUPTIONS = 1000
+
+
+def event(name: str = "a", **changes: Any) -> UsageRecorded:
+    values: dict[str, Any] = {
+        "id": name,
+        "org_id": "org",
+        "metric_key": "api.calls",
+        "subject_type": "user",
+        "subject_id": "é1",
+        "quantity": Decimal("-1.5"),
+        "source": "web",
+        "resource_id": "r",
+        "metadata": '{"a":1}',
+        "timestamp": datetime(2026, 2, 28, 23, 59, 59, 999_999, tzinfo=UTC),
+    }
+    return UsageRecorded(**{**values, **changes})
+
+
+def consumed(values: list[bytes], partitions: list[int] | None = None) -> Consumed:
+    size = len(values)
+    where = np.array(partitions or [0] * size, dtype=np.int64)
+    return Consumed(where, np.arange(size) + 10, np.arange(size) * 1000, [b"k"] * size, values)
+
+
+def read(*values: bytes) -> list[dict[str, Any]]:
+    return decode(consumed(list(values))).frame.rows(named=True)
+
+
+def assert_is(row: dict[str, Any], expected: UsageRecorded) -> None:
+    assert row["reason"] is None
+    for field in fields(UsageRecorded):
+        assert row[field.name] == getattr(expected, field.name), field.name
+
+
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+EVENTS = st.builds(
+    event,
+    TEXT,
+    org_id=TEXT | st.just(""),
+    subject_type=TEXT,
+    subject_id=TEXT,
+    quantity=st.integers(-MAX_UNSCALED, MAX_UNSCALED).map(to_decimal) | st.integers(-(10**6), 10**6),
+    source=st.none() | TEXT | st.just(""),
+    resource_type=st.none() | TEXT,
+    resource_id=st.none() | TEXT,
+    metadata=st.none() | st.dictionaries(TEXT, TEXT, max_size=3),
+    timestamp=st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+
+
+@hypothesis_settings(max_examples=200)
+@given(st.lists(EVENTS, min_size=1, max_size=8))
+def test_sound_messages_are_what_fastavro_reads(events: list[UsageRecorded]) -> None:
+    values = [one.to_bytes() for one in events]
+    for row, one, value in zip(read(*values), events, values, strict=True):
+        assert_is(row, one)
+        assert UsageRecorded.from_bytes(value) == one
+
+
+def test_one_row_per_message_in_order_with_its_position() -> None:
+    values = [event("a").to_bytes(), b"", event("b").to_bytes(), UNKNOWN[:5], event("c").to_bytes()]
+    frame = decode(consumed(values, [3, 1, 3, 1, 1])).frame
+    assert frame["row"].to_list() == [0, 1, 2, 3, 4]
+    assert frame["partition"].to_list() == [3, 1, 3, 1, 1]
+    assert frame["offset"].to_list() == [10, 11, 12, 13, 14]
+    assert frame["stamp"].to_list() == [0, 1000, 2000, 3000, 4000]
+    assert frame["key"].to_list() == [b"k"] * 5
+    assert frame["id"].to_list() == ["a", None, "b", None, "c"]
+    assert frame["reason"].to_list() == [None, "undecodable", None, "undecodable", None]
+    assert {name: frame.schema[name] for name in FIELDS} == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (b"", "0 bytes are too short"),
+        (HEADER[:9], "9 bytes are too short"),
+        (b'{"id": "json instead"}', "do not begin with c3 01"),
+        (b"\x00\x00\x00\x00\x01" + HEADER, "do not begin with c3 01"),
+        (HEADER, "not one usage_recorded record"),
+        (event().to_bytes()[:-1], "not one usage_recorded record"),
+        (event().to_bytes() + b"\0", "not one usage_recorded record"),
+        (event().to_bytes() * 2, "not one usage_recorded record"),
+        (event().to_bytes() + bytes(16) + event("forged").to_bytes(), "not one usage_recorded record"),
+        (OTHER + b"\0" * 20, "a usage_aggregated event"),
+    ],
+)
+def test_undecodable_between_two_neighbours(value: bytes, detail: str) -> None:
+    before, bad, after = read(event("a").to_bytes(), value, event("b").to_bytes())
+    assert_is(before, event("a"))
+    assert_is(after, event("b"))
+    assert bad["reason"] == "undecodable"
+    assert detail in bad["detail"]
+    assert [bad[name] for name in FIELDS] == [None] * len(FIELDS)
+
+
+def damaged(rng: random.Random, value: bytes) -> bytes:
+    """Behind the header: a bit, a byte, the end, or some bytes more or less."""
+    data = bytearray(value)
+    at = rng.randrange(len(HEADER), len(data))
+    match rng.randrange(6):
+        case 0:
+            data[at] ^= 1 << rng.randrange(8)
+        case 1:
+            data[at] = rng.randrange(256)
+        case 2:
+            del data[at:]
+        case 3:
+            data[at:at] = rng.randbytes(rng.randrange(1, 20))
+        case 4:
+            del data[at : at + rng.randrange(1, 10)]
+        case 5:
+            data[at:at] = value[rng.randrange(len(data)) :]
+    return bytes(data)
+
+
+def test_corruptions_never_reach_a_neighbour() -> None:
+    """And what is left readable is read as fastavro reads it, but for union branches (see below)."""
+    rng = random.Random(2026)
+    sound, counts = event("sound"), {"undecodable": 0, "readable": 0}
+    for _ in range(CORRUPTIONS):
+        bad = damaged(rng, sound.to_bytes())
+        decoded = decode(consumed([event("a").to_bytes(), bad, event("b").to_bytes()]))
+        before, row, after = decoded.frame.rows(named=True)
+        assert_is(before, event("a"))
+        assert_is(after, event("b"))
+        if row["reason"] is None:
+            counts["readable"] += 1
+            check_against_fastavro(decoded, row, bad)
+        else:
+            counts["undecodable"] += 1
+            assert not readable_by_fastavro(bad)
+    assert min(counts.values()) > CORRUPTIONS / 10, counts
+
+
+def check_against_fastavro(decoded: Decoded, row: dict[str, Any], value: bytes) -> None:
+    poison = poison_of(value)
+    if poison is None:
+        assert_is(row, UsageRecorded.from_bytes(value))
+    foreign_branch = poison is not None and ("IndexError" in poison.detail or "bytes after" in poison.detail)
+    if not foreign_branch:
+        invalid = validate.invalid(decoded.frame)[1] is not None
+        assert invalid == (poison is not None), (value, poison)
+
+
+def poison_of(value: bytes) -> Poison | None:
+    try:
+        UsageRecorded.from_bytes(value)
+    except Poison as poison:
+        return poison
+    return None
+
+
+def readable_by_fastavro(value: bytes) -> bool:
+    poison = poison_of(value)
+    if poison is None:
+        return True
+    # fastavro makes a date out of range of an integer of too many bytes.
+    return poison.reason == "invalid" and "out of range" not in poison.detail
+
+
+@pytest.mark.parametrize("branch", [b"\x03", b"\x04", b"\x22"])
+def test_a_union_branch_that_does_not_exist_reads_as_the_text(branch: bytes) -> None:
+    """polars takes every branch but the first for the second: what the message says is still clear."""
+    sound = event("a", source="web").to_bytes()
+    foreign = sound.replace(b"\x02\x06web", branch + b"\x06web")
+    assert foreign != sound
+    (row,) = read(foreign)
+    assert_is(row, event("a"))
+
+
+def test_what_is_decided_does_not_depend_on_neighbours() -> None:
+    rng = random.Random(7)
+    values = [damaged(rng, event(str(n)).to_bytes()) if n % 3 == 0 else event(str(n)).to_bytes() for n in range(40)]
+    together = [{**row, "row": 0, "offset": 0, "stamp": 0} for row in read(*values)]
+    alone = [{**read(value)[0], "row": 0, "offset": 0, "stamp": 0} for value in values]
+    assert together == alone
+
+
+def with_quantity(raw: bytes) -> bytes:
+    """An event whose decimal stands in these bytes."""
+    value = event("a", quantity=1).to_bytes()
+    one = b"\x08" + (10**9).to_bytes(4, "big")
+    assert value.count(one) == 1
+    return value.replace(one, bytes([2 * len(raw)]) + raw)
+
+
+@pytest.mark.parametrize(
+    "unscaled", [0, 1, -1, 127, 128, -128, -129, MAX_UNSCALED, -MAX_UNSCALED, 10**38 - 1, -(10**38) + 1]
+)
+@pytest.mark.parametrize("padding", [0, 3])
+def test_decimals(unscaled: int, padding: int) -> None:
+    size = min(16, (unscaled.bit_length() + 8) // 8 + padding)
+    (row,) = read(with_quantity(unscaled.to_bytes(size, "big", signed=True)))
+    assert row["quantity"] == to_decimal(unscaled)
+
+
+def test_empty_bytes_are_zero() -> None:
+    (row,) = read(with_quantity(b""))
+    assert row["quantity"] == 0
+
+
+@pytest.mark.parametrize("unscaled", [10**29, -(10**29), 10**38, -(10**38), 2**127 - 1, -(2**127)])
+def test_decimals_beyond_an_event_or_beyond_38_digits_are_invalid(unscaled: int) -> None:
+    raw = with_quantity(unscaled.to_bytes(16, "big", signed=True))
+    frame = decode(consumed([event("b").to_bytes(), raw])).frame
+    assert validate.invalid(frame).to_list() == [None, "quantity has over 20 integer digits"]
+
+
+@pytest.mark.parametrize("raw", [bytes(17), b"\xff" * 17, b"\x01" + bytes(30)])
+def test_decimals_of_more_than_16_bytes_are_undecodable(raw: bytes) -> None:
+    assert read(with_quantity(raw))[0]["reason"] == "undecodable"
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80"])
+def test_text_that_is_no_utf8_is_undecodable(raw: bytes) -> None:
+    value = event("a", source="x" * len(raw)).to_bytes().replace(b"x" * len(raw), raw)
+    before, bad = read(event("b").to_bytes(), value)
+    assert_is(before, event("b"))
+    assert bad["reason"] == "undecodable"
+
+
+def test_an_unknown_fingerprint_holds_its_partition() -> None:
+    unknown = UNKNOWN + b"\0" * 30
+    values = [event("a").to_bytes(), event("b").to_bytes(), unknown, event("c").to_bytes(), unknown, b"x"]
+    decoded = decode(consumed(values, [0, 1, 0, 1, 0, 0]))
+    assert decoded.frame["id"].to_list() == ["a", "b", "c"]
+    assert [(hold.partition, hold.offset, hold.fingerprint) for hold in decoded.holds] == [(0, 12, UNKNOWN[2:])]
+
+
+def test_each_partition_is_held_at_its_first_unknown() -> None:
+    one, other = UNKNOWN + b"\0", b"\xc3\x01" + b"\x09" * 8
+    decoded = decode(consumed([one, other, other, one], [0, 1, 0, 1]))
+    assert decoded.frame.is_empty()
+    assert sorted((hold.partition, hold.offset, hold.fingerprint) for hold in decoded.holds) == [
+        (0, 10, UNKNOWN[2:]),
+        (1, 11, b"\x09" * 8),
+    ]
+
+
+def test_a_fingerprint_that_was_declared_poison_is_rejected() -> None:
+    decoded = decode(consumed([event("a").to_bytes(), UNKNOWN + b"\0", event("b").to_bytes()]), {UNKNOWN[2:]})
+    assert decoded.holds == []
+    assert decoded.frame["reason"].to_list() == [None, "undecodable", None]
+    assert "0102030405060708 was declared poison" in decoded.frame["detail"][1]
+
+
+def test_no_message() -> None:
+    decoded = decode(consumed([]))
+    assert decoded.frame.is_empty()
+    assert decoded.holds == []
+
+
+def test_large_batch() -> None:
+    events = [event(str(number), quantity=number) for number in range(5000)]
+    frame = decode(consumed([one.to_bytes() for one in events])).frame
+    assert frame["id"].to_list() == [one.id for one in events]
+    assert frame["quantity"].sum() == sum(range(5000))
