@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -92,8 +91,8 @@ def test_a_shorter_retention_of_the_source_is_no_danger(kafka_settings: KafkaSet
 
 
 @pytest.fixture
-def migrated(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Any]:
-    yield migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2, horizon_seconds=20 * DAY))
+def migrated(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Any:
+    return migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2, horizon_seconds=20 * DAY))
 
 
 def test_everything_is_migrated_once(
