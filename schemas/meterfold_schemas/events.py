@@ -189,7 +189,7 @@ def percentage_used(value: Decimal, threshold: Decimal) -> Decimal:
     """
     percentage = _WIDE.divide(_WIDE.multiply(value, Decimal(100)), threshold)
     limit = to_decimal(MAX_STORED)
-    return max(-limit, min(limit, percentage)).quantize(_BILLIONTH, rounding=ROUND_HALF_UP, context=_WIDE)
+    return max(limit.copy_negate(), min(limit, percentage)).quantize(_BILLIONTH, rounding=ROUND_HALF_UP, context=_WIDE)
 
 
 def _window(event: UsageAggregated | ThresholdEvent | ThresholdState) -> tuple[str, str, str, str, str, int]:

@@ -7,7 +7,6 @@ at several times the cost. A test holds the two to the same bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 from meterfold_processor.checker.aggregates import Aggregate
@@ -18,10 +17,9 @@ from meterfold_processor.checker.rules import CODES, NEVER, end_of
 from meterfold_processor.kafka import Outgoing
 from meterfold_schemas import cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
-from meterfold_schemas.events import percentage_used
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
-from meterfold_schemas.quantities import exact_unscaled, to_decimal
+from meterfold_schemas.quantities import MAX_STORED, UNIT
 from meterfold_schemas.topics import Topics
 from meterfold_schemas.vocabulary import Action, Level
 
@@ -190,5 +188,7 @@ def _alert_id(target: Target, level: Level, number: int) -> str:
 
 
 def _percentage(value: int, threshold: int) -> int:
-    share: Decimal = percentage_used(to_decimal(value), to_decimal(threshold))
-    return exact_unscaled(share)
+    """meterfold_schemas.events.percentage_used in integers: half away from zero, clamped to decimal(38, 9)."""
+    wanted = 100 * abs(value) * UNIT
+    magnitude = min((2 * wanted + threshold) // (2 * threshold), MAX_STORED)
+    return magnitude if value >= 0 else -magnitude

@@ -8,16 +8,15 @@ import pyarrow as pa
 
 from meterfold_processor.checker.definitions import Affected
 from meterfold_processor.checker.operations import LoadWindows
-from meterfold_processor.checker.rules import WindowRules
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
+from meterfold_sink.rules import FoldRules
 
 __all__ = ["Stored"]
 
-_SECOND = 1_000_000
 _ROWS = 100_000
 _MOST_QUERIES = 8
 """More changed metrics than this are cheaper to judge by reading every open window once."""
@@ -30,13 +29,10 @@ class Stored:
         self._settings = settings
         self._connected: Client | None = None
 
-    def window_rules(self) -> WindowRules:
-        """Checks the schema, and takes the stored rules of the fold."""
+    def rules(self) -> FoldRules:
+        """The stored rules; the schema is checked as well."""
         check_schema(self._client)
-        rules = reads.read_rules(self._client)
-        return WindowRules(
-            open_for=(rules.lookback_seconds + rules.slack_seconds) * _SECOND, grace=rules.grace_seconds * _SECOND
-        )
+        return reads.read_rules(self._client)
 
     def stamps(self, partitions: tuple[int, ...], *, required: bool) -> dict[int, int | None] | None:
         """The broker's stamp of the last folded event; None where there is none. See operations.ReadStamps."""

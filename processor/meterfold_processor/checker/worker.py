@@ -18,6 +18,7 @@ from meterfold_processor.checker.clock import Clock, SystemClock
 from meterfold_processor.checker.driver import Driver
 from meterfold_processor.checker.group import Group
 from meterfold_processor.checker.mirror import Mirror
+from meterfold_processor.checker.opening import check
 from meterfold_processor.checker.operations import Drive, drive_all
 from meterfold_processor.checker.partition import Plan
 from meterfold_processor.checker.rules import WindowRules
@@ -66,7 +67,7 @@ class CheckerWorker:
         self._stop = stop
         stored = Stored(self._clickhouse)
         try:
-            rules = persist(stored.window_rules, stop, self.status.report("start"))
+            rules = persist(lambda: check(self._kafka, stored), stop, self.status.report("start"))
         except Stopped:
             return
         mirror = self._start_mirror(stop)

@@ -19,9 +19,7 @@ class Chance:
     def __init__(self, seed: int, variant: Variant | None = None) -> None:
         self.random = random.Random(seed)
         aggregated = self.random.choice([{Period.DAILY, Period.LIFETIME}, {Period.HOURLY, Period.MONTHLY}, set()])
-        self.world = World(
-            self.random.choice([1, 1, 2]), seed, variant or Variant(), aggregated=frozenset(aggregated)
-        )
+        self.world = World(self.random.choice([1, 1, 2]), seed, variant or Variant(), aggregated=frozenset(aggregated))
         self.flushes: dict[int, tuple[str, Flush]] = {}
         self.compaction = self.random.random() < 0.3
         # Few kinds of faults per history find more than all of them at once.

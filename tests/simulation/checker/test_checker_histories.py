@@ -427,9 +427,7 @@ def test_history_34_an_own_threshold_comes_and_goes() -> None:
         assert_levels(world, {("wide", "u1"): "exceeded", ("wide", "u2"): "exceeded"})
         world.threshold("own", limit=110, subject=("user", "u1"))
         world.run()
-        assert_levels(
-            world, {("wide", "u1"): "none", ("wide", "u2"): "exceeded", ("own", "u1"): "exceeded"}
-        )
+        assert_levels(world, {("wide", "u1"): "none", ("wide", "u2"): "exceeded", ("own", "u1"): "exceeded"})
         finish(world)
 
     holds(history, variants.NoReplacement(), variants.OnlyOwnSubjects())

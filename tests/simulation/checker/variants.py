@@ -145,10 +145,6 @@ class LateFlushEarlyEnds(Broken):
         except StopIteration:
             return
 
-    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
-        answer = worker.perform(operation)
-        return answer
-
 
 class KeepsMemoryAfterAbort(Broken):
     """28: what an aborted transaction has judged stays in memory."""

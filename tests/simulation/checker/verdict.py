@@ -43,7 +43,9 @@ class Seen:
     aggregates: list[tuple[Entry, UsageAggregated]]
 
 
-def definitions_at(world: World, metric_position: int, threshold_position: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def definitions_at(
+    world: World, metric_position: int, threshold_position: int
+) -> tuple[dict[Any, Any], dict[Any, Any]]:
     return dict(world.history["metric"][:metric_position]), dict(world.history["threshold"][:threshold_position])
 
 
@@ -190,7 +192,9 @@ def check_last_levels(world: World, seen: Seen) -> None:
             for threshold_id in known:
                 expected = LEVELS[level_at(metrics, thresholds, threshold_id, row)]
                 found = last.get((threshold_id, name), Level.NONE)
-                require(found is expected, "the last level is not the level of the final value", threshold_id, name, row)
+                require(
+                    found is expected, "the last level is not the level of the final value", threshold_id, name, row
+                )
 
 
 def check_aggregates(world: World, seen: Seen, *, compacted: bool) -> None:
@@ -213,7 +217,11 @@ def check_aggregates(world: World, seen: Seen, *, compacted: bool) -> None:
             if not compacted:
                 require(event.previous_total == was[1].total_quantity, "another previous total", event)
             if was[0].by == entry.by:
-                require((event.occurred_at - was[1].occurred_at).total_seconds() >= INTERVAL, "emitted twice within the interval", event)
+                require(
+                    (event.occurred_at - was[1].occurred_at).total_seconds() >= INTERVAL,
+                    "emitted twice within the interval",
+                    event,
+                )
         elif not compacted:
             require(event.previous_total is None, "a previous total out of nothing", event)
         last[name] = (entry, event)

@@ -1,0 +1,56 @@
+"""The checks of a checker at its start."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from meterfold_processor import kafka
+from meterfold_processor.checker.rules import WindowRules
+from meterfold_processor.checker.stored import Stored
+from meterfold_processor.topics import check_source
+from meterfold_schemas.errors import Fatal
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import Topics
+from meterfold_sink.rules import FoldRules
+
+__all__ = ["check"]
+
+_SECOND = 1_000_000
+_CALL_SECONDS = 15.0
+
+
+def check(settings: KafkaSettings, stored: Stored) -> WindowRules:
+    """What the stored rules say about windows, if tables, rules and topics fit together.
+
+    Raises Fatal where they do not, Retryable where a server does not answer.
+    """
+    rules = stored.rules()
+    check_source(settings, rules)
+    _check_counts(settings, rules)
+    return WindowRules(
+        open_for=(rules.lookback_seconds + rules.slack_seconds) * _SECOND, grace=rules.grace_seconds * _SECOND
+    )
+
+
+def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:
+    """State and aggregates stand on the partition number of their source: the counts have to be the same."""
+    topics = Topics(settings.topic_prefix)
+    wanted = {
+        topics.usage_windows: rules.partition_count,
+        topics.usage_aggregated: rules.partition_count,
+        topics.threshold_state: rules.partition_count,
+        topics.metric_defined: 1,
+        topics.threshold_defined: 1,
+    }
+    try:
+        found = AdminClient(settings.client(), logger=kafka._LOG).list_topics(timeout=_CALL_SECONDS).topics
+    except KafkaException as error:
+        raise kafka.as_error(error.args[0], "looking at the topics") from error
+    for name, count in wanted.items():
+        there = len(found[name].partitions) if name in found else 0
+        if there != count:
+            raise Fatal(
+                f"Kafka's topic {name} has {there} partitions instead of {count}: run `meterfold migrate`, which "
+                "creates what is missing and says what does not fit"
+            )

@@ -1,0 +1,108 @@
+"""Thousands of random histories of the checker. A failure prints its seed:
+
+METERFOLD_SIMULATION_SEED=<seed> runs that one history, METERFOLD_SIMULATION_SECONDS=3600 runs for an hour.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from meterfold_processor.checker import operations as ops
+from simulation.checker import variants
+from simulation.checker.chance import Chance
+from simulation.checker.variants import Broken
+
+# Read while the module is loaded: fixtures remove every METERFOLD_ variable before a test runs.
+SEED = os.environ.get("METERFOLD_SIMULATION_SEED")
+SECONDS = float(os.environ.get("METERFOLD_SIMULATION_SECONDS", "20"))
+LENGTH = 120
+ALWAYS = 40
+"""Histories that run however slow the machine is."""
+
+
+def seeds(seconds: float) -> Iterator[int]:
+    if SEED is not None:
+        yield int(SEED)
+        return
+    first = secrets.randbits(40)
+    until = time.monotonic() + seconds
+    number = 0
+    while number < ALWAYS or time.monotonic() < until:
+        yield first + number
+        number += 1
+
+
+def run(seed: int, variant: Broken | None = None) -> None:
+    try:
+        Chance(seed, variant).run(LENGTH)
+    except Exception as error:
+        error.add_note(f"METERFOLD_SIMULATION_SEED={seed}")
+        raise
+
+
+def test_random_histories() -> None:
+    count = 0
+    for seed in seeds(SECONDS):
+        run(seed)
+        count += 1
+    print(f"{count} random histories of {LENGTH} events")  # noqa: T201
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        variants.PositionPerSubject,
+        variants.StreamOnly,
+        variants.OnlyNewerRows,
+        variants.KeepsMemoryAfterAbort,
+        variants.ForgetsEarly,
+        variants.NoReplacement,
+        variants.OnlyOwnSubjects,
+    ],
+)
+def test_random_histories_find_broken_checkers(variant: type[Broken]) -> None:
+    """The random histories are worth something: without a rule one of them fails soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        broken = variant()
+        broken.install(patch)
+        for seed in range(5_000, 5_400):
+            try:
+                Chance(seed, broken).run(LENGTH)
+            except AssertionError:
+                return
+    pytest.fail(f"400 histories went well without the rule of {variant.__name__}")
+
+
+def test_a_process_is_killed_at_every_operation() -> None:
+    """One plain history, with a crash before each operation of a step and of an opening in turn."""
+    from simulation.checker.test_checker_histories import finish
+    from simulation.checker.world import U2, World
+
+    kinds = [kind for kind in ops.Operation.__args__ if kind is not ops.PollRows]
+    for crashing in kinds:
+        for fault in (None, "lost answer", "late marker", "aborted"):
+            world = World()
+            world.metric()
+            world.threshold()
+            worker = world.start()
+            for quantity in (85, 30, -90, 200):
+                world.tick(11_000_000)
+                world.use(quantity)
+                world.use(quantity, U2)
+                world.fold()
+                for _ in range(60):
+                    if isinstance(worker.operation, crashing):
+                        if fault is not None:
+                            worker.faults["commit"] = fault
+                            worker.advance()
+                        world.kill(worker)
+                        worker = world.start()
+                        break
+                    worker.advance()
+                world.run()
+            finish(world)
