@@ -115,11 +115,8 @@ def test_partitions_side_by_side() -> None:
 
 def test_rows_of_every_table() -> None:
     full = {"org_id": "o", "source": "s", "resource_type": "t", "resource_id": "r", "metadata": '{"a":1}'}
-    first = event("a", subject, quantity=Decimal("2.5"), **full)
-    if partition_of(first.key, 2) != 0:
-        first = event(
-            "a", next(s for s in map(str, range(99)) if partition_of(event("a", s, **full).key, 2) == 0), **full
-        )
+    candidates = (event("a", str(n), quantity=Decimal("2.5"), **full) for n in range(99))
+    first = next(one for one in candidates if partition_of(one.key, 2) == 0)
     again = UsageRecorded(**{**{f: getattr(first, f) for f in first.__slots__}, "quantity": 7})
     answer = folded(0, [first, again, b"junk"], 40)
     identity = {"org_id": "o", "metric_key": "m", "subject_type": "user", "subject_id": first.subject_id, "id": "a"}
