@@ -7,13 +7,22 @@ import time
 import uuid
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from meterfold_schemas.settings import KafkaSettings
 
 # librdkafka writes to standard error unless it has a logger.
 _log = logging.getLogger("meterfold.tests.kafka")
+
+# A partition whose leader changes right now; one that was elected a moment ago does not know its end yet.
+LEADER_CHANGES = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+}
 
 
 def admin(settings: KafkaSettings) -> AdminClient:
@@ -86,12 +95,11 @@ def consume_all(
         assert found.error is None, f"{topic}: {found.error}"
         wanted = set(found.partitions if partitions is None else partitions)
         starts = []
+        end = time.monotonic() + deadline
         for partition in wanted:
-            low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-            starts.append(TopicPartition(topic, partition, low))
+            starts.append(TopicPartition(topic, partition, _log_start(consumer, topic, partition, end)))
         consumer.assign(starts)
         messages: list[Message] = []
-        end = time.monotonic() + deadline
         while wanted:
             assert time.monotonic() < end, f"{topic}: {len(messages)} messages, {wanted} not at their end"
             for message in consumer.consume(1000, timeout=0.2):
@@ -105,6 +113,18 @@ def consume_all(
         return sorted(messages, key=lambda m: (m.partition(), m.offset()))
     finally:
         consumer.close()
+
+
+def _log_start(consumer: Consumer, topic: str, partition: int, end: float) -> int:
+    while True:
+        try:
+            low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        except KafkaException as error:
+            if error.args[0].code() not in LEADER_CHANGES or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return low
 
 
 def _led(topic: object) -> bool:
