@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from meterfold_deploy.commands import fold, import_file, migrate, status, up
+from meterfold_deploy.commands import check, demo, fold, import_file, metric, migrate, status, threshold, up
 
 app = typer.Typer(
     name="meterfold",
@@ -18,11 +18,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("up")(up.up)
-app.command("migrate")(migrate.migrate)
-app.command("fold")(fold.fold)
-app.command("status")(status.status)
-app.command("import")(import_file.import_file)
+app.command("demo", short_help="A million real events, end to end, twice.")(demo.demo)
+app.command("up", short_help="Run Kafka, ClickHouse and the workers here.")(up.up)
+app.command("migrate", short_help="Make tables, views, topics and settings.")(migrate.migrate)
+app.command("fold", short_help="Run a fold worker.")(fold.fold)
+app.command("check", short_help="Run a checker.")(check.check)
+app.command("status", short_help="Offsets, lag, counts, and what is wrong.")(status.status)
+app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
+app.add_typer(metric.app, name="metric")
+app.add_typer(threshold.app, name="threshold")
 
 
 @app.callback(invoke_without_command=True)

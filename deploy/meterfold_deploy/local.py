@@ -20,7 +20,7 @@ from meterfold_schemas.settings import ClickHouseSettings
 
 READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
-WORKERS = ("fold",)
+WORKERS = ("fold", "check")
 CURL_SETTINGS = "curl.conf"
 
 

@@ -105,7 +105,9 @@ def run_worker(
 
 def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
     """The consumer groups of the fold and of the checker, as the settings name them."""
+    from meterfold_processor.checker.settings import CheckerSettings
     from meterfold_processor.fold.settings import FoldSettings
 
     fold = load_settings(FoldSettings, "fold", sources=sources)
-    return kafka.topic_prefix + fold.group_id, kafka.topic_prefix + "meterfold-check"
+    checker = load_settings(CheckerSettings, "checker", sources=sources)
+    return kafka.topic_prefix + fold.group_id, checker.group_id

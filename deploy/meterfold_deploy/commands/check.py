@@ -1,0 +1,60 @@
+"""`meterfold check`: one checker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meterfold_deploy.commands.fold import JsonLinesOption, VerboseOption
+from meterfold_deploy.installation import ConfigOption, Installation
+
+if TYPE_CHECKING:
+    from meterfold_deploy.workers import Snapshot
+    from meterfold_processor.checker.status import CheckerStatus
+
+
+def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose: VerboseOption = False) -> None:
+    """Run a checker: usage.windows into usage.aggregated, threshold events and threshold.state.
+
+    It also copies definitions and threshold events into ClickHouse. Checkers side by side need a slot each
+    (METERFOLD_CHECKER_SLOT). Stops cleanly within 10 seconds on SIGTERM or Ctrl-C (exit code 0); a fatal error is
+    told on standard error (exit code 1).
+    """
+    from meterfold_deploy.logs import configure
+    from meterfold_deploy.workers import run_worker
+    from meterfold_processor.checker.settings import CheckerSettings
+    from meterfold_processor.checker.worker import CheckerWorker
+    from meterfold_schemas.settings import load_settings
+
+    configure(as_json=as_json, verbose=verbose)
+    installation = Installation.read(config)
+    settings = load_settings(CheckerSettings, "checker", sources=installation.sources)
+    worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse())
+    run_worker("check", worker.run, lambda: snapshot(worker.status), as_json=as_json)
+
+
+def snapshot(status: CheckerStatus) -> Snapshot:
+    """A checker is ready when it judges partitions."""
+    from meterfold_deploy.workers import Snapshot
+
+    partitions = list(status.partitions)
+    emitted = dict(status.emitted)
+    since = status.seconds_since_step()
+    stepped = "no step yet" if since is None else f"last step {since:.1f} s ago"
+    damaged = [f"{status.damaged} messages of usage.windows were damaged"] if status.damaged else []
+    return Snapshot(
+        ready=bool(partitions),
+        text=(
+            f"partitions {', '.join(map(str, partitions)) or 'none'}; {status.consumed:,} windows, "
+            f"{sum(emitted.values()):,} messages emitted; {stepped}"
+        ),
+        values={
+            "partitions": partitions,
+            "consumed": status.consumed,
+            "emitted": emitted,
+            "mirrored": dict(status.mirrored),
+            "transactions": status.transactions,
+            "aborts": status.aborts,
+            "waiting": status.waiting,
+        },
+        troubles=[*dict(status.errors).values(), *damaged],
+    )

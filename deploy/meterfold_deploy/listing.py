@@ -1,0 +1,83 @@
+"""Definitions as ClickHouse shows them, for the list commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meterfold_schemas.settings import ClickHouseSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`total` counts all rows that fit, `rows` holds those of this page."""
+
+    total: int
+    rows: list[dict[str, Any]]
+
+
+def list_metrics(
+    settings: ClickHouseSettings,
+    *,
+    org_id: str | None = None,
+    category: str | None = None,
+    is_active: bool | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> Page:
+    """metric.list: by organization, then in the order they are displayed. Raises Retryable or Fatal."""
+    wanted = {"org_id": org_id, "category": category, "is_active": is_active}
+    return _list(settings, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+
+
+def list_thresholds(
+    settings: ClickHouseSettings,
+    *,
+    org_id: str | None = None,
+    metric_key: str | None = None,
+    subject_type: str | None = None,
+    subject_id: str | None = None,
+    is_active: bool | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> Page:
+    """threshold.list: by metric and value. Raises Retryable or Fatal."""
+    wanted = {
+        "org_id": org_id,
+        "metric_key": metric_key,
+        "subject_type": subject_type,
+        "subject_id": subject_id,
+        "is_active": is_active,
+    }
+    return _list(settings, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
+
+
+def _list(
+    settings: ClickHouseSettings,
+    table: str,
+    order: str,
+    wanted: Mapping[str, str | bool | None],
+    limit: int,
+    offset: int,
+) -> Page:
+    from meterfold_sink.client import connect
+
+    given = {name: value for name, value in wanted.items() if value is not None}
+    conditions = " AND ".join(
+        ["NOT deleted", *(f"{name} = {{{name}:{_type(value)}}}" for name, value in given.items())]
+    )
+    parameters: dict[str, Any] = {
+        **{name: int(value) if isinstance(value, bool) else value for name, value in given.items()},
+        "limit": limit,
+        "offset": offset,
+    }
+    source = f"FROM {table} FINAL WHERE {conditions}"
+    page = f"SELECT * EXCEPT deleted {source} ORDER BY {order} LIMIT {{limit:UInt32}} OFFSET {{offset:UInt32}}"
+    with connect(settings) as client:
+        total = client.value(f"SELECT count() {source}", parameters)
+        return Page(int(total), client.rows(page, parameters))
+
+
+def _type(value: str | bool) -> str:
+    return "Bool" if isinstance(value, bool) else "String"
