@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from meterfold_processor.fold import decode as decode_module
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import FIELDS, Decoded, decode
 from meterfold_processor.fold.messages import Consumed
@@ -271,6 +272,19 @@ def test_a_fingerprint_that_was_declared_poison_is_rejected() -> None:
     assert decoded.holds == []
     assert decoded.frame["reason"].to_list() == [None, "undecodable", None]
     assert "0102030405060708 was declared poison" in decoded.frame["detail"][1]
+
+
+def test_text_instead_of_avro_is_rejected_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer of JSON must not hold a worker up: every one of its messages begins with other bytes."""
+    parts = []
+    real = decode_module._with_position
+    monkeypatch.setattr(decode_module, "_with_position", lambda *args: parts.append(args) or real(*args))
+    values = [f'{{"{number:07d}": 1}}'.encode() for number in range(3000)]
+    values[1500] = event("a").to_bytes()
+    frame = decode(consumed(values)).frame
+    assert frame["reason"].null_count() == 1
+    assert frame["id"][1500] == "a"
+    assert len(parts) == 2
 
 
 def test_no_message() -> None:

@@ -72,17 +72,17 @@ def decode(consumed: Consumed, poison: Collection[bytes] = ()) -> Decoded:
                 return Decoded(_with_position(consumed, whole, np.arange(len(consumed))), [])
     schemas = {schema.header: schema for schema in known}
     holds = _holds(consumed, schemas, poison)
-    rows_of: dict[bytes, list[int]] = {}
+    rows_of: dict[EventSchema | str, list[int]] = {}
     for row, value in enumerate(consumed.values):
-        rows_of.setdefault(value[:HEADER_SIZE], []).append(row)
+        header = value[:HEADER_SIZE]
+        # By what is wrong, not by header: text instead of Avro begins differently in every message.
+        rows_of.setdefault(schemas.get(header) or _why_unknown(header), []).append(row)
     parts = []
-    for header, rows in rows_of.items():
-        values = [consumed.values[row] for row in rows]
-        schema_or_none = schemas.get(header)
-        if schema_or_none is None:
-            body = _undecodable(len(rows), _why_unknown(header))
+    for schema_or_why, rows in rows_of.items():
+        if isinstance(schema_or_why, str):
+            body = _undecodable(len(rows), schema_or_why)
         else:
-            body = _read_halving(schema_or_none, values)
+            body = _read_halving(schema_or_why, [consumed.values[row] for row in rows])
         parts.append(_with_position(consumed, body, np.array(rows)))
     frame = pl.concat(parts).sort("row")
     for hold in holds:
