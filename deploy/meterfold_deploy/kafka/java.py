@@ -50,21 +50,19 @@ def aot_cache(classpath: str) -> Path:
     return cache_folder() / f"kafka-{identity}.aot"
 
 
+def _aot_options(classpath: str) -> list[str]:
+    cache = aot_cache(classpath)
+    # Java speaks up about every part of the file that does not fit, and then goes on without that part.
+    return [f"-XX:AOTCache={cache}", "-Xlog:aot*=off"] if cache.exists() else []
+
+
 def broker_command(
     classpath: str, folder: Path, properties: Path, log4j: Path, aot_output: Path | None = None
 ) -> list[str]:
     """Run one broker; `folder` takes temporary files and crash reports, `aot_output` the AOT cache of a trial run."""
-    ready_made = aot_cache(classpath)
-    if aot_output is not None:
-        aot = [f"-XX:AOTCacheOutput={aot_output}"]
-    elif ready_made.exists():
-        # Java speaks up about every part of the file that does not fit, and then goes on without that part.
-        aot = [f"-XX:AOTCache={ready_made}", "-Xlog:aot*=off"]
-    else:
-        aot = []
     return [
         str(java_binary()),
-        *aot,
+        *([f"-XX:AOTCacheOutput={aot_output}"] if aot_output else _aot_options(classpath)),
         *_HEAP,
         "-XX:+ExitOnOutOfMemoryError",
         f"-XX:ErrorFile={folder / 'hs_err_pid%p.log'}",
@@ -82,9 +80,8 @@ def format_command(classpath: str, folder: Path, properties: Path, log4j: Path, 
     """Run Kafka's storage tool, which writes an empty node's metadata."""
     return [
         str(java_binary()),
-        "-Xmx128m",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
+        *_aot_options(classpath),
+        *_HEAP,
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         f"-Dlog4j2.configurationFile={log4j}",
         *_COMMON,
