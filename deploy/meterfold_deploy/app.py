@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from meterfold_deploy.commands import check, demo, fold, import_file, metric, migrate, status, threshold, up
+from meterfold_deploy.commands import check, demo, fold, import_file, metric, migrate, status, threshold, up, verify
 
 app = typer.Typer(
     name="meterfold",
@@ -24,6 +24,7 @@ app.command("migrate", short_help="Make tables, views, topics and settings.")(mi
 app.command("fold", short_help="Run a fold worker.")(fold.fold)
 app.command("check", short_help="Run a checker.")(check.check)
 app.command("status", short_help="Offsets, lag, counts, and what is wrong.")(status.status)
+app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
 app.add_typer(threshold.app, name="threshold")

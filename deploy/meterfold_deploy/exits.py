@@ -5,6 +5,7 @@
 2    the command line, a setting or a definition is wrong: correct it, then run it again
 3    a server could not be reached, or did not answer in time: run it again later
 4    an extra of the package is not installed
+5    `verify`: nothing differs, but a part has expired and can't be recounted any more
 70   a defect in Meterfold
 130  interrupted (Ctrl-C)
 """
@@ -20,6 +21,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 UNAVAILABLE: Final = 3
 MISSING_EXTRA: Final = 4
+EXPIRED: Final = 5
 DEFECT: Final = 70
 INTERRUPTED: Final = 130
 

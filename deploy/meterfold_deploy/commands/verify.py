@@ -1,0 +1,142 @@
+"""`meterfold verify`: prove the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meterfold_deploy import console, exits
+from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
+
+if TYPE_CHECKING:
+    from meterfold_processor.verify import Report
+
+_SHOWN_ORGS = 20
+
+
+def verify(
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="First wait so long at most until everything that is there now is folded."
+        ),
+    ] = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="List at most so many differences per check and partition.")] = 100,
+    accept_expired: Annotated[
+        bool, typer.Option("--accept-expired", help="Exit with 0 also where something has expired; it is still named.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove every number of this installation, on a running system too.
+
+    Each offset of usage.recorded below the fold's progress is one record, one duplicate or one rejected message;
+    windows equal a recount of their records; threshold states follow from windows and definitions, and each crossing
+    has exactly one event. What differs is named.
+
+    Exit code 0: all of it is proven. 1: something differs. 3: a server does not answer, or a worker is behind: verify
+    again. 5: nothing differs, but a part has expired and cannot be recounted any more.
+    """
+    from meterfold_deploy.logs import configure
+    from meterfold_deploy.workers import group_names
+    from meterfold_processor.verify import verify as prove
+
+    configure(as_json=as_json)
+    installation = Installation.read(config)
+    kafka = installation.kafka()
+    _, checker_group = group_names(installation.sources, kafka)
+    with console.progress("verify") as meter:
+        report = prove(
+            kafka,
+            installation.clickhouse(),
+            wait_seconds=wait,
+            checker_group=checker_group,
+            limit=limit,
+            tell=lambda done, total, text: meter(done, total, text),
+        )
+    if as_json:
+        console.emit(report)
+    else:
+        _show(report)
+    code = exit_code(report, accept_expired=accept_expired)
+    if code != exits.OK:
+        raise typer.Exit(code)
+
+
+def exit_code(report: Report, *, accept_expired: bool = False) -> int:
+    """See exits.py."""
+    if report.findings:
+        return exits.FAILED
+    if any(unproven.passing for unproven in report.unproven):
+        return exits.UNAVAILABLE
+    return exits.EXPIRED if report.unproven and not accept_expired else exits.OK
+
+
+def _show(report: Report) -> None:
+    headers = (
+        *("partition", "folded from", "to", "log end", "counted", "duplicates", "rejected", "no message", "gone"),
+        *("windows", "expired windows"),
+    )
+    console.table(
+        headers,
+        [
+            (
+                str(p.partition),
+                p.began_at,
+                p.next_offset,
+                p.log_end,
+                p.counted,
+                p.duplicates,
+                p.rejected,
+                p.no_message,
+                p.gone,
+                p.windows,
+                p.expired_windows,
+            )
+            for p in report.partitions
+        ],
+    )
+    console.say()
+    if report.orgs:
+        console.table(
+            ("organization", "counted", "duplicates", "rejected"),
+            [
+                ("(unknown)" if o.org_id is None else o.org_id or '""', o.counted, o.duplicates, o.rejected)
+                for o in report.orgs[:_SHOWN_ORGS]
+            ],
+        )
+        if len(report.orgs) > _SHOWN_ORGS:
+            console.say(f"and {len(report.orgs) - _SHOWN_ORGS:,} more organizations; --json lists all")
+        console.say()
+    _show_thresholds(report)
+    if report.unfolded:
+        waiting = ", ".join(map(str, report.unfolded))
+        console.say(f"not folded yet, so not looked at: what stands behind the progress of partitions {waiting}")
+    for finding in report.findings:
+        console.say(f"! {finding}", "bold red")
+    if report.more:
+        console.say(f"! and {report.more:,} more differences; --limit lists more", "bold red")
+    for unproven in report.unproven:
+        console.say(f"? {unproven}", "yellow")
+    console.say(_summary(report), "green" if report.proven else "bold red" if report.findings else "yellow")
+
+
+def _show_thresholds(report: Report) -> None:
+    t = report.thresholds
+    if t.judged:
+        console.say(
+            f"thresholds   {t.thresholds:,} thresholds, {t.windows:,} open windows judged again, {t.states:,} states, "
+            f"{t.events:,} events, {t.mirrored:,} of them in ClickHouse"
+        )
+    else:
+        console.say(f"thresholds   {t.thresholds:,} thresholds, not judged")
+
+
+def _summary(report: Report) -> str:
+    records = sum(p.counted for p in report.partitions)
+    if report.proven:
+        return f"proven: {records:,} records in {sum(p.windows for p in report.partitions):,} windows, every one once"
+    if report.findings:
+        return f"NOT proven: {len(report.findings) + report.more:,} differences"
+    return f"nothing differs, but {len(report.unproven):,} things could not be proven"

@@ -1,0 +1,247 @@
+"""Threshold states and alerts against windows, on a running system.
+
+In this order, so that whatever goes on meanwhile is no difference:
+
+    1. event topics up to their ends        every event there must follow from a state that is read later
+    2. progress, then the end of usage.windows, then wait until the checker has passed it
+    3. the ends of threshold.state, then those of the definitions; read both up to there
+    4. the stored windows: one whose folded_through is below the progress of 2 was judged in the states of 3
+    5. the mirror, then the event topics again: every event that follows from a state must be there
+
+What differs in 4 is looked at again until it stays: a definition may be on its way to the checker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
+from meterfold_processor.checker.operations import LoadWindows
+from meterfold_processor.checker.rules import WindowRules, mark_of
+from meterfold_processor.checker.stored import Stored
+from meterfold_processor.verify.alerts import Crossed, expected_events
+from meterfold_processor.verify.events import EventLog, read_mirror
+from meterfold_processor.verify.findings import Findings
+from meterfold_processor.verify.groups import GroupPositions, ends_of
+from meterfold_processor.verify.mirrored import Alerts
+from meterfold_processor.verify.report import ThresholdReport, Unproven
+from meterfold_processor.verify.scan import Place, Scanner
+from meterfold_processor.verify.states import Compared, States, compare, read_states
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import Topics
+from meterfold_sink.client import Client
+from meterfold_sink.reads import Progress, read_progress
+from meterfold_sink.rules import FoldRules
+
+__all__ = ["SETTLE_SECONDS", "Thresholds"]
+
+SETTLE_SECONDS: Final = 3.0
+"""The checker and its mirror get so long for what they are just doing."""
+_LOOK_SECONDS: Final = 0.1
+_SECOND: Final = 1_000_000
+
+
+class Thresholds:
+    """For one verification. `prove` raises Retryable or Fatal."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        clickhouse: ClickHouseSettings,
+        client: Client,
+        rules: FoldRules,
+        checker_group: str,
+        wait_seconds: float,
+        findings: Findings,
+    ) -> None:
+        self._kafka = kafka
+        self._client = client
+        self._count = rules.partition_count
+        self._rules = WindowRules(
+            open_for=(rules.lookback_seconds + rules.slack_seconds) * _SECOND, grace=rules.grace_seconds * _SECOND
+        )
+        self._findings = findings
+        self._topics = Topics(kafka.topic_prefix)
+        self._scanner = Scanner(kafka)
+        self._stored = Stored(clickhouse)
+        self._checker = GroupPositions(kafka, checker_group)
+        self._mirror = GroupPositions(kafka, f"{checker_group}-mirror")
+        self._patience = max(wait_seconds, SETTLE_SECONDS)
+        self._events = EventLog(kafka, self._scanner, self._count, findings)
+        self._definitions = Definitions()
+
+    def close(self) -> None:
+        for one in (self._scanner, self._stored, self._checker, self._mirror):
+            one.close()
+
+    def prove(self, tell: Callable[[str], None]) -> ThresholdReport:
+        tell("reading events and definitions")
+        self._events.read_on()
+        early = set(self._events.seen)
+        self._read_definitions()
+        thresholds = sum(1 for _ in self._definitions.watched())
+        if not thresholds and not early and not self._any_state() and not read_mirror(self._client):
+            return ThresholdReport(judged=True)
+        tell("waiting for the checker")
+        expected: dict[str, Crossed] = {}
+        counts = [0, 0]
+        progress = self._wait_for_checker()
+        if progress is None:
+            return ThresholdReport(judged=False, thresholds=thresholds)
+        for partition in range(self._count):
+            tell(f"judging the windows of partition {partition}")
+            states, compared = self._judge(partition, progress)
+            expected.update(expected_events(states.by_target.items()))
+            counts[0] += compared.windows
+            counts[1] += len(states.by_target)
+        tell("comparing events")
+        rows = self._compare_events(expected, early)
+        return ThresholdReport(
+            judged=True,
+            thresholds=thresholds,
+            windows=counts[0],
+            states=counts[1],
+            events=self._events.messages,
+            mirrored=rows,
+        )
+
+    def _judge(self, partition: int, progress: dict[int, Progress]) -> tuple[States, Compared]:
+        """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS."""
+        first_seen, begun = None, time.monotonic()
+        while True:
+            states, compared = self._compare(partition, progress.get(partition))
+            differences = [*compared.findings, *compared.in_flight]
+            shown = [(finding.window, finding.name, finding.expected, finding.found) for finding in differences]
+            if shown != first_seen:
+                first_seen, begun = shown, time.monotonic()
+            if not differences or time.monotonic() - begun >= SETTLE_SECONDS:
+                break
+            time.sleep(_LOOK_SECONDS)
+            progress = self._wait_for_checker() or progress
+        self._findings.extend(compared.findings)
+        if compared.in_flight:
+            self._findings.cannot(
+                Unproven(
+                    check="states",
+                    place=self._topics.threshold_state,
+                    partition=partition,
+                    passing=True,
+                    why=f"{len(compared.in_flight)} windows change faster than they can be compared; verify again",
+                )
+            )
+        return states, compared
+
+    def _compare(self, partition: int, progress: Progress | None) -> tuple[States, Compared]:
+        place = Place(self._topics.threshold_state, partition)
+        starts, ends = ends_of(self._kafka, {place.topic: self._count})
+        newest: dict[bytes, bytes | None] = {}
+        for batch in self._scanner.read({place: starts[place]}, {place: ends[place]}):
+            newest.update((message.key() or b"", message.value()) for message in batch)
+        states = read_states(place.topic, partition, newest)
+        self._read_definitions()
+        mark = self._mark(progress)
+        watched = list(self._definitions.watched())
+        windows = LoadWindows(
+            partition,
+            mark - self._rules.open_for,
+            frozenset({t.period_type for t in watched} | {target.window.period for target in states.by_target}),
+            frozenset(
+                {(t.org_id, t.metric_key) for t in watched}
+                | {(target.window.subject[0], target.window.subject[1]) for target in states.by_target}
+            ),
+        )
+        compared = compare(
+            place.topic,
+            partition,
+            self._definitions,
+            self._rules,
+            states,
+            self._stored.windows(windows),
+            mark,
+            progress.next_offset if progress else 0,
+        )
+        return states, compared
+
+    def _compare_events(self, expected: dict[str, Crossed], early: set[str]) -> int:
+        """The number of rows in the mirror."""
+        begun = time.monotonic()
+        while True:
+            rows = read_mirror(self._client)
+            if (
+                early <= rows.keys()
+                or time.monotonic() - begun >= self._patience
+                or self._mirror_passed(early - rows.keys())
+            ):
+                break
+            time.sleep(_LOOK_SECONDS)
+        self._events.read_on()
+        progress = read_progress(self._client)
+        mark = max((self._mark(progress.get(partition)) for partition in range(self._count)), default=0)
+        alerts = Alerts(self._events, self._client, self._rules, self._count, mark, self._findings)
+        alerts.compare(expected, early, rows, self._mirror.read(self._events.starts))
+        return len(rows)
+
+    def _mirror_passed(self, event_ids: set[str]) -> bool:
+        """Whether the mirror is beyond all of these events: then their rows do not come any more."""
+        places = self._mirror.read(self._events.starts)
+        return all(
+            offset < places.get(Place(topic, partition), 0)
+            for event_id in event_ids
+            for topic, partition, offset in self._events.seen[event_id].places[:1]
+        )
+
+    def _wait_for_checker(self) -> dict[int, Progress] | None:
+        """The progress up to which the checker has judged; None, and why, when it is not there in time."""
+        progress = read_progress(self._client)
+        starts, ends = ends_of(self._kafka, {self._topics.usage_windows: self._count})
+        deadline = time.monotonic() + self._patience
+        while True:
+            found = self._checker.read(ends)
+            behind = {place: end for place, end in ends.items() if end > max(found.get(place, 0), 0)}
+            if not behind:
+                return progress
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_SECONDS)
+        for place, end in sorted(behind.items()):
+            lag = end - max(found.get(place, starts[place]), starts[place])
+            self._findings.cannot(
+                Unproven(
+                    check="states",
+                    place=place.topic,
+                    partition=place.partition,
+                    passing=True,
+                    why=(
+                        f"the checker (group {self._checker.group_id}) is {lag} messages behind: thresholds and alerts "
+                        "were not compared"
+                    ),
+                )
+            )
+        return None
+
+    def _read_definitions(self) -> None:
+        starts, ends = ends_of(self._kafka, {self._topics.metric_defined: 1, self._topics.threshold_defined: 1})
+        metric, threshold = Place(self._topics.metric_defined, 0), Place(self._topics.threshold_defined, 0)
+        known = {metric: self._definitions.metric_position, threshold: self._definitions.threshold_position}
+        at = {place: max(starts[place], position) for place, position in known.items()}
+        records: list[DefinitionRecord] = []
+        for batch in self._scanner.read(at, ends):
+            records.extend(
+                DefinitionRecord(
+                    "metric" if message.topic() == metric.topic else "threshold",
+                    message.key() or b"",
+                    message.value(),
+                    message.offset() or 0,
+                )
+                for message in batch
+            )
+        self._definitions.apply(DefinitionsRead(tuple(records), ends[metric], ends[threshold]))
+
+    def _any_state(self) -> bool:
+        _, ends = ends_of(self._kafka, {self._topics.threshold_state: self._count})
+        return any(ends.values())
+
+    def _mark(self, progress: Progress | None) -> int:
+        return mark_of(time.time_ns() // 1000, progress.last_stamp or None if progress else None)

@@ -1,0 +1,102 @@
+"""Stored windows against a recount of their records, and what can't be recounted any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from meterfold_processor.verify.findings import Findings
+from meterfold_processor.verify.report import Finding, PartitionReport, Unproven, WindowName
+from meterfold_sink.client import Client
+from meterfold_sink.proof import prove_partition
+
+__all__ = ["finding_of", "prove_windows"]
+
+_COLUMNS: Final = {
+    "record_count": "count",
+    "sum": "sum",
+    "min": "min",
+    "max": "max",
+    "last": "last",
+    "last_timestamp": "last_timestamp",
+    "last_offset": "last_offset",
+    "folded_through": "folded_through",
+}
+_EXPIRED: Final = """
+SELECT period_type, min(period_start) AS earliest, max(period_start) AS latest, toInt64(count()) AS windows,
+    toInt64(sum(record_count)) AS records
+FROM usage_unprovable_windows WHERE partition = {partition:Int32} GROUP BY period_type ORDER BY period_type
+"""
+
+
+def prove_windows(client: Client, report: PartitionReport, findings: Findings) -> PartitionReport:
+    """The report with what was compared. Raises Retryable or Fatal."""
+    proof = prove_partition(client, report.partition, limit=findings.limit + 1)
+    findings.extend(finding_of(row) for row in proof.differences.to_pylist())
+    if proof.unprovable:
+        for row in client.rows(_EXPIRED, {"partition": report.partition}):
+            findings.cannot(_expired(report.partition, row))
+    return replace(report, windows=proof.windows, records=proof.records, expired_windows=proof.unprovable)
+
+
+def finding_of(row: Mapping[str, Any]) -> Finding:
+    """A row of usage_reconciliation: only the columns that differ are told."""
+    window = WindowName(
+        row["org_id"],
+        row["metric_key"],
+        row["subject_type"],
+        row["subject_id"],
+        row["period_type"],
+        row["period_start"],
+    )
+    recount = "the sum of its months" if window.period_type == "lifetime" else "a recount of its records"
+    match row["finding"]:
+        case "window missing":
+            what, expected, found = f"window against {recount}", _told(row, "recounted", None), "no window"
+        case "records missing":
+            what, expected, found = f"window against {recount}", "no window", _told(row, "stored", None)
+        case _:
+            names = [n for n, short in _COLUMNS.items() if row[f"stored_{short}"] != row[f"recounted_{short}"]]
+            what = f"window against {recount}"
+            expected, found = _told(row, "recounted", names), _told(row, "stored", names)
+    return Finding(
+        check="windows",
+        place="usage_windows",
+        partition=row["partition"],
+        window=window,
+        what=what,
+        expected=expected,
+        found=found,
+    )
+
+
+def _told(row: Mapping[str, Any], side: str, names: list[str] | None) -> str:
+    """`names` None: what matters of a whole window."""
+    shown = names if names is not None else ["record_count", "sum", "folded_through"]
+    return ", ".join(f"{name} {_text(row[f'{side}_{_COLUMNS[name]}'])}" for name in shown)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
+
+
+def _expired(partition: int, row: Mapping[str, Any]) -> Unproven:
+    earliest, latest = _text(row["earliest"]), _text(row["latest"])
+    return Unproven(
+        check="windows",
+        place="usage_windows",
+        partition=partition,
+        passing=False,
+        why=(
+            f"{row['windows']} {row['period_type']} windows that begin between {earliest} and {latest} hold "
+            f"{row['records']} records that may have expired: they cannot be recounted any more"
+        ),
+    )

@@ -1,0 +1,144 @@
+"""Positions of usage.recorded as the three tables hold them, slice by slice of offsets, in bounded memory.
+
+A position is (partition, offset). Rows of one table with equal sort key are one row to a reader (FINAL); the same
+offset with another stamp, or in another table, is a second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from meterfold_sink.client import Client
+
+__all__ = [
+    "KINDS",
+    "Positions",
+    "first_offset_after",
+    "org_counts",
+    "positions",
+    "positions_outside",
+    "positions_twice",
+    "stored_offsets",
+    "unknown_partitions",
+]
+
+#: kind -> table. The bit of a kind is 1 << its place.
+KINDS: Final = {"records": "usage_records", "duplicates": "usage_duplicates", "rejected": "usage_rejected"}
+
+_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
+
+
+def _union(columns: str, condition: str) -> str:
+    return " UNION ALL ".join(
+        f"SELECT {columns.format(kind=kind, bit=1 << place)} FROM {table} FINAL "  # noqa: S608
+        f"WHERE partition = {{partition:Int32}} AND {condition}"
+        for place, (kind, table) in enumerate(KINDS.items())
+    )
+
+
+_IN_SLICE: Final = "offset >= {first:Int64} AND offset < {until:Int64}"
+_BIT_AND_OFFSET: Final = "{bit} AS bit, offset"
+_KIND_AND_OFFSET: Final = "'{kind}' AS kind, offset"
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Distinct offsets of a slice, by table and `distinct` in all; `twice` of them stand in more than one place."""
+
+    records: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    distinct: int = 0
+    twice: int = 0
+
+    def __add__(self, other: Positions) -> Positions:
+        return Positions(
+            self.records + other.records,
+            self.duplicates + other.duplicates,
+            self.rejected + other.rejected,
+            self.distinct + other.distinct,
+            self.twice + other.twice,
+        )
+
+
+def positions(client: Client, partition: int, first: int, until: int) -> Positions:
+    """What is stored of the offsets [first, until)."""
+    counts = ", ".join(f"toInt64(countIf(bitAnd(kinds, {1 << place}) != 0)) AS {k}" for place, k in enumerate(KINDS))
+    sql = (
+        f"SELECT {counts}, toInt64(count()) AS distinct, toInt64(countIf(n > 1)) AS twice FROM ("  # noqa: S608
+        "SELECT offset, groupBitOr(bit) AS kinds, count() AS n "
+        f"FROM ({_union(_BIT_AND_OFFSET, _IN_SLICE)}) GROUP BY offset)"
+    )
+    (row,) = client.query(sql, _slice(partition, first, until), _FINAL).to_pylist()
+    return Positions(**row)
+
+
+def positions_twice(client: Client, partition: int, first: int, until: int, limit: int) -> list[dict[str, Any]]:
+    """Offsets of the slice that stand in more than one table, or twice in one: {offset, kinds}, by offset."""
+    sql = (
+        "SELECT offset, arraySort(groupArray(kind)) AS kinds "  # noqa: S608
+        f"FROM ({_union(_KIND_AND_OFFSET, _IN_SLICE)}) GROUP BY offset HAVING count() > 1 "
+        "ORDER BY offset LIMIT {limit:UInt64}"
+    )
+    return client.query(sql, {**_slice(partition, first, until), "limit": limit}, _FINAL).to_pylist()
+
+
+def positions_outside(client: Client, partition: int, first: int, until: int, limit: int) -> list[dict[str, Any]]:
+    """Rows of a partition whose offset is not in [first, until): {kind, offset}, by offset."""
+    outside = "(offset < {first:Int64} OR offset >= {until:Int64})"
+    sql = (
+        f"SELECT kind, offset FROM ({_union(_KIND_AND_OFFSET, outside)}) "  # noqa: S608
+        "ORDER BY offset, kind LIMIT {limit:UInt64}"
+    )
+    return client.query(sql, {**_slice(partition, first, until), "limit": limit}, _FINAL).to_pylist()
+
+
+def stored_offsets(client: Client, partition: int, first: int, until: int) -> pa.Table:
+    """(kind, offset) of the slice, by offset."""
+    sql = f"SELECT kind, offset FROM ({_union(_KIND_AND_OFFSET, _IN_SLICE)}) ORDER BY offset"  # noqa: S608
+    return client.query(sql, _slice(partition, first, until), _FINAL)
+
+
+def first_offset_after(client: Client, partition: int, stamp: int) -> int | None:
+    """The lowest stored offset whose broker's stamp is later than `stamp` (UTC microseconds), if there is one."""
+    condition = "received_at > fromUnixTimestamp64Micro({stamp:Int64}, 'UTC')"
+    sql = f"SELECT min(offset) AS offset, count() AS n FROM ({_union('offset', condition)})"  # noqa: S608
+    (row,) = client.query(sql, {"partition": partition, "stamp": max(stamp, 0)}, _FINAL).to_pylist()
+    return row["offset"] if row["n"] else None
+
+
+def org_counts(client: Client, partition: int, until: int) -> Iterator[dict[str, Any]]:
+    """{org_id, records, duplicates, rejected} of the offsets below `until`; org_id None where a rejected message's key
+    names no subject."""
+    below = "WHERE partition = {partition:Int32} AND offset < {until:Int64}"
+    sql = (
+        "SELECT org_id, toInt64(countIf(kind = 'records')) AS records, "  # noqa: S608
+        "toInt64(countIf(kind = 'duplicates')) AS duplicates, toInt64(countIf(kind = 'rejected')) AS rejected FROM ("
+        "SELECT 'records' AS kind, CAST(org_id AS Nullable(String)) AS org_id FROM usage_records FINAL "
+        f"{below} UNION ALL "
+        "SELECT 'duplicates' AS kind, CAST(org_id AS Nullable(String)) AS org_id FROM usage_duplicates FINAL "
+        f"{below} UNION ALL "
+        "SELECT 'rejected' AS kind, if(JSONLength(key) = 4 AND startsWith(key, '[\"'), JSONExtractString(key, 1), "
+        f"CAST(NULL AS Nullable(String))) AS org_id FROM usage_rejected FINAL {below}) GROUP BY org_id"
+    )
+    for batch in client.batches(sql, {"partition": partition, "until": until}, _FINAL):
+        yield from batch.to_pylist()
+
+
+def unknown_partitions(client: Client, partition_count: int) -> list[dict[str, Any]]:
+    """{table, partition, rows} of partition numbers that the topic does not have: there must be none."""
+    tables = (*KINDS.values(), "usage_windows", "fold_progress")
+    sql = " UNION ALL ".join(
+        f"SELECT '{table}' AS table, partition, toInt64(count()) AS rows FROM {table} "  # noqa: S608
+        "WHERE partition < 0 OR partition >= {count:Int32} GROUP BY partition"
+        for table in tables
+    )
+    return client.query(f"SELECT * FROM ({sql}) ORDER BY table, partition", {"count": partition_count}).to_pylist()  # noqa: S608
+
+
+def _slice(partition: int, first: int, until: int) -> dict[str, int]:
+    return {"partition": partition, "first": first, "until": until}
