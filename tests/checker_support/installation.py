@@ -211,7 +211,11 @@ class Installation:
         """Wait until exactly these events are there."""
 
         def there() -> bool:
-            assert self.seen() == sorted(expected)
+            found = self.seen()
+            wrong = [event for event in found if found.count(event) != expected.count(event)]
+            missing = [event for event in expected if event not in found]
+            assert not wrong, f"wrong: {wrong}"
+            assert not missing, f"missing: {missing}"
             return True
 
         eventually(there, 30, "the expected events")

@@ -31,6 +31,7 @@ class Group:
         self._lost = lost
         self.assigned: set[int] = set()
         self.to_open: set[int] = set()
+        self._held: list[Message] = []
 
     def join(self) -> None:
         self._consumer.subscribe(
@@ -58,6 +59,7 @@ class Group:
                     self._consumer.resume([kafka.at(self._topic, partition)])
                 except KafkaException as error:  # the fetcher of a partition just assigned may not be up yet
                     raise Retryable(f"Kafka, seeking partition {partition}: {error.args[0].str()}") from error
+                self._let_go({partition})
                 self.to_open.discard(partition)
                 _LOG.info("partition %d: judging from offset %d", partition, offset)
 
@@ -65,18 +67,22 @@ class Group:
         """Everything that is ours is to be opened anew."""
         self._consumer.pause([kafka.at(self._topic, partition) for partition in self.assigned])
         self.to_open = set(self.assigned)
+        self._held = []
 
     def poll(self, seconds: float) -> list[Message]:
         """Messages that have arrived; waits for the first one only."""
-        messages = self._consumer.consume(1, seconds)
+        messages = self._consumer.consume(1, 0.0 if self._held else seconds)
         if messages:
             messages += self._consumer.consume(_MESSAGES, 0)
-        return [message for message in messages if self._is_message(message)]
+        # The callbacks have run by now: what was held of partitions that are gone is gone as well.
+        held, self._held = self._held, []
+        return held + [message for message in messages if self._is_message(message)]
 
     def pump(self, seconds: float = 0.0) -> None:
-        """Stay a member while something else takes long; what arrives is void, since everything is paused."""
-        for message in self._consumer.consume(1, seconds):
-            self._is_message(message)
+        """Stay a member while something else takes long. Partitions that are being judged go on meanwhile: what
+        arrives of them is held for the next poll."""
+        messages = self._consumer.consume(1, seconds)
+        self._held += [message for message in messages if self._is_message(message)]
 
     def metadata(self) -> Any:
         """What fences us once we are no member any more."""
@@ -118,4 +124,8 @@ class Group:
         numbers = [partition.partition for partition in partitions]
         self.assigned.difference_update(numbers)
         self.to_open.difference_update(numbers)
+        self._let_go(set(numbers))
         self._lost(numbers)
+
+    def _let_go(self, partitions: set[int]) -> None:
+        self._held = [message for message in self._held if message.partition() not in partitions]

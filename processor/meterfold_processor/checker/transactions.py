@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -35,7 +37,6 @@ class Transactions:
         self._id = transactional_id
         self._producer: Producer | None = None
         self._open = False
-        self._failed: KafkaError | None = None
 
     def prepare(self) -> None:
         """Take over the transactional id: what a predecessor left open is aborted, and it is fenced."""
@@ -56,12 +57,13 @@ class Transactions:
 
     def begin(self) -> None:
         self.prepare()
-        self._failed = None
         _call(self._ready().begin_transaction, "beginning a transaction")
         self._open = True
 
     def produce(self, messages: Iterable[Outgoing]) -> None:
+        # Without delivery callbacks: a message that fails makes the transaction fail.
         producer = self._ready()
+        until = time.monotonic() + _CALL_SECONDS
         for message in messages:
             while True:
                 try:
@@ -71,18 +73,20 @@ class Transactions:
                         message.key,
                         message.partition,
                         headers=list(message.headers),
-                        on_delivery=self._delivered,
                     )
                     break
                 except BufferError:
+                    if time.monotonic() > until:
+                        raise Retryable(f"Kafka takes no messages for {_CALL_SECONDS:.0f} s") from None
                     producer.poll(0.1)
-                    self._raise_failure()
                 except KafkaException as error:
                     raise _error(error, f"producing to {message.topic}") from error
 
     def flush(self) -> None:
-        waiting = self._ready().flush(_CALL_SECONDS)
-        self._raise_failure()
+        try:
+            waiting = self._ready().flush(_CALL_SECONDS)
+        except KafkaException as error:
+            raise _error(error, "flushing a transaction") from error
         if waiting:
             raise Retryable(f"Kafka, flushing a transaction: {waiting} messages not confirmed in {_CALL_SECONDS:.0f} s")
 
@@ -129,16 +133,9 @@ class Transactions:
     def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.purge()
-            producer.flush(0.5)
-
-    def _delivered(self, error: KafkaError | None, _message: object) -> None:
-        if error is not None and self._failed is None:
-            self._failed = error
-
-    def _raise_failure(self) -> None:
-        if self._failed is not None:
-            raise _error(KafkaException(self._failed), "producing in a transaction")
+            with suppress(KafkaException):  # it is in a fatal state already
+                producer.purge()
+                producer.flush(0.5)
 
 
 def _call(call: Any, doing: str) -> None:

@@ -1,0 +1,192 @@
+"""The checker on real Kafka when things go wrong: killed, aborted, moved, fenced. Every event once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from checker_support import process
+from checker_support.installation import Installation, Running, running
+from meterfold_processor import kafka
+from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.operations import Steps, drive_all
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support import consume_all, eventually, producer
+
+UP = ("approaching approaching", "exceeded exceeded")
+
+
+@pytest.fixture
+def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+    installation = Installation(kafka_settings, clickhouse_settings)
+    yield installation
+    installation.close()
+
+
+class FailsOnce:
+    """A drive that fails the first operation of one kind, before or after it was performed."""
+
+    def __init__(self, kind: type, *, after: bool, armed: bool = True) -> None:
+        self.kind = kind
+        self.after = after
+        self.armed = armed
+        self.failed = threading.Event()
+
+    def __call__(self, steps: Steps[Any], perform: Callable[[ops.Operation], Any]) -> Any:
+        def failing(operation: ops.Operation) -> Any:
+            fails = self.armed and isinstance(operation, self.kind)
+            if fails:
+                self.armed = False
+            if fails and not self.after:
+                self.failed.set()
+                raise Retryable("a test stopped here")
+            answer = perform(operation)
+            if fails:
+                self.failed.set()
+                raise Retryable("a test stopped here")
+            return answer
+
+        return drive_all(steps, failing)
+
+
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [(ops.Produce, True), (ops.Flush, True), (ops.SendOffsets, True), (ops.Commit, False), (ops.Commit, True)],
+)
+def test_a_step_that_fails_is_done_again_and_nothing_shows_twice(there: Installation, kind: type, after: bool) -> None:
+    drive = FailsOnce(kind, after=after, armed=False)
+    there.define_metric()
+    there.define_threshold()
+    with running(there, drive=drive, aggregated_periods=[]) as checker:
+        checker.ready(2)
+        drive.armed = True
+        there.use(120)
+        assert drive.failed.wait(30)
+        expected = [("t1", "u1", event, 1) for event in UP]
+        there.seen_soon(expected)
+        there.use(1)
+        there.use(200, "u2", partition=1)
+        there.seen_soon(expected + [("t1", "u2", event, 1) for event in UP])
+        assert checker.worker.status.aborts == 1
+        if kind is ops.SendOffsets or (kind is ops.Commit and not after):
+            raw = consume_all(there.kafka, there.topics.threshold_exceeded, isolation="read_uncommitted")
+            assert len(raw) > len(consume_all(there.kafka, there.topics.threshold_exceeded)), "nothing was aborted"
+
+
+def test_two_checkers_join_and_leave(there: Installation) -> None:
+    there.define_metric()
+    there.define_threshold()
+    expected: list[tuple[str, str, str, int]] = []
+
+    def use(number: int) -> None:
+        for partition in (0, 1):
+            there.use(120, f"u{number}-{partition}", partition=partition)
+            expected.extend(("t1", f"u{number}-{partition}", event, 1) for event in UP)
+
+    with running(there, slot=0) as first:
+        first.ready(2)
+        use(0)
+        with running(there, slot=1) as second:
+            use(1)
+            second.ready(1)
+            first.ready(1)
+            use(2)
+            there.seen_soon(expected)
+            first.end()
+            use(3)
+            second.ready(2)
+            use(4)
+            there.seen_soon(expected)
+
+
+def test_killed_again_and_again(there: Installation, stack_environment: dict[str, str]) -> None:
+    there.define_metric()
+    there.define_threshold()
+    expected: list[tuple[str, str, str, int]] = []
+    one: subprocess.Popen[bytes] | None = None
+    try:
+        for turn in range(4):
+            one = process.start(stack_environment)
+            for number in range(6):
+                partition = number % 2
+                there.use(120, f"u{turn}-{number}", partition=partition)
+                expected.extend(("t1", f"u{turn}-{number}", event, 1) for event in UP)
+            done = 4 * turn
+            eventually(lambda done=done: len(there.seen()) > done, 40, "the checker has judged something")
+            one.send_signal(signal.SIGKILL)
+            one.wait(10)
+        one = process.start(stack_environment)
+        there.seen_soon(expected)
+        there.use(-119, "u0-0")
+        there.seen_soon([*expected, ("t1", "u0-0", "cleared approaching", 1), ("t1", "u0-0", "cleared exceeded", 1)])
+        one.terminate()
+        assert one.wait(10) == 0
+    finally:
+        if one is not None and one.poll() is None:
+            one.kill()
+            one.wait(10)
+
+
+def test_a_second_checker_on_the_same_slot_ends_the_first(there: Installation) -> None:
+    there.define_metric()
+    there.define_threshold()
+    first = Running(there)
+    first.ready(2)
+    second = Running(there)
+    try:
+        for number in range(60):
+            there.use(120, f"u{number}", partition=number % 2)
+            if first.failure or second.failure:
+                break
+            eventually(lambda: True)
+        eventually(lambda: first.failure or second.failure, 60, "one of them gives up")
+        failed, left = (first, second) if first.failure else (second, first)
+        assert isinstance(failed.failure, Fatal)
+        assert "slot 0" in str(failed.failure)
+        left.ready(2)
+        used = {event[1] for event in there.seen()}
+        there.use(120, "last")
+        eventually(lambda: len({event[1] for event in there.seen()}) > len(used), 30)
+        seen = there.seen()
+        assert len(seen) == len(set(seen))
+    finally:
+        for one in (first, second):
+            one.stop.set()
+            one.thread.join(15)
+
+
+def test_committed_offsets_of_an_open_transaction_are_waited_for(there: Installation) -> None:
+    """What the order of opening relies on: the group's offsets are read stable."""
+    group = f"{there.kafka.topic_prefix}stable"
+    topic = there.topics.usage_windows
+    member = kafka.consumer(there.kafka, group, "consumer")
+    member.subscribe([topic])
+    transactional = producer(there.kafka, **{"transactional.id": group, "transaction.timeout.ms": 10_000})
+    transactional.init_transactions(20)
+    reader = kafka.consumer(there.kafka, group, "classic")
+    try:
+        eventually(lambda: member.consume(1, 0.2) == [] and member.assignment(), 30)
+        transactional.begin_transaction()
+        transactional.send_offsets_to_transaction([TopicPartition(topic, 0, 7)], member.consumer_group_metadata(), 20)
+        found: list[int] = []
+
+        def read() -> None:
+            found.extend(place.offset for place in reader.committed([TopicPartition(topic, 0)], 30))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join(1.5)  # the only wait here: it must *not* answer
+        assert found == []
+        transactional.commit_transaction(20)
+        thread.join(20)
+        assert found == [7]
+    finally:
+        member.close()
+        reader.close()
