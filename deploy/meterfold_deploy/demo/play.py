@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from meterfold_processor.verify import verify
 
 from meterfold_deploy import console
 from meterfold_deploy.demo import flights as data
@@ -27,12 +26,14 @@ from meterfold_deploy.process import ManagedProcess
 from meterfold_deploy.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.verify import verify
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_sink.client import Client, connect
 
 PARTITIONS = 4
 READY_SECONDS = 60.0
 FOLD_SECONDS = 240.0
+VERIFY_SECONDS = 30.0
 KILL_AFTER = 0.35
 """The share of the second sending after which a fold worker is killed."""
 
@@ -197,10 +198,21 @@ class Play:
         )
 
     def _verify(self, stack: LocalStack) -> None:
-        report = verify(stack.kafka_settings(), stack.clickhouse_settings())
-        for line in report.lines():
-            console.say(f"verify: {line}")
-        self._expect(report.proven, "`meterfold verify` found a difference")
+        report = verify(stack.kafka_settings(), stack.clickhouse_settings(), wait_seconds=VERIFY_SECONDS)
+        for trouble in (*report.findings, *report.unproven):
+            console.say(f"verify: {trouble}", "red")
+        self._expect(report.proven, "`meterfold verify` has not proven everything")
+        counted, duplicates, windows, events = (
+            sum(partition.counted for partition in report.partitions),
+            sum(partition.duplicates for partition in report.partitions),
+            sum(partition.windows for partition in report.partitions),
+            report.thresholds.events,
+        )
+        console.say(
+            f"verify: proven. {counted:,} records and {duplicates:,} duplicates are every message of the log, each "
+            f"once; {windows:,} windows equal a recount; {events} threshold events are each crossing's only one",
+            "green",
+        )
 
     def _expect(self, holds: bool, otherwise: str) -> None:
         if not holds:

@@ -16,7 +16,7 @@ from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
 
 _SUMMARIES = """
-SELECT metric_key, subject_id, period_start AS month, total_quantity AS total
+SELECT metric_key, subject_id, period_start AS month, CAST(total_quantity AS Nullable(Decimal(38, 9))) AS total
 FROM usage_summaries
 WHERE org_id = {org:String} AND period_type = 'monthly'
 ORDER BY metric_key, subject_id, month
