@@ -136,9 +136,11 @@ def open_partition(world: World, worker: Worker) -> Steps:
 
 
 def make_fold(world: World, worker: Worker, progress: Progress, *, stored: bool) -> PartitionFold:
-    return world.parts.fold(
+    fold = world.parts.fold(
         progress, worker, world.rules, lambda: world.clock, world.check_partition_count, stored=stored
     )
+    fold._ledger._max_windows = world.max_windows
+    return fold
 
 
 def seek(world: World, worker: Worker, offset: int | None = None) -> None:
@@ -169,6 +171,7 @@ class World:
         self.check_partition_count: Callable[[], None] = lambda: None
         self._snapshot: Tables | None = None
         self._depth = 0
+        self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
         self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
 
     @property
@@ -221,7 +224,7 @@ class World:
 
     def run(self, steps: int) -> None:
         """So many steps of anything, then one last worker in peace, then the comparison."""
-        self.available = self.rng.randrange(len(self.log.messages) + 1)
+        self.available = self.rng.randrange(3 if self.expiring else len(self.log.messages) + 1)
         try:
             for _ in range(steps):
                 self._harm()
@@ -235,11 +238,30 @@ class World:
     def finish(self) -> None:
         """Whoever lives is gone; one worker reads to the end without a fault."""
         self.calm = True
+        while self.expiring and self.available < len(self.log.messages):
+            self._run_one_more()
+            self.available += 1
+            self.store.expire_before(self.clock - self.rules.record_retention)
         self.available = len(self.log.messages)
+        self._run_one_more()
+        verdict.check_end(self.store, self.log, self.outcome)
+
+    def _append(self, size: int) -> None:
+        progress = self.store.now.progress
+        behind = sum(m.at_offset >= (progress.next_offset if progress else 0) for m in self.log.messages)
+        if self.expiring and len(self.log.messages) - behind + 2 < self.available:
+            return  # who lags too far behind can only stop
+        self.available = min(len(self.log.messages), self.available + size)
+
+    def restore(self, snapshot: Tables) -> None:
+        """An older ClickHouse, brought back while no worker runs."""
+        self.workers.clear()
+        self.store.now = snapshot.copy()
+
+    def _run_one_more(self) -> None:
         last = self.start()
         while last.step():
             pass
-        verdict.check_end(self.store, self.log, self.outcome)
 
     def _step_one(self) -> None:
         idle = [worker for worker in self.workers if not worker.busy]
@@ -253,11 +275,10 @@ class World:
         elif chance < 0.08:
             self.workers.remove(self.rng.choice(self.workers))  # kill -9
         elif chance < 0.12:
-            self.available = min(len(self.log.messages), self.available + self.rng.choice([1, 3, 10]))
-        elif chance < 0.125:
+            self._append(self.rng.choice([1, 3, 10]))
+        elif chance < 0.135:
             self._snapshot = self.store.now.copy()
-        elif chance < 0.13 and self._snapshot is not None:
-            self.workers.clear()
-            self.store.now = self._snapshot.copy()
+        elif chance < 0.15 and self._snapshot is not None:
+            self.restore(self._snapshot)
         elif chance < 0.3 and self.expiring:
             self.store.expire_before(self.clock - self.rules.record_retention)
