@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -47,3 +51,27 @@ def test_errors_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_exit_codes_follow_the_error_tree(error: Exception, code: int) -> None:
     assert exits.code_of(error) == code  # type: ignore[arg-type]
+
+
+def on_a_terminal(**env: str) -> str:
+    """What `meterfold status` without any settings writes to a terminal of 60 columns."""
+    controller, terminal = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "meterfold_deploy", "status"],
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+            env={"PATH": "/usr/bin:/bin", "TERM": "xterm-256color", "COLUMNS": "60", **env},
+            timeout=60,
+            check=False,
+        )
+        return os.read(controller, 65_536).decode()
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+def test_colour_on_a_terminal_unless_it_is_not_wanted() -> None:
+    assert "\x1b[1;31mmeterfold: " in on_a_terminal()
+    assert "\x1b[" not in on_a_terminal(NO_COLOR="1").replace("\x1b[1m", "").replace("\x1b[0m", "")

@@ -1,0 +1,30 @@
+"""Read usage back with clickhouse-connect, ClickHouse's own Python client.
+
+python examples/read_summaries.py
+"""
+
+from __future__ import annotations
+
+import clickhouse_connect
+
+from meterfold_schemas.settings import ClickHouseSettings
+
+QUERY = """
+SELECT subject_id, total_quantity, record_count
+FROM usage_summaries
+WHERE metric_key = {metric:String} AND period_type = 'monthly'
+ORDER BY total_quantity DESC, subject_id
+"""
+
+
+def main() -> None:
+    settings = ClickHouseSettings.load()
+    client = clickhouse_connect.get_client(
+        dsn=settings.url, username=settings.username, password=settings.password, database=settings.database
+    )
+    for subject, total, records in client.query(QUERY, parameters={"metric": "api.calls"}).result_rows:
+        print(f"{subject:10} {total:.2f} in {records} records")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`meterfold status` on the real stack: while all is well, while something is down, while nothing moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meterfold import Meter
+from meterfold_deploy.stack_settings import write_settings
+from meterfold_schemas.keys import partition_of, subject_key
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support import eventually, producer
+from stack_support.cli import answer, inside, meterfold, running
+
+
+@pytest.fixture
+def migrated(stack_environment: dict[str, str]) -> dict[str, str]:
+    answer("migrate", "--partitions", "2", env=stack_environment)
+    return stack_environment
+
+
+def test_before_migrate_it_says_what_is_missing(stack_environment: dict[str, str]) -> None:
+    report = answer("status", env=stack_environment, code=1)
+    assert not report["well"]
+    assert all("meterfold migrate" in problem for problem in report["problems"])
+    assert report["kafka"]["brokers"] == 1
+
+
+def test_an_idle_installation_is_well(migrated: dict[str, str]) -> None:
+    done = meterfold("status", env=migrated)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "all is well"
+    assert "\x1b[" not in done.stdout
+
+
+def test_events_that_nobody_folds_are_stuck_and_folded_ones_are_well(
+    migrated: dict[str, str], settings_file: Path, tmp_path: Path
+) -> None:
+    with Meter(config=settings_file) as meter:
+        for number in range(20):
+            meter.record("api.calls", ("user", f"u{number}"))
+
+    def stuck() -> bool:
+        report = answer("status", "--stuck-after", "1", env=migrated, code=1)
+        return len(report["problems"]) == 1 and "no fold worker runs" in report["problems"][0]
+
+    eventually(stuck, 20)
+    with running("fold", env=migrated, folder=tmp_path, ready="fold: ready"):
+        eventually(lambda: answer("status", env=migrated)["counted"] == 20, 30)
+        report = answer("status", env=migrated)
+        assert [(p["partition"], p["state"], p["lag"]) for p in report["partitions"]] == [(0, "ok", 0), (1, "ok", 0)]
+        assert [p["log_end"] for p in report["partitions"]] == [p["next_offset"] for p in report["partitions"]]
+        assert sum(p["counted"] for p in report["partitions"]) == 20
+        assert sum(p["checker_lag"] for p in report["partitions"]) > 0
+        assert report["kafka"]["fold_group"]["state"] == "STABLE"
+
+
+def test_an_event_of_an_unknown_schema_is_named(migrated: dict[str, str], kafka_settings: KafkaSettings) -> None:
+    key = subject_key("", "m", "user", "u")
+    client = producer(kafka_settings)
+    client.produce(kafka_settings.topic_prefix + "usage.recorded", b"\xc3\x01" + b"unknown!" + b"body", key)
+    assert client.flush(10) == 0
+    report = answer("status", env=migrated, code=1)
+    assert f"unknown schema {b'unknown!'.hex()}" in report["problems"][0]
+    assert report["partitions"][partition_of(key, 2)]["state"] == "held"
+
+
+def test_a_server_that_is_down_is_said_and_the_other_is_still_shown(
+    migrated: dict[str, str], kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings, tmp_path: Path
+) -> None:
+    config = tmp_path / "half.toml"
+    write_settings(config, kafka_settings, clickhouse_settings.model_copy(update={"url": "http://127.0.0.1:1"}))
+    done = inside("status", "--config", config, env=migrated)
+    assert done.returncode == 1
+    assert "ClickHouse  does not answer" in done.stdout
+    assert "Kafka       1 broker(s), 10 topics" in done.stdout
+    write_settings(config, kafka_settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}), clickhouse_settings)
+    report = answer("status", "--config", config, env=migrated, code=1)
+    assert report["problems"][0].startswith("Kafka does not answer")
+    assert report["clickhouse"]["error"] is None
+    wrong = dict(kafka_settings.librdkafka) | {"sasl.password": "wrong-password"}
+    write_settings(config, kafka_settings.model_copy(update={"librdkafka": wrong}), clickhouse_settings)
+    refused = answer("status", "--config", config, env=migrated, code=1)
+    assert "_AUTHENTICATION" in refused["problems"][0]
+    assert "wrong-password" not in str(refused)

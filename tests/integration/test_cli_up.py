@@ -1,0 +1,96 @@
+"""`meterfold up`: one command from nothing to a running installation, and all of it gone at the end."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from meterfold_deploy.stack_state import ProcessInfo, read_state, running_stack
+from stack_support import eventually
+from stack_support.cli import answer, meterfold, running
+
+PORTS = ("--port", "0", "--clickhouse-port", "0")
+
+
+def processes(data: Path) -> tuple[ProcessInfo, ...]:
+    state = read_state(data)
+    return state.processes if state else ()
+
+
+@pytest.mark.stack
+def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "METERFOLD_CONFIG": str(data / "meterfold.toml")}
+    with running(
+        "up", "--data", str(data), *PORTS, env=env, folder=tmp_path, ready="ready; Ctrl-C", deadline=120
+    ) as up:
+        text = up.output()
+        assert str(data / "meterfold.toml") in text
+        secrets = re.findall(r'"([0-9a-f]{48})"', (data / "secrets.json").read_text(encoding="utf-8"))
+        assert len(secrets) == 3
+        assert not [secret for secret in secrets if secret in text]
+
+        answer("metric", "define", "api.calls", "--name", "Calls", "--unit", "calls", env=env)
+        answer("threshold", "create", "api.calls", "--name", "quota", "--value", "10", env=env)
+        events = tmp_path / "events.csv"
+        events.write_text(
+            "id,metric_key,subject_type,subject_id,quantity,timestamp\n"
+            f"a,api.calls,user,u1,12,{datetime.now(UTC).isoformat()}\n",
+            encoding="utf-8",
+        )
+        assert answer("import", events, env=env)["delivered"] == 1
+
+        def asked(sql: str) -> str:
+            command = ["curl", "-sSK", str(data / "curl.conf"), "--data-binary", sql]
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+        eventually(lambda: asked("SELECT count() FROM threshold_events FINAL") == "2", 30)
+        assert asked("SELECT total_quantity FROM usage_summaries WHERE period_type = 'monthly'") == "12"
+
+        again = meterfold("up", "--data", data, env=env)
+        assert again.returncode == 1
+        assert f"already (pid {up.pid})" in again.stderr
+
+        fold = next(process for process in processes(data) if process.name == "fold")
+        psutil.Process(fold.pid).kill()
+        eventually(lambda: any(p.name == "fold" and p.alive and p.pid != fold.pid for p in processes(data)), 30)
+        eventually(lambda: answer("status", env=env)["kafka"]["fold_group"]["members"] == 1, 40)
+
+        left = processes(data)
+        asked_at = time.monotonic()
+        up.signal(signal.SIGINT)
+        assert up.wait(30) == 0
+        assert time.monotonic() - asked_at < 20
+        assert not [process for process in left if process.alive]
+        assert running_stack(data) is None
+        assert not (data / "curl.conf").exists()
+        assert "Traceback" not in up.output()
+
+
+@pytest.mark.stack
+def test_a_second_ctrl_c_kills_and_a_kafka_that_is_not_there_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home())}
+    ready = "ready; Ctrl-C"
+    with running("up", "--data", str(data), "--no-workers", *PORTS, env=env, folder=tmp_path, ready=ready) as up:
+        left = processes(data)
+        broker = next(process for process in left if "kafka" in process.name.lower())
+        psutil.Process(broker.pid).suspend()  # it will not stop in order
+        up.signal(signal.SIGINT)
+        eventually(lambda: "stopping" in up.output(), 10)
+        up.signal(signal.SIGINT)
+        assert up.wait(10) == 130
+        eventually(lambda: not [process for process in left if process.alive], 20)
+    (data / "meterfold.toml").unlink(missing_ok=True)
+    env["METERFOLD_KAFKA_HOME"] = str(tmp_path / "nothing")
+    refused = meterfold("up", "--data", data, *PORTS, env=env)
+    assert refused.returncode == 1
+    assert str(tmp_path / "nothing") in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,88 @@
+"""`meterfold migrate` and `meterfold fold` as real processes: ready, folding, stopped, refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from meterfold import Meter
+from meterfold_deploy.stack_settings import write_settings
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support import eventually
+from stack_support.cli import answer, inside, meterfold, running
+
+
+@pytest.fixture
+def migrated(stack_environment: dict[str, str]) -> dict[str, str]:
+    """The environment of an installation with two partitions."""
+    answer("migrate", "--partitions", "2", env=stack_environment)
+    return stack_environment
+
+
+def test_migrate_says_what_it_did_and_does_nothing_the_second_time(stack_environment: dict[str, str]) -> None:
+    first = answer("migrate", "--partitions", "2", env=stack_environment)
+    assert len(first["topics"]) == 10
+    assert first["migrations"]
+    assert (first["rules"]["partition_count"], first["rules"]["horizon_seconds"]) == (2, 35 * 86_400)
+    second = answer("migrate", env=stack_environment)
+    assert (second["topics"], second["migrations"], second["rules"]) == ([], [], first["rules"])
+    spoken = inside("migrate", env=stack_environment)
+    assert spoken.stdout.splitlines()[:2] == ["tables    all there", "topics    all there"]
+
+
+def test_migrate_refuses_other_settings_than_the_stored_ones(migrated: dict[str, str]) -> None:
+    done = inside("migrate", "--horizon-days", "40", "--record-retention-days", "200", env=migrated)
+    assert done.returncode == 1
+    assert "the stored settings differ" in done.stderr
+    assert "Traceback" not in done.stderr
+    short = inside("migrate", "--record-retention-days", "3", env=migrated)
+    assert short.returncode == 2
+    assert "record_retention_seconds 259200 is too short" in short.stderr
+
+
+def test_a_fold_worker_folds_until_sigterm_and_stops_cleanly(
+    migrated: dict[str, str], settings_file: Path, tmp_path: Path
+) -> None:
+    with running("fold", "--json", env=migrated, folder=tmp_path, ready='"event":"ready"') as worker:
+        with Meter(config=settings_file) as meter:
+            for number in range(100):
+                meter.record("api.calls", ("user", f"u{number % 7}"), id=f"e{number}")
+        eventually(lambda: answer("status", env=migrated)["counted"] == 100, 30)
+        asked = time.monotonic()
+        assert worker.terminate(15) == 0
+        assert time.monotonic() - asked < 10
+        lines = [json.loads(line) for line in worker.output().splitlines() if '"event"' in line]
+        assert [line["event"] for line in lines if line["event"] != "progress"] == ["ready", "stopping", "stopped"]
+        assert lines[0]["partitions"] == [0, 1]
+        assert (lines[-1]["counted"], lines[-1]["troubles"]) == (100, [])
+
+
+def test_ctrl_c_stops_a_fold_worker_as_cleanly(migrated: dict[str, str], tmp_path: Path) -> None:
+    with running("fold", env=migrated, folder=tmp_path, ready="fold: ready, partitions 0, 1") as worker:
+        worker.signal(signal.SIGINT)
+        assert worker.wait(10) == 0
+        assert "fold: stopped" in worker.output()
+        assert "Traceback" not in worker.output()
+
+
+def test_a_fold_worker_without_tables_says_which_command_makes_them(stack_environment: dict[str, str]) -> None:
+    done = meterfold("fold", env=stack_environment)
+    assert done.returncode == 1
+    assert "run `meterfold migrate`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fold_worker_waits_for_servers_and_still_stops_at_once(
+    tmp_path: Path, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings, migrated: dict[str, str]
+) -> None:
+    nowhere = tmp_path / "nowhere.toml"
+    write_settings(nowhere, kafka_settings, clickhouse_settings.model_copy(update={"url": "http://127.0.0.1:1"}))
+    environment = {**migrated, "METERFOLD_CONFIG": str(nowhere)}
+    with running("fold", env=environment, folder=tmp_path, ready="ClickHouse could not be reached") as worker:
+        asked = time.monotonic()
+        assert worker.terminate(15) == 0
+        assert time.monotonic() - asked < 10
