@@ -1,0 +1,90 @@
+"""What a log must come to: each message judged alone by the contract's own code, the rest by the plain oracle.
+
+Nothing of the fold is used: no columns, no polars, no memory. Messages are read by fastavro, keys and partitions by
+meterfold_schemas, windows and duplicates by the oracle of the simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
+
+from meterfold_schemas.errors import Poison, UnknownSchema
+from meterfold_schemas.keys import partition_of
+from meterfold_schemas.periods import micros
+from meterfold_schemas.usage import UsageRecorded
+from meterfold_sink.rules import FoldRules
+from simulation.fold.oracle import Event, Outcome, fold
+
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Positions are (partition, offset). An event that cannot be read has no entry in `events`."""
+
+    messages: dict[Position, Message]
+    events: dict[Position, UsageRecorded]
+    outcomes: dict[int, Outcome]
+
+    @classmethod
+    def of(cls, log: Sequence[Message], rules: FoldRules) -> Truth:
+        messages = {(message.partition(), message.offset()): message for message in log}
+        events: dict[Position, UsageRecorded] = {}
+        logs: dict[int, list[Event]] = {partition: [] for partition in range(rules.partition_count)}
+        for position, message in sorted(messages.items()):
+            reason, event = _judged(message, rules.partition_count)
+            if event is not None:
+                events[position] = event
+            logs[position[0]].append(_for_the_oracle(message, event, reason))
+        outcomes = {
+            partition: fold(part, rules.horizon_seconds * 1_000_000, rules.future_tolerance_seconds * 1_000_000)
+            for partition, part in logs.items()
+        }
+        return cls(messages, events, outcomes)
+
+    @property
+    def counted(self) -> set[Position]:
+        return {(partition, offset) for partition, out in self.outcomes.items() for offset in out.counted}
+
+    @property
+    def duplicates(self) -> dict[Position, int]:
+        return {
+            (partition, o): first for partition, out in self.outcomes.items() for o, first in out.duplicates.items()
+        }
+
+    @property
+    def rejected(self) -> dict[Position, str]:
+        return {
+            (partition, o): reason for partition, out in self.outcomes.items() for o, reason in out.rejected.items()
+        }
+
+
+def stamp_of(message: Message) -> int:
+    """The broker's stamp in UTC microseconds."""
+    kind, milliseconds = message.timestamp()
+    assert kind == TIMESTAMP_LOG_APPEND_TIME
+    return milliseconds * 1000
+
+
+def _judged(message: Message, partitions: int) -> tuple[str | None, UsageRecorded | None]:
+    try:
+        event = UsageRecorded.from_bytes(message.value() or b"")
+    except Poison as poison:
+        return poison.reason, None
+    except UnknownSchema:  # it went through, so an operator has declared it poison
+        return "undecodable", None
+    if message.key() != event.key or partition_of(event.key, partitions) != message.partition():
+        return "misrouted", event
+    return None, event
+
+
+def _for_the_oracle(message: Message, event: UsageRecorded | None, reason: str | None) -> Event:
+    if event is None:
+        return Event(message.offset(), stamp_of(message), ("", "", "", ""), "", Decimal(0), 0, reason)
+    *subject, name = event.identity
+    time = micros(event.timestamp)
+    return Event(message.offset(), stamp_of(message), tuple(subject), name, event.quantity, time, reason)

@@ -1,0 +1,281 @@
+"""Messages that can never be counted: each ends in usage.rejected with reason and position, and spoils no neighbour."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from fold_support import Installation, Outgoing, Running, check, event, raw_event, running
+from fold_support.installation import METRIC, ORG, headers_of, send
+from meterfold_processor.fold.subjects import Subjects
+from meterfold_schemas import catalog, framing
+from meterfold_schemas.definitions import MetricDefinition
+from meterfold_schemas.errors import Fatal
+from meterfold_schemas.keys import partition_of, subject_key
+from meterfold_schemas.periods import micros
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support import eventually
+from stack_support.kafka import admin
+
+PARTITIONS = 2
+SUBJECT = "ann"
+KEY = subject_key(ORG, METRIC, "user", SUBJECT)
+HERE = partition_of(KEY, PARTITIONS)
+ELSEWHERE = 1 - HERE
+
+
+@pytest.fixture
+def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+    made = Installation(kafka_settings, clickhouse_settings, PARTITIONS)
+    yield made
+    made.close()
+
+
+def _bad() -> dict[str, tuple[Outgoing, str]]:
+    """What is wrong -> the message and the reason it is to be rejected with. All stand on ann's partition."""
+    whole = event(SUBJECT).value or b""
+    header = catalog.latest("usage_recorded").header
+    now = datetime.now(UTC)
+    other = framing.encode("metric_defined", _metric_record())
+
+    def raw(value: bytes | None) -> Outgoing:
+        return Outgoing(value, KEY, HERE)
+
+    def fields(**broken: object) -> Outgoing:
+        return replace(raw_event(**{"subject_id": SUBJECT, **broken}), key=KEY, partition=HERE)
+
+    nan = b"\x00\x00\x00\x00\x00\x00\xf8\x7f"
+    return {
+        "noise": (raw(random.Random(5).randbytes(80)), "undecodable"),
+        "json": (raw(b'{"id": "x", "metric_key": "api.calls"}'), "undecodable"),
+        "short": (raw(b"\xc3\x01\x02"), "undecodable"),
+        "no value": (raw(None), "undecodable"),
+        "empty value": (raw(b""), "undecodable"),
+        "header alone": (raw(header), "undecodable"),
+        "cut": (raw(whole[:-4]), "undecodable"),
+        "bytes behind": (raw(whole + b"\x00"), "undecodable"),
+        "two records": (raw(whole + whole[10:]), "undecodable"),
+        "two messages": (raw(whole + whole), "undecodable"),
+        "not UTF-8": (raw(whole.replace(b"acme", b"ac\xff\xfe")), "undecodable"),
+        "a double, not a number": (raw(_with_quantity(nan)), "undecodable"),
+        "another event": (raw(other), "undecodable"),
+        "21 integer digits": (fields(quantity=Decimal(10) ** 20), "invalid"),
+        "21 negative digits": (fields(quantity=-(Decimal(10) ** 20)), "invalid"),
+        "empty id": (fields(id=""), "invalid"),
+        "long id": (fields(id="x" * 513), "invalid"),
+        "long in bytes": (fields(source="ü" * 257), "invalid"),
+        "NUL": (fields(resource_id="a\0b"), "invalid"),
+        "empty subject": (fields(subject_id=""), "invalid"),
+        "empty type": (fields(subject_type=""), "invalid"),
+        "metric key": (fields(metric_key="Api Calls"), "invalid"),
+        "long metric key": (fields(metric_key="m" * 201), "invalid"),
+        "metadata is a list": (fields(metadata="[1]"), "invalid"),
+        "metadata is NaN": (fields(metadata='{"x": NaN}'), "invalid"),
+        "metadata is no JSON": (fields(metadata="{"), "invalid"),
+        "long metadata": (fields(metadata='{"x": "' + "y" * 16_384 + '"}'), "invalid"),
+        "metadata with NUL": (fields(metadata='{"x": "\\u0000"}'), "invalid"),
+        "no key": (Outgoing(whole, None, HERE), "misrouted"),
+        "empty key": (Outgoing(whole, b"", HERE), "misrouted"),
+        "wrong key": (Outgoing(whole, subject_key(ORG, METRIC, "user", "bob"), HERE), "misrouted"),
+        "key with spaces": (Outgoing(whole, KEY.replace(b",", b", "), HERE), "misrouted"),
+        "wrong partition": (Outgoing(whole, KEY, ELSEWHERE), "misrouted"),
+        "too old": (fields(timestamp=micros(now - timedelta(days=35, minutes=1))), "too_old"),
+        "before the epoch": (fields(timestamp=-1), "too_old"),
+        "in the future": (fields(timestamp=micros(now + timedelta(hours=1))), "in_future"),
+        "no calendar's year": (fields(timestamp=2**62), "in_future"),
+    }
+
+
+def _with_quantity(raw: bytes) -> bytes:
+    marked = raw_event(subject_id=SUBJECT, quantity=Decimal("0.000011239")).value or b""
+    written = b"\x04\x2b\xe7"
+    assert marked.count(written) == 1
+    return marked.replace(written, raw)
+
+
+def _metric_record() -> dict[str, object]:
+    now = datetime.now(UTC)
+    metric = MetricDefinition(id="m", key=METRIC, name="m", unit="u", created_at=now, updated_at=now)
+    return framing.decode(metric.to_bytes())[1]
+
+
+def test_each_bad_message_is_rejected_with_reason_and_position_and_its_neighbours_count(
+    installation: Installation,
+) -> None:
+    bad = _bad()
+    messages: list[Outgoing] = [event(SUBJECT)]
+    for message, _ in bad.values():
+        messages += [message, event(SUBJECT, 2)]
+    positions = installation.send(*messages)
+    expected = {position: reason for position, (_, reason) in zip(positions[1::2], bad.values(), strict=True)}
+    with running(installation, batch_seconds=2.0) as worker:
+        installation.wait_folded(worker)
+        assert worker.status.errors == {}
+    rejected = {(row["partition"], row["offset"]): row["reason"] for row in installation.rejects()}
+    names = dict(zip(positions[1::2], bad, strict=True))
+    assert {names[p]: reason for p, reason in rejected.items()} == {names[p]: r for p, r in expected.items()}
+
+    published = {
+        (int(headers["partition"]), int(headers["offset"])): (message, headers)
+        for message in installation.published_rejects()
+        for headers in [headers_of(message)]
+    }
+    assert published.keys() == expected.keys()
+    for number, (position, reason) in enumerate(expected.items()):
+        message, headers = published[position]
+        sent = messages[2 * number + 1]
+        assert headers["reason"] == reason
+        assert headers["topic"] == installation.topics.usage_recorded
+        assert len(headers["detail"]) > 10
+        assert (message.value(), message.key()) == (sent.value or b"", sent.key)
+
+    assert installation.folded() == len(messages)
+    counted = installation.client.rows("SELECT count() AS n, sum(quantity) AS q FROM usage_records FINAL")
+    assert counted == [{"n": len(bad) + 1, "q": 2 * len(bad) + 1}]
+
+
+def test_random_damage_is_judged_like_a_reader_that_takes_one_message_at_a_time(installation: Installation) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201
+    rng = random.Random(seed)
+    messages = []
+    for number in range(400):
+        good = event(f"u{number % 7}", number)
+        if rng.random() < 0.4:
+            value = bytearray(good.value or b"")
+            for _ in range(rng.choice([1, 1, 2, 5])):
+                # Behind the header: a damaged fingerprint is an unknown schema.
+                value[rng.randrange(10, len(value))] = rng.randrange(256)
+            good = replace(good, value=bytes(value))
+        messages.append(good)
+    installation.send(*messages)
+    with running(installation, batch_seconds=1.0) as worker:
+        installation.wait_folded(worker)
+    check(installation)
+
+
+def test_history_18_a_foreign_partitioner_puts_one_subject_on_two_partitions(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka's own partitioner is not Kafka's: its events are rejected, or a retry through another client would
+    count twice."""
+    foreign = Producer(installation.kafka.client(partitioner="consistent_random"))
+    events = [event(f"u{number}", 1) for number in range(40)]
+    theirs = send(foreign, installation.topics.usage_recorded, tuple(events))
+    ours = installation.send(*events)
+    astray = [there for there, here in zip(theirs, ours, strict=True) if there[0] != here[0]]
+    assert 5 < len(astray) < 35
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    truth = check(installation)
+    assert truth.rejected == dict.fromkeys(astray, "misrouted")
+    assert len(truth.counted) == 40
+
+    _forget(installation)
+    monkeypatch.setattr(Subjects, "_rightly_placed", lambda _self, fresh: fresh)
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    with pytest.raises(AssertionError, match="too many"):
+        check(installation)
+
+
+def test_history_16_poison_near_the_size_limit_goes_through(installation: Installation) -> None:
+    limit = 1_048_588
+    big = Producer(installation.kafka.client(**{"message.max.bytes": 2_000_000, "partitioner": "murmur2_random"}))
+    # The broker counts the record batch: some 80 bytes around key and value.
+    poison = random.Random(1).randbytes(limit - len(KEY) - 90)
+    send(big, installation.topics.usage_recorded, (Outgoing(poison, KEY), Outgoing(poison, KEY[:-5]), event(SUBJECT)))
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    truth = check(installation)
+    assert sorted(truth.rejected.values()) == ["undecodable", "undecodable"]
+    assert [len(message.value()) for message in installation.published_rejects()] == [len(poison)] * 2
+
+
+def test_an_unknown_schema_holds_its_partition_until_it_is_declared_poison(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meterfold_processor.fold.assignment.HOLD_SECONDS", 0.2)
+    fingerprint = bytes.fromhex("0123456789abcdef")
+    strange = Outgoing(b"\xc3\x01" + fingerprint + (event(SUBJECT).value or b"")[10:], KEY)
+    before = installation.send(event(SUBJECT), event(SUBJECT))
+    held_at = installation.send(strange)[0]
+    behind = installation.send(event(SUBJECT), strange, event(SUBJECT))
+    elsewhere = _subject_on(ELSEWHERE)
+    with running(installation) as worker:
+        eventually(lambda: worker.status.holds == {HERE: fingerprint.hex()}, 60, "the status says so")
+        eventually(lambda: _next_offset(installation, HERE) == held_at[1], 60, "what stands before is flushed")
+        # Other partitions go on, and so does the held one's membership.
+        for _ in range(3):
+            there = installation.send(event(elsewhere))[0]
+            eventually(lambda end=there[1] + 1: _next_offset(installation, ELSEWHERE) == end, 60, "others go on")
+        worker.require_running()
+        assert _next_offset(installation, HERE) == held_at[1]
+        assert worker.status.holds == {HERE: fingerprint.hex()}
+        assert installation.rejects() == []
+        assert {row["offset"] for row in installation.rows("usage_records") if row["partition"] == HERE} == {
+            offset for _, offset in before
+        }
+
+        installation.store_setting(f"poison_fingerprint:{fingerprint.hex()}", "an experiment of Tuesday")
+        installation.wait_folded(worker)
+        eventually(lambda: worker.status.holds == {}, 60, "nothing is held any more")
+    truth = check(installation)
+    assert truth.rejected == {held_at: "undecodable", behind[1]: "undecodable"}
+    assert fingerprint.hex() in installation.rejects()[0]["detail"]
+
+
+def test_a_held_partition_is_held_again_after_a_restart_and_by_a_worker_that_takes_it_over(
+    installation: Installation,
+) -> None:
+    strange = Outgoing(b"\xc3\x01" + bytes(8) + b"whatever", KEY)
+    first = installation.send(strange, event(SUBJECT))[0]
+    for _ in range(2):
+        with running(installation) as worker:
+            eventually(lambda: worker.status.holds == {HERE: "00" * 8}, 60, "it is held")
+            assert _next_offset(installation, HERE) == first[1]
+    installation.store_setting(f"poison_fingerprint:{'00' * 8}", "")
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    assert check(installation).rejected == {first: "undecodable"}
+
+
+def test_a_producers_clock_is_refused(installation: Installation) -> None:
+    """Checked per message: whoever sets the topic back to CreateTime makes arrival times mean nothing."""
+    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, installation.topics.usage_recorded, incremental_configs=[entry])
+    client = admin(installation.kafka)
+    client.incremental_alter_configs([resource])[resource].result(30)
+
+    def sent_with_its_own_clock() -> bool:
+        installation.send(event(SUBJECT))
+        return installation.log()[-1].timestamp()[0] == 1
+
+    eventually(sent_with_its_own_clock, 60, "the broker applies the setting")
+    worker = Running(installation)
+    assert "message.timestamp.type=LogAppendTime" in worker.wait_for_failure(Fatal)
+    first = next(message.offset() for message in installation.log() if message.timestamp()[0] == 1)
+    assert all(row["offset"] < first for row in installation.rows("usage_records"))
+
+
+def _subject_on(partition: int) -> str:
+    names = (f"s{number}" for number in range(100))
+    return next(n for n in names if partition_of(subject_key(ORG, METRIC, "user", n), PARTITIONS) == partition)
+
+
+def _next_offset(installation: Installation, partition: int) -> int | None:
+    row = installation.progress().get(partition)
+    return None if row is None else row.next_offset
+
+
+def _forget(installation: Installation) -> None:
+    """Empty every table, so that another worker folds the same log."""
+    for table in ("usage_records", "usage_duplicates", "usage_rejected", "usage_windows", "fold_progress"):
+        installation.client.command(f"TRUNCATE TABLE {table}")
