@@ -30,7 +30,7 @@ STAMPS_SECONDS = 2.0
 """How old the mark of a partition may be."""
 OFFSETS_SECONDS = 1.0
 """Offsets of rows that changed nothing are committed this often."""
-BUDGET = 2_000
+BUDGET = 1_000
 """Aggregates per step: a burst of them must not hold up the next judgement."""
 LARGEST_TRANSACTION = 20_000
 """Messages; more are split, so that none outlives the transaction timeout."""

@@ -20,8 +20,10 @@ from meterfold_processor.checker.rules import CODES
 from meterfold_processor.checker.subjects import Subjects
 from meterfold_processor.checker.values import TYPE_CODES, values_of
 from meterfold_processor.fold.limbs import Limbs, from_ints, less
+from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.periods import micros
 from meterfold_schemas.quantities import exact_unscaled
+from meterfold_schemas.vocabulary import AggregationType
 
 Int64s = npt.NDArray[np.int64]
 
@@ -55,6 +57,7 @@ class Plans:
         self._plans: list[tuple[int, ...]] = [()]
         self._ids: dict[str, int] = {}
         self._watches: list[Watch] = []
+        self._made_from: dict[str, tuple[AggregationType, UsageThreshold]] = {}
         self._columns: _Columns | None = None
 
     def of_rows(self, slots: Int64s, periods: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -113,13 +116,10 @@ class Plans:
         kind = self._definitions.aggregation_type(subject[0], subject[1])
         for threshold in self._definitions.applicable(*subject):
             assert kind is not None  # a threshold of a metric that is not there does not apply
-            terms = Terms(
-                threshold.name,
-                exact_unscaled(threshold.threshold),
-                exact_unscaled(threshold.warn_threshold),
-                threshold.action,
-            )
-            self._keep(Watch(threshold.id, terms, TYPE_CODES[kind], micros(threshold.created_at)))
+            made_from = self._made_from.get(threshold.id)
+            if made_from is None or made_from[0] is not kind or made_from[1] is not threshold:
+                self._made_from[threshold.id] = (kind, threshold)
+                self._keep(_watch(threshold, kind))
             by_period[CODES[threshold.period_type]].append(threshold.id)
         for code, wanted in by_period.items():
             plan = tuple(wanted)
@@ -140,6 +140,12 @@ class Plans:
         elif self._watches[number] != watch:
             self._watches[number] = watch
             self._columns = None
+
+
+def _watch(threshold: UsageThreshold, kind: AggregationType) -> Watch:
+    limit, warn = exact_unscaled(threshold.threshold), exact_unscaled(threshold.warn_threshold)
+    terms = Terms(threshold.name, limit, warn, threshold.action)
+    return Watch(threshold.id, terms, TYPE_CODES[kind], micros(threshold.created_at))
 
 
 @dataclass(frozen=True, slots=True)

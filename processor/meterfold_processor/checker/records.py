@@ -7,7 +7,10 @@ at several times the cost. A test holds the two to the same bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final
+
+from fastavro import schemaless_writer
 
 from meterfold_processor.checker.aggregates import Aggregate
 from meterfold_processor.checker.index import Window
@@ -15,11 +18,11 @@ from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import LEVELS, Crossing, Judged, Positions, Terms
 from meterfold_processor.checker.rules import CODES, NEVER, end_of
 from meterfold_processor.kafka import Outgoing
-from meterfold_schemas import cloudevents, framing, ids
+from meterfold_schemas import catalog, cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
-from meterfold_schemas.quantities import MAX_STORED, UNIT
+from meterfold_schemas.quantities import MAX_STORED, UNIT, to_avro_bytes
 from meterfold_schemas.topics import Topics
 from meterfold_schemas.vocabulary import Action, Level
 
@@ -44,6 +47,7 @@ class Records:
     def __init__(self, topics: Topics, partition: int) -> None:
         self._topics = topics
         self._partition = partition
+        self._aggregated = catalog.default().latest("usage_aggregated")
         self._alert_topics = {
             "threshold.approaching": topics.threshold_approaching,
             "threshold.exceeded": topics.threshold_exceeded,
@@ -57,24 +61,29 @@ class Records:
 
     def aggregate(self, aggregate: Aggregate, now: int) -> Outgoing:
         window, values = aggregate.window, aggregate.values
-        name = (*window.subject, str(window.period), window.start)
+        name = (*window.subject, window.period.value, window.start)
+        previous = aggregate.previous_total
         record = {
             "event_id": ids.aggregated_event_id(*name, aggregate.revision, aggregate.is_final),
             "occurred_at": now,
             **_window_fields(window),
             "partition": self._partition,
-            "total_quantity": aggregate.total,
+            "total_quantity": to_avro_bytes(aggregate.total),
             "record_count": values.count,
-            "sum": values.sum,
-            "min": values.min,
-            "max": values.max,
-            "last": values.last,
+            "sum": to_avro_bytes(values.sum),
+            "min": to_avro_bytes(values.min),
+            "max": to_avro_bytes(values.max),
+            "last": to_avro_bytes(values.last),
             "revision": aggregate.revision,
             "is_final": aggregate.is_final,
-            "previous_total": aggregate.previous_total,
+            "previous_total": None if previous is None else to_avro_bytes(previous),
         }
-        value = framing.encode("usage_aggregated", record)
-        return Outgoing(self._topics.usage_aggregated, value, ids.window_key(*name), self._partition)
+        # Not through framing.encode: this is the one event of high volume, and looking at every field of values that
+        # were made here costs more than writing them.
+        out = BytesIO()
+        out.write(self._aggregated.header)
+        schemaless_writer(out, self._aggregated.raw, record)
+        return Outgoing(self._topics.usage_aggregated, out.getvalue(), ids.window_key(*name), self._partition)
 
     def forgotten_state(self, target: Target) -> Outgoing:
         """The tombstone of a state."""

@@ -42,15 +42,22 @@ class Transactions:
         """Take over the transactional id: what a predecessor left open is aborted, and it is fenced."""
         if self._producer is not None:
             return
-        producer = kafka.producer(
-            self._settings,
-            **{
-                "transactional.id": self._id,
-                "transaction.timeout.ms": TRANSACTION_TIMEOUT_SECONDS * 1000,
-                "linger.ms": 0,
-                "compression.type": "lz4",
-                "queue.buffering.max.messages": 1_000_000,
-            },
+        # No logger: when a transaction is fenced, confluent-kafka raises in the middle of a poll and calls the logger
+        # with that exception still set, which ends as a SystemError. All it would say comes as an error anyway.
+        producer = Producer(
+            self._settings.client(
+                **{
+                    "transactional.id": self._id,
+                    "transaction.timeout.ms": TRANSACTION_TIMEOUT_SECONDS * 1000,
+                    "acks": "all",
+                    "enable.idempotence": True,
+                    "partitioner": "murmur2_random",
+                    "linger.ms": 0,
+                    "compression.type": "lz4",
+                    "queue.buffering.max.messages": 1_000_000,
+                    "log_level": 0,
+                }
+            )
         )
         _call(lambda: producer.init_transactions(_CALL_SECONDS), "taking over the transactional id")
         self._producer = producer
@@ -78,7 +85,7 @@ class Transactions:
                 except BufferError:
                     if time.monotonic() > until:
                         raise Retryable(f"Kafka takes no messages for {_CALL_SECONDS:.0f} s") from None
-                    producer.poll(0.1)
+                    _call(lambda: producer.poll(0.1), "producing")
                 except KafkaException as error:
                     raise _error(error, f"producing to {message.topic}") from error
 
