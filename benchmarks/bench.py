@@ -137,7 +137,7 @@ def _timed(stack: LocalStack, process: ManagedProcess, events: int, done: Callab
         stack.check()
         if time.monotonic() - begun > DEADLINE:
             raise SystemExit(f"{process.name} was not done after {DEADLINE:.0f} s{process.quote()}")
-        time.sleep(0.05)
+        time.sleep(0.25)
     seconds = time.monotonic() - begun
     after = {name: machine.sample(pid) for name, pid in pids.items()}
     stack.end(process)

@@ -39,6 +39,11 @@ class Flusher:
         """Whether another batch may be submitted."""
         return sum(not future.done() for _, future in self._waiting) < MAX_WAITING
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return all(future.done() for _, future in self._waiting)
+
     def submit(self, sequence: int, batch: list[Folded]) -> None:
         self._waiting.append((sequence, self._thread.submit(self._flush, batch)))
 

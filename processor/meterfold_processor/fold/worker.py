@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from threading import Event
@@ -35,6 +35,7 @@ _LOG = logging.getLogger("meterfold.fold")
 _CHUNK = 20_000
 _REVOKE_SECONDS = 2.0
 _ROOM_SECONDS = 1.0
+_SHORTEST_WAIT = 0.02
 
 
 class FoldWorker:
@@ -88,13 +89,14 @@ class FoldWorker:
     def _turn(self, stop: Event) -> None:
         self._acknowledge()
         self._attend_to_partitions()
-        if not self._due():
-            self._poll()
-        elif self._flusher.has_room:
+        full = len(self._buffer) >= self._settings.batch_events
+        if full and not self._flusher.has_room:
+            self._wait_for_room()
+        elif full or self._aged():
             self._assignment.resume()
             self._fold_buffer(stop)
         else:
-            self._wait_for_room()
+            self._poll()
         self.status.partitions = self._assignment.partitions
         self.status.holds = {
             partition: held.hold.fingerprint.hex() for partition, held in self._assignment.held.items()
@@ -113,22 +115,25 @@ class FoldWorker:
             _LOG.warning("%s; trying again", error)
             report(error)
 
-    def _due(self) -> bool:
-        if not self._buffer:
+    def _aged(self) -> bool:
+        """Whether what is there has waited long enough: while ClickHouse is busy with earlier batches more can come,
+        since larger batches touch fewer windows per event."""
+        if not self._buffer or not self._flusher.idle:
             return False
-        full = len(self._buffer) >= self._settings.batch_events
-        return full or time.monotonic() - self._since >= self._settings.batch_seconds
+        return time.monotonic() - self._since >= self._settings.batch_seconds
 
     def _poll(self) -> None:
+        begun = time.monotonic()
         room = self._settings.batch_events - len(self._buffer)
         wait = self._settings.batch_seconds
         if self._buffer:
-            wait = max(0.0, wait - (time.monotonic() - self._since))
+            wait = min(wait, max(_SHORTEST_WAIT, wait - (begun - self._since)))
         with self.status.stages.spent("consume"):
             messages = self._consumer.consume(min(room, _CHUNK), wait)
-        self._take(messages)
+        self._take(messages, begun)
 
-    def _take(self, messages: list[Message]) -> None:
+    def _take(self, messages: list[Message], since: float | None = None) -> None:
+        """Put messages into the buffer. `since` is the earliest time at which the first of them can have been there."""
         dropped = self._assignment.take_dropped()
         if dropped:
             self._buffer = [message for message in self._buffer if message.partition() not in dropped]
@@ -136,7 +141,7 @@ class FoldWorker:
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._is_event(message)]
         if messages and not self._buffer:
-            self._since = time.monotonic()
+            self._since = time.monotonic() if since is None else since
         self._buffer.extend(messages)
 
     def _is_event(self, message: Message) -> bool:
@@ -211,8 +216,15 @@ class FoldWorker:
             self.status.flushes += 1
             self.status.last_flush = time.monotonic()
             self.status.step_seconds = dict(self._effects.seconds)
+            self.status.memory = self._sizes()
         if self._flushed:
             self._commit()
+
+    def _sizes(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for fold in self._assignment.active.values():
+            total.update(fold.sizes())
+        return dict(total)
 
     def _flushed_to(self, offsets: dict[int, int]) -> None:
         """The last step of a flush, on the flusher's thread: leave the offsets for our own thread to commit."""
@@ -224,7 +236,7 @@ class FoldWorker:
             self.status.duplicates += done.duplicates.num_rows
             self.status.rejected += done.rejected.num_rows
 
-    def _commit(self, *, last: bool = False) -> None:
+    def _commit(self) -> None:
         """Show how far we are. The progress row decides, so a commit that fails is not repeated.
 
         Only this thread commits: a commit beside a `consume` waits for it, and then for the next one.
@@ -236,16 +248,13 @@ class FoldWorker:
         if not ours:
             return
         try:
-            if last:
-                self._consumer.commit(offsets=ours, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=ours, asynchronous=True)
+            self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:
             _LOG.info("the group's offsets were not committed: %s", error)
 
     def _close(self) -> None:
         self._flusher.stop(self._settings.stop_seconds)
-        self._commit(last=True)
+        self._commit()
         self._consumer.close()
 
     def _default_consumer(self) -> Consumer:
