@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from meterfold_deploy.errors import StackError
 from meterfold_deploy.stack import LocalStack
@@ -67,18 +66,14 @@ class Watch:
 
     def wait_until_checked(self, group: str, stop: threading.Event, deadline: float) -> None:
         """Until the checker has read everything that the fold has published."""
-        settings = self._stack.kafka_settings()
-        admin = AdminClient(settings.client())
         wanted = [TopicPartition(self._topics.usage_windows, partition) for partition in self._partitions]
-        reader = Consumer(settings.client(**{"group.id": "meterfold-demo-watch", "isolation.level": "read_committed"}))
+        # A consumer of the group that never joins it: it only asks for the offsets that were committed.
+        reader = Consumer(self._stack.kafka_settings().client(**{"group.id": group}))
 
         def caught_up() -> bool:
-            request = [ConsumerGroupTopicPartitions(group, wanted)]
-            answer = admin.list_consumer_group_offsets(request)[group].result(timeout=10)
-            committed = {p.partition: p.offset for p in answer.topic_partitions}
-            for partition in self._partitions:
-                _, end = reader.get_watermark_offsets(wanted[partition], timeout=10)
-                if end > 0 and committed.get(partition, -1) < end:
+            for position in reader.committed(wanted, timeout=10):
+                _, end = reader.get_watermark_offsets(position, timeout=10)
+                if end > 0 and position.offset < end:
                     return False
             return True
 

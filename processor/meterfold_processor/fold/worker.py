@@ -106,7 +106,7 @@ class FoldWorker:
         """Load what was assigned, and look after what is held."""
         report = self.status.report("load")
         try:
-            if self._assignment.load_due():
+            while self._assignment.load_due():
                 report(None)
             if self._assignment.should_look_at_holds():
                 self._poison = self._opening.poison_fingerprints()
