@@ -26,7 +26,6 @@ __all__ = ["PartitionProof", "prove_partition"]
 
 _VIEW: Final = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS\s+")
 _COPIED: Final = ("usage_windows", "fold_progress")
-_SPILLING: Final = {"max_bytes_before_external_group_by": 1_000_000_000}
 
 #: An insert of windows becomes visible month by month, so a lifetime may be seen before or after its month.
 ATTEMPTS: Final = 5
@@ -85,7 +84,6 @@ def _attempt(client: Client, partition: int, limit: int) -> PartitionProof:
             f"SELECT * FROM ({_view('usage_reconciliation', names)}) WHERE partition = {{partition:Int32}} "  # noqa: S608
             "ORDER BY period_type, period_start, org_id, metric_key, subject_type, subject_id LIMIT {limit:UInt64}",
             {**parameters, "limit": limit},
-            _SPILLING,
         )
         records = client.value(
             "SELECT count() FROM usage_records FINAL WHERE partition = {partition:Int32}", parameters

@@ -70,7 +70,8 @@ FROM
         toDateTime64(toMonday(s.period_start), 6, 'UTC') AS week_start,
         toNullable(week_start + INTERVAL 7 DAY) AS period_end, partition, sum(s.record_count) AS record_count,
         sum(toDecimal256(s.sum, 9)) AS sum_quantity, min(s.min) AS min_quantity, max(s.max) AS max_quantity,
-        argMax(s.last, (s.last_timestamp, s.last_offset)) AS last_quantity
+        argMax(s.last, bitShiftLeft(toInt128(toUnixTimestamp64Micro(s.last_timestamp)), 63) + s.last_offset)
+            AS last_quantity
     FROM usage_windows AS s FINAL
     WHERE s.period_type = 'daily'
     GROUP BY org_id, metric_key, subject_type, subject_id, week_start, partition
@@ -85,7 +86,8 @@ FROM
         toDateTime64(toStartOfYear(s.period_start), 6, 'UTC') AS year_start,
         toNullable(year_start + INTERVAL 1 YEAR) AS period_end, partition, sum(s.record_count) AS record_count,
         sum(toDecimal256(s.sum, 9)) AS sum_quantity, min(s.min) AS min_quantity, max(s.max) AS max_quantity,
-        argMax(s.last, (s.last_timestamp, s.last_offset)) AS last_quantity
+        argMax(s.last, bitShiftLeft(toInt128(toUnixTimestamp64Micro(s.last_timestamp)), 63) + s.last_offset)
+            AS last_quantity
     FROM usage_windows AS s FINAL
     WHERE s.period_type = 'monthly'
     GROUP BY org_id, metric_key, subject_type, subject_id, year_start, partition
