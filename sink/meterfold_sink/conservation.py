@@ -1,72 +1,12 @@
-"""Whether every message of a partition is accounted for: each offset once, as record, duplicate or rejected.
-
-Offsets are those of usage.recorded; below `until` (a progress row's next_offset) everything is stored.
-"""
+"""Whether an identity was counted twice. Where each offset stands is asked in positions.py."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
 
 import pyarrow as pa
 
 from meterfold_sink.client import Client
 
-__all__ = ["Stored", "gaps", "positions_stored_twice", "repeated_identities", "stored"]
-
-_STORED: Final = """
-SELECT 'records' AS kind, offset, received_at FROM usage_records FINAL WHERE partition = {partition:Int32}
-UNION ALL
-SELECT 'duplicates' AS kind, offset, received_at FROM usage_duplicates FINAL WHERE partition = {partition:Int32}
-UNION ALL
-SELECT 'rejected' AS kind, offset, received_at FROM usage_rejected FINAL WHERE partition = {partition:Int32}
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Distinct positions of one kind below an offset; offsets and times are None where there is nothing."""
-
-    count: int = 0
-    first_offset: int | None = None
-    last_offset: int | None = None
-    first_received_at: datetime | None = None
-
-
-def stored(client: Client, partition: int, until: int) -> dict[str, Stored]:
-    """ "records", "duplicates" and "rejected" -> what is stored of them below offset `until`."""
-    rows = client.rows(
-        "SELECT kind, toInt64(uniqExact(offset)) AS count, min(offset) AS first_offset, max(offset) AS last_offset, "  # noqa: S608
-        f"min(received_at) AS first_received_at FROM ({_STORED}) WHERE offset < {{until:Int64}} GROUP BY kind",
-        {"partition": partition, "until": until},
-    )
-    found = {row.pop("kind"): Stored(**row) for row in rows}
-    return {kind: found.get(kind, Stored()) for kind in ("records", "duplicates", "rejected")}
-
-
-def positions_stored_twice(client: Client, partition: int, *, limit: int = 1000) -> pa.Table:
-    """Offsets that stand in more than one table, or twice in one: (offset, kinds). There must be none."""
-    return client.query(
-        f"SELECT offset, groupArray(kind) AS kinds FROM ({_STORED}) GROUP BY offset HAVING count() > 1 "  # noqa: S608
-        "ORDER BY offset LIMIT {limit:UInt64}",
-        {"partition": partition, "limit": limit},
-    )
-
-
-def gaps(client: Client, partition: int, first: int, until: int, *, limit: int = 1000) -> pa.Table:
-    """Offsets in [first, until) that are stored nowhere, as (first_offset, last_offset), in order.
-
-    A transaction marker has an offset and no message; so has a message that expired before or after it was folded.
-    """
-    return client.query(
-        "SELECT previous + 1 AS first_offset, offset - 1 AS last_offset FROM ("  # noqa: S608
-        "SELECT offset, lagInFrame(offset, 1, {first:Int64} - 1) OVER (ORDER BY offset ROWS BETWEEN 1 PRECEDING AND "
-        f"CURRENT ROW) AS previous FROM (SELECT DISTINCT offset FROM ({_STORED}) "
-        "WHERE offset >= {first:Int64} AND offset < {until:Int64} UNION ALL SELECT {until:Int64} AS offset)"
-        ") WHERE offset - previous > 1 ORDER BY first_offset LIMIT {limit:UInt64}",
-        {"partition": partition, "first": first, "until": until, "limit": limit},
-    )
+__all__ = ["repeated_identities"]
 
 
 def repeated_identities(client: Client, partition: int, lookback_seconds: int, *, limit: int = 1000) -> pa.Table:

@@ -273,41 +273,6 @@ def test_usage_is_paged_with_its_total(client: Client) -> None:
     assert usage().total_quantity == 3
 
 
-def test_every_position_is_accounted_for(client: Client) -> None:
-    insert(client, "usage_records", records_table([Record(offset, HOUR) for offset in (2, 3, 5, 9, 12)]))
-    duplicate = {k: v for k, v in Record(6, HOUR).row().items() if k not in _ONLY_RECORDS} | {"counted_offset": 2}
-    insert(client, "usage_duplicates", table([duplicate]))
-    rejected = {
-        "partition": 0,
-        "offset": 7,
-        "received_at": HOUR,
-        "reason": "invalid",
-        "detail": "",
-        "key": "",
-        "value": "",
-    }
-    insert(client, "usage_rejected", table([rejected]))
-
-    stored = conservation.stored(client, 0, until=12)
-    assert {kind: (s.count, s.first_offset, s.last_offset) for kind, s in stored.items()} == {
-        "records": (4, 2, 9),
-        "duplicates": (1, 6, 6),
-        "rejected": (1, 7, 7),
-    }
-    gaps = conservation.gaps(client, 0, 0, 12).to_pylist()
-    assert [(gap["first_offset"], gap["last_offset"]) for gap in gaps] == [(0, 1), (4, 4), (8, 8), (10, 11)]
-    assert conservation.gaps(client, 0, 2, 4).num_rows == 0
-    assert conservation.gaps(client, 7, 3, 5).to_pylist() == [{"first_offset": 3, "last_offset": 4}]
-    assert conservation.positions_stored_twice(client, 0).num_rows == 0
-    insert(client, "usage_rejected", table([{**rejected, "offset": 9}]))
-    (twice,) = conservation.positions_stored_twice(client, 0).to_pylist()
-    assert (twice["offset"], sorted(twice["kinds"])) == (9, ["records", "rejected"])
-    assert conservation.stored(client, 1, until=12)["records"] == conservation.Stored()
-
-
-_ONLY_RECORDS = {"source", "resource_type", "resource_id", "metadata", "identity_hash"}
-
-
 def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client) -> None:
     def counted(offset: int, days: int, name: str) -> Record:
         return Record(offset, HOUR + timedelta(days=days), id=name, more={"identity_hash": hash_of[name]})
