@@ -6,7 +6,7 @@ offset with another stamp, or in another table, is a second one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ __all__ = [
     "positions_outside",
     "positions_twice",
     "stored_offsets",
+    "stored_rows",
     "unknown_partitions",
 ]
 
@@ -101,6 +102,16 @@ def stored_offsets(client: Client, partition: int, first: int, until: int) -> pa
     """(kind, offset) of the slice, by offset."""
     sql = f"SELECT kind, offset FROM ({_union(_KIND_AND_OFFSET, _IN_SLICE)}) ORDER BY offset"  # noqa: S608
     return client.query(sql, _slice(partition, first, until), _FINAL)
+
+
+def stored_rows(client: Client, table: str, columns: Sequence[str], partition: int, first: int, until: int) -> pa.Table:
+    """Columns of one of the three tables (strings of usage_rejected are bytes), for the slice, in any order."""
+    if table not in KINDS.values():
+        raise ValueError(f"{table} holds no positions")
+    # The originals of rejected messages may be anything; Arrow's strings are UTF-8.
+    settings = {**_FINAL, "output_format_arrow_string_as_string": int(table != "usage_rejected")}
+    sql = f"SELECT {', '.join(columns)} FROM {table} FINAL WHERE partition = {{partition:Int32}} AND {_IN_SLICE}"  # noqa: S608
+    return client.query(sql, _slice(partition, first, until), settings)
 
 
 def first_offset_after(client: Client, partition: int, stamp: int) -> int | None:

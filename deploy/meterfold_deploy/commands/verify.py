@@ -22,6 +22,10 @@ def verify(
             metavar="SECONDS", min=0, help="First wait so long at most until everything that is there now is folded."
         ),
     ] = 0.0,
+    contents: Annotated[
+        bool,
+        typer.Option("--contents", help="Also compare every stored row with its message, as far as the log goes back."),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="List at most so many differences per check and partition.")] = 100,
     accept_expired: Annotated[
         bool, typer.Option("--accept-expired", help="Exit with 0 also where something has expired; it is still named.")
@@ -52,6 +56,7 @@ def verify(
             installation.clickhouse(),
             wait_seconds=wait,
             checker_group=checker_group,
+            contents=contents,
             limit=limit,
             tell=lambda done, total, text: meter(done, total, text),
         )
@@ -76,7 +81,7 @@ def exit_code(report: Report, *, accept_expired: bool = False) -> int:
 def _show(report: Report) -> None:
     headers = (
         *("partition", "folded from", "to", "log end", "counted", "duplicates", "rejected", "no message", "gone"),
-        *("windows", "expired windows"),
+        *("windows", "expired windows", "rows compared"),
     )
     console.table(
         headers,
@@ -93,6 +98,7 @@ def _show(report: Report) -> None:
                 p.gone,
                 p.windows,
                 p.expired_windows,
+                p.compared,
             )
             for p in report.partitions
         ],

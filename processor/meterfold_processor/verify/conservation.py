@@ -20,7 +20,7 @@ from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import conservation, positions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, Positions
-from meterfold_sink.reads import Progress
+from meterfold_sink.reads import Progress, read_progress
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["Conservation"]
@@ -31,7 +31,8 @@ _SECOND: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Conservation:
-    """Proves one partition after the other. `now` in UTC microseconds: what is older than the retention may be gone."""
+    """Proves one partition after the other. `now` in UTC microseconds: what is older than the retention may be gone.
+    `log_end` tells where the log of a partition ends by now."""
 
     client: Client
     reader: LogReader
@@ -39,6 +40,7 @@ class Conservation:
     now: int
     findings: Findings
     tell: Callable[[str], None]
+    log_end: Callable[[int], int]
     slice_size: int = SLICE
 
     def prove(self, fixed: Fixed) -> PartitionReport:
@@ -52,7 +54,9 @@ class Conservation:
             return report
         self._check_bounds(fixed, progress)
         self._check_outside(fixed, progress)
-        stored, gaps = self._stored(progress)
+        # A progress beyond the log was named; nothing can be read there.
+        until = min(progress.next_offset, fixed.log_end)
+        stored, gaps = self._stored(progress, until)
         gone, held = split(gaps, fixed.log_start)
         missing, expired = self._look_up(progress.partition, held)
         first_kept = None
@@ -63,7 +67,7 @@ class Conservation:
         self.findings.extend(found)
         self.findings.cannot(*unproven)
         if any(getattr(stored, kind) > count for kind, count in _counters(progress).items()):
-            self._name_invented(fixed, progress)
+            self._name_invented(fixed, progress, until)
         self._check_identities(progress.partition)
         return replace(
             report,
@@ -76,9 +80,9 @@ class Conservation:
             gone=sum(map(len, gone)),
         )
 
-    def _stored(self, progress: Progress) -> tuple[Positions, list[Gap]]:
+    def _stored(self, progress: Progress, end: int) -> tuple[Positions, list[Gap]]:
         stored, gaps = Positions(), list[Gap]()
-        for first, until in self._slices(progress.log_start, progress.next_offset):
+        for first, until in self._slices(progress.log_start, end):
             self.tell(f"offsets {first:,} to {until - 1:,}")
             here = positions.positions(self.client, progress.partition, first, until)
             stored += here
@@ -133,9 +137,9 @@ class Conservation:
                 )
             )
 
-    def _name_invented(self, fixed: Fixed, progress: Progress) -> None:
+    def _name_invented(self, fixed: Fixed, progress: Progress, end: int) -> None:
         """Rows at offsets where the log has no message: read it, as far as it reaches back."""
-        for first, until in self._slices(max(progress.log_start, fixed.log_start), progress.next_offset):
+        for first, until in self._slices(max(progress.log_start, fixed.log_start), end):
             self.tell(f"comparing offsets {first:,} to {until - 1:,} with the log")
             there = np.zeros(until - first, np.bool_)
             for batch in self.reader.read(progress.partition, first, until):
@@ -181,15 +185,23 @@ class Conservation:
             )
 
     def _check_outside(self, fixed: Fixed, progress: Progress) -> None:
-        until = max(fixed.log_end, progress.next_offset)
         limit = self.findings.limit + 1
-        for row in positions.positions_outside(self.client, progress.partition, progress.log_start, until, limit):
-            self.findings.add(_outside(progress.partition, row, f"between {progress.log_start} and {until - 1}"))
+        start, end = progress.log_start, fixed.log_end
+        rows = positions.positions_outside(self.client, progress.partition, start, end, limit)
+        if any(row["offset"] >= end for row in rows):
+            # On a running system these may be newer than the end that was read before them.
+            end = self.log_end(progress.partition)
+        for row in rows:
+            if not start <= row["offset"] < end:
+                self.findings.add(_outside(progress.partition, row, f"between {start} and {end - 1}"))
 
     def _prove_nothing_folded(self, fixed: Fixed) -> None:
         """A worker writes the progress row of a partition before anything else of it."""
         limit = self.findings.limit + 1
-        for row in positions.positions_outside(self.client, fixed.partition, 0, 0, limit):
+        rows = positions.positions_outside(self.client, fixed.partition, 0, 0, limit)
+        if rows and read_progress(self.client, [fixed.partition]):
+            return  # a worker has begun meanwhile
+        for row in rows:
             self.findings.add(_outside(fixed.partition, row, "none, since the partition has no row in fold_progress"))
 
     def _check_identities(self, partition: int) -> None:

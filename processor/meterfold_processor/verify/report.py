@@ -107,7 +107,8 @@ class PartitionReport:
     `log_start` and `log_end` bound the log at that time. `unfolded`: whether messages below log_end were not folded
     yet. `counted`, `duplicates` and `rejected` are distinct stored positions; `no_message` are offsets of the log
     that hold none (transaction markers, aborted records); `gone` are offsets without a row that the log does not hold
-    any more. `windows` were compared with `records`; `expired_windows` could not be.
+    any more. `windows` were compared with `records`; `expired_windows` could not be. `compared` rows were compared with
+    their messages, None where that was not asked for.
     """
 
     partition: int
@@ -124,6 +125,7 @@ class PartitionReport:
     windows: int = 0
     records: int = 0
     expired_windows: int = 0
+    compared: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from meterfold_processor.topics import check_source
+from meterfold_processor.topics import check_source, log_bounds
 from meterfold_processor.verify.conservation import Conservation
+from meterfold_processor.verify.contents import compare_contents
 from meterfold_processor.verify.findings import Findings, Tell
 from meterfold_processor.verify.log import LogReader
 from meterfold_processor.verify.offsets import Fixed, fix_offsets
@@ -18,6 +20,7 @@ from meterfold_processor.verify.thresholds import Thresholds
 from meterfold_processor.verify.windows import prove_windows
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.topics import Topics
 from meterfold_sink import positions
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
@@ -34,14 +37,16 @@ def verify(
     *,
     wait_seconds: float = 0.0,
     checker_group: str = CHECKER_GROUP,
+    contents: bool = False,
     limit: int = 1000,
     tell: Tell = lambda done, total, text: None,
 ) -> Report:
     """Prove the numbers of an installation; see Report for what the answer says.
 
     Waits for up to `wait_seconds` until everything appended before the call is folded, then as long for the checker.
-    At most `limit` findings of each check and partition are listed. Raises Retryable when a server does not answer,
-    Fatal when this is no installation of this version.
+    With `contents` every stored row is compared with its message too, as far as the log reaches back. At most `limit`
+    findings of each check and partition are listed. Raises Retryable when a server does not answer, Fatal when
+    this is no installation of this version.
     """
     begun_at, begun = datetime.now(UTC), time.monotonic()
     with ExitStack() as stack:
@@ -49,6 +54,7 @@ def verify(
         check_schema(client)
         rules = read_rules(client)
         check_source(kafka, rules)
+        topic = Topics(kafka.topic_prefix).usage_recorded
         reader = stack.enter_context(closing(LogReader(kafka)))
         count = rules.partition_count
         total = 2 * count + 2
@@ -61,11 +67,20 @@ def verify(
             done, name = 1 + 2 * place, f"partition {one.partition}"
             tell(done, total, name)
             conservation = Conservation(
-                client, reader, rules, micros(begun_at), findings, _sub(tell, done, total, f"{name}: ")
+                client,
+                reader,
+                rules,
+                micros(begun_at),
+                findings,
+                _sub(tell, done, total, f"{name}: "),
+                log_end=lambda partition: log_bounds(kafka, topic, [partition])[partition][1],
             )
             report = conservation.prove(one)
             if one.unfolded and wait_seconds:
                 findings.cannot(_unfolded(one, wait_seconds))
+            if contents:
+                compared = compare_contents(client, reader, one, findings, _sub(tell, done, total, f"{name}: "))
+                report = replace(report, compared=compared)
             _count_orgs(client, one, orgs)
             tell(done + 1, total, f"{name}: recounting windows")
             reports.append(prove_windows(client, report, findings))

@@ -1,0 +1,133 @@
+"""`verify` while everything runs, while things are missing, and as a command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from meterfold_deploy import exits
+from meterfold_deploy.stack import LocalStack
+from meterfold_deploy.stack_settings import write_settings
+from meterfold_processor.verify import Verdict
+from meterfold_schemas.errors import Retryable
+from stack_support.cli import meterfold
+from verify_support.history import History, installed
+
+
+@pytest.fixture
+def history(stack: LocalStack) -> Iterator[History]:
+    with installed(stack) as history:
+        yield history
+
+
+@contextmanager
+def sending(history: History) -> Iterator[None]:
+    """Events without a pause, up and down through the threshold, every third of them twice."""
+    stop, failures = Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                event = history.event(f"e{number}", f"u{number % 5}", 45 if number % 50 < 25 else -45)
+                history.send(*([event] * (1 + (number % 3 == 0))))
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not failures, failures
+
+
+def test_history_35_a_running_system_shows_no_difference(history: History) -> None:
+    with history.checking(), history.folding():
+        with sending(history):
+            for _ in range(2):
+                report = history.verify(contents=True)
+                assert not report.findings, [*map(str, report.findings)]
+        report = history.verify(wait_seconds=60)
+        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+        assert sum(p.counted for p in report.partitions) > 0
+        assert report.thresholds.events > 0
+
+
+def test_history_36_markers_at_the_end_of_the_log_are_folded(history: History) -> None:
+    """And what stands between them is proven: committed events are counted, aborted ones are no gaps."""
+    with history.checking(), history.folding():
+        for number in range(3):
+            committed = [history.event(f"c{number}-{i}", f"u{i}", 1) for i in range(6)]
+            history.send_in_transactions(committed, [history.event(f"a{number}-{i}", f"u{i}", 1) for i in range(6)])
+        report = history.verify(wait_seconds=60)
+    assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+    assert report.unfolded == []
+    assert sum(p.counted for p in report.partitions) == 18
+    # The last markers are never passed by a progress row, so the offsets behind it are not among these.
+    assert sum(p.no_message for p in report.partitions) >= 2 * 18 // 3
+    assert any(p.next_offset is not None and p.next_offset < p.log_end for p in report.partitions)
+
+
+def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
+    assert history.verify().verdict is Verdict.PROVEN  # nothing at all
+    history.send(history.event("e1", "u1", 150))
+    partition = history.partition_of("u1")
+    report = history.verify()
+    assert (report.verdict, report.unfolded) == (Verdict.PROVEN, [partition])
+    report = history.verify(wait_seconds=0.2)
+    assert report.verdict is Verdict.UNPROVEN
+    (unproven,) = report.unproven
+    assert (unproven.partition, unproven.offset, unproven.passing) == (partition, 0, True)
+    with history.folding():
+        report = history.verify(wait_seconds=20)
+    assert (report.verdict, report.unfolded, report.thresholds.judged) == (Verdict.UNPROVEN, [], False)
+    (unproven,) = report.unproven
+    assert (unproven.place, unproven.partition, unproven.passing) == (
+        history.there.topics.usage_windows,
+        partition,
+        True,
+    )
+    assert "the checker" in unproven.why
+    with history.checking():
+        report = history.verify(wait_seconds=30)
+        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+
+
+def test_the_command(history: History, stack: LocalStack, tmp_path: Path) -> None:
+    settings = tmp_path / "meterfold.toml"
+    write_settings(settings, history.kafka, history.there.clickhouse)
+    env = {
+        **stack.environment(),
+        "METERFOLD_CONFIG": str(settings),
+        "METERFOLD_CHECKER_GROUP_ID": history.checker_group,
+    }
+    history.send(history.event("e1", "u1", 1), history.event("e2", "u2", 1))
+    with history.checking(), history.folding():
+        done = meterfold("verify", "--wait", "30", "--contents", env=env)
+    assert done.returncode == exits.OK, done.stdout + done.stderr
+    assert "proven: 2 records in 8 windows, every one once" in done.stdout
+    history.there.client.command("DELETE FROM usage_records WHERE id = 'e1'")
+    done = meterfold("verify", "--json", env=env)
+    assert done.returncode == exits.FAILED, done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "different"
+    lost = next(f for f in answer["findings"] if f["offset"] is not None)
+    assert (lost["partition"], lost["offset"], lost["found"]) == (history.partition_of("u1"), 0, "none")
+    away = {**env, "METERFOLD_CLICKHOUSE_URL": "http://127.0.0.1:1"}
+    done = meterfold("verify", env=away)
+    assert done.returncode == exits.UNAVAILABLE, done.stdout + done.stderr
+
+
+def test_a_server_that_is_down_is_no_answer(history: History) -> None:
+    away = history.there.clickhouse.model_copy(update={"url": "http://127.0.0.1:1"})
+    with pytest.raises(Retryable):
+        history.verify(away)

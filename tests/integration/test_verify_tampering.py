@@ -1,0 +1,312 @@
+"""`verify` on a real history: proven as it is, and every row that is changed by hand is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from meterfold_deploy.stack import LocalStack
+from meterfold_processor.verify import Finding, Report, Verdict
+from verify_support.history import Copy, History, folded, installed
+
+HOURS = timedelta(hours=30)
+TWO_TABLES = "2 rows (usage_duplicates, usage_records)"
+ONE_TABLE = "2 rows (usage_records, usage_records)"
+
+
+@pytest.fixture(scope="module")
+def history(stack: LocalStack) -> Iterator[History]:
+    """Two partitions. In the log: counted events of several subjects and hours, duplicates, poison, markers and aborted
+    records. One subject has exceeded its threshold, one is approaching, one fell back."""
+    with installed(stack) as history:
+        history.send(history.event("first", "u1", 70), history.event("first", "u1", 70), history.event("a", "u2", 85))
+        history.send(*(history.event(f"n{i}", f"s{i % 7}", i, ago=i * HOURS / 40) for i in range(40)))
+        for partition in range(2):
+            history.there.send(history.there.topics.usage_recorded, b"key", b"no event", partition)
+        again = [history.event(f"n{i}", f"s{i % 7}", i, ago=i * HOURS / 40) for i in range(7)]
+        history.send_in_transactions(
+            [history.event(f"c{i}", f"s{i}", 3) for i in range(7)],
+            [history.event(f"x{i}", f"s{i}", 9) for i in range(7)],
+        )
+        history.send(*again, history.event("b", "u1", 60))
+        with history.checking(), history.folding():
+            folded(history)
+            history.there.seen_soon([*_reached("u1"), ("t1", "u2", "approaching approaching", 1), *_others(history)])
+            history.send(history.event("credit", "u1", -100))
+            folded(history)
+            assert history.verify(wait_seconds=30).verdict is Verdict.PROVEN
+        yield history
+
+
+def _reached(subject_id: str) -> list[tuple[str, str, str, int]]:
+    return [("t1", subject_id, f"{level} {level}", 1) for level in ("approaching", "exceeded")]
+
+
+def _others(history: History) -> list[tuple[str, str, str, int]]:
+    """What the subjects s0 to s6 reached."""
+    totals = {f"s{i}": sum(n for n in range(40) if n % 7 == i) + 3 for i in range(7)}
+    found = []
+    for subject_id, total in totals.items():
+        found += [("t1", subject_id, "approaching approaching", 1)] if total >= 80 else []
+        found += [("t1", subject_id, "exceeded exceeded", 1)] if total >= 100 else []
+    return found
+
+
+Tampered = Callable[..., Report]
+
+
+@pytest.fixture
+def copy(history: History, stack: LocalStack) -> Iterator[Copy]:
+    with history.copy(stack) as copied:
+        yield copied
+
+
+@pytest.fixture
+def tampered(history: History, copy: Copy) -> Tampered:
+    """Run statements on a copy of the tables, then verify it."""
+
+    def verify(*statements: str, **more: Any) -> Report:
+        for statement in statements:
+            copy.client.command(statement)
+        report = history.verify(copy.settings, **more)
+        assert report.verdict is Verdict.DIFFERENT, report
+        return report
+
+    return verify
+
+
+@pytest.fixture
+def record(copy: Copy) -> dict[str, Any]:
+    """One counted event of an unremarkable subject."""
+    (row,) = copy.client.rows("SELECT * FROM usage_records FINAL WHERE id = 'n12'")
+    return row
+
+
+def of(report: Report, check: str) -> list[Finding]:
+    return [finding for finding in report.findings if finding.check == check]
+
+
+def columns(told: str) -> dict[str, str]:
+    """A finding's "sum 3, record_count 1" as a dictionary."""
+    return dict(part.split(" ", 1) for part in told.split(", "))  # type: ignore[misc]
+
+
+def test_a_whole_history_is_proven(history: History, copy: Copy) -> None:
+    report = history.verify(copy.settings, contents=True)
+    assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+    partitions = report.partitions
+    assert sum(p.counted for p in partitions) == 2 + 1 + 40 + 7 + 1
+    assert sum(p.duplicates for p in partitions) == 1 + 7
+    assert sum(p.rejected for p in partitions) == 2
+    # Seven aborted records, and the markers of the partitions that the two transactions touched.
+    assert sum(p.no_message for p in partitions) >= 7 + 2
+    for p in partitions:
+        assert p.next_offset is not None
+        assert p.counted + p.duplicates + p.rejected + p.no_message == p.next_offset
+        assert p.windows > 0
+        assert p.compared == p.counted + p.duplicates + p.rejected
+    assert [(o.org_id, o.counted, o.duplicates, o.rejected) for o in report.orgs] == [
+        ("acme", 51, 8, 0),
+        (None, 0, 0, 2),
+    ]
+    assert report.thresholds.judged
+    assert (report.thresholds.thresholds, report.unfolded) == (1, [])
+    assert report.thresholds.events == report.thresholds.mirrored >= 5
+
+
+def test_removed_rows_are_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
+    (duplicate,) = copy.client.rows("SELECT partition, offset FROM usage_duplicates FINAL WHERE id = 'n3'")
+    rejected = copy.client.rows("SELECT partition, offset FROM usage_rejected FINAL ORDER BY partition")[0]
+    report = tampered(
+        "DELETE FROM usage_records WHERE id = 'n12'",
+        "DELETE FROM usage_duplicates WHERE id = 'n3'",
+        f"DELETE FROM usage_rejected WHERE partition = {rejected['partition']} AND offset = {rejected['offset']}",
+    )
+    lost = {(f.partition, f.offset): f for f in of(report, "conservation") if f.offset is not None}
+    assert lost.keys() == {(row["partition"], row["offset"]) for row in (record, duplicate, rejected)}
+    assert "'n12'" in lost[record["partition"], record["offset"]].expected
+    assert "'n3'" in lost[duplicate["partition"], duplicate["offset"]].expected
+    assert "no event" in lost[rejected["partition"], rejected["offset"]].expected
+    assert {f.found for f in lost.values()} == {"none"}
+    counters = {
+        f.place: (f.partition, int(f.expected) - int(f.found)) for f in of(report, "conservation") if not f.offset
+    }
+    assert counters == {
+        "usage_records": (record["partition"], 1),
+        "usage_duplicates": (duplicate["partition"], 1),
+        "usage_rejected": (rejected["partition"], 1),
+    }
+    windows = {(f.window.period_type, f.window.subject_id) for f in of(report, "windows") if f.window}
+    assert windows == {(period, record["subject_id"]) for period in ("hourly", "daily", "monthly")}
+
+
+def test_altered_rows_are_named(tampered: Tampered, record: dict[str, Any]) -> None:
+    """A record is named by the windows that hold it; a window by itself, with the columns that differ. Against the log
+    every row is named by its offset, also one that no window holds."""
+    report = tampered(
+        "INSERT INTO usage_records SELECT * REPLACE (quantity + 1 AS quantity) FROM usage_records WHERE id = 'n12'",
+        "INSERT INTO usage_windows SELECT * REPLACE (sum + 7 AS sum, folded_through + 1000 AS folded_through) "
+        "FROM usage_windows FINAL WHERE period_type = 'daily' AND subject_id = 's2' LIMIT 1",
+        "INSERT INTO usage_duplicates SELECT * REPLACE ('n4x' AS id) FROM (SELECT * FROM usage_duplicates FINAL "
+        "WHERE id = 'n4')",
+        "INSERT INTO usage_rejected SELECT * REPLACE ('an event' AS value) FROM usage_rejected FINAL "
+        "ORDER BY partition LIMIT 1",
+        contents=True,
+    )
+    rows = {f.place: f for f in of(report, "contents")}
+    assert (rows["usage_records"].partition, rows["usage_records"].offset) == (record["partition"], record["offset"])
+    assert (rows["usage_records"].expected, rows["usage_records"].found) == (
+        "quantity 12.000000000",
+        "quantity 13.000000000",
+    )
+    assert (rows["usage_duplicates"].expected, rows["usage_duplicates"].found) == ("id 'n4'", "id 'n4x'")
+    assert (rows["usage_rejected"].expected, rows["usage_rejected"].found) == ("value b'no event'", "value b'an event'")
+    assert len(of(report, "contents")) == 3
+    assert {finding.check for finding in report.findings} == {"windows", "contents"}
+    found = {(f.window.subject_id, f.window.period_type): f for f in report.findings if f.window}
+    assert found.keys() == {*((record["subject_id"], p) for p in ("hourly", "daily", "monthly")), ("s2", "daily")}
+    before, after = (columns(found["s2", "daily"].expected), columns(found["s2", "daily"].found))
+    assert before.keys() == after.keys() == {"sum", "folded_through"}
+    assert int(after["sum"]) == int(before["sum"]) + 7
+    assert int(after["folded_through"]) == int(before["folded_through"]) + 1000
+    monthly = found[record["subject_id"], "monthly"]
+    assert int(columns(monthly.expected)["sum"]) == int(columns(monthly.found)["sum"]) + 1
+
+
+def test_a_removed_and_an_invented_window_are_named(tampered: Tampered) -> None:
+    report = tampered(
+        "INSERT INTO usage_windows SELECT * REPLACE ('nobody' AS subject_id) FROM (SELECT * FROM usage_windows FINAL "
+        "WHERE period_type = 'hourly' AND subject_id = 's1' LIMIT 1)",
+        "DELETE FROM usage_windows WHERE period_type = 'monthly' AND subject_id = 's2'",
+    )
+    found = {(f.window.subject_id, f.window.period_type, f.found == "no window") for f in report.findings if f.window}
+    # Without its month a lifetime is no sum of months any more.
+    assert found == {("nobody", "hourly", False), ("s2", "monthly", True), ("s2", "lifetime", False)}
+
+
+def test_positions_in_two_places_are_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
+    names = "org_id, metric_key, subject_type, subject_id, id, quantity, timestamp, received_at, partition, offset"
+    (other,) = copy.client.rows("SELECT partition, offset FROM usage_records FINAL WHERE id = 'n13'")
+    report = tampered(
+        f"INSERT INTO usage_duplicates ({names}, counted_offset) SELECT {names}, 0 FROM usage_records FINAL "
+        "WHERE id = 'n12'",
+        "INSERT INTO usage_records SELECT * REPLACE (received_at + toIntervalSecond(1) AS received_at) "
+        "FROM usage_records FINAL WHERE id = 'n13'",
+    )
+    twice = {(f.place, f.partition, f.offset, f.found) for f in report.findings if "more than once" in f.what}
+    assert twice == {
+        ("usage_duplicates, usage_records", record["partition"], record["offset"], TWO_TABLES),
+        ("usage_records", other["partition"], other["offset"], ONE_TABLE),
+    }
+
+
+def test_an_event_counted_again_is_named(tampered: Tampered, copy: Copy) -> None:
+    """A duplicate turned into a record, as a fold that forgot the first one would have stored it."""
+    (row,) = copy.client.rows("SELECT partition, offset, counted_offset FROM usage_duplicates FINAL WHERE id = 'n5'")
+    report = tampered(
+        "INSERT INTO usage_records SELECT r.* REPLACE (d.offset AS offset, d.received_at AS received_at) "
+        "FROM usage_records AS r FINAL JOIN (SELECT id, offset, received_at FROM usage_duplicates FINAL "
+        "WHERE id = 'n5') AS d ON r.id = d.id",
+        "DELETE FROM usage_duplicates WHERE id = 'n5'",
+    )
+    (again,) = of(report, "identities")
+    assert (again.partition, again.offset) == (row["partition"], row["offset"])
+    assert "'n5'" in (again.name or "")
+    assert again.expected == f"a duplicate of offset {row['counted_offset']}"
+    assert {f.place for f in of(report, "conservation")} == {"usage_records", "usage_duplicates"}
+
+
+def test_rows_of_no_message_are_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
+    """Where an aborted record or a marker stands, beyond the log, and on a partition that the topic does not have."""
+    partition = record["partition"]
+    known = copy.client.rows(
+        "SELECT offset FROM (SELECT offset, partition FROM usage_records UNION ALL SELECT offset, partition "
+        "FROM usage_duplicates UNION ALL SELECT offset, partition FROM usage_rejected) WHERE partition = "
+        f"{partition}"
+    )
+    end = copy.client.value(f"SELECT next_offset FROM fold_progress FINAL WHERE partition = {partition}")
+    gap = min(set(range(end)) - {row["offset"] for row in known})
+    one = "FROM (SELECT * FROM usage_records FINAL WHERE id = 'n12')"
+    report = tampered(
+        f"INSERT INTO usage_records SELECT * REPLACE ({gap} AS offset, 'invented' AS id) {one}",
+        f"INSERT INTO usage_records SELECT * REPLACE (1000000 AS offset, 'beyond' AS id) {one}",
+        f"INSERT INTO usage_records SELECT * REPLACE (7 AS partition) {one}",
+    )
+    found = {(f.what, f.place, f.partition, f.offset) for f in of(report, "conservation")}
+    assert found == {
+        ("row of an offset that holds no message", "usage_records", partition, gap),
+        ("rows below the next offset, against the counter of fold_progress", "usage_records", partition, None),
+        ("row outside of what can have been folded", "usage_records", partition, 1_000_000),
+        ("rows of a partition that the topic does not have", "usage_records", 7, None),
+    }
+
+
+def test_a_skipped_offset_and_a_progress_beyond_the_log_are_named(tampered: Tampered, copy: Copy) -> None:
+    """On one partition the progress passed a message that nobody folded, on the other one the log's end."""
+    (last,) = copy.client.rows(
+        "SELECT offset, id FROM usage_records FINAL WHERE partition = 0 ORDER BY offset DESC LIMIT 1"
+    )
+    report = tampered(
+        f"DELETE FROM usage_records WHERE partition = 0 AND offset = {last['offset']}",
+        "INSERT INTO fold_progress SELECT * REPLACE (counted - 1 AS counted) FROM fold_progress FINAL "
+        "WHERE partition = 0",
+        "INSERT INTO fold_progress SELECT * REPLACE (next_offset + 500 AS next_offset) FROM fold_progress FINAL "
+        "WHERE partition = 1",
+    )
+    (skipped,) = (f for f in of(report, "conservation") if f.partition == 0)
+    assert skipped.offset == last["offset"]
+    assert repr(last["id"]) in skipped.expected
+    (progress,) = of(report, "progress")
+    assert (progress.place, progress.partition) == ("fold_progress", 1)
+    assert "next_offset" in progress.what
+
+
+def test_a_missing_progress_row_is_named(tampered: Tampered) -> None:
+    report = tampered("DELETE FROM fold_progress WHERE partition = 1", limit=3)
+    found = of(report, "conservation")
+    assert {f.partition for f in found} == {1}
+    assert "no row in fold_progress" in found[0].expected
+    assert len(found) == 3
+    assert report.more > 0
+
+
+def test_threshold_events_that_were_changed_are_named(tampered: Tampered, copy: Copy) -> None:
+    (row,) = copy.client.rows(
+        "SELECT event_id FROM threshold_events FINAL WHERE event_type = 'threshold.exceeded' AND subject_id = 'u1'"
+    )
+    report = tampered(
+        f"DELETE FROM threshold_events WHERE event_id = '{row['event_id']}'",
+        "INSERT INTO threshold_events SELECT * REPLACE (actual_value + 1 AS actual_value) FROM threshold_events FINAL "
+        "WHERE subject_id = 'u2'",
+        "INSERT INTO threshold_events SELECT * REPLACE ('made-up' AS event_id) FROM threshold_events FINAL "
+        "WHERE subject_id = 'u2'",
+    )
+    found = {f.what: f for f in report.findings}
+    assert {(f.check, f.place) for f in report.findings} == {("events", "threshold_events")}
+    removed = next(f for what, f in found.items() if what.startswith("event at "))
+    assert removed.found == "none"
+    assert row["event_id"] in (removed.name or "")
+    assert removed.window is not None
+    assert removed.window.subject_id == "u1"
+    altered = found["row of an event"]
+    assert (altered.expected, altered.found) == ("actual_value 85.000000000", "actual_value 86.000000000")
+    assert found["row of an event that is on no topic"].name == "event made-up"
+    assert len(report.findings) == 3
+
+
+def test_states_that_do_not_follow_from_their_windows_are_named(tampered: Tampered) -> None:
+    """One lifetime was lowered by hand below its threshold, another one that was judged is gone."""
+    report = tampered(
+        "INSERT INTO usage_windows SELECT * REPLACE (toDecimal128(1, 9) AS sum) FROM usage_windows FINAL "
+        "WHERE period_type = 'lifetime' AND subject_id = 'u2'",
+        "DELETE FROM usage_windows WHERE period_type = 'lifetime' AND subject_id = 'u1'",
+    )
+    found = {f.window.subject_id: f for f in of(report, "states") if f.window}
+    assert found.keys() == {"u1", "u2"}
+    assert {f.name for f in found.values()} == {"threshold t1"}
+    assert (found["u1"].place, found["u1"].found) == ("usage_windows", "no window")
+    assert found["u2"].expected.startswith("none (value 1, threshold 100, ")
+    assert found["u2"].found == "approaching (value 85)"

@@ -1,0 +1,1 @@
+"""A small real history: events through the fold and the checker, and copies of its tables to tamper with."""
