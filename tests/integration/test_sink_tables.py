@@ -273,6 +273,29 @@ def test_usage_is_paged_with_its_total(client: Client) -> None:
     assert usage().total_quantity == 3
 
 
+def test_offsets_that_are_stored_nowhere_are_listed(client: Client) -> None:
+    insert(client, "usage_records", records_table([Record(offset, HOUR) for offset in (2, 3, 5, 9, 12)]))
+    record = Record(6, HOUR).row()
+    identity = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp")
+    position = {name: record[name] for name in ("partition", "offset", "received_at")}
+    insert(
+        client,
+        "usage_duplicates",
+        table([{**{name: record[name] for name in identity}, **position, "counted_offset": 2}]),
+    )
+    rejected = {**position, "offset": 7, "reason": "invalid", "detail": "", "key": "", "value": ""}
+    insert(client, "usage_rejected", table([rejected]))
+
+    def gaps(partition: int, first: int, until: int) -> list[tuple[int, int]]:
+        found = conservation.gaps(client, partition, first, until).to_pylist()
+        return [(gap["first_offset"], gap["last_offset"]) for gap in found]
+
+    assert gaps(0, 0, 12) == [(0, 1), (4, 4), (8, 8), (10, 11)]
+    assert gaps(0, 2, 4) == []
+    assert gaps(0, 4, 13) == [(4, 4), (8, 8), (10, 11)]
+    assert gaps(7, 3, 5) == [(3, 4)]
+
+
 def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client) -> None:
     def counted(offset: int, days: int, name: str) -> Record:
         return Record(offset, HOUR + timedelta(days=days), id=name, more={"identity_hash": hash_of[name]})
