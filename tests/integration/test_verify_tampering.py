@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from meterfold_deploy import exits
+from meterfold_deploy.commands.verify import exit_code
 from meterfold_deploy.stack import LocalStack
 from meterfold_processor.verify import Finding, Report, Verdict
 from verify_support.history import Copy, History, folded, installed
@@ -310,3 +312,22 @@ def test_states_that_do_not_follow_from_their_windows_are_named(tampered: Tamper
     assert (found["u1"].place, found["u1"].found) == ("usage_windows", "no window")
     assert found["u2"].expected.startswith("none (value 1, threshold 100, ")
     assert found["u2"].found == "approaching (value 85)"
+
+
+def test_what_has_expired_is_named_and_is_no_difference(history: History, copy: Copy) -> None:
+    """With a retention of four hours the records of yesterday's windows may be gone."""
+    hour = 3600
+    changed = {
+        "horizon_seconds": hour,
+        "slack_seconds": 0,
+        "source_retention_seconds": hour,
+        "record_retention_seconds": 4 * hour,
+    }
+    for name, value in changed.items():
+        copy.client.command(f"INSERT INTO fold_settings (name, value, earlier) VALUES ('{name}', '{value}', 1)")
+    report = history.verify(copy.settings)
+    assert report.verdict is Verdict.UNPROVEN, [*map(str, report.findings)]
+    assert {(u.check, u.place, u.passing) for u in report.unproven} == {("windows", "usage_windows", False)}
+    assert {u.partition for u in report.unproven} == {p.partition for p in report.partitions if p.expired_windows}
+    assert sum(p.expired_windows for p in report.partitions) > 0
+    assert exit_code(report) == exits.EXPIRED
