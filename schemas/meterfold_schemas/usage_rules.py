@@ -64,6 +64,8 @@ def metadata_text(metadata: Mapping[str, Any] | str) -> str:
     _check_size(text)
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
         raise InvalidUsage("metadata has a NUL character")
+    if "\\ud" in text or "\\uD" in text:
+        _check_surrogates(text)
     if len(text) > 308 and _HUGE_INTEGER.search(_STRINGS.sub("", text)):
         raise InvalidUsage("metadata has a number of more than 308 digits; write it as text")
     if text.count("{") + text.count("[") > MAX_METADATA_DEPTH:
@@ -83,6 +85,14 @@ def _written(metadata: object) -> str:
         raise InvalidUsage(f"metadata cannot be written as JSON: {error}") from None
     except RecursionError:
         _too_deep()
+
+
+def _check_surrogates(text: str) -> None:
+    """Half of a surrogate pair, written as an escape, is JSON that no UTF-8 text can stand for."""
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidUsage("metadata has half of a surrogate pair, which is no Unicode text") from None
 
 
 def _check_object(text: str) -> None:

@@ -23,9 +23,11 @@ from meterfold_schemas.topics import Topics
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
+from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
+_CHECK_AGAIN_SECONDS = 5.0
 DECODER_VERSION = "1"
 """Raised when the same bytes could be judged differently: then the stored settings stop older and newer workers from
 working side by side."""
@@ -58,6 +60,8 @@ class Opening:
         self._topic = Topics(kafka_settings.topic_prefix).usage_recorded
         self._connected: Client | None = None
         self._rules: Rules | None = None
+        self._source: FoldRules | None = None
+        self._source_checked = 0.0
 
     @property
     def _client(self) -> Client:
@@ -79,6 +83,7 @@ class Opening:
                 "settings name, or stop all workers and follow docs/operations.md, 'Changing stored settings'"
             )
         check_source(self._kafka, stored)
+        self._source, self._source_checked = stored, time.monotonic()
         self._rules = Rules(
             horizon=stored.horizon_seconds * SECOND,
             future_tolerance=stored.future_tolerance_seconds * SECOND,
@@ -97,36 +102,53 @@ class Opening:
 
     def open(self, partition: int, consumer: Consumer) -> PartitionFold:
         """Load a partition: its progress row first, only then the rest. A new one gets its first progress row."""
-        self.check_partition_count(consumer)
+        self._check_topic(consumer)
+        stored = self._read_progress(partition)
+        # After the progress row: a predecessor that is still writing may be ahead of an end that was read before.
         log_start, log_end = self._log_bounds(partition, consumer)
-        stored = reads.read_progress(self._client, [partition]).get(partition)
         if stored is None:
-            progress = Progress(partition, log_start, log_start, 0, 0, 0, None)
-            insert = progress_rows([progress])
+            insert = progress_rows([Progress(partition, log_start, log_start, 0, 0, 0, None)])
             Writer(self._client).insert(insert.table, insert.rows)
+            # If we slept between look and write, somebody else may have begun meanwhile: then their row counts.
+            progress = self._read_progress(partition) or Progress(partition, log_start, log_start, 0, 0, 0, None)
         else:
-            progress = Progress(
-                partition,
-                stored.next_offset,
-                stored.log_start,
-                stored.counted,
-                stored.duplicates,
-                stored.rejected,
-                stored.last_stamp or None,
-            )
-            _check_bounds(progress, log_start, log_end)
+            progress = stored
+        _check_bounds(progress, log_start, log_end)
+        somebody_was_here = stored is not None or progress.next_offset > progress.log_start
         fold = PartitionFold(
             progress,
             StoredHistory(self._client, partition),
             self._stored_rules,
             clock=lambda: time.time_ns() // 1000,
             check_partition_count=lambda: self.check_partition_count(consumer),
-            stored=stored is not None,
+            stored=somebody_was_here,
         )
-        if stored is not None:
+        if somebody_was_here:
             identities = pl.DataFrame(reads.load_identities(self._client, partition, fold.load_from))
             fold.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
         return fold
+
+    def _read_progress(self, partition: int) -> Progress | None:
+        stored = reads.read_progress(self._client, [partition]).get(partition)
+        if stored is None:
+            return None
+        return Progress(
+            partition,
+            stored.next_offset,
+            stored.log_start,
+            stored.counted,
+            stored.duplicates,
+            stored.rejected,
+            stored.last_stamp or None,
+        )
+
+    def _check_topic(self, consumer: Consumer) -> None:
+        """At each assignment: still the same topic, with the same number of partitions."""
+        self.check_partition_count(consumer)
+        now = time.monotonic()
+        if self._source is not None and now - self._source_checked >= _CHECK_AGAIN_SECONDS:
+            check_source(self._kafka, self._source)
+            self._source_checked = now
 
     def check_partition_count(self, consumer: Consumer) -> None:
         """Fatal when the topic has another number of partitions than when it was migrated."""

@@ -36,6 +36,8 @@ _CHUNK = 20_000
 _REVOKE_SECONDS = 2.0
 _ROOM_SECONDS = 1.0
 _SHORTEST_WAIT = 0.02
+_LONG_SECONDS = 30.0
+_SMALLEST_BATCH = 1_000
 
 
 class FoldWorker:
@@ -58,6 +60,7 @@ class FoldWorker:
         self._make_consumer = consumer or self._default_consumer
         self._drive = drive
         self._sequence = 0
+        self._batch_limit = settings.batch_events
         self._buffer: list[Message] = []
         self._since = 0.0
         self._poison: set[bytes] = set()
@@ -89,7 +92,7 @@ class FoldWorker:
     def _turn(self, stop: Event) -> None:
         self._acknowledge()
         self._attend_to_partitions()
-        full = len(self._buffer) >= self._settings.batch_events
+        full = len(self._buffer) >= self._batch_limit
         if full and not self._flusher.has_room:
             self._wait_for_room()
         elif full or self._aged():
@@ -124,7 +127,7 @@ class FoldWorker:
 
     def _poll(self) -> None:
         begun = time.monotonic()
-        room = self._settings.batch_events - len(self._buffer)
+        room = self._batch_limit - len(self._buffer)
         wait = self._settings.batch_seconds
         if self._buffer:
             wait = min(wait, max(_SHORTEST_WAIT, wait - (begun - self._since)))
@@ -160,6 +163,16 @@ class FoldWorker:
         return False
 
     def _fold_buffer(self, stop: Event) -> None:
+        """Fold what was consumed. Thousands of damaged bodies take milliseconds each: after a batch that took long
+        come smaller ones, so that the next poll is never too late for the group."""
+        begun, size = time.monotonic(), len(self._buffer)
+        self._fold_messages(stop)
+        if time.monotonic() - begun > _LONG_SECONDS:
+            self._batch_limit = min(self._settings.batch_events, max(_SMALLEST_BATCH, size // 8))
+        else:
+            self._batch_limit = min(self._settings.batch_events, max(self._batch_limit, _SMALLEST_BATCH) * 2)
+
+    def _fold_messages(self, stop: Event) -> None:
         stages = self.status.stages
         with stages.spent("columns"):
             consumed = columns(self._buffer)
