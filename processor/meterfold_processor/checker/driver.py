@@ -26,7 +26,7 @@ from meterfold_schemas.topics import Topics
 __all__ = ["Driver"]
 
 POLL_SECONDS = 0.1
-_CALL_SECONDS = 15.0
+_CALL_SECONDS = 6.0
 
 
 class Driver:
@@ -49,7 +49,8 @@ class Driver:
         self._transactions = transactions
         self._stored = stored
         self._pump = pump
-        self._admin = AdminClient(settings.client(), logger=kafka._LOG)
+        self._settings = settings
+        self._admin = self._new_admin()
         self._definitions = TopicReader(settings, f"{group_id}-definitions")
         self._states = TopicReader(settings, f"{group_id}-state")
         self._metric = Place(self._topics.metric_defined, 0)
@@ -148,9 +149,15 @@ class Driver:
                 for place, future in futures.items()
             }
         except KafkaException as error:
+            # After a broker's restart a client may ask with an old leader epoch for ever: the next one is fresh.
+            self._admin = self._new_admin()
             raise kafka.as_error(error.args[0], "reading the ends of topics") from error
         except FutureTimeout as error:
+            self._admin = self._new_admin()
             raise Retryable(f"Kafka, reading the ends of topics: no answer in {_CALL_SECONDS:.0f} s") from error
+
+    def _new_admin(self) -> AdminClient:
+        return AdminClient(self._settings.client(), logger=kafka._LOG)
 
     def _read(self, found: dict[Place, list[Message]]) -> DefinitionsRead:
         records = [

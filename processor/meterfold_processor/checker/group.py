@@ -16,7 +16,7 @@ __all__ = ["Group"]
 _LOG = logging.getLogger("meterfold.checker")
 
 _MESSAGES = 200
-_CALL_SECONDS = 15.0
+_CALL_SECONDS = 6.0
 
 
 class Group:

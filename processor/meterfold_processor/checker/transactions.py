@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -21,12 +22,19 @@ _LOG = logging.getLogger("meterfold.checker")
 
 TRANSACTION_TIMEOUT_SECONDS = 10
 """What a checker that was killed leaves open keeps readers waiting for so long, unless its slot starts again first."""
-_CALL_SECONDS = 15.0
+_CALL_SECONDS = 6.0
+"""Every wait for the broker is this short, so that a stop never has to wait for long; what fails is done again."""
+_LAST_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.0
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
 class FencedOut(Retryable):
     """Another producer has our transactional id, or our transaction ran into its timeout."""
+
+
+class _Hangs(Retryable):
+    """A call that was to end by itself did not."""
 
 
 class Transactions:
@@ -59,7 +67,7 @@ class Transactions:
                 }
             )
         )
-        _call(lambda: producer.init_transactions(_CALL_SECONDS), "taking over the transactional id")
+        _call_in_time(producer.init_transactions, _CALL_SECONDS, "taking over the transactional id")
         self._producer = producer
 
     def begin(self) -> None:
@@ -100,17 +108,16 @@ class Transactions:
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any) -> None:
         places = [kafka.at(topic, partition, offset) for partition, offset in offsets.items()]
         producer = self._ready()
-        _call(
-            lambda: producer.send_offsets_to_transaction(places, group_metadata, _CALL_SECONDS),
+        self._wait(
+            lambda seconds: producer.send_offsets_to_transaction(places, group_metadata, seconds),
             "sending offsets to the transaction",
         )
 
     def commit(self) -> None:
-        producer = self._ready()
-        _call(lambda: producer.commit_transaction(_CALL_SECONDS), "committing a transaction")
+        self._wait(self._ready().commit_transaction, "committing a transaction")
         self._open = False
 
-    def give_up(self) -> None:
+    def give_up(self, seconds: float = _CALL_SECONDS) -> None:
         """Leave nothing open behind. Where an abort does not succeed, the next `prepare` takes the id over anew: the
         broker then completes what was decided and aborts the rest."""
         producer, was_open = self._producer, self._open
@@ -118,13 +125,15 @@ class Transactions:
         if producer is None or not was_open:
             return
         try:
-            producer.abort_transaction(_CALL_SECONDS)
-        except KafkaException as error:
+            _call_in_time(producer.abort_transaction, seconds, "aborting a transaction")
+        except (Retryable, Fatal) as error:
             _LOG.warning("the transaction could not be aborted (%s); starting with a fresh producer", error)
+            if isinstance(error, _Hangs):
+                self._producer = None
             self._discard()
 
     def close(self) -> None:
-        self.give_up()
+        self.give_up(_LAST_SECONDS)
         self._discard()
 
     def reset(self) -> None:
@@ -137,6 +146,14 @@ class Transactions:
             raise Retryable("the transactional producer is gone")
         return self._producer
 
+    def _wait(self, call: Callable[[float], Any], doing: str) -> None:
+        try:
+            _call_in_time(call, _CALL_SECONDS, doing)
+        except _Hangs:
+            # Its thread still holds it: no call on this producer is safe any more, not even an abort.
+            self._producer, self._open = None, False
+            raise
+
     def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
@@ -145,11 +162,40 @@ class Transactions:
                 producer.flush(0.5)
 
 
-def _call(call: Any, doing: str) -> None:
+def _call(call: Callable[[], Any], doing: str) -> None:
     try:
         call()
     except KafkaException as error:
         raise _error(error, doing) from error
+
+
+def _call_in_time(call: Callable[[float], Any], seconds: float, doing: str) -> None:
+    """`call(seconds)`, which waits for the broker; _Hangs where it does not come back by itself.
+
+    librdkafka's send_offsets_to_transaction ignores its timeout while the coordinator is away, and may then wait for
+    ever (its issues 5456 and 5511, open in 2.16; seen after kill -9 of a broker). A thread that never returns is left
+    behind with its producer; the fresh one fences it.
+    """
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            call(seconds)
+        except BaseException as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = Thread(target=run, name="meterfold-transaction", daemon=True)
+    thread.start()
+    thread.join(seconds + _PATIENCE_SECONDS)
+    if not outcome:
+        raise _Hangs(f"Kafka, {doing}: no answer in {seconds + _PATIENCE_SECONDS:.0f} s")
+    error = outcome[0]
+    if isinstance(error, KafkaException):
+        raise _error(error, doing) from error
+    if error is not None:
+        raise error
 
 
 def _error(error: KafkaException, doing: str) -> MeterfoldError:

@@ -11,6 +11,8 @@ import time
 from threading import Event, Thread
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from meterfold_processor import kafka
 from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.checker.checker import Checker
@@ -106,6 +108,11 @@ class CheckerWorker:
             self._fenced(error)
         except Retryable as error:
             self._start_again(error)
+        except KafkaException as error:
+            cause = kafka.as_error(error.args[0], "checking")
+            if not isinstance(cause, Retryable) or error.args[0].fatal():
+                raise Fatal(str(cause)) from error
+            self._start_again(cause)
         else:
             self._backoff.reset()
             self.status.errors.pop("step", None)
