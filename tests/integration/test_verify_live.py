@@ -16,7 +16,7 @@ from meterfold_deploy.stack_settings import write_settings
 from meterfold_processor.verify import Verdict
 from meterfold_schemas.errors import Retryable
 from stack_support.cli import meterfold
-from verify_support.history import History, installed
+from verify_support.history import History, folded, installed
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
     (unproven,) = report.unproven
     assert (unproven.partition, unproven.offset, unproven.passing) == (partition, 0, True)
     with history.folding():
-        report = history.verify(wait_seconds=20)
+        folded(history)
+    report = history.verify()
     assert (report.verdict, report.unfolded, report.thresholds.judged) == (Verdict.UNPROVEN, [], False)
     (unproven,) = report.unproven
     assert (unproven.place, unproven.partition, unproven.passing) == (

@@ -108,15 +108,17 @@ class Thresholds:
         )
 
     def _judge(self, partition: int, progress: dict[int, Progress]) -> tuple[States, Compared]:
-        """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS."""
+        """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS; on a busy system it may be always
+        something else, so not for ever."""
         first_seen, begun = None, time.monotonic()
+        deadline = begun + self._patience + SETTLE_SECONDS
         while True:
             states, compared = self._compare(partition, progress.get(partition))
             differences = [*compared.findings, *compared.in_flight]
             shown = [(finding.window, finding.name, finding.expected, finding.found) for finding in differences]
             if shown != first_seen:
                 first_seen, begun = shown, time.monotonic()
-            if not differences or time.monotonic() - begun >= SETTLE_SECONDS:
+            if not differences or time.monotonic() >= min(begun + SETTLE_SECONDS, deadline):
                 break
             time.sleep(_LOOK_SECONDS)
             progress = self._wait_for_checker() or progress
