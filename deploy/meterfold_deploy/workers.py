@@ -110,4 +110,4 @@ def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
 
     fold = load_settings(FoldSettings, "fold", sources=sources)
     checker = load_settings(CheckerSettings, "checker", sources=sources)
-    return kafka.topic_prefix + fold.group_id, checker.group_id
+    return kafka.topic_prefix + fold.group_id, kafka.topic_prefix + checker.group_id

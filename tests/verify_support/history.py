@@ -85,7 +85,7 @@ class History:
 
     def verify(self, clickhouse: ClickHouseSettings | None = None, **more: Any) -> Report:
         settings = clickhouse or self.there.clickhouse
-        return verify(self.kafka, settings, **{"checker_group": self.checker_group, **more})
+        return verify(self.kafka, settings, **{"checker_group": self.kafka.topic_prefix + self.checker_group, **more})
 
     def is_folded(self) -> bool:
         """No more than a marker or two stand behind the progress."""

@@ -75,10 +75,8 @@ class CheckerWorker:
         mirror = self._start_mirror(stop)
         self._checker = Checker(self._plan(rules), self._clock)
         self._group = Group(self._consumer(), self._topics.usage_windows, self._checker.drop)
-        self._transactions = Transactions(
-            self._kafka, f"{self._kafka.topic_prefix}{self._settings.group_id}-{self._settings.slot}"
-        )
-        self._driver = Driver(self._kafka, self._settings.group_id, self._group, self._transactions, stored, self._pump)
+        self._transactions = Transactions(self._kafka, f"{self._group_id}-{self._settings.slot}")
+        self._driver = Driver(self._kafka, self._group_id, self._group, self._transactions, stored, self._pump)
         try:
             self._group.join()
             while not stop.is_set():
@@ -136,7 +134,7 @@ class CheckerWorker:
         now = time.monotonic()
         if self._fenced_at is not None and now - self._fenced_at < FENCED_AGAIN_SECONDS:
             raise Fatal(
-                f"another checker of group {self._settings.group_id!r} runs on slot {self._settings.slot}: give each "
+                f"another checker of group {self._group_id!r} runs on slot {self._settings.slot}: give each "
                 f"checker a slot of its own ({error})"
             ) from error
         self._fenced_at = now
@@ -169,18 +167,23 @@ class CheckerWorker:
             interval=self._settings.emit_interval_seconds,
         )
 
+    @property
+    def _group_id(self) -> str:
+        """Behind the topic prefix, so that installations can share a cluster."""
+        return self._kafka.topic_prefix + self._settings.group_id
+
     def _consumer(self) -> Any:
         more: dict[str, Any] = {"fetch.wait.max.ms": 50, "fetch.message.max.bytes": 4_000_000}
         if self._settings.group_protocol == "classic":
             more["session.timeout.ms"] = self._settings.session_timeout_seconds * 1000
-        return kafka.consumer(self._kafka, self._settings.group_id, self._settings.group_protocol, **more)
+        return kafka.consumer(self._kafka, self._group_id, self._settings.group_protocol, **more)
 
     def _start_mirror(self, stop: Event) -> _MirrorThread:
         thread = _MirrorThread(
             Mirror(
                 self._kafka,
                 self._clickhouse,
-                f"{self._settings.group_id}-mirror",
+                f"{self._group_id}-mirror",
                 self._settings.group_protocol,
                 self.status,
             ),

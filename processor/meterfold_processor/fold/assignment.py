@@ -46,7 +46,8 @@ class Loading:
 class Assignment:
     """Which partitions are ours, and how far each is. All methods run on the worker's own thread.
 
-    `open_partition` reads a partition's state from ClickHouse; it may raise Retryable.
+    `open_partition` reads a partition's state from ClickHouse, `check_source` compares the topic with the one that was
+    folded so far, before the first of the partitions that were given together is opened; both may raise Retryable.
     """
 
     def __init__(
@@ -54,12 +55,16 @@ class Assignment:
         consumer: Consumer,
         topic: str,
         open_partition: Callable[[int], PartitionFold],
+        *,
+        check_source: Callable[[], None],
         before_revoke: Callable[[], None],
     ) -> None:
         self._consumer = consumer
         self._topic = topic
         self._open = open_partition
+        self._check_source = check_source
         self._before_revoke = before_revoke
+        self._unchecked = False
         self.active: dict[int, PartitionFold] = {}
         self.held: dict[int, Held] = {}
         self._loading: dict[int, Loading] = {}
@@ -132,6 +137,9 @@ class Assignment:
             self._consumer.resume([at(self._topic, p) for p in self.active if p not in self.held])
 
     def _load(self, partition: int) -> None:
+        if self._unchecked:
+            self._check_source()
+            self._unchecked = False
         fold = self._open(partition)
         self._go_on(partition, fold.progress.next_offset)
         del self._loading[partition]
@@ -149,6 +157,7 @@ class Assignment:
         numbers = [partition.partition for partition in partitions]
         consumer.incremental_assign([at(self._topic, number, END) for number in numbers])
         consumer.pause([at(self._topic, number) for number in numbers])
+        self._unchecked = True
         for number in numbers:
             self._loading[number] = Loading()
 

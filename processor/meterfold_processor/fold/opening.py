@@ -27,7 +27,6 @@ from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
-_CHECK_AGAIN_SECONDS = 5.0
 DECODER_VERSION = "1"
 """Raised when the same bytes could be judged differently: then the stored settings stop older and newer workers from
 working side by side."""
@@ -59,9 +58,7 @@ class Opening:
         self._clickhouse = clickhouse_settings
         self._topic = Topics(kafka_settings.topic_prefix).usage_recorded
         self._connected: Client | None = None
-        self._rules: Rules | None = None
-        self._source: FoldRules | None = None
-        self._source_checked = 0.0
+        self._stored: FoldRules | None = None
 
     @property
     def _client(self) -> Client:
@@ -83,14 +80,11 @@ class Opening:
                 "settings name, or stop all workers and follow docs/operations.md, 'Changing stored settings'"
             )
         check_source(self._kafka, stored)
-        self._source, self._source_checked = stored, time.monotonic()
-        self._rules = Rules(
-            horizon=stored.horizon_seconds * SECOND,
-            future_tolerance=stored.future_tolerance_seconds * SECOND,
-            slack=stored.slack_seconds * SECOND,
-            record_retention=stored.record_retention_seconds * SECOND,
-            partition_count=stored.partition_count,
-        )
+        self._stored = stored
+
+    def check_source(self) -> None:
+        """Fatal unless the topic is still the one that was folded so far; asked again at each assignment."""
+        check_source(self._kafka, self._stored_settings)
 
     def poison_fingerprints(self) -> set[bytes]:
         """The schema fingerprints that an operator recorded as poison."""
@@ -102,23 +96,23 @@ class Opening:
 
     def open(self, partition: int, consumer: Consumer) -> PartitionFold:
         """Load a partition: its progress row first, only then the rest. A new one gets its first progress row."""
-        self._check_topic(consumer)
-        stored = self._read_progress(partition)
+        self.check_partition_count(consumer)
+        progress = stored = self._read_progress(partition)
         # After the progress row: a predecessor that is still writing may be ahead of an end that was read before.
         log_start, log_end = self._log_bounds(partition, consumer)
-        if stored is None:
-            insert = progress_rows([Progress(partition, log_start, log_start, 0, 0, 0, None)])
+        if progress is None:
+            first = Progress(partition, log_start, log_start, 0, 0, 0, None)
+            insert = progress_rows([first])
             Writer(self._client).insert(insert.table, insert.rows)
             # If we slept between look and write, somebody else may have begun meanwhile: then their row counts.
-            progress = self._read_progress(partition) or Progress(partition, log_start, log_start, 0, 0, 0, None)
+            progress = self._read_progress(partition) or first
         else:
-            progress = stored
-        _check_bounds(progress, log_start, log_end)
+            _check_bounds(progress, log_start, log_end)
         somebody_was_here = stored is not None or progress.next_offset > progress.log_start
         fold = PartitionFold(
             progress,
             StoredHistory(self._client, partition),
-            self._stored_rules,
+            self._rules,
             clock=lambda: time.time_ns() // 1000,
             check_partition_count=lambda: self.check_partition_count(consumer),
             stored=somebody_was_here,
@@ -142,14 +136,6 @@ class Opening:
             stored.last_stamp or None,
         )
 
-    def _check_topic(self, consumer: Consumer) -> None:
-        """At each assignment: still the same topic, with the same number of partitions."""
-        self.check_partition_count(consumer)
-        now = time.monotonic()
-        if self._source is not None and now - self._source_checked >= _CHECK_AGAIN_SECONDS:
-            check_source(self._kafka, self._source)
-            self._source_checked = now
-
     def check_partition_count(self, consumer: Consumer) -> None:
         """Fatal when the topic has another number of partitions than when it was migrated."""
         try:
@@ -158,7 +144,7 @@ class Opening:
             raise kafka.as_error(error.args[0], "reading the partition count") from error
         if topic.error is not None:
             raise kafka.as_error(topic.error, f"reading the partition count of {self._topic}")
-        expected = self._stored_rules.partition_count
+        expected = self._stored_settings.partition_count
         if len(topic.partitions) != expected:
             raise Fatal(
                 f"{self._topic} has {len(topic.partitions)} partitions, the stored settings say {expected}: subjects "
@@ -167,10 +153,21 @@ class Opening:
             )
 
     @property
-    def _stored_rules(self) -> Rules:
-        if self._rules is None:
+    def _rules(self) -> Rules:
+        stored = self._stored_settings
+        return Rules(
+            horizon=stored.horizon_seconds * SECOND,
+            future_tolerance=stored.future_tolerance_seconds * SECOND,
+            slack=stored.slack_seconds * SECOND,
+            record_retention=stored.record_retention_seconds * SECOND,
+            partition_count=stored.partition_count,
+        )
+
+    @property
+    def _stored_settings(self) -> FoldRules:
+        if self._stored is None:
             raise Fatal("a partition was opened before the stored settings were checked")
-        return self._rules
+        return self._stored
 
     def _log_bounds(self, partition: int, consumer: Consumer) -> tuple[int, int]:
         try:

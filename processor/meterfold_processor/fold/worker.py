@@ -71,15 +71,17 @@ class FoldWorker:
         try:
             persist(self._opening.check, stop, starting)
             self._poison = persist(self._opening.poison_fingerprints, stop, starting)
+            writer = persist(self._opening.writer, stop, starting)
         except Stopped:
             return
         self._consumer = self._make_consumer()
-        self._effects = Effects(self._opening.writer(), self._kafka_settings, self._flushed_to)
+        self._effects = Effects(writer, self._kafka_settings, self._flushed_to)
         self._flusher = Flusher(self._drive, self._effects.perform, self.status.report("flush"))
         self._assignment = Assignment(
             self._consumer,
             self._topic,
             lambda partition: self._opening.open(partition, self._consumer),
+            check_source=self._opening.check_source,
             before_revoke=lambda: self._flusher.wait(_REVOKE_SECONDS, for_all=True),
         )
         try:
@@ -99,6 +101,8 @@ class FoldWorker:
             self._assignment.resume()
             self._fold_buffer(stop)
         else:
+            # What was full may have been emptied by a revocation, with the partitions that are left still paused.
+            self._assignment.resume()
             self._poll()
         self.status.partitions = self._assignment.partitions
         self.status.holds = {

@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.topics import check_source, log_bounds
 from meterfold_processor.verify.conservation import Conservation
 from meterfold_processor.verify.contents import compare_contents
@@ -26,9 +27,7 @@ from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.reads import read_rules
 
-__all__ = ["CHECKER_GROUP", "verify"]
-
-CHECKER_GROUP = "meterfold-checker"
+__all__ = ["verify"]
 
 
 def verify(
@@ -36,7 +35,7 @@ def verify(
     clickhouse: ClickHouseSettings,
     *,
     wait_seconds: float = 0.0,
-    checker_group: str = CHECKER_GROUP,
+    checker_group: str | None = None,
     contents: bool = False,
     limit: int = 1000,
     tell: Tell = lambda done, total, text: None,
@@ -49,6 +48,7 @@ def verify(
     this is no installation of this version.
     """
     begun_at, begun = datetime.now(UTC), time.monotonic()
+    group = checker_group or kafka.topic_prefix + CheckerSettings().group_id
     with ExitStack() as stack:
         client = stack.enter_context(connect(clickhouse))
         check_schema(client)
@@ -86,7 +86,7 @@ def verify(
             reports.append(prove_windows(client, report, findings))
         tell(total - 1, total, "thresholds and alerts")
         thresholds = stack.enter_context(
-            closing(Thresholds(kafka, clickhouse, client, rules, checker_group, wait_seconds, findings))
+            closing(Thresholds(kafka, clickhouse, client, rules, group, wait_seconds, findings))
         )
         judged = thresholds.prove(_sub(tell, total - 1, total, ""))
         tell(total, total, "done")
