@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from confluent_kafka import (
@@ -23,6 +23,17 @@ from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import NAMES, Topics
 
 ANSWER_SECONDS = 6.0
+_PAUSE_SECONDS = 0.2
+_PASSING = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
+"""While a leader or coordinator is being elected: asked again, since nothing is down."""
 PEEK_SECONDS = 4.0
 _HEADER_BYTES = 10
 
@@ -92,22 +103,31 @@ class KafkaEye:
         except KafkaException as error:
             return KafkaView(error=self._why(error))
         names = [self._settings.topic_prefix + name for name in NAMES]
-        there = {name: len(listed.topics[name].partitions) for name in names if name in listed.topics}
-        try:
-            groups = self._groups((fold_group, checker_group))
-            windows = self._logs(self._topics.usage_windows, there)
-            return KafkaView(
-                brokers=len(listed.brokers),
-                topics=there,
-                missing=tuple(name for name in names if name not in there),
-                recorded=self._logs(self._topics.usage_recorded, there),
-                windows=windows,
-                checked=self._committed(checker_group, self._topics.usage_windows, windows),
-                fold_group=groups[fold_group],
-                checker_group=groups[checker_group],
-            )
-        except KafkaException as error:
-            return KafkaView(error=self._why(error), brokers=len(listed.brokers), topics=there)
+        seen = KafkaView(
+            brokers=len(listed.brokers),
+            topics={name: len(listed.topics[name].partitions) for name in names if name in listed.topics},
+            missing=tuple(name for name in names if name not in listed.topics),
+        )
+        until = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return self._with_positions(seen, fold_group, checker_group)
+            except KafkaException as error:
+                if error.args[0].code() not in _PASSING or time.monotonic() > until:
+                    return replace(seen, error=self._why(error))
+                time.sleep(_PAUSE_SECONDS)
+
+    def _with_positions(self, seen: KafkaView, fold_group: str, checker_group: str) -> KafkaView:
+        groups = self._groups((fold_group, checker_group))
+        windows = self._logs(self._topics.usage_windows, seen.topics)
+        return replace(
+            seen,
+            recorded=self._logs(self._topics.usage_recorded, seen.topics),
+            windows=windows,
+            checked=self._committed(checker_group, self._topics.usage_windows, windows),
+            fold_group=groups[fold_group],
+            checker_group=groups[checker_group],
+        )
 
     def waiting_events(self, positions: Mapping[int, int]) -> dict[int, Waiting]:
         """The first committed event at or behind each position of usage.recorded; no entry where there is none."""
