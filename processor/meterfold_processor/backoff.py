@@ -22,6 +22,21 @@ class Stopped(Exception):
     """The worker was told to stop while it waited to try again."""
 
 
+class Troubles(dict[str, str]):
+    """What goes wrong now and is being retried, by activity; empty while all is well."""
+
+    def of(self, activity: str) -> Callable[[Retryable | None], None]:
+        """A callback that shows, or clears, the trouble of one activity."""
+
+        def tell(error: Retryable | None) -> None:
+            if error is None:
+                self.pop(activity, None)
+            else:
+                self[activity] = str(error)
+
+        return tell
+
+
 @dataclass(slots=True)
 class Backoff:
     """The next pause: doubles from FIRST_SECONDS to LONGEST_SECONDS, and starts anew after `reset`."""

@@ -4,7 +4,7 @@ from fold_support.flow import Flow
 from fold_support.installation import Installation, Outgoing, event, raw_event, unique
 from fold_support.truth import Truth
 from fold_support.verdict import check
-from fold_support.workers import FAST, Running, fold_environment, running
+from fold_support.workers import FAST, Running, dying_worker, fold_environment, running, started
 
 __all__ = [
     "FAST",
@@ -14,9 +14,11 @@ __all__ = [
     "Running",
     "Truth",
     "check",
+    "dying_worker",
     "event",
     "fold_environment",
     "raw_event",
     "running",
+    "started",
     "unique",
 ]

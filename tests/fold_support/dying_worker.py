@@ -1,8 +1,8 @@
-"""A fold worker that kills itself with SIGKILL at a named step of its flush: run as a program of its own.
+"""A fold worker that sends itself a signal at a named step of its first flush: a program of its own.
 
-    python -P dying_worker.py before windows     (or: after windows)
+    python -P dying_worker.py SIGKILL before windows     (or SIGSTOP, or after)
 
-It finds its servers as `meterfold fold` does. The step is an argument of this test program; the shipped loop that
+It finds its servers as `meterfold fold` does. Signal and step are arguments of this test program; the shipped loop that
 performs the steps is replaced from outside.
 """
 
@@ -21,14 +21,19 @@ from meterfold_processor.fold.worker import FoldWorker
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Sources, load_settings
 
 
-def main(when: str, step: str) -> None:
+def main(name: str, when: str, step: str) -> None:
+    once: list[tuple[str, str]] = [(when, step)]
+
+    def reached(*point: str) -> None:
+        if point in once:
+            once.clear()
+            os.kill(os.getpid(), signal.Signals[name])
+
     def drive(operations: Iterator[Operation], perform: Callable[[Operation], None]) -> None:
         for operation in operations:
-            if (when, step) == ("before", operation.step):
-                os.kill(os.getpid(), signal.SIGKILL)
+            reached("before", operation.step)
             perform(operation)
-            if (when, step) == ("after", operation.step):
-                os.kill(os.getpid(), signal.SIGKILL)
+            reached("after", operation.step)
 
     sources = Sources.read()
     kafka = KafkaSettings.load(sources=sources)

@@ -11,15 +11,15 @@ from typing import Self
 
 from fold_support.installation import ORG, Installation, Outgoing, event
 
-_CHUNK = 60
-_PAUSE_SECONDS = 0.03
+_CHUNK = 30
+_PAUSE_SECONDS = 0.04
 
 
 class Flow:
     """Sends from a thread of its own until the block ends, at most `most` events: subjects on every partition,
     credits, late events, some repeated, some broken."""
 
-    def __init__(self, installation: Installation, seed: int, most: int = 12_000) -> None:
+    def __init__(self, installation: Installation, seed: int, most: int = 40_000) -> None:
         print(f"flow: seed {seed}")  # noqa: T201
         self.sent = 0
         self._installation = installation

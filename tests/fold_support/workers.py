@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from threading import Event, Thread
 from typing import Any
 
 from fold_support.installation import DEADLINE, Installation
+from meterfold_deploy.local import command
+from meterfold_deploy.process import ManagedProcess
 from meterfold_deploy.stack_settings import write_settings
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
@@ -93,3 +96,23 @@ def fold_environment(installation: Installation, folder: Path, base: dict[str, s
     write_settings(path, installation.kafka, installation.clickhouse)
     given = {f"METERFOLD_FOLD_{name.upper()}": str(value) for name, value in {**FAST, **settings}.items()}
     return {**base, "METERFOLD_CONFIG": str(path), **given}
+
+
+def dying_worker(signal_name: str, when: str, step: str) -> list[str]:
+    """The program that sends itself a signal before or after a step."""
+    return [sys.executable, "-P", str(Path(__file__).with_name("dying_worker.py")), signal_name, when, step]
+
+
+@contextmanager
+def started(
+    name: str, environment: dict[str, str], folder: Path, program: list[str] | None = None
+) -> Iterator[ManagedProcess]:
+    """A `meterfold fold` process that has its partitions (or another program, just started); killed at the end."""
+    process = ManagedProcess(name, program or command("fold"), folder / f"{name}.log", env=environment)
+    process.start()
+    try:
+        if program is None:
+            process.wait_for_line("fold: ready", DEADLINE)
+        yield process
+    finally:
+        process.kill()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meterfold_processor.fold import calendar
 from meterfold_processor.fold.calendar import DAY, HOUR
-from meterfold_processor.fold.grouping import Events, Shares, roll_up, share
+from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.limbs import from_ints
 from meterfold_schemas.periods import KEPT, Period, period_start
 
@@ -53,7 +53,7 @@ def naive(period: Period, events: list[Event]) -> dict[tuple[int, int], tuple[in
     return answer
 
 
-def readable(period: Period, shares: Shares) -> dict[tuple[int, int], tuple[int, ...]]:
+def readable(period: Period, shares: WindowRows) -> dict[tuple[int, int], tuple[int, ...]]:
     keys = list(zip(shares.slot.tolist(), calendar.starts(period, shares.ordinal).tolist(), strict=True))
     assert keys == sorted(set(keys)), "one row per window, sorted"
     decimals = [column.to_ints() for column in (shares.sum, shares.min, shares.max, shares.last)]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from meterfold_processor.fold.grouping import Shares
+from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.limbs import LIMIT, from_ints
 from meterfold_processor.fold.windows import NOTHING, WindowRows, WindowTable
 from meterfold_schemas.errors import Fatal
@@ -79,7 +79,7 @@ def test_find_merge_load_and_keep_only(actions: list[tuple[str, Any]]) -> None:
     table, naive = WindowTable(), dict[Key, Row]()
     for action, rows in actions:
         if action == "merge":
-            table.merge(find(table, list(rows)), columns(Shares, rows))
+            table.merge(find(table, list(rows)), columns(WindowRows, rows))
             naive.update({key: merged(naive.get(key), row) for key, row in rows.items()})
         elif action == "load":
             fresh = {key: row for key, row in rows.items() if key not in naive}
@@ -105,7 +105,7 @@ def test_equal_slots_and_ordinals_do_not_meet() -> None:
     keys = [(1, 2), (2, 1), (0, 1), (1, 0), (2**31 - 1, 0), (0, 2**31), (2**31 - 1, -1)]
     rows = {key: (1, number, 0, 0, 0, 0, 0, number) for number, key in enumerate(keys)}
     table = WindowTable()
-    table.merge(find(table, keys), columns(Shares, rows))
+    table.merge(find(table, keys), columns(WindowRows, rows))
     assert contents(table, keys) == rows
 
 
@@ -115,7 +115,7 @@ def test_thousands_of_windows_in_any_order() -> None:
     for step in range(12):
         picked = rng.permutation(4000)[:700]
         rows = {(int(n) % 50, int(n) // 50 - 20): (1, int(n), 0, step, step, step, step, step) for n in picked}
-        table.merge(find(table, list(rows)), columns(Shares, rows))
+        table.merge(find(table, list(rows)), columns(WindowRows, rows))
         naive.update({key: merged(naive.get(key), row) for key, row in rows.items()})
     assert contents(table, list(naive)) == naive
 
@@ -124,8 +124,8 @@ def test_an_overflow_changes_no_row() -> None:
     table = WindowTable()
     keys = [(0, 0), (1, 0)]
     full = dict.fromkeys(keys, (1, LIMIT - 2, 0, 0, 0, 0, 0, 0))
-    table.merge(find(table, keys), columns(Shares, full))
+    table.merge(find(table, keys), columns(WindowRows, full))
     more = {(0, 0): (1, 1, 0, 0, 0, 1, 1, 1), (1, 0): (1, 2, 0, 0, 0, 1, 1, 1)}
     with pytest.raises(Fatal):
-        table.merge(find(table, keys), columns(Shares, more))
+        table.merge(find(table, keys), columns(WindowRows, more))
     assert contents(table, keys) == full

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
@@ -15,7 +15,6 @@ from meterfold_deploy.stack import LocalStack
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.worker import FoldWorker
-from meterfold_processor.topics import log_bounds
 from meterfold_processor.verify import Report, verify
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -24,7 +23,7 @@ from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import migrate
 from meterfold_sink.positions import KINDS
-from stack_support import eventually, producer
+from stack_support import consume_all, eventually, producer
 from stack_support.clickhouse import http_query
 from stack_support.kafka import delete_topics
 
@@ -46,6 +45,8 @@ class History:
 
     there: Installation
     checker_group: str
+    failures: list[BaseException] = field(default_factory=list)
+    """What ended the fold."""
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -87,22 +88,23 @@ class History:
         settings = clickhouse or self.there.clickhouse
         return verify(self.kafka, settings, **{"checker_group": self.kafka.topic_prefix + self.checker_group, **more})
 
-    def is_folded(self) -> bool:
-        """No more than a marker or two stand behind the progress."""
-        ends = log_bounds(self.kafka, self.there.topics.usage_recorded, range(self.there.partitions))
-        progress = reads.read_progress(self.there.client)
-        return all(p in progress and progress[p].next_offset >= end - 1 for p, (_, end) in ends.items())
+    def is_folded(self, messages: int) -> bool:
+        """Whether the fold has decided so many messages. Raises what ended the fold."""
+        if self.failures:
+            raise self.failures[0]
+        progress = reads.read_progress(self.there.client).values()
+        return sum(row.counted + row.duplicates + row.rejected for row in progress) == messages
 
     @contextmanager
     def folding(self) -> Iterator[FoldWorker]:
         worker = FoldWorker(FoldSettings(batch_seconds=0.05), self.kafka, Opening(self.kafka, self.there.clickhouse))
-        stop, failures = Event(), list[BaseException]()
+        stop = Event()
 
         def run() -> None:
             try:
                 worker.run(stop)
             except BaseException as failure:
-                failures.append(failure)
+                self.failures.append(failure)
 
         thread = Thread(target=run, daemon=True)
         thread.start()
@@ -112,8 +114,8 @@ class History:
             stop.set()
             thread.join(20)
             assert not thread.is_alive(), "the fold does not stop"
-        if failures:
-            raise failures[0]
+        if self.failures:
+            raise self.failures[0]
 
     @contextmanager
     def checking(self) -> Iterator[None]:
@@ -154,4 +156,6 @@ def installed(stack: LocalStack, partitions: int = 2) -> Iterator[History]:
 
 
 def folded(history: History) -> None:
-    eventually(history.is_folded, 60, "everything is folded")
+    """Wait until the fold has decided everything that a read_committed reader sees."""
+    messages = len(consume_all(history.kafka, history.there.topics.usage_recorded))
+    eventually(lambda: history.is_folded(messages), 60, f"{messages} messages are folded")

@@ -62,7 +62,7 @@ class Mirror:
 
     def run(self, stop: Event) -> None:
         """Mirror until `stop` is set. Raises Fatal."""
-        report = self._status.report("mirror")
+        report = self._status.errors.of("mirror")
         consumer = kafka.consumer(
             self._kafka, self._group_id, self._protocol, **{"fetch.wait.max.ms": 100, "auto.offset.reset": "error"}
         )

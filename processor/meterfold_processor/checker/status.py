@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from meterfold_schemas.errors import Retryable
+from meterfold_processor.backoff import Troubles
 
 __all__ = ["CheckerStatus"]
 
@@ -35,19 +34,7 @@ class CheckerStatus:
     memory: int = 0
     mirrored: dict[str, int] = field(default_factory=dict)
     """Rows written to ClickHouse by table."""
-    errors: dict[str, str] = field(default_factory=dict)
-    """What goes wrong now and is being retried, by activity; empty while all is well."""
+    errors: Troubles = field(default_factory=Troubles)
 
     def seconds_since_step(self) -> float | None:
         return None if self.last_step is None else time.monotonic() - self.last_step
-
-    def report(self, activity: str) -> Callable[[Retryable | None], None]:
-        """A callback that shows, or clears, the trouble of one activity."""
-
-        def tell(error: Retryable | None) -> None:
-            if error is None:
-                self.errors.pop(activity, None)
-            else:
-                self.errors[activity] = str(error)
-
-        return tell

@@ -69,7 +69,7 @@ class CheckerWorker:
         self._stop = stop
         stored = Stored(self._clickhouse)
         try:
-            rules = persist(lambda: check(self._kafka, stored), stop, self.status.report("start"))
+            rules = persist(lambda: check(self._kafka, stored), stop, self.status.errors.of("start"))
         except Stopped:
             return
         mirror = self._start_mirror(stop)

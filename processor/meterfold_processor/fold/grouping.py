@@ -47,8 +47,11 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
-    """What a batch adds to windows of one period: one row per touched window, sorted by subject and window."""
+class WindowRows:
+    """Windows of one period as columns of one length: what a batch adds to them, or what stands in `usage_windows`.
+
+    What a batch adds has one row per touched window, sorted by subject and window.
+    """
 
     slot: Int64s
     ordinal: Int64s
@@ -65,13 +68,13 @@ class Shares:
         return len(self.slot)
 
 
-def share(period: Period, events: Events) -> Shares:
+def share(period: Period, events: Events) -> WindowRows:
     """The shares of events that are `in_order`, each window from its own events."""
     ordinal = calendar.ordinals(period, events.time)
     first = _run_starts(events.slot, ordinal)
     final = _run_ends(first, len(events))
     low, high = group_extremes(events.quantity, first)
-    return Shares(
+    return WindowRows(
         slot=events.slot[first],
         ordinal=ordinal[first],
         count=np.diff(first, append=len(events)),
@@ -85,7 +88,7 @@ def share(period: Period, events: Events) -> Shares:
     )
 
 
-def roll_up(period: Period, finer: Shares, finer_period: Period) -> Shares:
+def roll_up(period: Period, finer: WindowRows, finer_period: Period) -> WindowRows:
     """The shares of `period` from those of a finer one.
 
     Right only where every event is new to the row of every period: an event that only the day has folded already must
@@ -94,7 +97,7 @@ def roll_up(period: Period, finer: Shares, finer_period: Period) -> Shares:
     ordinal = calendar.ordinals(period, calendar.starts(finer_period, finer.ordinal))
     first = _run_starts(finer.slot, ordinal)
     final = _run_ends(first, len(finer))
-    return Shares(
+    return WindowRows(
         slot=finer.slot[first],
         ordinal=ordinal[first],
         count=np.add.reduceat(finer.count, first),

@@ -12,11 +12,11 @@ import polars as pl
 import pyarrow as pa
 
 from meterfold_processor.fold import calendar, tables
-from meterfold_processor.fold.grouping import Events, Shares, roll_up, share
+from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.limbs import from_arrow
 from meterfold_processor.fold.store import History
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
-from meterfold_processor.fold.windows import WindowRows, WindowTable
+from meterfold_processor.fold.windows import WindowTable
 from meterfold_schemas.periods import KEPT, Period
 
 Int64s = npt.NDArray[np.int64]
@@ -90,7 +90,7 @@ class Ledger:
         if self._complete:
             self._evicted[period] |= gone
 
-    def _rows(self, period: Period, shares: Shares, sequence: int) -> Rows:
+    def _rows(self, period: Period, shares: WindowRows, sequence: int) -> Rows:
         numbers = np.unique(shares.ordinal).tolist()
         used = self._used[period]
         self._load(period, [number for number in numbers if number not in used])
@@ -109,7 +109,7 @@ class Ledger:
         slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
         self._tables[period].load(_from_stored(period, stored, slots))
 
-    def _merge_carefully(self, period: Period, events: Events, touched: Shares, rows: Rows) -> None:
+    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: Rows) -> None:
         """Some row holds a part of this batch already: take for each row only the events above its own mark."""
         table = self._tables[period]
         row_of_event = np.repeat(rows, touched.count)
@@ -125,7 +125,7 @@ class Ledger:
         return tables.windows(self._partition, states, self._subjects.describe(slots))
 
 
-def _shares_of_all(events: Events) -> dict[Period, Shares]:
+def _shares_of_all(events: Events) -> dict[Period, WindowRows]:
     hourly = share(Period.HOURLY, events)
     daily = roll_up(Period.DAILY, hourly, Period.HOURLY)
     monthly = roll_up(Period.MONTHLY, daily, Period.DAILY)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from meterfold_schemas.errors import Retryable
+from meterfold_processor.backoff import Troubles
 
 
 @dataclass(slots=True)
@@ -39,20 +39,8 @@ class FoldStatus:
     step_seconds: dict[str, float] = field(default_factory=dict)
     partitions: list[int] = field(default_factory=list)
     holds: dict[int, str] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-    """What goes wrong now and is being retried, by activity; empty while all is well."""
+    errors: Troubles = field(default_factory=Troubles)
     memory: dict[str, int] = field(default_factory=dict)
 
     def seconds_since_flush(self) -> float | None:
         return None if self.last_flush is None else time.monotonic() - self.last_flush
-
-    def report(self, activity: str) -> Callable[[Retryable | None], None]:
-        """A callback that shows, or clears, the trouble of one activity."""
-
-        def tell(error: Retryable | None) -> None:
-            if error is None:
-                self.errors.pop(activity, None)
-            else:
-                self.errors[activity] = str(error)
-
-        return tell

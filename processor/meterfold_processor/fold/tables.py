@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from meterfold_processor.fold import calendar, limbs
 from meterfold_processor.fold.duplicates import IDENTITY
+from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.subjects import SUBJECT
-from meterfold_processor.fold.windows import WindowRows
 from meterfold_schemas.periods import KEPT, Period
 
 PERIOD_CODES = {period: code for code, period in enumerate(KEPT, start=1)}

@@ -9,13 +9,12 @@ Memory: 116 bytes per window.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from meterfold_processor.fold.grouping import Shares
+from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.limbs import Limbs, add, less
 
 Int64s = npt.NDArray[np.int64]
@@ -30,25 +29,6 @@ BYTES_PER_WINDOW = 116
 _SLOT_BITS = 31
 _DECIMALS = ("sum", "min", "max", "last")
 _INTEGERS = ("slot", "ordinal", "count", "last_time", "last_offset", "through")
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRows:
-    """Windows as columns of one length: what is read from and written to `usage_windows`, subjects as slots."""
-
-    slot: Int64s
-    ordinal: Int64s
-    count: Int64s
-    sum: Limbs
-    min: Limbs
-    max: Limbs
-    last: Limbs
-    last_time: Int64s
-    last_offset: Int64s
-    through: Int64s
-
-    def __len__(self) -> int:
-        return len(self.slot)
 
 
 class WindowTable:
@@ -87,7 +67,7 @@ class WindowTable:
     def through(self, rows: Rows) -> Int64s:
         return self._integers["through"][rows]
 
-    def merge(self, rows: Rows, shares: Shares) -> None:
+    def merge(self, rows: Rows, shares: WindowRows) -> None:
         """Add a batch's shares to their rows. Every event of a share is new to its row; Fatal when a sum overflows,
         and then no row has changed."""
         old = self.read(rows)

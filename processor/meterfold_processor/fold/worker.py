@@ -67,7 +67,7 @@ class FoldWorker:
         self._flushed: deque[dict[int, int]] = deque()
 
     def run(self, stop: Event) -> None:
-        starting = self.status.report("start")
+        starting = self.status.errors.of("start")
         try:
             persist(self._opening.check, stop, starting)
             self._poison = persist(self._opening.poison_fingerprints, stop, starting)
@@ -76,7 +76,7 @@ class FoldWorker:
             return
         self._consumer = self._make_consumer()
         self._effects = Effects(writer, self._kafka_settings, self._flushed_to)
-        self._flusher = Flusher(self._drive, self._effects.perform, self.status.report("flush"))
+        self._flusher = Flusher(self._drive, self._effects.perform, self.status.errors.of("flush"))
         self._assignment = Assignment(
             self._consumer,
             self._topic,
@@ -111,7 +111,7 @@ class FoldWorker:
 
     def _attend_to_partitions(self) -> None:
         """Load what was assigned, and look after what is held."""
-        report = self.status.report("load")
+        report = self.status.errors.of("load")
         try:
             while self._assignment.load_due():
                 report(None)
@@ -204,7 +204,7 @@ class FoldWorker:
     def _insist(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
         """Fold one partition; while ClickHouse cannot be read, go on polling with everything paused."""
         backoff = Backoff()
-        report = self.status.report("fold")
+        report = self.status.errors.of("fold")
         while not stop.is_set():
             try:
                 answer = attempt()

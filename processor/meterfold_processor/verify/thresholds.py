@@ -108,8 +108,8 @@ class Thresholds:
         )
 
     def _judge(self, partition: int, progress: dict[int, Progress]) -> tuple[States, Compared]:
-        """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS; on a busy system it may be always
-        something else, so not for ever."""
+        """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS. On a busy system it may always
+        be something else, so not for ever."""
         first_seen, begun = None, time.monotonic()
         deadline = begun + self._patience + SETTLE_SECONDS
         while True:
