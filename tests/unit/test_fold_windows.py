@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.limbs import LIMIT, from_ints
-from meterfold_processor.fold.windows import NOTHING, WindowRows, WindowTable
+from meterfold_processor.fold.windows import NOTHING, WindowTable
 from meterfold_schemas.errors import Fatal
 
 Key = tuple[int, int]
