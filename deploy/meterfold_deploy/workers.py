@@ -89,7 +89,7 @@ def run_worker(
             else:
                 reporter.progress(snapshot)
         asked = ending.event.is_set()
-        if asked and not ended.is_set():
+        if asked:
             reporter.say("stopping", look())
             if not ended.wait(STOP_SECONDS):
                 console.fail(
