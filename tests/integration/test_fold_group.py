@@ -1,0 +1,112 @@
+"""Several workers share the partitions: they join, leave, and come back from the dead; and one stops under load."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fold_support import Flow, Installation, check, dying_worker, event, fold_environment, running, started
+from fold_support.installation import DEADLINE
+from fold_support.verdict import published_windows
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support import eventually
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+    made = Installation(kafka_settings, clickhouse_settings, PARTITIONS)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_workers_join_leave_and_come_back_from_the_dead(
+    installation: Installation, stack_environment: dict[str, str], tmp_path: Path, protocol: str
+) -> None:
+    settings = {"group_protocol": protocol, "session_timeout_seconds": 6, "batch_events": 300}
+    environment = fold_environment(installation, tmp_path, stack_environment, **settings)
+    seed = random.randrange(2**32)
+    with Flow(installation, seed), running(installation, **settings) as one:
+        one.wait_for_partitions(PARTITIONS)
+        with started("two", environment, tmp_path) as two:
+            one.wait_for_partitions(2)
+            with started("three", environment, tmp_path) as three:
+                assert two.terminate(30) == 0
+                one.wait_for_partitions(2)
+
+                three.signal(signal.SIGSTOP)
+                one.wait_for_partitions(PARTITIONS)
+                taken_over = installation.folded()
+                eventually(lambda: installation.folded() > taken_over + 300, DEADLINE, "the other one folds all")
+                three.signal(signal.SIGCONT)
+                # It goes on with what it had in memory, then learns that it lost its partitions, and joins again.
+                one.wait_for_partitions(2)
+                assert three.terminate(30) == 0
+                assert "Traceback" not in three.output()
+                one.wait_for_partitions(PARTITIONS)
+    with running(installation, **settings) as last:
+        installation.wait_folded(last)
+    truth = check(installation)
+    assert len(truth.counted) > 500
+    assert truth.duplicates
+
+
+@pytest.mark.parametrize("step", ["windows", "progress"])
+def test_what_a_zombie_still_writes_counts_for_nothing(
+    installation: Installation, stack_environment: dict[str, str], tmp_path: Path, step: str
+) -> None:
+    """It stands still in the middle of a flush, loses its partitions, and finishes the flush afterwards."""
+    users = [f"u{number}" for number in range(12)]
+    installation.send(*(event(user, 1) for user in users))
+    environment = fold_environment(installation, tmp_path, stack_environment)
+    with started("zombie", environment, tmp_path, dying_worker("SIGSTOP", "before", step)) as zombie:
+        eventually(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_STOPPED, DEADLINE, "it stands still")
+        with running(installation) as heir:
+            heir.wait_for_partitions(PARTITIONS)
+            installation.send(*(event(user, 10) for user in users))
+            installation.wait_folded(heir)
+            first = len(published_windows(installation))
+            zombie.signal(signal.SIGCONT)
+            # It learns of its loss only after it has finished its flush: then it is a member again.
+            heir.wait_for_partitions(PARTITIONS // 2)
+            if step == "windows":
+                stale = eventually(lambda: published_windows(installation)[first:], DEADLINE, "it publishes old states")
+                assert 1 in {row["record_count"] for row in stale if row["period_type"] == 4}
+            check(installation)
+            installation.send(*(event(user, 100) for user in users))
+            installation.wait_folded(heir)
+    truth = check(installation)
+    assert len(truth.counted) == 36
+
+
+def test_a_stop_under_load_is_clean_and_the_next_worker_goes_on(
+    installation: Installation, stack_environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment = fold_environment(installation, tmp_path, stack_environment, batch_events=200)
+    with Flow(installation, random.randrange(2**32)):
+        for name in ("first", "second"):
+            before = installation.folded()
+            with started(name, environment, tmp_path) as worker:
+                worker.wait_until(lambda start=before: installation.folded() > start + 200, DEADLINE, "folding")
+                asked = time.monotonic()
+                worker.signal(signal.SIGTERM)
+                assert worker.wait(30) == 0
+                assert time.monotonic() - asked < 10
+                assert "fold: stopped" in worker.output()
+                assert "Traceback" not in worker.output()
+            # A clean stop commits what it has flushed: the lag that others see is the true one.
+            committed = installation.committed()
+            assert committed == {
+                partition: row.next_offset for partition, row in installation.progress().items() if row.next_offset
+            }
+    with running(installation) as last:
+        installation.wait_folded(last)
+    check(installation)
