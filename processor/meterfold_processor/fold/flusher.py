@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Event
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
+from threading import Event, Thread
 
 from meterfold_processor.backoff import persist
 from meterfold_processor.fold.effects import Drive
@@ -31,8 +32,11 @@ class Flusher:
         self._perform = perform
         self._report = report
         self._stop = Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="meterfold-flush")
         self._waiting: deque[tuple[int, Future[None]]] = deque()
+        self._work: SimpleQueue[tuple[Future[None], list[Folded]] | None] = SimpleQueue()
+        # A daemon: an executor's thread is waited for when the process ends, and a step may be stuck in a server that
+        # does not answer for longer than a stop may take.
+        Thread(target=self._run, name="meterfold-flush", daemon=True).start()
 
     @property
     def has_room(self) -> bool:
@@ -45,7 +49,9 @@ class Flusher:
         return all(future.done() for _, future in self._waiting)
 
     def submit(self, sequence: int, batch: list[Folded]) -> None:
-        self._waiting.append((sequence, self._thread.submit(self._flush, batch)))
+        future: Future[None] = Future()
+        self._waiting.append((sequence, future))
+        self._work.put((future, batch))
 
     def finished(self) -> list[int]:
         """The sequence numbers of the flushes that are done since the last call, rising; raises what one raised."""
@@ -57,16 +63,29 @@ class Flusher:
         return done
 
     def wait(self, seconds: float, *, for_all: bool = False) -> None:
-        """Wait until the oldest flush, or all, are done, at most so long."""
+        """Wait until the oldest flush, or all, are done, at most so long; not at all once stopped."""
         futures = [future for _, future in self._waiting]
-        if futures:
+        if futures and not self._stop.is_set():
             wait(futures if for_all else futures[:1], timeout=seconds)
 
     def stop(self, seconds: float) -> None:
         """Let the flushes under way end, at most so long; what is not done then is folded again by the next worker."""
         self.wait(seconds, for_all=True)
         self._stop.set()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            future, batch = work
+            if self._stop.is_set():
+                future.cancel()
+                continue
+            try:
+                self._flush(batch)
+            except BaseException as failure:
+                future.set_exception(failure)
+            else:
+                future.set_result(None)
 
     def _flush(self, batch: list[Folded]) -> None:
         self._drive(flush(batch), lambda operation: persist(lambda: self._perform(operation), self._stop, self._report))
