@@ -35,6 +35,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger("meterfold.kafka")
 _TIMEOUT: Final = 15.0
 _READY_SECONDS: Final = 30.0
+_LISTEN_SECONDS: Final = 0.1
 #: What `usage.rejected` needs beyond the message it rejects: headers, and room in the record batch.
 _HEADERS_BYTES: Final = 65_536
 #: Flushed windows are published in messages of up to this size.
@@ -62,7 +63,7 @@ def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
 
 def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
     """Create the topics that are missing and wait until each partition has a leader; returns their names."""
-    admin = _admin(settings)
+    admin = _Admin(settings)
     there = _describe(admin, [spec.name for spec in specs])
     missing = [spec for spec in specs if spec.name not in there]
     if not missing:
@@ -71,7 +72,7 @@ def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
     created = []
     for name, future in admin.create_topics(new, operation_timeout=_TIMEOUT, request_timeout=_TIMEOUT).items():
         try:
-            _result(future, f"creating topic {name}")
+            admin.answer(future, f"creating topic {name}")
             created.append(name)
         except Retryable as error:
             if _kafka_code(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another migration was faster
@@ -82,7 +83,7 @@ def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
 
 def check_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
     """Raises Fatal where a topic is missing or differs in a way that would lose or double events."""
-    admin = _admin(settings)
+    admin = _Admin(settings)
     names = [spec.name for spec in specs]
     there = _describe(admin, names)
     if missing := [name for name in names if name not in there]:
@@ -110,12 +111,12 @@ def read_source(settings: KafkaSettings) -> SourceTopic:
 
 
 def _source(settings: KafkaSettings) -> SourceTopic | None:
-    admin = _admin(settings)
+    admin = _Admin(settings)
     name = Topics(settings.topic_prefix).usage_recorded
     description = _describe(admin, [name]).get(name)
     if description is None:
         return None
-    cluster = _result(admin.describe_cluster(request_timeout=_TIMEOUT), "asking for the cluster's id")
+    cluster = admin.answer(admin.describe_cluster(request_timeout=_TIMEOUT), "asking for the cluster's id")
     return SourceTopic(str(cluster.cluster_id), str(description.topic_id), len(description.partitions))
 
 
@@ -151,7 +152,7 @@ def log_bounds(
     settings: KafkaSettings, topic: str, partitions: Iterable[int], *, read_committed: bool = False
 ) -> dict[int, tuple[int, int]]:
     """partition -> (first offset of the log, offset after its end; with read_committed after its last stable one)."""
-    admin = _admin(settings)
+    admin = _Admin(settings)
     at = [TopicPartition(topic, partition) for partition in partitions]
     if not at:
         return {}
@@ -160,7 +161,7 @@ def log_bounds(
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
         futures = admin.list_offsets(dict.fromkeys(at, spec), isolation_level=level, request_timeout=_TIMEOUT)
         doing = f"reading the bounds of {topic}"
-        bounds.append({place.partition: int(_result(future, doing).offset) for place, future in futures.items()})
+        bounds.append({place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()})
     return {place.partition: (bounds[0][place.partition], bounds[1][place.partition]) for place in at}
 
 
@@ -199,31 +200,32 @@ def _retention_differences(spec: TopicSpec, config: Mapping[str, str]) -> list[s
     ]
 
 
-def _describe(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicDescription]:
+def _describe(admin: _Admin, names: Sequence[str]) -> dict[str, TopicDescription]:
     """Those of the topics that are there."""
     found = {}
     futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=_TIMEOUT)
     for name, future in futures.items():
         try:
-            found[name] = _result(future, f"describing topic {name}")
+            found[name] = admin.answer(future, f"describing topic {name}")
         except Retryable as error:
             if _kafka_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
     return found
 
 
-def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+def _configs(admin: _Admin, names: Sequence[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.describe_configs(resources, request_timeout=_TIMEOUT)
     return {
         resource.name: {
-            name: entry.value for name, entry in _result(future, f"reading the settings of {resource.name}").items()
+            name: entry.value
+            for name, entry in admin.answer(future, f"reading the settings of {resource.name}").items()
         }
         for resource, future in futures.items()
     }
 
 
-def _wait_for_leaders(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
+def _wait_for_leaders(admin: _Admin, specs: Sequence[TopicSpec]) -> None:
     """The controller has answered; the brokers learn of a new topic a moment later."""
     end = time.monotonic() + _READY_SECONDS
     while True:
@@ -242,17 +244,31 @@ def _led(description: TopicDescription) -> bool:
     )
 
 
-def _admin(settings: KafkaSettings) -> AdminClient:
-    return AdminClient(settings.client(), logger=_LOG)
+class _Admin(AdminClient):
+    """An admin client that hears when its credentials are refused: by itself it would only run out of time."""
 
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._refused: list[KafkaError] = []
+        super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
 
-def _result(future: Future[T], doing: str) -> T:
-    try:
-        return future.result(_TIMEOUT + 5.0)
-    except KafkaException as error:
-        raise as_error(error.args[0], doing) from error
-    except TimeoutError as error:
-        raise Retryable(f"Kafka, {doing}: no answer in time") from error
+    def _heard(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._refused.append(error)
+
+    def answer(self, future: Future[T], doing: str) -> T:
+        """What was asked for. Raises Fatal or Retryable."""
+        until = time.monotonic() + _TIMEOUT + 5.0
+        while True:
+            try:
+                return future.result(_LISTEN_SECONDS)
+            except KafkaException as error:
+                raise as_error(error.args[0], doing) from error
+            except TimeoutError as error:
+                self.poll(0)
+                if self._refused:
+                    raise as_error(self._refused[0], doing) from error
+                if time.monotonic() > until:
+                    raise Retryable(f"Kafka, {doing}: no answer in time") from error
 
 
 def _kafka_code(error: Exception) -> int | None:
