@@ -209,6 +209,25 @@ def test_progress_outside_of_the_log_is_refused(installation: Installation) -> N
     assert "7 folded offsets are gone" in _refused(installation)
 
 
+def test_a_lost_progress_row_is_repaired_from_a_whole_log_and_refused_on_one_that_was_cut(
+    installation: Installation,
+) -> None:
+    installation.send(*_events(40), *_events(6))
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    installation.client.command("TRUNCATE TABLE fold_progress")
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    check(installation)
+    installation.client.command("TRUNCATE TABLE fold_progress")
+    before = installation.rows("usage_windows", "partition")
+    _delete_records(installation, dict.fromkeys(range(PARTITIONS), 5))
+    said = _refused(installation)
+    assert "has no progress row" in said
+    assert "begins at 5" in said
+    assert installation.rows("usage_windows", "partition") == before
+
+
 def test_a_log_cut_off_while_a_partition_waits_is_refused(installation: Installation) -> None:
     """The offset is out of the log in the middle of a run: no jump to another one."""
     key = event().key

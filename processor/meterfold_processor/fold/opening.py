@@ -101,6 +101,7 @@ class Opening:
         # After the progress row: a predecessor that is still writing may be ahead of an end that was read before.
         log_start, log_end = self._log_bounds(partition, consumer)
         if progress is None:
+            self._refuse_lost_progress(partition, log_start)
             first = Progress(partition, log_start, log_start, 0, 0, 0, None)
             insert = progress_rows([first])
             Writer(self._client).insert(insert.table, insert.rows)
@@ -121,6 +122,17 @@ class Opening:
             identities = pl.DataFrame(reads.load_identities(self._client, partition, fold.load_from))
             fold.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
         return fold
+
+    def _refuse_lost_progress(self, partition: int, log_start: int) -> None:
+        """A whole log gives everything again. One that was cut would begin anew above windows that hold what is gone,
+        and replace them."""
+        windows = "SELECT count() FROM (SELECT 1 FROM usage_windows WHERE partition = {partition:Int32} LIMIT 1)"
+        if log_start and self._client.value(windows, {"partition": partition}) and not self._read_progress(partition):
+            raise Fatal(
+                f"partition {partition} has windows in ClickHouse and has no progress row, and its log begins at "
+                f"{log_start}: what was folded before cannot be folded again. Restore fold_progress from where the "
+                "other tables come from"
+            )
 
     def _read_progress(self, partition: int) -> Progress | None:
         stored = reads.read_progress(self._client, [partition]).get(partition)
