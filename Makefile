@@ -1,6 +1,6 @@
 # demo    a million real events end to end, counted, sent twice, a worker killed, verified
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
-# test    every test, on the real stack             (ARGS="tests/unit -k fold")
+# test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # check   formatting, lint, types, and what the wheel holds
 # bench   events per second and CPU per event, against a bare copy
 
@@ -18,7 +18,7 @@ up: .venv/.installed-local
 	@$(BIN)/meterfold up $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from meterfold_processor import kafka
 from meterfold_schemas.errors import Fatal, Retryable
@@ -108,7 +108,8 @@ class Group:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        consumer.incremental_assign([kafka.at(self._topic, number, OFFSET_END) for number in numbers])
+        # A plain offset, not "the end": librdkafka looks that up later, and its answer would undo our seek.
+        consumer.incremental_assign([kafka.at(self._topic, number, 0) for number in numbers])
         consumer.pause([kafka.at(self._topic, number) for number in numbers])
         self.assigned.update(numbers)
         self.to_open.update(numbers)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from confluent_kafka import OFFSET_END as END
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from meterfold_processor.backoff import Backoff
@@ -70,6 +69,7 @@ class Assignment:
         self._loading: dict[int, Loading] = {}
         self._dropped: set[int] = set()
         self._paused = False
+        self._believed: dict[int, int] = {}
 
     def subscribe(self) -> None:
         self._consumer.subscribe(
@@ -136,6 +136,19 @@ class Assignment:
             self._paused = False
             self._consumer.resume([at(self._topic, p) for p in self.active if p not in self.held])
 
+    def must_look_again(self, partition: int, first_offset: int) -> bool:
+        """Whether what was consumed does not follow on what is folded, and is to be read again from there.
+
+        Transaction markers and aborted records leave holes that are none; whatever else could, an event that was
+        skipped would never be counted. So a hole is believed only when it is there at the second look.
+        """
+        expected = self.active[partition].progress.next_offset
+        if first_offset <= expected or self._believed.get(partition) == expected:
+            return False
+        self._go_on(partition, expected)
+        self._believed[partition] = expected
+        return True
+
     def _load(self, partition: int) -> None:
         if self._unchecked:
             self._check_source()
@@ -155,7 +168,8 @@ class Assignment:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        consumer.incremental_assign([at(self._topic, number, END) for number in numbers])
+        # A plain offset, not "the end": librdkafka looks that up later, and its answer would undo our seek.
+        consumer.incremental_assign([at(self._topic, number, 0) for number in numbers])
         consumer.pause([at(self._topic, number) for number in numbers])
         self._unchecked = True
         for number in numbers:
@@ -175,4 +189,5 @@ class Assignment:
             self._loading.pop(number, None)
             self.active.pop(number, None)
             self.held.pop(number, None)
+            self._believed.pop(number, None)
             self._dropped.add(number)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import Event
 
+import polars as pl
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from meterfold_processor import kafka
@@ -185,21 +186,33 @@ class FoldWorker:
             decoded = decode(consumed, self._poison)
         self._sequence += 1
         folded: list[Folded] = []
+        read_again: set[int] = set()
         for part in decoded.frame.partition_by("partition", maintain_order=True):
             fold = self._assignment.active.get(part["partition"][0])
             if fold is None:
+                continue
+            if self._was_skipped_to(part):
+                read_again.add(part["partition"][0])
                 continue
             with stages.spent("fold"):
                 done = self._insist(partial(fold.fold, part, consumed.values, self._sequence), stop)
             if done is not None:
                 folded.append(done)
         for hold in decoded.holds:
-            if hold.partition in self._assignment.active:
+            if hold.partition in self._assignment.active and hold.partition not in read_again:
                 self._assignment.hold(hold)
         self.status.consumed += len(consumed)
         if folded:
             self._flusher.submit(self._sequence, folded)
             self._count(folded)
+
+    def _was_skipped_to(self, part: pl.DataFrame) -> bool:
+        """Whether these messages are to be read again, since there may be events before them."""
+        try:
+            return self._assignment.must_look_again(part["partition"][0], part["offset"][0])
+        except Retryable as error:  # the next messages do not follow either: looked at again then
+            _LOG.warning("%s", error)
+            return True
 
     def _insist(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
         """Fold one partition; while ClickHouse cannot be read, go on polling with everything paused."""
