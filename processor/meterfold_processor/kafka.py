@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
 from meterfold_schemas.settings import KafkaSettings
@@ -114,3 +114,16 @@ def publish(to: Producer, messages: Iterable[Outgoing], timeout: float) -> None:
 def at(topic: str, partition: int, offset: int | None = None) -> TopicPartition:
     """A position of a partition, or the partition alone."""
     return TopicPartition(topic, partition) if offset is None else TopicPartition(topic, partition, offset)
+
+
+def log_start(reader: Consumer, topic: str, partition: int) -> int:
+    """An offset to begin a paused partition at until the right one is known: the log's start, a plain offset in range.
+
+    Not "the end": librdkafka looks that up later, and its answer would undo a seek. And not 0: once the log was cut,
+    that is out of range.
+    """
+    try:
+        low, _ = reader.get_watermark_offsets(at(topic, partition), timeout=5.0)
+    except KafkaException:
+        return OFFSET_END
+    return low

@@ -108,8 +108,9 @@ class Group:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        # A plain offset, not "the end": librdkafka looks that up later, and its answer would undo our seek.
-        consumer.incremental_assign([kafka.at(self._topic, number, 0) for number in numbers])
+        consumer.incremental_assign(
+            [kafka.at(self._topic, number, kafka.log_start(consumer, self._topic, number)) for number in numbers]
+        )
         consumer.pause([kafka.at(self._topic, number) for number in numbers])
         self.assigned.update(numbers)
         self.to_open.update(numbers)

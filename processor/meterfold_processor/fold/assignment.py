@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from meterfold_processor.backoff import Backoff
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.partition import PartitionFold
-from meterfold_processor.kafka import at
+from meterfold_processor.kafka import at, log_start
 from meterfold_schemas.errors import Retryable
 
 _LOG = logging.getLogger("meterfold.fold")
@@ -168,8 +168,9 @@ class Assignment:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        # A plain offset, not "the end": librdkafka looks that up later, and its answer would undo our seek.
-        consumer.incremental_assign([at(self._topic, number, 0) for number in numbers])
+        consumer.incremental_assign(
+            [at(self._topic, number, log_start(consumer, self._topic, number)) for number in numbers]
+        )
         consumer.pause([at(self._topic, number) for number in numbers])
         self._unchecked = True
         for number in numbers:

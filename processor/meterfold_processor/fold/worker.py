@@ -156,7 +156,7 @@ class FoldWorker:
         error = message.error()
         if error is None:
             return True
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and message.partition() in self._assignment.active:
             raise Fatal(
                 f"partition {message.partition()}: the next offset to fold is not in the log any more ({error.str()}). "
                 "Its events were deleted before they were folded; nothing can bring them back from Kafka"
