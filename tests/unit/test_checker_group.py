@@ -51,6 +51,9 @@ class FakeConsumer:
 
     def incremental_assign(self, _places: list[TopicPartition]) -> None: ...
 
+    def get_watermark_offsets(self, _place: TopicPartition, **_options: float) -> tuple[int, int]:
+        return 0, len(self.waiting)
+
     def seek(self, _place: TopicPartition) -> None: ...
 
     def pause(self, places: list[TopicPartition]) -> None:
