@@ -15,6 +15,7 @@ from meterfold_processor.fold import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.garbage import RareCollections
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import connect
@@ -54,4 +55,5 @@ def copy(events: int) -> None:
 
 
 if __name__ == "__main__":
-    copy(int(sys.argv[1]))
+    with RareCollections():
+        copy(int(sys.argv[1]))

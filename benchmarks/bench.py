@@ -30,6 +30,7 @@ from meterfold_deploy.stack_settings import write_settings
 from meterfold_processor import kafka
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.garbage import RareCollections
 from meterfold_processor.migration import Wanted, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -200,14 +201,15 @@ def _stages(stack: LocalStack, name: str, events: int) -> None:
     migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
     consumer = kafka.consumer(place.kafka, "bench-stages", "consumer", **{"fetch.min.bytes": 1_000_000})
     try:
-        found = stages.measure(
-            place.kafka,
-            Topics(place.kafka.topic_prefix).usage_recorded,
-            Opening(place.kafka, place.clickhouse),
-            consumer,
-            events,
-            FoldSettings().batch_events,
-        )
+        with RareCollections():
+            found = stages.measure(
+                place.kafka,
+                Topics(place.kafka.topic_prefix).usage_recorded,
+                Opening(place.kafka, place.clickhouse),
+                consumer,
+                events,
+                FoldSettings().batch_events,
+            )
     finally:
         consumer.close()
     console.say()

@@ -27,6 +27,7 @@ from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import Folded
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.status import FoldStatus
+from meterfold_processor.garbage import RareCollections
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -85,12 +86,13 @@ class FoldWorker:
             check_source=self._opening.check_source,
             before_revoke=lambda: self._flusher.wait(_REVOKE_SECONDS, for_all=True),
         )
-        try:
-            self._assignment.subscribe()
-            while not stop.is_set():
-                self._turn(stop)
-        finally:
-            self._close()
+        with RareCollections() as self._garbage:
+            try:
+                self._assignment.subscribe()
+                while not stop.is_set():
+                    self._turn(stop)
+            finally:
+                self._close()
 
     def _turn(self, stop: Event) -> None:
         self._acknowledge()
@@ -182,6 +184,7 @@ class FoldWorker:
         with stages.spent("columns"):
             consumed = columns(self._buffer)
             self._buffer = []
+            self._garbage.collect()
         with stages.spent("decode"):
             decoded = decode(consumed, self._poison)
         self._sequence += 1
