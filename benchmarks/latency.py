@@ -1,7 +1,8 @@
 """From the call of `record` to a `threshold.exceeded` event that a read_committed consumer has in its hands.
 
 A steady load over 40,000 keys, and in it, spread over the run, one event each for some hundred subjects of their own
-that carries the subject over its threshold.
+that carries the subject over its threshold. The same load runs before, unmeasured, for WARM_UP seconds: a broker, a
+ClickHouse and two workers that were just started have neither compiled nor cached anything yet.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 
 CROSSINGS = 300
+WARM_UP = 15
 TICK = 0.02
 METRIC = "watched"
 
@@ -52,19 +54,19 @@ def measure(
 
 
 def _send(kafka: KafkaSettings, rate: int, seconds: int, sent: dict[str, float]) -> None:
-    ticks = int(seconds / TICK)
+    before, ticks = int(WARM_UP / TICK), int(seconds / TICK)
     per_tick = max(1, round(rate * TICK))
     every = max(1, ticks // CROSSINGS)
     with Meter(kafka.bootstrap_servers, topic_prefix=kafka.topic_prefix, librdkafka=kafka.librdkafka) as meter:
         begun = time.monotonic()
         key = 0
-        for tick in range(ticks):
+        for tick in range(before + ticks):
             rows = []
             for _ in range(per_tick):
                 key = (key + 1) % backlog.KEYS
                 org, metric, kind, name = backlog.subject(key)
                 rows.append({"org_id": org, "metric_key": metric, "subject_type": kind, "subject_id": name})
-            if tick % every == 0:
+            if tick >= before and tick % every == 0:
                 subject = uuid.uuid4().hex
                 sent[subject] = time.monotonic()
                 meter.record(METRIC, ("user", subject), 150)
