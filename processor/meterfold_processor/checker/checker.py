@@ -61,6 +61,11 @@ class Checker:
         return sorted(self._ready)
 
     @property
+    def positions(self) -> dict[int, int]:
+        """The next offset to read of each partition that is being judged."""
+        return {partition: part.offset for partition, part in self._ready.items()}
+
+    @property
     def backlog(self) -> bool:
         """Whether the budget of the last step was used up: more is due at once."""
         return self._exhausted

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from meterfold_processor.backoff import Troubles
+from meterfold_processor.durations import Durations
+from meterfold_processor.membership import Membership
 
 __all__ = ["CheckerStatus"]
 
@@ -27,13 +29,20 @@ class CheckerStatus:
     last_step: float | None = None
     step_seconds: float = 0.0
     """From the arrival of rows to their committed transaction, of the last step that had one."""
+    durations: Durations = field(default_factory=Durations)
+    """The same of all steps that had one."""
+    assigned: list[int] = field(default_factory=list)
+    """All that are ours."""
     partitions: list[int] = field(default_factory=list)
     """Those that are judged; one that is being opened is not among them."""
+    positions: dict[int, int] = field(default_factory=dict)
+    """By judged partition the next offset to read."""
     waiting: int = 0
     """Windows whose aggregate is yet to be emitted."""
     memory: int = 0
     mirrored: dict[str, int] = field(default_factory=dict)
     """Rows written to ClickHouse by table."""
+    membership: Membership = field(default_factory=Membership)
     errors: Troubles = field(default_factory=Troubles)
 
     def seconds_since_step(self) -> float | None:

@@ -146,13 +146,16 @@ class CheckerWorker:
         status.consumed, status.damaged = checker.consumed, checker.damaged
         status.poison_definitions = checker.definitions.poison
         status.emitted = dict(checker.emitted)
+        status.assigned = sorted(self._group.assigned)
         status.partitions = checker.ready
+        status.positions = checker.positions
         status.waiting = checker.waiting
         status.memory = checker.memory
         if checker.transactions != transactions_before:
             status.transactions = checker.transactions
             status.last_step = time.monotonic()
             status.step_seconds = self._driver.step_seconds
+            status.durations.observe(status.step_seconds)
 
     def _pump(self) -> None:
         if self._stop.is_set():
@@ -173,7 +176,11 @@ class CheckerWorker:
         return self._kafka.topic_prefix + self._settings.group_id
 
     def _consumer(self) -> Any:
-        more: dict[str, Any] = {"fetch.wait.max.ms": 50, "fetch.message.max.bytes": 4_000_000}
+        more: dict[str, Any] = {
+            "fetch.wait.max.ms": 50,
+            "fetch.message.max.bytes": 4_000_000,
+            **self.status.membership.settings(self._topics.usage_windows),
+        }
         if self._settings.group_protocol == "classic":
             more["session.timeout.ms"] = self._settings.session_timeout_seconds * 1000
         return kafka.consumer(self._kafka, self._group_id, self._settings.group_protocol, **more)

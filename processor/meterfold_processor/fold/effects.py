@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, get_args
 
 import pyarrow as pa
 from confluent_kafka import Producer
 
 from meterfold_processor import kafka
-from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows
+from meterfold_processor.durations import Durations
+from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows, Step
 from meterfold_processor.fold.tables import Original
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
@@ -38,7 +39,7 @@ def drive_all(operations: Iterator[Operation], perform: Callable[[Operation], No
 class Effects:
     """Performs single operations; each may raise Retryable and may then be performed again, even when done in part.
 
-    `seconds` has the time that each step took when it was performed last.
+    `seconds` has the time that each step took when it was performed last, `durations` that of all.
     """
 
     def __init__(self, writer: Writer, settings: KafkaSettings, commit: Callable[[dict[int, int]], None]) -> None:
@@ -48,6 +49,7 @@ class Effects:
         self._commit = commit
         self._producer: Producer | None = None
         self.seconds: dict[str, float] = {}
+        self.durations: dict[str, Durations] = {step: Durations() for step in get_args(Step)}
 
     def perform(self, operation: Operation) -> None:
         begun = time.monotonic()
@@ -61,7 +63,8 @@ class Effects:
                 self._publish([self._rejected(original) for original in originals])
             case Commit(offsets=offsets):
                 self._commit(offsets)
-        self.seconds[operation.step] = time.monotonic() - begun
+        took = self.seconds[operation.step] = time.monotonic() - begun
+        self.durations[operation.step].observe(took)
 
     def _publish(self, messages: list[kafka.Outgoing]) -> None:
         if self._producer is None:

@@ -81,6 +81,7 @@ class PartitionFold:
         """`stored` tells whether anything of this partition may be in ClickHouse; a partition whose first progress row
         was just written has nothing there."""
         self.progress = progress
+        self.flushed_to = progress.next_offset
         self._history = history
         self._rules = rules
         self._clock = clock

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from meterfold_processor.backoff import Troubles
+from meterfold_processor.durations import Durations
+from meterfold_processor.membership import Membership
 
 
 @dataclass(slots=True)
@@ -41,6 +44,16 @@ class FoldStatus:
     holds: dict[int, str] = field(default_factory=dict)
     errors: Troubles = field(default_factory=Troubles)
     memory: dict[str, int] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Rejected messages by reason."""
+    durations: dict[str, Durations] = field(default_factory=dict)
+    """How long the steps of all flushes took."""
+    positions: dict[int, int] = field(default_factory=dict)
+    """By loaded partition the next offset to flush."""
+    log_ends: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By partition the newest end that was reached, and the position from which on everything before it is flushed:
+    transaction markers at the end of a log are behind every position there can be."""
+    membership: Membership = field(default_factory=Membership)
 
     def seconds_since_flush(self) -> float | None:
         return None if self.last_flush is None else time.monotonic() - self.last_flush

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from threading import Event
 
 import polars as pl
@@ -78,6 +79,7 @@ class FoldWorker:
             return
         self._consumer = self._make_consumer()
         self._effects = Effects(writer, self._kafka_settings, self._flushed_to)
+        self.status.durations = self._effects.durations
         self._flusher = Flusher(self._drive, self._effects.perform, self.status.errors.of("flush"))
         self._assignment = Assignment(
             self._consumer,
@@ -108,6 +110,7 @@ class FoldWorker:
             self._assignment.resume()
             self._poll()
         self.status.partitions = self._assignment.partitions
+        self.status.positions = {partition: fold.flushed_to for partition, fold in self._assignment.active.items()}
         self.status.holds = {
             partition: held.hold.fingerprint.hex() for partition, held in self._assignment.held.items()
         }
@@ -149,15 +152,30 @@ class FoldWorker:
             self._buffer = [message for message in self._buffer if message.partition() not in dropped]
             messages = [message for message in messages if message.partition() in self._assignment.active]
         if any(message.error() is not None for message in messages):
+            self._note_ends(messages)
             messages = [message for message in messages if self._is_event(message)]
         if messages and not self._buffer:
             self._since = time.monotonic() if since is None else since
         self._buffer.extend(messages)
 
+    def _note_ends(self, messages: list[Message]) -> None:
+        """At an end of the log everything before it has been handed over: once that is flushed, there is no lag."""
+        for end in messages:
+            error, partition = end.error(), end.partition() or 0
+            if error is None or error.code() != KafkaError._PARTITION_EOF:
+                continue
+            fold = self._assignment.active.get(partition)
+            if fold is not None and partition not in self._assignment.held:
+                ours = (m for m in chain(reversed(messages), reversed(self._buffer)) if m.partition() == partition)
+                last = next(((m.offset() or 0) + 1 for m in ours if m.error() is None), fold.progress.next_offset)
+                self.status.log_ends[partition] = (end.offset() or 0, last)
+
     def _is_event(self, message: Message) -> bool:
         error = message.error()
         if error is None:
             return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            return False
         if error.code() == KafkaError._AUTO_OFFSET_RESET and message.partition() in self._assignment.active:
             raise Fatal(
                 f"partition {message.partition()}: the next offset to fold is not in the log any more ({error.str()}). "
@@ -268,6 +286,8 @@ class FoldWorker:
             self.status.counted += done.records.num_rows
             self.status.duplicates += done.duplicates.num_rows
             self.status.rejected += done.rejected.num_rows
+            if done.rejected.num_rows:
+                self.status.reasons.update(map(str, done.rejected["reason"].to_pylist()))
 
     def _commit(self) -> None:
         """Show how far we are. The progress row decides, so a commit that fails is not repeated.
@@ -280,6 +300,8 @@ class FoldWorker:
         ours = [kafka.at(self._topic, p, offset) for p, offset in flushed.items() if p in self._assignment.active]
         if not ours:
             return
+        for place in ours:
+            self._assignment.active[place.partition].flushed_to = place.offset
         try:
             self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:
@@ -303,6 +325,8 @@ class FoldWorker:
                 "fetch.message.max.bytes": 8_000_000,
                 "queued.min.messages": 500_000,
                 "queued.max.messages.kbytes": 131_072,
+                "enable.partition.eof": True,
+                **self.status.membership.settings(self._topic),
                 **(classic if self._settings.group_protocol == "classic" else {}),
             },
         )

@@ -1,0 +1,85 @@
+"""A consumer's place in its group and the ends of its partitions' logs, as librdkafka tells them every few seconds.
+
+They come with its statistics, inside of the consumer's own `consume`: nothing is asked of a broker for them, and a
+worker that does not poll any more shows by their age. (Reading the cached watermarks from another thread would do for
+the ends, but not while the worker closes its consumer.)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+INTERVAL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """`at` by the monotonic clock. `ends`: up to where a read_committed reader can read, where that is known."""
+
+    at: float
+    member: bool
+    connected: bool
+    state: str
+    ends: Mapping[int, int]
+
+
+class Membership:
+    """`seen` is written by the thread that consumes and read by any; None until the consumer has polled for a while."""
+
+    def __init__(self) -> None:
+        self.seen: Seen | None = None
+
+    def settings(self, topic: str) -> dict[str, Any]:
+        """What the consumer of this topic is to be configured with."""
+
+        def take(statistics: str) -> None:
+            self.seen = read(statistics, topic, time.monotonic())
+
+        return {"statistics.interval.ms": int(INTERVAL_SECONDS * 1000), "stats_cb": take}
+
+
+class _Group(BaseModel):
+    state: str = "init"
+    join_state: str = "init"
+
+
+class _Broker(BaseModel):
+    state: str
+
+
+class _Partition(BaseModel):
+    partition: int
+    ls_offset: int = -1
+
+
+class _Topic(BaseModel):
+    partitions: dict[str, _Partition]
+
+
+class _Statistics(BaseModel):
+    """What is used of librdkafka's statistics (its STATISTICS.md); the rest is left alone."""
+
+    cgrp: _Group = _Group()
+    brokers: dict[str, _Broker] = {}
+    topics: dict[str, _Topic] = {}
+
+
+def read(statistics: str, topic: str, now: float) -> Seen:
+    """A member that was given no partition is one all the same. Without its coordinator it cannot know that it still is
+    one, so it does not count as one."""
+    found = _Statistics.model_validate(json.loads(statistics))
+    partitions = found.topics[topic].partitions.values() if topic in found.topics else ()
+    return Seen(
+        at=now,
+        member=found.cgrp.state == "up" and found.cgrp.join_state == "steady",
+        connected=any(broker.state == "UP" for broker in found.brokers.values()),
+        state=f"coordinator {found.cgrp.state}, member {found.cgrp.join_state}",
+        # Unknown offsets are negative, and so is the number of a partition that stands for none.
+        ends={entry.partition: entry.ls_offset for entry in partitions if entry.partition >= 0 <= entry.ls_offset},
+    )
