@@ -11,7 +11,7 @@ from typing import Self
 
 from fold_support.installation import ORG, Installation, Outgoing, event
 
-_CHUNK = 30
+_CHUNK = 12
 _PAUSE_SECONDS = 0.04
 
 
@@ -19,7 +19,7 @@ class Flow:
     """Sends from a thread of its own until the block ends, at most `most` events: subjects on every partition,
     credits, late events, some repeated, some broken."""
 
-    def __init__(self, installation: Installation, seed: int, most: int = 40_000) -> None:
+    def __init__(self, installation: Installation, seed: int, most: int = 20_000) -> None:
         print(f"flow: seed {seed}")  # noqa: T201
         self.sent = 0
         self._installation = installation

@@ -86,21 +86,23 @@ class Installation:
     """For one test. `rules` are the stored ones that differ from the defaults."""
 
     def __init__(self, kafka: KafkaSettings, clickhouse: ClickHouseSettings, partitions: int = 2, **rules: Any) -> None:
-        self.kafka = kafka
+        # Backing off for long is for large clusters.
+        quick = {"reconnect.backoff.ms": "50", "reconnect.backoff.max.ms": "500"}
+        self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **quick}})
         self.clickhouse = clickhouse
         self.partitions = partitions
         self.topics = Topics(kafka.topic_prefix)
         wanted = {self.topics.usage_recorded, self.topics.usage_rejected, self.topics.usage_windows}
         specs = topic_specs(partitions, prefix=kafka.topic_prefix)
-        ensure_topics(kafka, [spec for spec in specs if spec.name in wanted])
-        source = read_source(kafka)
+        ensure_topics(self.kafka, [spec for spec in specs if spec.name in wanted])
+        source = read_source(self.kafka)
         self.rules = FoldRules(
             cluster_id=source.cluster_id, topic_id=source.topic_id, partition_count=partitions, **rules
         )
         self.client: Client = connect(clickhouse, create_database=True)
         migrate(self.client, self.rules)
         reads.write_settings_once(self.client, self.rules)
-        self.producer = producer(kafka)
+        self.producer = producer(self.kafka)
 
     def close(self) -> None:
         self.client.close()

@@ -30,7 +30,7 @@ from meterfold_processor.fold.flush import Operation, Step
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 
 STEPS: tuple[str, ...] = get_args(Step)
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture

@@ -87,8 +87,9 @@ def test_kafka_is_killed_and_comes_back(mortal_stack: LocalStack, installation: 
 
 
 def test_both_are_killed_while_events_wait_and_a_worker_that_starts_meanwhile_waits_for_them(
-    mortal_stack: LocalStack, installation: Installation, tmp_path: Path
+    mortal_stack: LocalStack, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("meterfold_processor.topics._TIMEOUT", 3.0)
     installation.send(*_events(200))
     mortal_stack.clickhouse.kill()
     mortal_stack.kafka.broker(1).kill()
@@ -129,7 +130,8 @@ def test_a_stop_while_a_flush_is_stuck_ends_in_time(
                 mortal_stack.kafka.restart(1)
             else:
                 clickhouse.restart()
-    with running(installation) as last:
+    # Where the leave could not be told, the group waits for the session's end: another group need not.
+    with running(installation, group_id="fold-last") as last:
         installation.wait_folded(last)
     check(installation)
 

@@ -102,7 +102,7 @@ def consume_all(
         messages: list[Message] = []
         while wanted:
             assert time.monotonic() < end, f"{topic}: {len(messages)} messages, {wanted} not at their end"
-            for message in consumer.consume(1000, timeout=0.2):
+            for message in consumer.consume(1000, timeout=0.04):
                 error = message.error()
                 if error is None:
                     messages.append(message)
