@@ -28,7 +28,16 @@ from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics, TopicSpec
 from meterfold_sink.rules import FoldRules
 
-__all__ = ["SourceTopic", "check_source", "check_topics", "create_topics", "ensure_topics", "log_bounds", "read_source"]
+__all__ = [
+    "SourceTopic",
+    "check_source",
+    "check_topics",
+    "create_topics",
+    "ensure_topics",
+    "log_bounds",
+    "offsets_at",
+    "read_source",
+]
 
 T = TypeVar("T")
 
@@ -163,6 +172,19 @@ def log_bounds(
         doing = f"reading the bounds of {topic}"
         bounds.append({place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()})
     return {place.partition: (bounds[0][place.partition], bounds[1][place.partition]) for place in at}
+
+
+def offsets_at(settings: KafkaSettings, topic: str, partitions: Iterable[int], stamp: int) -> dict[int, int | None]:
+    """partition -> the first offset whose stamp is `stamp` (UTC milliseconds) or later; None where there is none."""
+    at = [TopicPartition(topic, partition) for partition in partitions]
+    if not at:
+        return {}
+    admin = _Admin(settings)
+    spec = OffsetSpec.for_timestamp(stamp)  # type: ignore[no-untyped-call]
+    futures = admin.list_offsets(dict.fromkeys(at, spec), request_timeout=_TIMEOUT)
+    doing = f"looking for a time in {topic}"
+    offsets = {place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()}
+    return {partition: offset if offset >= 0 else None for partition, offset in offsets.items()}
 
 
 def _differences(

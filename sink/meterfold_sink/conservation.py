@@ -1,4 +1,8 @@
-"""Offsets that are stored nowhere, and identities that were counted twice. positions.py asks the rest of offsets."""
+"""Offsets that are stored nowhere, identities that were counted twice, duplicates of nothing; the rest of offsets is in
+positions.py.
+
+Every question takes the part of the log that it is about: offsets [first, until).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ import pyarrow as pa
 
 from meterfold_sink.client import Client
 
-__all__ = ["gaps", "repeated_identities"]
+__all__ = ["gaps", "repeated_identities", "unfounded_duplicates"]
+
+END: Final = 2**62
+"""Beyond every offset."""
 
 _STORED: Final = """
 SELECT offset FROM usage_records FINAL WHERE partition = {partition:Int32}
@@ -34,8 +41,10 @@ def gaps(client: Client, partition: int, first: int, until: int, *, limit: int =
     )
 
 
-def repeated_identities(client: Client, partition: int, lookback_seconds: int, *, limit: int = 1000) -> pa.Table:
-    """Identities that were counted twice within the look-back: there must be none.
+def repeated_identities(
+    client: Client, partition: int, lookback_seconds: int, *, first: int = 0, until: int = END, limit: int = 1000
+) -> pa.Table:
+    """Records of [first, until) whose identity was counted before within the look-back: there must be none.
 
     Columns: org_id, metric_key, subject_type, subject_id, id, offset, earlier_offset.
     """
@@ -45,11 +54,42 @@ def repeated_identities(client: Client, partition: int, lookback_seconds: int, *
         # Stamps step back, so the latest of all earlier ones counts, not the one just before.
         "SELECT *, count() OVER earlier AS repeated, argMax(offset, received_at) OVER earlier AS earlier_offset, "
         "max(received_at) OVER earlier AS earlier_stamp FROM usage_records FINAL "
-        "WHERE partition = {partition:Int32} AND identity_hash IN (SELECT identity_hash FROM usage_records FINAL "
-        "WHERE partition = {partition:Int32} GROUP BY identity_hash HAVING count() > 1) "
+        "WHERE partition = {partition:Int32} AND offset < {until:Int64} AND identity_hash IN ("
+        "SELECT identity_hash FROM usage_records FINAL WHERE partition = {partition:Int32} AND offset < {until:Int64} "
+        "GROUP BY identity_hash HAVING count() > 1 AND max(offset) >= {first:Int64}) "
         "WINDOW earlier AS (PARTITION BY org_id, metric_key, subject_type, subject_id, id ORDER BY offset "
         "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
-        ") WHERE repeated > 0 AND earlier_stamp >= received_at - toIntervalSecond({lookback:Int64}) "
+        ") WHERE repeated > 0 AND offset >= {first:Int64} "
+        "AND earlier_stamp >= received_at - toIntervalSecond({lookback:Int64}) "
         "ORDER BY offset LIMIT {limit:UInt64}",
-        {"partition": partition, "lookback": lookback_seconds, "limit": limit},
+        {"partition": partition, "lookback": lookback_seconds, "first": first, "until": until, "limit": limit},
+    )
+
+
+def unfounded_duplicates(
+    client: Client, partition: int, lookback_seconds: int, *, first: int, until: int, limit: int = 1000
+) -> pa.Table:
+    """Duplicates of [first, until) whose `counted_offset` is no earlier record of their identity within the look-back.
+
+    Columns: org_id, metric_key, subject_type, subject_id, id, offset, counted_offset, received_at, is_stored (whether
+    any record stands there).
+    """
+    return client.query(
+        "SELECT d.org_id AS org_id, d.metric_key AS metric_key, d.subject_type AS subject_type, "
+        "d.subject_id AS subject_id, d.id AS id, d.offset AS offset, d.counted_offset AS counted_offset, "
+        "d.received_at AS received_at, r.is_record AS is_stored FROM ("
+        "SELECT * FROM usage_duplicates FINAL "
+        "WHERE partition = {partition:Int32} AND offset >= {first:Int64} AND offset < {until:Int64}) AS d "
+        "LEFT ANY JOIN ("
+        "SELECT org_id, metric_key, subject_type, subject_id, id, received_at, offset AS record_offset, "
+        "true AS is_record FROM usage_records FINAL WHERE partition = {partition:Int32} AND offset IN ("
+        "SELECT counted_offset FROM usage_duplicates "
+        "WHERE partition = {partition:Int32} AND offset >= {first:Int64} AND offset < {until:Int64})"
+        ") AS r ON r.record_offset = d.counted_offset "
+        "WHERE NOT r.is_record OR d.counted_offset >= d.offset OR r.org_id != d.org_id "
+        "OR r.metric_key != d.metric_key OR r.subject_type != d.subject_type OR r.subject_id != d.subject_id "
+        "OR r.id != d.id OR r.received_at < d.received_at - toIntervalSecond({lookback:Int64}) "
+        "ORDER BY offset LIMIT {limit:UInt64}",
+        {"partition": partition, "lookback": lookback_seconds, "first": first, "until": until, "limit": limit},
+        {"join_use_nulls": 0},
     )

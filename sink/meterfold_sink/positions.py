@@ -12,16 +12,19 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from meterfold_schemas.periods import micros
 from meterfold_sink.client import Client
 
 __all__ = [
     "KINDS",
     "Positions",
     "first_offset_after",
+    "first_offset_since",
     "org_counts",
     "positions",
     "positions_outside",
     "positions_twice",
+    "stamp_at",
     "stored_offsets",
     "stored_rows",
     "unknown_partitions",
@@ -122,21 +125,44 @@ def first_offset_after(client: Client, partition: int, stamp: int) -> int | None
     return row["offset"] if row["n"] else None
 
 
-def org_counts(client: Client, partition: int, until: int) -> Iterator[dict[str, Any]]:
-    """{org_id, records, duplicates, rejected} of the offsets below `until`; org_id None where a rejected message's key
-    names no subject."""
-    below = "WHERE partition = {partition:Int32} AND offset < {until:Int64}"
+def first_offset_since(client: Client, partition: int, stamp: int, first: int, until: int) -> int:
+    """Where in [first, until) the rows with this broker's stamp (UTC microseconds) or a later one begin.
+
+    Offsets that hold no row go with what follows them. `until` where every row is older.
+    """
     sql = (
-        "SELECT org_id, toInt64(countIf(kind = 'records')) AS records, "  # noqa: S608
-        "toInt64(countIf(kind = 'duplicates')) AS duplicates, toInt64(countIf(kind = 'rejected')) AS rejected FROM ("
-        "SELECT 'records' AS kind, CAST(org_id AS Nullable(String)) AS org_id FROM usage_records FINAL "
-        f"{below} UNION ALL "
-        "SELECT 'duplicates' AS kind, CAST(org_id AS Nullable(String)) AS org_id FROM usage_duplicates FINAL "
-        f"{below} UNION ALL "
-        "SELECT 'rejected' AS kind, if(JSONLength(key) = 4 AND startsWith(key, '[\"'), JSONExtractString(key, 1), "
-        f"CAST(NULL AS Nullable(String))) AS org_id FROM usage_rejected FINAL {below}) GROUP BY org_id"
+        "SELECT maxIf(offset, received_at < since) AS older, countIf(received_at < since) AS n_older, "  # noqa: S608
+        "minIf(offset, received_at >= since) AS younger, countIf(received_at >= since) AS n_younger, "
+        "fromUnixTimestamp64Micro({stamp:Int64}, 'UTC') AS since "
+        f"FROM ({_union('offset, received_at', _IN_SLICE)})"
     )
-    for batch in client.batches(sql, {"partition": partition, "until": until}, _FINAL):
+    parameters = {**_slice(partition, first, until), "stamp": stamp}
+    (row,) = client.query(sql, parameters, _FINAL).to_pylist()
+    after_older = row["older"] + 1 if row["n_older"] else first
+    return min(after_older, row["younger"]) if row["n_younger"] else after_older
+
+
+def stamp_at(client: Client, partition: int, offset: int) -> int | None:
+    """The broker's stamp of the row at this offset (UTC microseconds), None where there is none."""
+    sql = f"SELECT max(received_at) AS stamp, count() AS n FROM ({_union('received_at', 'offset = {offset:Int64}')})"  # noqa: S608
+    (row,) = client.query(sql, {"partition": partition, "offset": offset}, _FINAL).to_pylist()
+    return micros(row["stamp"]) if row["n"] else None
+
+
+def org_counts(client: Client, partition: int, first: int, until: int) -> Iterator[dict[str, Any]]:
+    """{org_id, records, duplicates, rejected} of the offsets [first, until); org_id None where a rejected message's key
+    names no subject."""
+    own, keyed = "CAST(org_id AS Nullable(String))", "if(JSONLength(key) = 4 AND startsWith(key, '[\"'), "
+    of_key = f"{keyed}JSONExtractString(key, 1), CAST(NULL AS Nullable(String)))"
+    orgs = {"records": own, "duplicates": own, "rejected": of_key}
+    parts = " UNION ALL ".join(
+        f"SELECT '{kind}' AS kind, {orgs[kind]} AS org_id FROM {table} FINAL "  # noqa: S608
+        f"WHERE partition = {{partition:Int32}} AND {_IN_SLICE}"
+        for kind, table in KINDS.items()
+    )
+    counts = ", ".join(f"toInt64(countIf(kind = '{kind}')) AS {kind}" for kind in KINDS)
+    sql = f"SELECT org_id, {counts} FROM ({parts}) GROUP BY org_id"  # noqa: S608
+    for batch in client.batches(sql, _slice(partition, first, until), _FINAL):
         yield from batch.to_pylist()
 
 

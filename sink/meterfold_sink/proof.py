@@ -20,11 +20,12 @@ import pyarrow as pa
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink.client import Client
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import WINDOW_COLUMNS, Progress, read_progress
+from meterfold_sink.reads import WINDOW_COLUMNS, Progress, read_progress, read_rules
 
 __all__ = ["PartitionProof", "prove_partition"]
 
 _VIEW: Final = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS\s+")
+_RECORDS: Final = re.compile(r"\bFROM usage_records AS (\w+) FINAL\b")
 _COPIED: Final = ("usage_windows", "fold_progress")
 
 #: An insert of windows becomes visible month by month, so a lifetime may be seen before or after its month.
@@ -47,22 +48,31 @@ class PartitionProof:
         return self.differences.num_rows == 0
 
 
-def prove_partition(client: Client, partition: int, *, limit: int = 1000, attempts: int = ATTEMPTS) -> PartitionProof:
+def prove_partition(
+    client: Client,
+    partition: int,
+    *,
+    limit: int = 1000,
+    attempts: int = ATTEMPTS,
+    within: tuple[int, int] | None = None,
+) -> PartitionProof:
     """Recount the windows of a partition from its records; at most `limit` differences are listed.
 
     `unprovable` windows may have had records that expired; they are not compared, but still add up to the lifetimes.
+    `within` [start, end) in UTC microseconds: only windows that lie in it as a whole, which no lifetime does.
     Raises Retryable or Fatal.
     """
     while True:
         attempts -= 1
-        proof = _attempt(client, partition, limit)
+        proof = _attempt(client, partition, limit, within)
         if proof.proven or attempts <= 0 or not _may_be_in_flight(proof):
             return proof
 
 
-def _attempt(client: Client, partition: int, limit: int) -> PartitionProof:
+def _attempt(client: Client, partition: int, limit: int, within: tuple[int, int] | None) -> PartitionProof:
     with _copies(client) as names:
-        parameters = {"partition": partition}
+        parameters = {"partition": partition, **_bounds(client, within)}
+        windows_within, records_within = _conditions(within)
         # The order is the point: progress, windows, records.
         progress = read_progress(client, [partition]).get(partition)
         columns = "partition, next_offset, log_start, counted, duplicates, rejected, last_stamp, flushed_at"
@@ -74,21 +84,52 @@ def _attempt(client: Client, partition: int, limit: int) -> PartitionProof:
         columns = ", ".join(WINDOW_COLUMNS)
         client.command(
             f"INSERT INTO {names['usage_windows']} ({columns}) SELECT {columns} FROM usage_windows FINAL "  # noqa: S608
-            "WHERE partition = {partition:Int32}",
+            f"WHERE partition = {{partition:Int32}}{windows_within}",
             parameters,
             {"max_partitions_per_insert_block": 0},
         )
+        records_of = f"SELECT * FROM usage_records FINAL WHERE partition = {{partition:Int32}}{records_within}"  # noqa: S608
         windows = client.value(f"SELECT count() FROM {names['usage_windows']}")  # noqa: S608
         unprovable = client.value(f"SELECT count() FROM ({_view('usage_unprovable_windows', names)})")  # noqa: S608
+        # Windows that the range cuts are recounted from a part of their records: those are no answer.
         differences = client.query(
-            f"SELECT * FROM ({_view('usage_reconciliation', names)}) WHERE partition = {{partition:Int32}} "  # noqa: S608
+            f"SELECT * FROM ({_view('usage_reconciliation', names, records_of)}) "  # noqa: S608
+            f"WHERE partition = {{partition:Int32}}{windows_within} "
             "ORDER BY period_type, period_start, org_id, metric_key, subject_type, subject_id LIMIT {limit:UInt64}",
             {**parameters, "limit": limit},
         )
-        records = client.value(
-            "SELECT count() FROM usage_records FINAL WHERE partition = {partition:Int32}", parameters
-        )
+        records = client.value(f"SELECT count() FROM ({records_of})", parameters)  # noqa: S608
     return PartitionProof(partition, progress, windows, records, unprovable, differences)
+
+
+def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
+    """What is added to a condition on windows, and to one on records: their stamps bound what is read of them."""
+    if within is None:
+        return "", ""
+    start, end = ("fromUnixTimestamp64Micro({start:Int64}, 'UTC')", "fromUnixTimestamp64Micro({end:Int64}, 'UTC')")
+    ends = (
+        "multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
+        "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH)"
+    )
+    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {ends} <= {end}"
+    records = (
+        f" AND timestamp >= {start} AND timestamp < {end} "
+        "AND received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC') "
+        "AND received_at <= fromUnixTimestamp64Micro({arrived_until:Int64}, 'UTC')"
+    )
+    return windows, records
+
+
+def _bounds(client: Client, within: tuple[int, int] | None) -> dict[str, int]:
+    if within is None:
+        return {}
+    rules = read_rules(client)
+    return {
+        "start": within[0],
+        "end": within[1],
+        "arrived_from": max(0, within[0] - rules.future_tolerance_seconds * 1_000_000),
+        "arrived_until": within[1] + rules.horizon_seconds * 1_000_000,
+    }
 
 
 def _may_be_in_flight(proof: PartitionProof) -> bool:
@@ -135,6 +176,7 @@ def _definitions() -> dict[str, str]:
     return found
 
 
-def _view(name: str, copies: dict[str, str]) -> str:
-    """The SELECT of a view, reading the copies instead of the tables."""
-    return re.sub(r"\b(usage_windows|fold_progress)\b", lambda match: copies[match[1]], _definitions()[name])
+def _view(name: str, copies: dict[str, str], records: str | None = None) -> str:
+    """The SELECT of a view, reading the copies instead of the tables, and `records` instead of all of them."""
+    text = re.sub(r"\b(usage_windows|fold_progress)\b", lambda match: copies[match[1]], _definitions()[name])
+    return text if records is None else _RECORDS.sub(lambda match: f"FROM ({records}) AS {match[1]}", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from meterfold_deploy import exits
 from meterfold_deploy.commands.verify import exit_code
 from meterfold_deploy.stack import LocalStack
-from meterfold_processor.verify import Finding, Report, Verdict
+from meterfold_processor.verify import Finding, Report, TimeRange, Verdict
 from verify_support.history import Copy, History, folded, installed
 
 HOURS = timedelta(hours=30)
@@ -110,13 +110,19 @@ def test_a_whole_history_is_proven(history: History, copy: Copy) -> None:
         assert p.counted + p.duplicates + p.rejected + p.no_message == p.next_offset
         assert p.windows > 0
         assert p.compared == p.counted + p.duplicates + p.rejected
-    assert [(o.org_id, o.counted, o.duplicates, o.rejected) for o in report.orgs] == [
-        ("acme", 51, 8, 0),
-        (None, 0, 0, 2),
+    assert [(o.org_id, o.counted, o.duplicates, o.rejected, o.in_log) for o in report.orgs] == [
+        ("acme", 51, 8, 0, 59),
+        (None, 0, 0, 2, 2),
     ]
     assert report.thresholds.judged
     assert (report.thresholds.thresholds, report.unfolded) == (1, [])
     assert report.thresholds.events == report.thresholds.mirrored >= 5
+    assert report.thresholds.definitions == 2
+    for p in partitions:
+        assert [(o.org_id, o.in_log) for o in p.orgs] == [
+            (o.org_id, o.counted + o.duplicates + o.rejected) for o in p.orgs
+        ]
+        assert sum(o.in_log or 0 for o in p.orgs) == p.counted + p.duplicates + p.rejected
 
 
 def test_removed_rows_are_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
@@ -167,7 +173,9 @@ def test_altered_rows_are_named(tampered: Tampered, record: dict[str, Any]) -> N
     assert (rows["usage_duplicates"].expected, rows["usage_duplicates"].found) == ("id 'n4'", "id 'n4x'")
     assert (rows["usage_rejected"].expected, rows["usage_rejected"].found) == ("value b'no event'", "value b'an event'")
     assert len(of(report, "contents")) == 3
-    assert {finding.check for finding in report.findings} == {"windows", "contents"}
+    assert {finding.check for finding in report.findings} == {"windows", "contents", "identities"}
+    (renamed,) = of(report, "identities")
+    assert (renamed.place, renamed.offset) == ("usage_duplicates", rows["usage_duplicates"].offset)
     found = {(f.window.subject_id, f.window.period_type): f for f in report.findings if f.window}
     assert found.keys() == {*((record["subject_id"], p) for p in ("hourly", "daily", "monthly")), ("s2", "daily")}
     before, after = (columns(found["s2", "daily"].expected), columns(found["s2", "daily"].found))
@@ -176,6 +184,84 @@ def test_altered_rows_are_named(tampered: Tampered, record: dict[str, Any]) -> N
     assert int(after["folded_through"]) == int(before["folded_through"]) + 1000
     monthly = found[record["subject_id"], "monthly"]
     assert int(columns(monthly.expected)["sum"]) == int(columns(monthly.found)["sum"]) + 1
+
+
+def test_columns_that_no_window_holds_are_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
+    """What decides about later duplicates, why a message was rejected, and what a duplicate repeated."""
+    (duplicate,) = copy.client.rows("SELECT partition, offset, counted_offset FROM usage_duplicates WHERE id = 'n4'")
+    report = tampered(
+        "INSERT INTO usage_records SELECT * REPLACE (identity_hash + 1 AS identity_hash) "
+        "FROM (SELECT * FROM usage_records FINAL WHERE id = 'n12')",
+        "INSERT INTO usage_rejected SELECT * REPLACE ('too_old' AS reason) FROM (SELECT * FROM usage_rejected FINAL "
+        "ORDER BY partition LIMIT 1)",
+        "INSERT INTO usage_duplicates SELECT * REPLACE (counted_offset + 1 AS counted_offset) "
+        "FROM (SELECT * FROM usage_duplicates FINAL WHERE id = 'n4')",
+        contents=True,
+    )
+    rows = {f.place: f for f in report.findings}
+    assert len(report.findings) == 3
+    assert rows["usage_records"].offset == record["offset"]
+    assert rows["usage_records"].expected == f"identity_hash {record['identity_hash']}"
+    assert (rows["usage_rejected"].expected, rows["usage_rejected"].found) == (
+        "reason 'undecodable'",
+        "reason 'too_old'",
+    )
+    repeated = rows["usage_duplicates"]
+    assert (repeated.check, repeated.offset, repeated.partition) == (
+        "identities",
+        duplicate["offset"],
+        duplicate["partition"],
+    )
+    assert repeated.found.startswith(str(duplicate["counted_offset"] + 1))
+
+
+def test_a_decision_that_was_changed_is_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
+    """A counted event moved among the rejected ones, counters and windows adapted: only its message tells."""
+    where = f"partition = {record['partition']}"
+    report = tampered(
+        "INSERT INTO usage_rejected SELECT partition, offset, received_at, 'too_old', '', "
+        "concat('[\"', org_id, '\",\"', metric_key, '\",\"', subject_type, '\",\"', subject_id, '\"]'), '' "
+        "FROM usage_records FINAL WHERE id = 'n12'",
+        "DELETE FROM usage_records WHERE id = 'n12'",
+        "INSERT INTO fold_progress SELECT * REPLACE (counted - 1 AS counted, rejected + 1 AS rejected) "
+        f"FROM fold_progress FINAL WHERE {where}",
+        contents=True,
+    )
+    (decision,) = of(report, "contents")
+    assert (decision.place, decision.partition, decision.offset) == (
+        "usage_rejected",
+        record["partition"],
+        record["offset"],
+    )
+    assert (decision.expected, decision.found) == ("counted or a duplicate", "in usage_rejected")
+
+
+def test_rows_that_count_for_another_organization_are_named(tampered: Tampered, record: dict[str, Any]) -> None:
+    report = tampered(
+        "INSERT INTO usage_records SELECT * REPLACE ('other' AS org_id) FROM (SELECT * FROM usage_records FINAL "
+        "WHERE id = 'n12')",
+        contents=True,
+    )
+    orgs = {f.name: int(f.found.split()[0]) - int(f.expected) for f in of(report, "contents") if f.name}
+    assert orgs == {"organization 'acme'": -1, "organization 'other'": 1}
+    (row,) = [f for f in of(report, "contents") if f.offset is not None]
+    assert (row.partition, row.offset, row.found) == (record["partition"], record["offset"], "org_id 'other'")
+
+
+def test_definitions_that_were_changed_are_named(tampered: Tampered) -> None:
+    report = tampered(
+        "INSERT INTO metric_definitions SELECT * REPLACE ('max' AS aggregation_type) FROM metric_definitions FINAL",
+        "INSERT INTO metric_definitions SELECT * REPLACE ('made.up' AS key) FROM metric_definitions FINAL",
+        "DELETE FROM thresholds WHERE id = 't1'",
+        "INSERT INTO thresholds SELECT * REPLACE ('t2' AS id) FROM (SELECT * FROM thresholds FINAL LIMIT 1)",
+    )
+    found = {(f.place, f.name): (f.expected, f.found) for f in of(report, "definitions")}
+    assert found == {
+        ("metric_definitions", "metric 'api.calls'"): ("aggregation_type 'sum'", "aggregation_type 'max'"),
+        ("metric_definitions", "metric 'made.up'"): ("no row", "one row"),
+        ("thresholds", "threshold 't1'"): ("one row", "none"),
+    }
+    assert len(report.findings) == 3
 
 
 def test_a_removed_and_an_invented_window_are_named(tampered: Tampered) -> None:
@@ -264,6 +350,68 @@ def test_a_skipped_offset_and_a_progress_beyond_the_log_are_named(tampered: Tamp
     (progress,) = of(report, "progress")
     assert (progress.place, progress.partition) == ("fold_progress", 1)
     assert "next_offset" in progress.what
+
+
+def test_a_stamp_of_the_progress_that_was_changed_is_named(tampered: Tampered) -> None:
+    """Duplicates and the end of windows are measured by it."""
+    report = tampered(
+        "INSERT INTO fold_progress SELECT * REPLACE (last_stamp + toIntervalDay(9) AS last_stamp) FROM fold_progress "
+        "FINAL WHERE partition = 1"
+    )
+    (stamp,) = report.findings
+    assert (stamp.check, stamp.place, stamp.partition) == ("progress", "fold_progress", 1)
+    assert "last_stamp" in stamp.what
+    assert datetime.fromisoformat(stamp.found) - datetime.fromisoformat(stamp.expected) == timedelta(days=9)
+
+
+def day_of(record: dict[str, Any]) -> TimeRange:
+    start = record["timestamp"].replace(hour=0, minute=0, second=0, microsecond=0)
+    return TimeRange(start, start + timedelta(days=1))
+
+
+def test_a_range_of_time_is_proven_and_says_what_of_it(history: History, copy: Copy, record: dict[str, Any]) -> None:
+    within = day_of(record)
+    report = history.verify(copy.settings, within=within, contents=True)
+    assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+    assert (report.range_start, report.range_end) == (within.start, within.end)
+    start, end = (f"fromUnixTimestamp64Micro({bound}, 'UTC')" for bound in within.bounds)
+    wanted = copy.client.value(
+        f"SELECT toInt64(count()) FROM usage_windows FINAL WHERE period_start >= {start} AND period_start < {end} "
+        "AND period_type IN ('hourly', 'daily')"
+    )
+    assert sum(p.windows for p in report.partitions) == wanted > 0
+    records = f"FROM usage_records FINAL WHERE timestamp >= {start} AND timestamp < {end}"
+    assert sum(p.records for p in report.partitions) == copy.client.value(f"SELECT toInt64(count()) {records}") > 0
+    # Everything arrived within the same minutes, so every offset may belong to the range.
+    assert sum(p.counted for p in report.partitions) == 51
+    later = TimeRange(datetime.now(UTC) + timedelta(days=2), datetime.now(UTC) + timedelta(days=3))
+    empty = history.verify(copy.settings, within=later)
+    assert empty.verdict is Verdict.PROVEN
+    assert sum(p.windows + p.counted for p in empty.partitions) == 0
+
+
+def test_what_is_changed_in_a_range_is_named_and_what_lies_outside_is_not(
+    tampered: Tampered, history: History, copy: Copy, record: dict[str, Any]
+) -> None:
+    within = day_of(record)
+    yesterday = TimeRange(within.start - timedelta(days=1), within.start)
+    day = f"period_type = 'daily' AND period_start = fromUnixTimestamp64Micro({within.bounds[0]}, 'UTC')"
+    report = tampered(
+        f"INSERT INTO usage_windows SELECT * REPLACE (sum + 7 AS sum) FROM usage_windows FINAL WHERE {day} "
+        "AND subject_id = 's5'",
+        "INSERT INTO usage_windows SELECT * REPLACE (sum + 7 AS sum) FROM usage_windows FINAL "
+        "WHERE period_type = 'lifetime' AND subject_id = 's5'",
+        within=within,
+    )
+    (window,) = report.findings
+    assert window.window is not None
+    assert (window.window.period_type, window.window.subject_id) == ("daily", "s5")
+    outside = history.verify(copy.settings, within=TimeRange(yesterday.start - timedelta(days=9), yesterday.start))
+    assert outside.verdict is Verdict.PROVEN, [*map(str, outside.findings)]
+    copy.client.command("DELETE FROM usage_records WHERE id = 'n12'")
+    lost = history.verify(copy.settings, within=within)
+    assert (record["partition"], record["offset"]) in {(f.partition, f.offset) for f in of(lost, "conservation")}
+    assert {f.window.period_type for f in of(lost, "windows") if f.window} == {"hourly", "daily"}
 
 
 def test_a_missing_progress_row_is_named(tampered: Tampered) -> None:

@@ -3,6 +3,9 @@
 offsets       fixed first: everything below a partition's progress is to be proven
 conservation  each offset of the log in exactly one of three tables, or no message
 windows       equal to a recount of their records, lifetimes to the sum of their months
+identities    each counted once within the look-back; a duplicate repeats something that was counted
+contents      each row is what its message says and the rules decide (only where it is asked for)
+definitions   the tables of metrics and thresholds are what their topics say
 states        what follows from windows and definitions is what threshold.state says, each crossing has its event
 """
 
@@ -17,6 +20,7 @@ from meterfold_processor.verify.report import (
     WindowName,
 )
 from meterfold_processor.verify.run import verify
+from meterfold_processor.verify.timerange import TimeRange
 
 __all__ = [
     "Finding",
@@ -24,6 +28,7 @@ __all__ = [
     "PartitionReport",
     "Report",
     "ThresholdReport",
+    "TimeRange",
     "Unproven",
     "Verdict",
     "WindowName",

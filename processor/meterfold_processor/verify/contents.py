@@ -1,75 +1,178 @@
-"""Every stored row against its own message in the log, column by column, as far as the log reaches back.
+"""Every stored row against its own message in the log, as far as the log reaches back.
 
-The recount proves windows from records; this proves the records themselves, and the originals of what was rejected.
+The recount proves windows from records; this proves the records themselves: each column against the message, the
+decision (counted or duplicate, rejected and why) against the fold's own rules, the counts of each organization, and
+that no row stands where the log has no message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import polars as pl
+import polars_hash as plh
 from confluent_kafka import Message
 
+from meterfold_processor.fold.batch import judge
 from meterfold_processor.fold.decode import decode
-from meterfold_processor.fold.messages import columns
+from meterfold_processor.fold.messages import Consumed, columns
+from meterfold_processor.fold.rules import SECOND, Rules
+from meterfold_processor.fold.subjects import Subjects
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.log import LogReader
-from meterfold_processor.verify.offsets import Fixed
+from meterfold_processor.verify.orgs import OrgTally
 from meterfold_processor.verify.report import Finding
+from meterfold_processor.verify.timerange import Part
 from meterfold_sink.client import Client
-from meterfold_sink.positions import stored_rows
+from meterfold_sink.positions import KINDS, stored_rows
+from meterfold_sink.rules import FoldRules
 
-__all__ = ["compare_contents", "differences"]
+__all__ = ["Contents", "differences", "fold_rules"]
 
 _TOGETHER: Final = 100_000
 _IDENTITY: Final = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp", "received_at")
 _COLUMNS: Final = {
-    "usage_records": (*_IDENTITY, "source", "resource_type", "resource_id", "metadata"),
+    "usage_records": (*_IDENTITY, "source", "resource_type", "resource_id", "metadata", "identity_hash"),
     "usage_duplicates": _IDENTITY,
-    "usage_rejected": ("received_at", "key", "value"),
+    "usage_rejected": ("received_at", "key", "value", "reason"),
 }
+_ACCEPTED: Final = "counted or a duplicate"
 
 
-def compare_contents(
-    client: Client, reader: LogReader, fixed: Fixed, findings: Findings, tell: Callable[[str], None]
-) -> int:
-    """How many rows of [began_at, next_offset) were compared. Raises Retryable or Fatal."""
-    if fixed.progress is None:
-        return 0
-    first = max(fixed.progress.log_start, fixed.log_start)
-    until = min(fixed.progress.next_offset, fixed.log_end)
-    compared = 0
-    for messages in _together(reader.read(fixed.partition, first, until)):
-        log = _frame(messages)
-        begin, end = int(log["offset"][0]), int(log["offset"][-1]) + 1
-        tell(f"comparing rows of offsets {begin:,} to {end - 1:,} with the log")
+@dataclass(slots=True)
+class Contents:
+    """One partition. `poison`: fingerprints of schemas that an operator declared to be undecodable."""
+
+    client: Client
+    reader: LogReader
+    partition: int
+    rules: Rules
+    poison: frozenset[bytes]
+    findings: Findings
+    tell: Callable[[str], None]
+    orgs: OrgTally = field(default_factory=OrgTally)
+    compared: int = 0
+
+    def compare(self, part: Part, log_start: int) -> None:
+        """Rows of the offsets that the log still holds. Raises Retryable or Fatal."""
+        subjects = Subjects(self.partition, self.rules.partition_count)
+        begin, until = max(part.first, log_start), part.until
+        for messages in _together(self.reader.read(self.partition, begin, until)):
+            log = self._judged(messages, subjects)
+            end = int(log["offset"][-1]) + 1
+            self._compare(log, begin, end)
+            begin = end
+        if begin < until:
+            self._compare(None, begin, until)
+        self.findings.extend(self.orgs.differences(self.partition))
+
+    def _compare(self, log: pl.DataFrame | None, begin: int, end: int) -> None:
+        self.tell(f"comparing rows of offsets {begin:,} to {end - 1:,} with the log")
+        if log is not None:
+            self.orgs.add_log(log["key"])
         for table, names in _COLUMNS.items():
-            rows = pl.DataFrame(stored_rows(client, table, ("offset", *names), fixed.partition, begin, end))
-            compared += rows.height
-            findings.extend(differences(table, fixed.partition, log, rows))
-    return compared
+            rows = pl.DataFrame(stored_rows(self.client, table, ("offset", *names), self.partition, begin, end))
+            if "reason" in rows.columns:
+                # The whole table comes as bytes, since keys and values may be anything.
+                rows = rows.with_columns(pl.col("reason").cast(pl.String, strict=False))
+            self.compared += rows.height
+            self.orgs.add_rows(table, rows)
+            invented = rows if log is None else rows.join(log, on="offset", how="anti")
+            for offset in invented["offset"].sort().to_list():
+                self.findings.add(_invented(table, self.partition, offset))
+            if log is not None:
+                self.findings.extend(differences(table, self.partition, log, rows))
+
+    def _judged(self, messages: list[Message], subjects: Subjects) -> pl.DataFrame:
+        """The messages as columns, with what is to become of each: `decision`, null where that cannot be told."""
+        consumed = columns(messages)
+        declared = self.poison
+        decoded = decode(consumed, declared)
+        while decoded.holds:
+            # A schema that was declared poison once, and is not any more: its messages can only have been rejected.
+            declared = declared | {hold.fingerprint for hold in decoded.holds}
+            decoded = decode(consumed, declared)
+        frame = decoded.frame
+        judged = judge(frame, subjects, self.rules, lambda: None)
+        reasons = judged.rejected.select("offset", pl.col("reason").alias("decision"))
+        hashes = judged.accepted.select(
+            "offset",
+            identity_hash=plh.concat_str(pl.col("key").cast(pl.String), pl.col("id")).nchash.xxhash64(),
+        )
+        # Text that is not UTF-8 cannot stand in a column of strings: keys and values stay bytes.
+        values = pl.Series("value", consumed.values, dtype=pl.Binary)
+        return (
+            frame.drop("reason", "detail")
+            .join(reasons, on="offset", how="left", maintain_order="left")
+            .join(hashes, on="offset", how="left", maintain_order="left")
+            .with_columns(
+                pl.col("stamp").cast(pl.Datetime("us", "UTC")).alias("received_at"),
+                pl.col("key").fill_null(b""),
+                values.gather(frame["row"]),
+                reason=pl.col("decision"),
+                declared=_declared(consumed, self.poison).gather(frame["row"]),
+            )
+        )
 
 
 def differences(table: str, partition: int, log: pl.DataFrame, rows: pl.DataFrame) -> Iterator[Finding]:
     """The rows of one table that are not what their messages say; a row without a message is not looked at.
 
-    `log`: offset, the fields of the event, received_at, key and value; `rows`: offset and the table's columns.
+    `log`: offset, the fields of the event, received_at, key, value, identity_hash, `reason` (null: not rejected) and
+    `declared` (whether only an operator's word made it poison); `rows`: offset and the table's columns.
     """
     names = [name for name in _COLUMNS[table] if name in rows.columns]
-    both = rows.join(log.select("offset", *names), on="offset", suffix="_log")
+    both = rows.join(
+        log.select("offset", "declared", pl.col("reason").alias("decision"), *_renamed(names)), on="offset"
+    )
+    # A message that an operator declared poison may be readable to a newer version.
+    both = both.filter(~pl.col("declared"))
+    right = pl.col("decision").is_null() == (table != KINDS["rejected"])
+    for row in both.filter(~right).sort("offset").iter_rows(named=True):
+        expected = _ACCEPTED if row["decision"] is None else f"rejected as {row['decision']}"
+        yield _finding(table, partition, row["offset"], "decision about a message of the log", expected, f"in {table}")
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_log")) for name in names)
-    for row in both.filter(differs).sort("offset").iter_rows(named=True):
+    for row in both.filter(right & differs).sort("offset").iter_rows(named=True):
         wrong = [name for name in names if row[name] != row[f"{name}_log"]]
-        yield Finding(
-            check="contents",
-            place=table,
-            partition=partition,
-            offset=row["offset"],
-            what="row against its message in the log",
-            expected=", ".join(f"{name} {_text(row[f'{name}_log'])}" for name in wrong),
-            found=", ".join(f"{name} {_text(row[name])}" for name in wrong),
+        yield _finding(
+            table,
+            partition,
+            row["offset"],
+            "row against its message in the log",
+            ", ".join(f"{name} {_text(row[f'{name}_log'])}" for name in wrong),
+            ", ".join(f"{name} {_text(row[name])}" for name in wrong),
         )
+
+
+def fold_rules(rules: FoldRules) -> Rules:
+    """The stored rules as the fold applies them."""
+    return Rules(
+        horizon=rules.horizon_seconds * SECOND,
+        future_tolerance=rules.future_tolerance_seconds * SECOND,
+        slack=rules.slack_seconds * SECOND,
+        record_retention=rules.record_retention_seconds * SECOND,
+        partition_count=rules.partition_count,
+    )
+
+
+def _renamed(names: list[str]) -> list[pl.Expr]:
+    return [pl.col(name).alias(f"{name}_log") for name in names]
+
+
+def _declared(consumed: Consumed, poison: frozenset[bytes]) -> pl.Series:
+    return pl.Series([value[2:10] in poison for value in consumed.values], dtype=pl.Boolean)
+
+
+def _invented(table: str, partition: int, offset: int) -> Finding:
+    return _finding(table, partition, offset, "row of an offset that holds no message", "no row", "one row")
+
+
+def _finding(table: str, partition: int, offset: int, what: str, expected: str, found: str) -> Finding:
+    return Finding(
+        check="contents", place=table, partition=partition, offset=offset, what=what, expected=expected, found=found
+    )
 
 
 def _together(batches: Iterator[list[Message]]) -> Iterator[list[Message]]:
@@ -82,18 +185,6 @@ def _together(batches: Iterator[list[Message]]) -> Iterator[list[Message]]:
             found = []
     if found:
         yield found
-
-
-def _frame(messages: list[Message]) -> pl.DataFrame:
-    consumed = columns(messages)
-    frame = decode(consumed).frame
-    # Text that is not UTF-8 cannot stand in a column of strings: keys and values stay bytes.
-    values = pl.Series("value", consumed.values, dtype=pl.Binary)
-    return frame.with_columns(
-        pl.col("stamp").cast(pl.Datetime("us", "UTC")).alias("received_at"),
-        pl.col("key").fill_null(b""),
-        values.gather(frame["row"]),
-    )
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,7 @@ Memory: about 1 KB per event that the topics still hold; there are few of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -13,11 +13,12 @@ from typing import Any, Final
 from confluent_kafka import Message
 
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
-from meterfold_processor.verify.alerts import Seen, crossed_of, event_id_of
+from meterfold_processor.verify.alerts import Crossed, Seen, crossed_of, event_id_of
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.groups import ends_of
 from meterfold_processor.verify.report import Finding
 from meterfold_processor.verify.scan import Place, Scanner
+from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas import framing
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.events import AlertType
@@ -63,6 +64,10 @@ class EventLog:
                 self._take(message)
         self._positions = {place: max(begin[place], end) for place, end in ends.items()}
 
+    def keep(self, wanted: Callable[[Crossed], bool]) -> None:
+        """Forget the events of which this is not so."""
+        self.seen = {event_id: seen for event_id, seen in self.seen.items() if wanted(seen.crossed)}
+
     def row(self, seen: Seen) -> dict[str, Any]:
         """The row that the first message of an event has to have in the mirror."""
         topic, partition, offset = seen.places[0]
@@ -104,10 +109,17 @@ class Mirrored:
     rows: int = field(default=0)
 
 
-def read_mirror(client: Client) -> dict[str, Mirrored]:
-    """event id -> its row. Raises Retryable or Fatal."""
+def read_mirror(client: Client, within: TimeRange | None = None) -> dict[str, Mirrored]:
+    """event id -> its row; only of windows in the range, where one is given. Raises Retryable or Fatal."""
     found: dict[str, Mirrored] = {}
-    for row in _rows(client, "", {}):
+    condition, parameters = "", dict[str, Any]()
+    if within is not None:
+        condition = (
+            "WHERE period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC') "
+            "AND period_end <= fromUnixTimestamp64Micro({end:Int64}, 'UTC')"
+        )
+        parameters = dict(zip(("start", "end"), within.bounds, strict=True))
+    for row in _rows(client, condition, parameters):
         occurred: datetime = row["occurred_at"]
         one = Mirrored(_digest(row), micros(occurred), str(row["event_type"]))
         found.setdefault(row["event_id"], one).rows += 1

@@ -24,7 +24,7 @@ __all__ = [
     "WindowName",
 ]
 
-Check = Literal["progress", "conservation", "identities", "windows", "contents", "states", "events"]
+Check = Literal["progress", "conservation", "identities", "windows", "contents", "states", "events", "definitions"]
 
 
 class Verdict(StrEnum):
@@ -100,15 +100,28 @@ class Unproven:
         return f"{', '.join(where)}: {self.why}"
 
 
+@dataclass(frozen=True, slots=True)
+class OrgCounts:
+    """Stored positions of one organization; `org_id` None: rejected messages whose key names no subject. `in_log`:
+    messages of the log that were compared with them, None where that was not asked for."""
+
+    org_id: str | None
+    counted: int
+    duplicates: int
+    rejected: int
+    in_log: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionReport:
-    """One partition, as of the offsets that were fixed first: [began_at, next_offset) was folded.
+    """One partition, as of the offsets that were fixed first: [began_at, next_offset) was folded, and looked at.
 
     `log_start` and `log_end` bound the log at that time. `unfolded`: whether messages below log_end were not folded
     yet. `counted`, `duplicates` and `rejected` are distinct stored positions; `no_message` are offsets of the log
     that hold none (transaction markers, aborted records); `gone` are offsets without a row that the log does not hold
     any more. `windows` were compared with `records`; `expired_windows` could not be. `compared` rows were compared with
-    their messages, None where that was not asked for.
+    their messages, None where that was not asked for; rows of offsets below log_start never are. `orgs` splits the
+    counts.
     """
 
     partition: int
@@ -126,16 +139,7 @@ class PartitionReport:
     records: int = 0
     expired_windows: int = 0
     compared: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OrgCounts:
-    """Stored positions of one organization; `org_id` None: rejected messages whose key names no subject."""
-
-    org_id: str | None
-    counted: int
-    duplicates: int
-    rejected: int
+    orgs: tuple[OrgCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,8 @@ class ThresholdReport:
     """`judged` is False where states and events were not compared; the report's `unproven` says why.
 
     windows: open stored windows that were judged again. states: values of threshold.state. events: messages on the
-    three event topics. mirrored: rows of threshold_events.
+    three event topics. mirrored: rows of threshold_events. definitions: rows of metric_definitions and thresholds that
+    were compared with their topics.
     """
 
     judged: bool
@@ -152,11 +157,13 @@ class ThresholdReport:
     states: int = 0
     events: int = 0
     mirrored: int = 0
+    definitions: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole answer. `more` counts findings beyond the limit of each check, which are not listed."""
+    """The whole answer. `more` counts findings beyond the limit of each check, which are not listed. `range_start` and
+    `range_end`: the event times that were asked about, None for all (timerange.py says what that proves)."""
 
     begun_at: datetime
     seconds: float
@@ -166,6 +173,8 @@ class Report:
     findings: tuple[Finding, ...] = ()
     unproven: tuple[Unproven, ...] = ()
     more: int = 0
+    range_start: datetime | None = None
+    range_end: datetime | None = None
     verdict: Verdict = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.topics import check_source, log_bounds
-from meterfold_processor.verify.conservation import Conservation
-from meterfold_processor.verify.contents import compare_contents
+from meterfold_processor.topics import check_source
 from meterfold_processor.verify.findings import Findings, Tell
 from meterfold_processor.verify.log import LogReader
 from meterfold_processor.verify.offsets import Fixed, fix_offsets
-from meterfold_processor.verify.report import Finding, OrgCounts, Report, Unproven
+from meterfold_processor.verify.orgs import summed
+from meterfold_processor.verify.partitions import PartitionProofs
+from meterfold_processor.verify.report import Finding, Report, Unproven
 from meterfold_processor.verify.thresholds import Thresholds
+from meterfold_processor.verify.timerange import TimeRange, parts_of
 from meterfold_processor.verify.windows import prove_windows
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from meterfold_schemas.topics import Topics
 from meterfold_sink import positions
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
@@ -37,15 +35,16 @@ def verify(
     wait_seconds: float = 0.0,
     checker_group: str | None = None,
     contents: bool = False,
+    within: TimeRange | None = None,
     limit: int = 1000,
     tell: Tell = lambda done, total, text: None,
 ) -> Report:
     """Prove the numbers of an installation; see Report for what the answer says.
 
     Waits for up to `wait_seconds` until everything appended before the call is folded, then as long for the checker.
-    With `contents` every stored row is compared with its message too, as far as the log reaches back. At most `limit`
-    findings of each check and partition are listed. Raises Retryable when a server does not answer, Fatal when
-    this is no installation of this version.
+    With `contents` every stored row is compared with its message too, as far as the log reaches back. `within` asks
+    about a range of event times only. At most `limit` findings of each check and partition are listed. Raises
+    Retryable when a server does not answer, Fatal when this is no installation of this version.
     """
     begun_at, begun = datetime.now(UTC), time.monotonic()
     group = checker_group or kafka.topic_prefix + CheckerSettings().group_id
@@ -54,7 +53,6 @@ def verify(
         check_schema(client)
         rules = read_rules(client)
         check_source(kafka, rules)
-        topic = Topics(kafka.topic_prefix).usage_recorded
         reader = stack.enter_context(closing(LogReader(kafka)))
         count = rules.partition_count
         total = 2 * count + 2
@@ -62,31 +60,21 @@ def verify(
         tell(0, total, "fixing offsets")
         fixed = fix_offsets(kafka, client, reader, range(count), wait_seconds, lambda text: tell(0, total, text))
         _name_unknown_partitions(client, count, findings)
-        reports, orgs = [], Counter[tuple[str | None, str]]()
+        proofs = PartitionProofs(kafka, client, reader, rules, micros(begun_at), findings, within, contents)
+        parts = parts_of(kafka, client, rules, fixed, within)
+        reports = []
         for place, one in enumerate(fixed):
             done, name = 1 + 2 * place, f"partition {one.partition}"
             tell(done, total, name)
-            conservation = Conservation(
-                client,
-                reader,
-                rules,
-                micros(begun_at),
-                findings,
-                _sub(tell, done, total, f"{name}: "),
-                log_end=lambda partition: log_bounds(kafka, topic, [partition])[partition][1],
-            )
-            report = conservation.prove(one)
             if one.unfolded and wait_seconds:
                 findings.cannot(_unfolded(one, wait_seconds))
-            if contents:
-                compared = compare_contents(client, reader, one, findings, _sub(tell, done, total, f"{name}: "))
-                report = replace(report, compared=compared)
-            _count_orgs(client, one, orgs)
+            part = parts.get(one.partition)
+            report = proofs.rows(one, part, _sub(tell, done, total, f"{name}: "))
             tell(done + 1, total, f"{name}: recounting windows")
-            reports.append(prove_windows(client, report, findings))
+            reports.append(prove_windows(client, report, findings, within))
         tell(total - 1, total, "thresholds and alerts")
         thresholds = stack.enter_context(
-            closing(Thresholds(kafka, clickhouse, client, rules, group, wait_seconds, findings))
+            closing(Thresholds(kafka, clickhouse, client, rules, group, wait_seconds, findings, within))
         )
         judged = thresholds.prove(_sub(tell, total - 1, total, ""))
         tell(total, total, "done")
@@ -94,11 +82,13 @@ def verify(
         begun_at=begun_at,
         seconds=time.monotonic() - begun,
         partitions=tuple(reports),
-        orgs=_orgs(orgs),
+        orgs=summed(report.orgs for report in reports),
         thresholds=judged,
         findings=tuple(findings.found),
         unproven=tuple(findings.unproven),
         more=findings.more,
+        range_start=None if within is None else within.start,
+        range_end=None if within is None else within.end,
     )
 
 
@@ -129,16 +119,3 @@ def _name_unknown_partitions(client: Client, count: int, findings: Findings) -> 
                 found=f"{row['rows']} rows",
             )
         )
-
-
-def _count_orgs(client: Client, fixed: Fixed, orgs: Counter[tuple[str | None, str]]) -> None:
-    if fixed.progress is None:
-        return
-    for row in positions.org_counts(client, fixed.partition, fixed.progress.next_offset):
-        for kind in positions.KINDS:
-            orgs[row["org_id"], kind] += row[kind]
-
-
-def _orgs(counts: Mapping[tuple[str | None, str], int]) -> tuple[OrgCounts, ...]:
-    names = sorted({org_id for org_id, _ in counts}, key=lambda name: (name is None, name or ""))
-    return tuple(OrgCounts(name, *(counts[name, kind] for kind in positions.KINDS)) for name in names)

@@ -9,6 +9,8 @@ In this order, so that whatever goes on meanwhile is no difference:
     5. the mirror, then the event topics again: every event that follows from a state must be there
 
 What differs in 4 is looked at again until it stays: a definition may be on its way to the checker.
+
+A range of time narrows 3 to 5 to windows that lie in it as a whole; definitions and their mirror are always compared.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from meterfold_processor.checker.operations import LoadWindows
 from meterfold_processor.checker.rules import WindowRules, mark_of
 from meterfold_processor.checker.stored import Stored
 from meterfold_processor.verify.alerts import Crossed, expected_events
+from meterfold_processor.verify.definitions import DefinitionTables
 from meterfold_processor.verify.events import EventLog, read_mirror
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.groups import GroupPositions, ends_of
 from meterfold_processor.verify.mirrored import Alerts
 from meterfold_processor.verify.report import ThresholdReport, Unproven
 from meterfold_processor.verify.scan import Place, Scanner
-from meterfold_processor.verify.states import Compared, States, compare, read_states
+from meterfold_processor.verify.states import Compared, States, compare, name_of, read_states
+from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
@@ -55,7 +59,9 @@ class Thresholds:
         checker_group: str,
         wait_seconds: float,
         findings: Findings,
+        within: TimeRange | None = None,
     ) -> None:
+        self._within = within
         self._kafka = kafka
         self._client = client
         self._count = rules.partition_count
@@ -71,29 +77,33 @@ class Thresholds:
         self._patience = max(wait_seconds, SETTLE_SECONDS)
         self._events = EventLog(kafka, self._scanner, self._count, findings)
         self._definitions = Definitions()
+        self._tables = DefinitionTables(kafka, client, self._scanner, self._mirror, self._patience, findings)
 
     def close(self) -> None:
         for one in (self._scanner, self._stored, self._checker, self._mirror):
             one.close()
 
     def prove(self, tell: Callable[[str], None]) -> ThresholdReport:
+        tell("comparing definitions")
+        definitions = self._tables.compare()
         tell("reading events and definitions")
         self._events.read_on()
-        early = set(self._events.seen)
+        early = {event_id for event_id, seen in self._events.seen.items() if self._asked(seen.crossed)}
         self._read_definitions()
         thresholds = sum(1 for _ in self._definitions.watched())
         if not thresholds and not early and not self._any_state() and not read_mirror(self._client):
-            return ThresholdReport(judged=True)
+            return ThresholdReport(judged=True, definitions=definitions)
         tell("waiting for the checker")
         expected: dict[str, Crossed] = {}
         counts = [0, 0]
         progress = self._wait_for_checker()
         if progress is None:
-            return ThresholdReport(judged=False, thresholds=thresholds)
+            return ThresholdReport(judged=False, thresholds=thresholds, definitions=definitions)
         for partition in range(self._count):
             tell(f"judging the windows of partition {partition}")
             states, compared = self._judge(partition, progress)
-            expected.update(expected_events(states.by_target.items()))
+            follows = expected_events(states.by_target.items())
+            expected.update((event_id, crossed) for event_id, crossed in follows.items() if self._asked(crossed))
             counts[0] += compared.windows
             counts[1] += len(states.by_target)
         tell("comparing events")
@@ -105,7 +115,11 @@ class Thresholds:
             states=counts[1],
             events=self._events.messages,
             mirrored=rows,
+            definitions=definitions,
         )
+
+    def _asked(self, crossed: Crossed) -> bool:
+        return self._within is None or self._within.holds(name_of(crossed.target.window))
 
     def _judge(self, partition: int, progress: dict[int, Progress]) -> tuple[States, Compared]:
         """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS. On a busy system it may always
@@ -164,13 +178,16 @@ class Thresholds:
             mark,
             progress.next_offset if progress else 0,
         )
+        if self._within is not None:
+            for found in (compared.findings, compared.in_flight):
+                found[:] = [one for one in found if one.window is None or self._within.holds(one.window)]
         return states, compared
 
     def _compare_events(self, expected: dict[str, Crossed], early: set[str]) -> int:
         """The number of rows in the mirror."""
         begun = time.monotonic()
         while True:
-            rows = read_mirror(self._client)
+            rows = read_mirror(self._client, self._within)
             if (
                 early <= rows.keys()
                 or time.monotonic() - begun >= self._patience
@@ -181,6 +198,8 @@ class Thresholds:
         self._events.read_on()
         progress = read_progress(self._client)
         mark = max((self._mark(progress.get(partition)) for partition in range(self._count)), default=0)
+        if self._within is not None:
+            self._events.keep(self._asked)
         alerts = Alerts(self._events, self._client, self._rules, self._count, mark, self._findings)
         alerts.compare(expected, early, rows, self._mirror.read(self._events.starts))
         return len(rows)

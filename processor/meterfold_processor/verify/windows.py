@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.report import Finding, PartitionReport, Unproven, WindowName
+from meterfold_processor.verify.timerange import TimeRange
 from meterfold_sink.client import Client
 from meterfold_sink.proof import prove_partition
 
@@ -25,19 +26,29 @@ _COLUMNS: Final = {
     "last_offset": "last_offset",
     "folded_through": "folded_through",
 }
+_FAR: Final = 9_000_000_000_000_000  # the year 2255; DateTime64(6) ends in 2299
 _EXPIRED: Final = """
 SELECT period_type, min(period_start) AS earliest, max(period_start) AS latest, toInt64(count()) AS windows,
     toInt64(sum(record_count)) AS records
-FROM usage_unprovable_windows WHERE partition = {partition:Int32} GROUP BY period_type ORDER BY period_type
+FROM usage_unprovable_windows WHERE partition = {partition:Int32}
+    AND period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
+    AND multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily',
+        period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH) <= fromUnixTimestamp64Micro({end:Int64}, 'UTC')
+GROUP BY period_type ORDER BY period_type
 """
 
 
-def prove_windows(client: Client, report: PartitionReport, findings: Findings) -> PartitionReport:
-    """The report with what was compared. Raises Retryable or Fatal."""
-    proof = prove_partition(client, report.partition, limit=findings.limit + 1)
+def prove_windows(
+    client: Client, report: PartitionReport, findings: Findings, within: TimeRange | None = None
+) -> PartitionReport:
+    """The report with what was compared: the windows that lie in the range as a whole. Raises Retryable or Fatal."""
+    bounds = None if within is None else within.bounds
+    proof = prove_partition(client, report.partition, limit=findings.limit + 1, within=bounds)
     findings.extend(finding_of(row) for row in proof.differences.to_pylist())
     if proof.unprovable:
-        for row in client.rows(_EXPIRED, {"partition": report.partition}):
+        start, end = bounds or (0, _FAR)
+        parameters = {"partition": report.partition, "start": start, "end": end}
+        for row in client.rows(_EXPIRED, parameters):
             findings.cannot(_expired(report.partition, row))
     return replace(report, windows=proof.windows, records=proof.records, expired_windows=proof.unprovable)
 
