@@ -151,7 +151,7 @@ class FoldWorker:
         if dropped:
             self._buffer = [message for message in self._buffer if message.partition() not in dropped]
             messages = [message for message in messages if message.partition() in self._assignment.active]
-        if any(message.error() is not None for message in messages):
+        if any(map(Message.error, messages)):
             self._note_ends(messages)
             messages = [message for message in messages if self._is_event(message)]
         if messages and not self._buffer:
