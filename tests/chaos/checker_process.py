@@ -1,0 +1,55 @@
+"""A checker that can be told to end at an operation: python -m chaos.checker_process JSON. See fold_process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from chaos import broken, entry
+from chaos.points import Points
+from meterfold_deploy.commands.check import snapshot
+from meterfold_deploy.logs import configure
+from meterfold_deploy.workers import run_worker
+from meterfold_processor.checker import mirror, stored
+from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.checker.worker import CheckerWorker
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Sources, load_settings
+from meterfold_sink.client import connect
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    configure(as_json=False, verbose=False)
+    points = Points(Path(arguments["points"]), arguments["name"])
+
+    def drive(steps: ops.Steps[Any], perform: Callable[[ops.Operation], Any]) -> Any:
+        def watched(operation: ops.Operation) -> Any:
+            name = type(operation).__name__
+            points.reached("before", name)
+            answer = perform(operation)
+            points.reached("after", name)
+            return answer
+
+        return ops.drive_all(steps, watched)
+
+    sources = Sources.read()
+    settings = load_settings(CheckerSettings, "checker", sources=sources)
+    impatient = partial(connect, timeout_seconds=arguments["timeout"])
+    with (
+        mock.patch.object(stored, "connect", impatient),
+        mock.patch.object(mirror, "connect", impatient),
+        broken.checker(arguments.get("broken"), drive) as driven,
+    ):
+        kafka, clickhouse = KafkaSettings.load(sources=sources), ClickHouseSettings.load(sources=sources)
+        worker = CheckerWorker(settings, kafka, clickhouse, drive=driven)
+        run_worker("check", worker.run, lambda: snapshot(worker.status))
+
+
+if __name__ == "__main__":
+    entry.run(main)

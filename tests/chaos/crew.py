@@ -1,0 +1,199 @@
+"""The processes of a run, and the one who starts again what was killed, as a supervisor does in production."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, RLock, Thread
+from typing import Any
+
+from chaos.plan import AHEAD, CHECKERS, FOLDS, PRODUCERS
+from chaos.points import Points
+from meterfold_deploy.errors import StackError
+from meterfold_deploy.process import ManagedProcess
+
+CLICKHOUSE_SECONDS = 4
+"""How long the workers of a run wait for ClickHouse (300 s when shipped): "slower than the time-out" takes this long."""
+_PAUSE = {AHEAD: 0.5}
+_PAUSE_SECONDS = 0.05
+TESTS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A process that ended without being asked to, and not by our SIGKILL."""
+
+    name: str
+    code: int | None
+    words: str
+
+
+@dataclass(slots=True)
+class Member:
+    """`wanted` ones are started again when they end."""
+
+    name: str
+    process: ManagedProcess
+    lock: RLock = field(default_factory=RLock)
+    wanted: bool = True
+    starts: int = 0
+
+
+class Crew:
+    """`arguments` go to every worker; `environment` is where they find their servers (ClickHouse through the proxy),
+    `direct` where producers do."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], seed: int, protocol: str, **arguments: Any) -> None:
+        self.folder = folder
+        self.points_folder = folder / "points"
+        self.journals = folder / "journals"
+        self.logs = folder / "logs"
+        for path in (self.points_folder, self.journals, self.logs):
+            path.mkdir(parents=True, exist_ok=True)
+        self.protocols = {"fold": protocol, "check": protocol}
+        self.endings: list[Ending] = []
+        self.allowed: list[str] = []
+        """Words in the last lines of a process that make its end one that was to be expected."""
+        # A backtrace for each of polars' panics over a damaged body would cost more than all else.
+        self._environment = {**environment, "PYTHONPATH": str(TESTS), "RUST_BACKTRACE": "0"}
+        self._seed = seed
+        self._arguments = arguments
+        self._members: dict[str, Member] = {}
+        self._over = Event()
+        self._thread = Thread(target=self._look_after, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        for name in (*FOLDS, *CHECKERS):
+            self.add(name)
+        self._thread.start()
+
+    def start_producers(self) -> None:
+        for name in PRODUCERS:
+            self.add(name)
+
+    def stop_producers(self) -> dict[str, int | None]:
+        """Every event has its report afterwards; exit statuses by name."""
+        members = [self._members[name] for name in PRODUCERS]
+        for member in members:
+            with member.lock:
+                member.wanted = False
+                member.process.signal(signal.SIGTERM)
+        return {member.name: member.process.terminate(150) for member in members}
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+        for member in self._members.values():
+            member.wanted = False
+            member.process.signal(signal.SIGCONT)
+            member.process.signal(signal.SIGTERM)
+        for member in self._members.values():
+            member.process.terminate(12)
+
+    def points(self, name: str) -> Points:
+        return Points(self.points_folder, name)
+
+    def member(self, name: str) -> Member:
+        return self._members[name]
+
+    def journal(self, name: str) -> Path:
+        return self.journals / f"{name}.jsonl"
+
+    def add(self, name: str, *, wanted: bool = True) -> Member:
+        member = self._members.get(name)
+        if member is None:
+            process = ManagedProcess(name, [], self.logs / f"{name}.log")
+            member = self._members[name] = Member(name, process)
+        with member.lock:
+            member.wanted = wanted
+            self._start(member)
+        return member
+
+    def signal(self, name: str, number: signal.Signals) -> bool:
+        """Whether there was somebody to hear it."""
+        member = self._members[name]
+        with member.lock:
+            running = member.process.running
+            member.process.signal(number)
+        return running
+
+    def retire(self, name: str, number: signal.Signals, seconds: float = 15) -> int | None:
+        """End one for good; its exit status."""
+        member = self._members[name]
+        with member.lock:
+            member.wanted = False
+            if number is signal.SIGKILL:
+                member.process.kill()
+                return member.process.exit_code
+        return member.process.terminate(seconds)
+
+    def change_protocol(self, kind: str) -> None:
+        """All of a kind leave and come back with the other protocol."""
+        other = {"consumer": "classic", "classic": "consumer"}
+        names = [name for name in self._members if name.startswith(kind) and self._members[name].wanted]
+        for name in names:
+            with self._members[name].lock:
+                self._members[name].wanted = False
+                self._members[name].process.signal(signal.SIGTERM)
+        self.protocols[kind] = other[self.protocols[kind]]
+        for name in names:
+            self._members[name].process.terminate(15)
+            self.add(name)
+
+    def _start(self, member: Member) -> None:
+        name, process = member.name, member.process
+        kind = name.partition("-")[0]
+        environment = dict(self._environment)
+        if kind in ("fold", "check"):
+            section = {"fold": "FOLD", "check": "CHECKER"}[kind]
+            protocol = self.protocols[kind]
+            environment[f"METERFOLD_{section}_GROUP_PROTOCOL"] = protocol
+            environment[f"METERFOLD_{section}_SESSION_TIMEOUT_SECONDS"] = "6"
+            if protocol == "classic":
+                environment["METERFOLD_KAFKA_HEARTBEAT_INTERVAL_MS"] = "300"
+            if kind == "fold":
+                environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.1"
+            else:
+                environment["METERFOLD_CHECKER_SLOT"] = name.partition("-")[2]
+                environment["METERFOLD_CHECKER_EMIT_INTERVAL_SECONDS"] = "2"
+                environment["METERFOLD_CHECKER_AGGREGATED_PERIODS"] = "hourly,daily,monthly,lifetime"
+            program = {"fold": "chaos.fold_process", "check": "chaos.checker_process"}[kind]
+            arguments = {"name": name, "points": str(self.points_folder), "timeout": CLICKHOUSE_SECONDS}
+            arguments |= self._arguments
+        else:
+            program = "chaos.producer_process"
+            arguments = {
+                "name": name,
+                "seed": self._seed,
+                "journal": str(self.journal(name)),
+                "pause": _PAUSE.get(name, _PAUSE_SECONDS),
+                "ahead": 86_400 if name == AHEAD else 0,
+            }
+        process.command = [sys.executable, "-P", "-m", program, json.dumps(arguments)]
+        process.env = environment
+        process.start()
+        member.starts += 1
+
+    def _look_after(self) -> None:
+        while not self._over.wait(0.05):
+            for member in list(self._members.values()):
+                with member.lock:
+                    if member.wanted and member.starts and not member.process.running:
+                        self._note_end(member)
+                        self._start(member)
+
+    def _note_end(self, member: Member) -> None:
+        code = member.process.exit_code
+        with_words = member.process.output().strip().splitlines()[-6:]
+        try:
+            member.process.wait(1)
+        except StackError:
+            time.sleep(0.01)
+        words = "\n".join(with_words)
+        if code != -signal.SIGKILL and not any(known in words for known in self.allowed):
+            self.endings.append(Ending(member.name, code, words))

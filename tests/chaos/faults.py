@@ -1,0 +1,233 @@
+"""How each fault is done, what ends it, and what counts as recovered. One thread per fault; they overlap."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event, Lock, Semaphore, Thread
+
+import psutil
+
+from chaos import journal
+from chaos.crew import CLICKHOUSE_SECONDS, Crew
+from chaos.definitions import DefinitionChanges
+from chaos.ground import Ground
+from chaos.lookout import Lookout
+from chaos.plan import Fault
+from chaos.proxy import Harm, Proxy
+from meterfold_deploy.stack import LocalStack
+from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.fold.settings import FoldSettings
+from stack_support.kafka import admin
+
+TOGETHER = 8
+"""So many faults may be open at the same time."""
+RECOVERY_SECONDS = 150.0
+_REACH_SECONDS = 12.0
+_INTERNAL_PARTITIONS = 4
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`seconds` from the end of the fault (or from the fault, where nothing ends it) until all went on; None: never."""
+
+    fault: Fault
+    at: float
+    seconds: float | None = None
+    note: str = ""
+
+
+class Injector:
+    """Does the faults in order. `outcomes` in the order in which they began."""
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        ground: Ground,
+        crew: Crew,
+        proxy: Proxy,
+        lookout: Lookout,
+        changes: DefinitionChanges,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._stack = stack
+        self._ground = ground
+        self._crew = crew
+        self._proxy = proxy
+        self._lookout = lookout
+        self._changes = changes
+        self._tell = tell
+        self._slots = Semaphore(TOGETHER)
+        self._busy: dict[str, Lock] = defaultdict(Lock)
+        self._threads: list[Thread] = []
+        self.over = Event()
+        self.outcomes: list[Outcome] = []
+
+    def inject(self, fault: Fault) -> None:
+        """Begin it as soon as its target is free and few enough others are under way."""
+        self._slots.acquire()
+        target = self._busy["kafka" if fault.group in ("broker", "brokers") else fault.target]
+        if fault.group == "protocol":  # takes all workers of a kind
+            target = self._busy[f"protocol {fault.target}"]
+        target.acquire()
+        time.sleep(fault.gap)
+        outcome = Outcome(fault, time.monotonic())
+        self.outcomes.append(outcome)
+        thread = Thread(target=self._one, args=(outcome, target), name=str(fault), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def wait(self) -> None:
+        """Until every fault is over."""
+        for thread in self._threads:
+            thread.join()
+
+    def _one(self, outcome: Outcome, target: Lock) -> None:
+        fault = outcome.fault
+        try:
+            healed_at = self._do(fault, outcome)
+            if healed_at is not None and self._recovered(fault):
+                outcome.seconds = time.monotonic() - healed_at
+        except Exception as error:
+            outcome.note = f"{type(error).__name__}: {error}"
+        finally:
+            target.release()
+            self._slots.release()
+        result = "NOT RECOVERED" if outcome.seconds is None else f"{outcome.seconds:.1f} s"
+        self._tell(f"{fault}: {result}{'; ' if outcome.note else ''}{outcome.note}")
+
+    def _recovered(self, fault: Fault) -> bool:
+        """Whatever stood on the topics when the fault was over is folded, and judged."""
+        if fault.group in ("producer", "definitions"):
+            return True  # their own condition was waited for
+        if not self._lookout.wait_fold(RECOVERY_SECONDS):
+            return False
+        return fault.kind.startswith("fold") or self._lookout.wait_checker(RECOVERY_SECONDS)
+
+    def _do(self, fault: Fault, outcome: Outcome) -> float | None:
+        chance = random.Random(fault.draw)
+        name = fault.target
+        match fault.group:
+            case "kill":
+                self._crew.signal(name, signal.SIGKILL)
+            case "point" | "opening":
+                self._at_point(fault, outcome)
+            case "stop" | "stop at":
+                return self._zombie(fault, outcome)
+            case "producer":
+                return self._producer(name)
+            case "broker":
+                return self._broker(fault, outcome, chance)
+            case "brokers":
+                self._stack.kafka.kill()
+                self._stack.kafka.restart(1, 2, 3)
+            case "clickhouse":
+                self._stack.clickhouse.kill()
+                self.over.wait(chance.choice([0, 0.3, 1.5]))
+                self._stack.clickhouse.restart()
+            case "proxy":
+                self._harm(fault, outcome, chance)
+            case "join":
+                self._join(fault, outcome, chance)
+            case "protocol":
+                self._crew.change_protocol(name)
+                outcome.note = self._crew.protocols[name]
+            case "definitions":
+                begun = time.monotonic()
+                outcome.note = self._changes.one(chance)
+                return begun
+        return time.monotonic()
+
+    def _at_point(self, fault: Fault, outcome: Outcome) -> None:
+        assert fault.point is not None
+        points = self._crew.points(fault.target)
+        points.arm(fault.point)
+        if fault.group == "opening":
+            self._crew.signal(fault.target, signal.SIGKILL)
+        if not self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS) and points.disarm():
+            outcome.note = "point not reached, killed anyway"
+            self._crew.signal(fault.target, signal.SIGKILL)
+
+    def _zombie(self, fault: Fault, outcome: Outcome) -> float:
+        """Still until the others have taken over, then awake again."""
+        name = fault.target
+        member = self._crew.member(name)
+        if fault.point is None:
+            self._crew.signal(name, signal.SIGSTOP)
+        else:
+            points = self._crew.points(name)
+            points.arm(fault.point)
+            reached = self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS)
+            if not reached and points.disarm():
+                outcome.note = "point not reached, stopped anyway"
+                self._crew.signal(name, signal.SIGSTOP)
+        self._lookout.wait(lambda: _still(member.process.pid), time.monotonic() + 2)
+        waits = self._lookout.wait_fold if name.startswith("fold") else self._lookout.wait_checker
+        if not waits(40):
+            outcome.note += " woken before the others had taken over"
+        self._crew.signal(name, signal.SIGCONT)
+        return time.monotonic()
+
+    def _producer(self, name: str) -> float | None:
+        path = self._crew.journal(name)
+        self._crew.signal(name, signal.SIGKILL)
+        begun, size = time.monotonic(), path.stat().st_size
+        more = self._lookout.wait(lambda: journal.has_report(path, size), begun + RECOVERY_SECONDS)
+        return begun if more else None
+
+    def _broker(self, fault: Fault, outcome: Outcome, chance: random.Random) -> float:
+        number = int(fault.target) if fault.target.isdigit() else self._coordinator(fault.target, chance)
+        outcome.note = f"broker {number}"
+        self._stack.kafka.broker(number).kill()
+        if chance.random() < 0.6 and not self._lookout.wait_fold(40):
+            outcome.note += ", started again before the others had taken over"
+        self._stack.kafka.restart(number)
+        return time.monotonic()
+
+    def _coordinator(self, what: str, chance: random.Random) -> int:
+        """The broker that leads the partition of an internal topic to which a name belongs."""
+        prefix = self._ground.kafka.topic_prefix
+        groups = [prefix + FoldSettings().group_id, prefix + CheckerSettings().group_id]
+        if what == "group":
+            topic, name = "__consumer_offsets", chance.choice(groups)
+        else:
+            topic, name = "__transaction_state", f"{groups[1]}-{chance.randrange(2)}"
+        partitions = admin(self._ground.kafka).list_topics(topic, timeout=20).topics[topic].partitions
+        return int(partitions[_java_hash(name) % _INTERNAL_PARTITIONS].leader)
+
+    def _harm(self, fault: Fault, outcome: Outcome, chance: random.Random) -> None:
+        kind = fault.kind.partition(": ")[2]
+        count = 1 if kind == "read-only" else chance.randint(1, 3)
+        harm = Harm(kind, count, chance.random() < 0.6, CLICKHOUSE_SECONDS + 1.0, fault.draw)
+        self._proxy.harm(harm)
+        self._lookout.wait(lambda: not harm.left, time.monotonic() + 3 * _REACH_SECONDS)
+        self._proxy.spare(harm)
+        outcome.note = f"{harm.done} requests"
+
+    def _join(self, fault: Fault, outcome: Outcome, chance: random.Random) -> None:
+        name = fault.target
+        member = self._crew.add(name, wanted=False)
+        there = self._lookout.wait(lambda: ": ready" in member.process.output(), time.monotonic() + 60)
+        self.over.wait(chance.random())
+        how = signal.SIGKILL if chance.random() < 0.3 else signal.SIGTERM
+        code = self._crew.retire(name, how)
+        outcome.note = f"{'' if there else 'never ready, '}{how.name}, status {code}"
+
+
+def _still(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _java_hash(text: str) -> int:
+    """Java's String.hashCode without its sign bit: how Kafka finds the coordinator of a group or transactional id."""
+    value = 0
+    for character in text:
+        value = (31 * value + ord(character)) & 0xFFFFFFFF
+    return value & 0x7FFFFFFF

@@ -1,0 +1,87 @@
+"""The installation that a run happens in: three brokers, topics on all of them, tables, metrics and thresholds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from chaos.events import CALLS, FLEX, ORG
+from fold_support.installation import Installation
+from meterfold_deploy.stack import LocalStack
+from meterfold_processor.definitions import DefinitionCommands
+from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_schemas.definitions import UsageThreshold
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.topics import Topics
+from meterfold_sink.client import Client, connect
+from stack_support import producer
+
+PARTITIONS = 4
+GRACE_SECONDS = 5
+"""So that late windows become final within the run."""
+QUICK = {"reconnect.backoff.ms": "50", "reconnect.backoff.max.ms": "500"}
+"""Backing off for long is for large clusters."""
+
+T = TypeVar("T")
+
+
+class Ground(Installation):
+    """What the verdict of the fold's tests looks at, here made by `meterfold migrate` on three brokers."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        kafka = stack.kafka_settings()
+        self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
+        self.clickhouse = stack.clickhouse_settings()
+        self.partitions = PARTITIONS
+        self.topics = Topics(kafka.topic_prefix)
+        wanted = Wanted(partition_count=PARTITIONS, replication=3, grace_seconds=GRACE_SECONDS)
+        self.rules = migrate_all(self.kafka, self.clickhouse, wanted).rules
+        self.client: Client = connect(self.clickhouse)
+        self.producer = producer(self.kafka)
+
+    def commands(self, seconds: float = 60) -> DefinitionCommands:
+        return DefinitionCommands(self.kafka, self.clickhouse, wait_seconds=seconds)
+
+    def define(self) -> dict[str, UsageThreshold]:
+        """Two metrics, and the thresholds that stay as they are, by name. A checker must run."""
+        commands = self.commands()
+        persist(lambda: commands.define_metric(key=CALLS, name="Calls", unit="call"))
+        persist(lambda: commands.define_metric(key=FLEX, name="Flexible", unit="unit"))
+        fixed: dict[str, dict[str, Any]] = {
+            "guest-cap": {"subject_type": "guest", "threshold": 100, "period_type": "lifetime"},
+            "steady-cap": {"subject_type": "user", "threshold": 25, "period_type": "lifetime"},
+            "hour-cap": {"subject_type": "user", "threshold": 12, "period_type": "hourly"},
+            "credit-cap": {
+                "subject_type": "credit",
+                "threshold": 120,
+                "warn_threshold": Decimal("40.5"),
+                "period_type": "daily",
+            },
+        }
+        made = {}
+        for name, values in fixed.items():
+            made[name] = persist(
+                lambda name=name, values=values: commands.create_threshold(
+                    org_id=ORG, metric_key=CALLS, name=name, **values
+                )
+            )
+        return made
+
+
+def persist(attempt: Callable[[], T], seconds: float = 180) -> T:
+    """Until a server that is down answers again."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return attempt()
+        except Retryable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

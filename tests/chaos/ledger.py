@@ -1,0 +1,114 @@
+"""The journals against the log and the tables: acknowledged within counted, counted within handed in, each once.
+
+Everything is plain Python. What the log comes to is `fold_support.Truth`, which reads message by message and folds with
+Decimal and dict; nothing of the fold is used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from chaos import journal
+from chaos.ground import Ground
+from chaos.journal import Entry
+from fold_support import Truth
+from fold_support.truth import stamp_of
+from meterfold_schemas.periods import micros
+from meterfold_schemas.usage import UsageRecorded
+from meterfold_sink.rules import FoldRules
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How many events there were of each kind."""
+
+    handed_in: int
+    acknowledged: int
+    counted: int
+    duplicates: int
+    rejected: int
+
+
+def check_ledger(ground: Ground, truth: Truth, journals: Mapping[str, Path], foreign: Path) -> Account:
+    """AssertionError unless journals and log fit together."""
+    entries: dict[str, Entry] = {}
+    for path in journals.values():
+        entries |= journal.read(path)
+    _check_acknowledged(entries, truth)
+    _check_counted(entries, truth)
+    _check_rejected(entries, journal.read(foreign), truth, ground.rules)
+    acknowledged = sum(bool(entry.acknowledged) for entry in entries.values())
+    sizes = (len(truth.counted), len(truth.duplicates), len(truth.rejected))
+    return Account(len(entries), acknowledged, *sizes)
+
+
+def _refusal(event: UsageRecorded, stamp: int, rules: FoldRules) -> str | None:
+    """What the times alone make of an event that an application handed in."""
+    time = micros(event.timestamp)
+    if time < stamp - rules.horizon_seconds * 1_000_000:
+        return "too_old"
+    return "in_future" if time > stamp + rules.future_tolerance_seconds * 1_000_000 else None
+
+
+def _check_acknowledged(entries: dict[str, Entry], truth: Truth) -> None:
+    counted = Counter(truth.events[position].id for position in truth.counted)
+    for event_id, entry in entries.items():
+        for position in entry.acknowledged:
+            assert position in truth.events, f"{event_id}: acknowledged at {position}, and not in the log"
+            found = truth.events[position].id
+            assert found == event_id, f"{event_id}: acknowledged at {position}, where {found} stands"
+        if entry.acknowledged:
+            refused = all(position in truth.rejected for position in entry.acknowledged)
+            expected = 0 if refused else 1
+            assert counted[event_id] == expected, f"{event_id}: counted {counted[event_id]} times, not {expected}"
+    again = {event_id: times for event_id, times in counted.items() if times > 1}
+    assert not again, f"counted more than once: {sorted(again.items())[:5]}"
+
+
+def _check_counted(entries: dict[str, Entry], truth: Truth) -> None:
+    for position in truth.counted:
+        event = truth.events[position]
+        entry = entries.get(event.id)
+        assert entry is not None, f"{event.id} at {position} was counted, and nobody handed it in"
+        assert any(_same(contents, event) for contents in entry.contents), (
+            f"{event.id}: {event} is not what was handed in"
+        )
+
+
+def _same(contents: dict[str, Any], event: UsageRecorded) -> bool:
+    return (
+        [event.subject_type, event.subject_id] == contents["subject"]
+        and event.metric_key == contents["metric_key"]
+        and event.quantity == Decimal(contents["quantity"])
+        and contents["timestamp"] in (None, micros(event.timestamp))
+    )
+
+
+def _check_rejected(entries: dict[str, Entry], strangers: dict[str, Entry], truth: Truth, rules: FoldRules) -> None:
+    """Exactly the poison: what the raw producer sent, and what a wrong clock and old times make of the others."""
+    unreported = Counter(
+        entry.contents[0]["value"] for entry in strangers.values() if not entry.acknowledged and entry.contents
+    )
+    poison = {entry.acknowledged[0]: entry.contents[0]["reason"] for entry in strangers.values() if entry.acknowledged}
+    for position, message in truth.messages.items():
+        found = truth.rejected.get(position)
+        event = truth.events.get(position)
+        if position in poison:
+            assert found == poison[position], f"the poison at {position} is {found}, not {poison[position]}"
+        elif event is not None and event.id in entries:
+            expected = _refusal(event, stamp_of(message), rules)
+            assert found == expected, f"{event.id} at {position} is {found}, not {expected}"
+        else:
+            value = message.value()
+            text = None if value is None else value.hex()
+            assert unreported[text], f"nobody handed in what stands at {position}"
+            assert found is not None, f"the poison at {position} was not rejected"
+    ahead = [i for i, entry in entries.items() if entry.contents[0]["ahead"] and entry.acknowledged]
+    refused = {truth.events[position].id for position, reason in truth.rejected.items() if reason == "in_future"}
+    assert refused == set(ahead) & refused, "an event of a right clock was rejected as in_future"
+    assert not ahead or refused, "no event of the wrong clock was rejected"

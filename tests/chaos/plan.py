@@ -1,0 +1,104 @@
+"""The faults of a run: a function of the seed. When each of them strikes a process is chance; what strikes is not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, get_args
+
+from chaos.points import Point
+from chaos.proxy import HARMS
+from meterfold_processor.fold.flush import Step
+
+FLUSH_STEPS: Final[tuple[str, ...]] = get_args(Step)
+TRANSACTION: Final = ("Begin", "Produce", "Flush", "SendOffsets", "Commit")
+OPENING: Final = (
+    *("FetchCommitted", "FetchEnds", "ReadDefinitions", "ReadStates", "ReadStamps", "LoadWindows", "StartReading"),
+)
+FOLDS: Final = ("fold-0", "fold-1")
+CHECKERS: Final = ("check-0", "check-1")
+PRODUCERS: Final = ("p0", "p1", "p2", "p3")
+AHEAD: Final = "p3"
+"""The producer whose clock is a day ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`target` is a process or a server; `point` where a process is to stop itself; `draw` is what else is chance."""
+
+    number: int
+    kind: str
+    group: str
+    target: str
+    gap: float
+    draw: int
+    point: Point | None = None
+
+    def __str__(self) -> str:
+        where = f" {self.point}" if self.point and str(self.point.step) not in self.kind else ""
+        return f"{self.number:4} {self.kind} ({self.target}){where}"
+
+
+#: kind -> (group, how often beside the others, whom)
+KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
+    "fold killed": ("kill", 4, FOLDS),
+    **{f"fold killed at {step}": ("point", 2, FOLDS) for step in FLUSH_STEPS},
+    "fold stands still": ("stop", 2, FOLDS),
+    "fold stands still in a flush": ("stop at", 2, FOLDS),
+    "checker killed": ("kill", 4, CHECKERS),
+    **{f"checker killed at {step}": ("point", 2, CHECKERS) for step in TRANSACTION},
+    "checker killed while opening": ("opening", 3, CHECKERS),
+    "checker stands still": ("stop", 2, CHECKERS),
+    "checker stands still in a transaction": ("stop at", 2, CHECKERS),
+    "producer killed": ("producer", 5, PRODUCERS),
+    "broker killed": ("broker", 2, ("1", "2", "3")),
+    "group coordinator killed": ("broker", 1, ("group",)),
+    "transaction coordinator killed": ("broker", 1, ("transactions",)),
+    "all brokers killed": ("brokers", 1, ("all",)),
+    "clickhouse killed": ("clickhouse", 3, ("clickhouse",)),
+    **{f"clickhouse: {harm}": ("proxy", 3, (harm,)) for harm in HARMS},
+    "fold joins and leaves": ("join", 3, ("fold-2",)),
+    "checker joins and leaves": ("join", 3, ("check-2",)),
+    "fold changes protocol": ("protocol", 1, ("fold",)),
+    "checker changes protocol": ("protocol", 1, ("check",)),
+    "definitions change": ("definitions", 4, ("definitions",)),
+}
+
+
+def draw(seed: int, kinds: tuple[str, ...] = tuple(KINDS)) -> Iterator[Fault]:
+    """Without end: first every kind once, then by weight."""
+    chance = random.Random(seed)
+    first = chance.sample(kinds, len(kinds))
+    weights = [KINDS[kind][1] for kind in kinds]
+    number = 0
+    while True:
+        kind = first[number] if number < len(first) else chance.choices(kinds, weights)[0]
+        number += 1
+        group, _, targets = KINDS[kind]
+        yield Fault(
+            number,
+            kind,
+            group,
+            chance.choice(targets),
+            chance.uniform(0.1, 1.2),
+            chance.getrandbits(32),
+            _point(kind, group, chance),
+        )
+
+
+def faults(seed: int, count: int, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Fault]:
+    return list(islice(draw(seed, kinds), count))
+
+
+def _point(kind: str, group: str, chance: random.Random) -> Point | None:
+    steps = FLUSH_STEPS if kind.startswith("fold") else TRANSACTION
+    when = chance.choice(("before", "after"))
+    if group == "point":
+        return Point("SIGKILL", when, kind.rpartition(" ")[2])
+    if group == "opening":
+        return Point("SIGKILL", when, chance.choice(OPENING))
+    if group == "stop at":
+        return Point("SIGSTOP", when, chance.choice(steps))
+    return None
