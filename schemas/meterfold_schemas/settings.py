@@ -7,7 +7,7 @@
     "security.protocol" = "SASL_SSL"
     [clickhouse]                              METERFOLD_CLICKHOUSE_URL, _DATABASE, _USERNAME, _PASSWORD
     url = "http://host:8123"
-    [sdk], [fold], [checker], ...             METERFOLD_SDK_..., METERFOLD_FOLD_..., by each part's own model
+    [sdk], [fold], [checker], [health] ...    METERFOLD_SDK_..., METERFOLD_FOLD_..., by each part's own model
 
 Any librdkafka setting passes through. A secret never shows in a repr, a message or a log.
 """

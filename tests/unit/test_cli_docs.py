@@ -11,13 +11,15 @@ from meterfold.settings import SdkSettings
 from meterfold_deploy import exits, main
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("section", "model"), [("sdk", SdkSettings), ("fold", FoldSettings), ("checker", CheckerSettings)]
+    ("section", "model"),
+    [("sdk", SdkSettings), ("fold", FoldSettings), ("checker", CheckerSettings), ("health", HealthSettings)],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -37,7 +39,7 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
-    "metric": ("define", "update", "delete", "list"),
+    "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
 }
 

@@ -23,13 +23,18 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     from meterfold_deploy.workers import run_worker
     from meterfold_processor.checker.settings import CheckerSettings
     from meterfold_processor.checker.worker import CheckerWorker
+    from meterfold_processor.probes.checker import CheckerSubject
+    from meterfold_processor.probes.server import serving
+    from meterfold_processor.probes.settings import HealthSettings
     from meterfold_schemas.settings import load_settings
 
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
     settings = load_settings(CheckerSettings, "checker", sources=installation.sources)
     worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse())
-    run_worker("check", worker.run, lambda: snapshot(worker.status), as_json=as_json)
+    health = load_settings(HealthSettings, "health", sources=installation.sources)
+    with serving(health, CheckerSubject(worker.status)):
+        run_worker("check", worker.run, lambda: snapshot(worker.status), as_json=as_json)
 
 
 def snapshot(status: CheckerStatus) -> Snapshot:

@@ -27,6 +27,9 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     from meterfold_processor.fold.opening import Opening
     from meterfold_processor.fold.settings import FoldSettings
     from meterfold_processor.fold.worker import FoldWorker
+    from meterfold_processor.probes.fold import FoldSubject
+    from meterfold_processor.probes.server import serving
+    from meterfold_processor.probes.settings import HealthSettings
     from meterfold_schemas.settings import load_settings
 
     configure(as_json=as_json, verbose=verbose)
@@ -34,7 +37,9 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     kafka = installation.kafka()
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
     worker = FoldWorker(settings, kafka, Opening(kafka, installation.clickhouse()))
-    run_worker("fold", worker.run, lambda: snapshot(worker.status), as_json=as_json)
+    health = load_settings(HealthSettings, "health", sources=installation.sources)
+    with serving(health, FoldSubject(worker.status)):
+        run_worker("fold", worker.run, lambda: snapshot(worker.status), as_json=as_json)
 
 
 def snapshot(status: FoldStatus) -> Snapshot:

@@ -1,0 +1,50 @@
+"""A checker as its probes see it. Reads CheckerStatus only; counters begin anew with each process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+
+from meterfold_processor.checker.status import CheckerStatus
+from meterfold_processor.probes.families import counter, gauge, histogram
+from meterfold_processor.probes.progress import Place
+from meterfold_processor.probes.verdict import Observation
+
+
+class CheckerSubject:
+    name = "checker"
+
+    def __init__(self, status: CheckerStatus) -> None:
+        self._status = status
+
+    def observe(self) -> Observation:
+        status, membership = self._status, self._status.membership.seen
+        positions, ends = status.positions, {} if membership is None else membership.ends
+        return Observation(
+            {partition: Place(positions.get(partition), ends.get(partition)) for partition in status.assigned},
+            dict(status.errors),
+            membership,
+        )
+
+    def metrics(self) -> Iterator[Metric]:
+        status = self._status
+        yield counter("checker_consumed_windows", "Rows of usage.windows that were read.", status.consumed)
+        yield counter("checker_damaged_messages", "Messages of usage.windows that were no rows.", status.damaged)
+        yield gauge("checker_poison_definitions", "Definitions that cannot be read.", status.poison_definitions)
+        yield counter("checker_emitted_messages", "Messages in committed transactions.", dict(status.emitted), "topic")
+        yield counter("checker_transactions", "Transactions that committed.", status.transactions)
+        yield counter(
+            "checker_transaction_aborts",
+            "Steps that were dropped and done again: aborted, or with an unknown outcome.",
+            status.aborts,
+        )
+        yield histogram(
+            "checker_step_seconds",
+            "From the arrival of rows to their committed transaction.",
+            status.durations,
+        )
+        yield gauge("checker_last_step_age_seconds", "Time since a transaction committed.", status.seconds_since_step())
+        yield gauge("checker_waiting_windows", "Windows whose aggregate is yet to be emitted.", status.waiting)
+        yield gauge("checker_memory_bytes", "Memory of judged and emitted states.", status.memory)
+        yield counter("checker_mirrored_rows", "Rows copied to ClickHouse.", dict(status.mirrored), "table")

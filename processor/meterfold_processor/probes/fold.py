@@ -1,0 +1,74 @@
+"""A fold worker as its probes see it. Reads FoldStatus only; counters begin anew with each process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+
+from meterfold_processor.fold.remembered import BYTES_PER_IDENTITY
+from meterfold_processor.fold.status import FoldStatus
+from meterfold_processor.probes.families import counter, gauge, histogram
+from meterfold_processor.probes.progress import Place
+from meterfold_processor.probes.verdict import Observation
+
+_MEMORY = {
+    "subjects": ("subjects", "Subjects in memory."),
+    "windows": ("open_windows", "Windows in memory: open ones, and closed ones that are not acknowledged yet."),
+    "identities": ("remembered_identities", "Identities of counted events in the duplicate filters."),
+    "pending": ("pending_records", "Counted records that ClickHouse has not acknowledged yet."),
+}
+
+
+class FoldSubject:
+    name = "fold"
+
+    def __init__(self, status: FoldStatus) -> None:
+        self._status = status
+
+    def observe(self) -> Observation:
+        status, membership = self._status, self._status.membership.seen
+        positions, holds, reached = status.positions, dict(status.holds), dict(status.log_ends)
+        ends = {} if membership is None else membership.ends
+        return Observation(
+            {
+                partition: _place(
+                    positions.get(partition), ends.get(partition), reached.get(partition), holds.get(partition)
+                )
+                for partition in status.partitions
+            },
+            dict(status.errors),
+            membership,
+        )
+
+    def metrics(self) -> Iterator[Metric]:
+        status = self._status
+        yield counter("fold_consumed_messages", "Messages of usage.recorded that were read.", status.consumed)
+        yield counter("fold_counted_events", "Events that were counted.", status.counted)
+        yield counter("fold_duplicate_events", "Events whose identity was counted before.", status.duplicates)
+        yield counter("fold_rejected_messages", "Messages that were rejected.", dict(status.reasons), "reason")
+        yield counter("fold_flushes", "Flushes that ended.", status.flushes)
+        yield histogram("fold_flush_step_seconds", "Time that a step of a flush took.", dict(status.durations), "step")
+        yield gauge("fold_last_flush_age_seconds", "Time since a flush ended.", status.seconds_since_flush())
+        yield counter(
+            "fold_stage_cpu_seconds", "CPU time of the worker's own thread.", dict(status.stages.seconds), "stage"
+        )
+        memory = dict(status.memory) if status.positions else {}
+        for key, (name, text) in _MEMORY.items():
+            yield gauge(f"fold_{name}", text, memory.get(key, 0))
+        yield gauge(
+            "fold_remembered_identities_bytes",
+            "Memory of the duplicate filters.",
+            memory.get("identities", 0) * BYTES_PER_IDENTITY,
+        )
+
+
+def _place(position: int | None, end: int | None, reached: tuple[int, int] | None, held: str | None) -> Place:
+    """An end that was reached counts as the position once all before it is flushed: behind the last event of a log can
+    be transaction markers, which no position ever passes."""
+    if position is not None and reached is not None and held is None:
+        end_reached, flushed = reached
+        if position >= flushed:
+            position = max(position, end_reached)
+        end = end_reached if end is None else max(end, end_reached)
+    return Place(position, end, None if held is None else f"unknown schema {held}")

@@ -1,0 +1,79 @@
+"""What an observation of a worker means: is it alive, is it ready, and if not, why. Pure; progress decides.
+
+alive   lag exists and offsets stand still for longer than the stall time: not alive. So is a worker that has stopped
+        polling, since its lag cannot be known. A partition that is held for an unknown schema does not count: a restart
+        would not help it, and would disturb the others.
+ready   alive, in its group, in contact with Kafka, every partition that was assigned is loaded and none is held, and
+        nothing is being retried. A worker that was given no partition is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from meterfold_processor.membership import Seen
+from meterfold_processor.probes.progress import Place, Standstill
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at a worker. `membership` is None until it has polled its group; `errors` are what is retried now, by
+    activity."""
+
+    places: Mapping[int, Place]
+    errors: Mapping[str, str]
+    membership: Seen | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The reasons against each; none means well."""
+
+    against_alive: tuple[str, ...]
+    against_ready: tuple[str, ...]
+
+    @property
+    def alive(self) -> bool:
+        return not self.against_alive
+
+    @property
+    def ready(self) -> bool:
+        return not self.against_ready
+
+
+def judge(seen: Observation, standstill: Standstill, now: float, stall_seconds: float) -> Verdict:
+    """`now` and the clock of `seen` and `standstill` are the same, in seconds."""
+    stuck = tuple(_stuck(seen, standstill, now, stall_seconds))
+    return Verdict(stuck, (*stuck, *_unready(seen)))
+
+
+def _stuck(seen: Observation, standstill: Standstill, now: float, stall_seconds: float) -> Iterator[str]:
+    for partition, place in sorted(seen.places.items()):
+        still = standstill.seconds(partition, now)
+        if place.held is None and place.lag != 0 and still >= stall_seconds:
+            yield f"partition {partition} has stood still for {still:.0f} s: {_where(place)}"
+    if seen.membership is not None and now - seen.membership.at >= stall_seconds:
+        yield f"the worker has not polled Kafka for {now - seen.membership.at:.0f} s"
+
+
+def _unready(seen: Observation) -> Iterator[str]:
+    membership = seen.membership
+    if membership is None:
+        yield "the worker is starting and has not joined its group yet"
+    elif not membership.connected:
+        yield "no Kafka broker can be reached"
+    elif not membership.member:
+        yield f"the worker is not in its group ({membership.state})"
+    for partition, place in sorted(seen.places.items()):
+        if place.held is not None:
+            yield f"partition {partition} is held, {place.held}: {_where(place)}"
+        elif place.position is None:
+            yield f"partition {partition} is being loaded"
+    for activity, error in sorted(seen.errors.items()):
+        yield f"{activity} fails and is tried again: {error}"
+
+
+def _where(place: Place) -> str:
+    position = "not loaded yet" if place.position is None else f"next offset {place.position}"
+    return f"{position}, log end {'not known' if place.end is None else place.end}"
