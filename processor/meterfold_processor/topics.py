@@ -180,7 +180,7 @@ def offsets_at(settings: KafkaSettings, topic: str, partitions: Iterable[int], s
     if not at:
         return {}
     admin = _Admin(settings)
-    spec = OffsetSpec.for_timestamp(stamp)  # type: ignore[no-untyped-call]
+    spec = OffsetSpec.for_timestamp(stamp)
     futures = admin.list_offsets(dict.fromkeys(at, spec), request_timeout=_TIMEOUT)
     doing = f"looking for a time in {topic}"
     offsets = {place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()}

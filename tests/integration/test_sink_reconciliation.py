@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from meterfold_deploy.stack import LocalStack
-from meterfold_schemas.periods import Period
+from meterfold_schemas.periods import Period, micros
 from meterfold_sink.client import Client
 from meterfold_sink.proof import prove_partition
 from sink_support.database import database, empty, insert, rows, store
@@ -274,6 +274,30 @@ def test_windows_whose_records_may_have_expired_are_told_apart(client: Client) -
     kept = [w for w in windows if not (w.period_type == Period.MONTHLY and w.last_offset == 0)]
     insert(client, "usage_windows", windows_table(kept + wrong))
     assert findings(by_view(client)) == {"different": {"lifetime"}}
+
+
+def test_a_range_of_time_is_proven_by_itself(client: Client) -> None:
+    """Windows that lie in it as a whole, from records that arrived when such ones can."""
+    records = history()
+    store(client, records)
+    start = records[0].timestamp
+    day = (micros(start), micros(start + timedelta(days=1)))
+    proof = prove_partition(client, 0, within=day)
+    # Of the first day: two hours of s1 and s2, the hour of the odd metric, and three days; no month, no lifetime.
+    assert (proof.proven, proof.windows, proof.records) == (True, 3 + 3, 5)
+    client.command(
+        "INSERT INTO usage_windows SELECT * REPLACE (sum + 1 AS sum) FROM usage_windows FINAL "
+        "WHERE period_type IN ('monthly', 'lifetime') OR subject_id = 's2'"
+    )
+    found = {
+        (row["period_type"], row["subject_id"])
+        for row in prove_partition(client, 0, within=day).differences.to_pylist()
+    }
+    assert found == {("hourly", "s2"), ("daily", "s2")}
+    # An hour later the range cuts the first hour and the day.
+    cut = (day[0] + 3_600_000_000, day[1])
+    (row,) = prove_partition(client, 0, within=cut).differences.to_pylist()
+    assert (row["period_type"], row["subject_id"], row["metric_key"]) == ("hourly", "s2", "calls")
 
 
 def test_the_proof_is_of_one_partition(client: Client) -> None:

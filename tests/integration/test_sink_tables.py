@@ -15,7 +15,7 @@ import pytest
 from meterfold_deploy.stack import LocalStack
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period, micros
-from meterfold_sink import conservation, queries, reads
+from meterfold_sink import conservation, positions, queries, reads
 from meterfold_sink.client import Client
 from sink_support.database import RULES, database, empty, insert, rows, store
 from sink_support.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
@@ -310,6 +310,46 @@ def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client)
     insert(client, "usage_records", records_table([counted(0, 5, "z"), counted(1, 0, "z"), counted(2, 6, "z")]))
     found = conservation.repeated_identities(client, 0, 86_400).to_pylist()
     assert [(row["earlier_offset"], row["offset"]) for row in found] == [(0, 1), (0, 2)]
+
+
+def test_duplicates_of_nothing_are_found(client: Client) -> None:
+    insert(client, "usage_records", records_table([Record(0, HOUR, id="x"), Record(1, HOUR, id="y")]))
+
+    def duplicate(offset: int, of: int, name: str, days: int = 0) -> dict[str, object]:
+        row = Record(offset, HOUR + timedelta(days=days), id=name).row()
+        names = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp", "received_at")
+        return {**{name: row[name] for name in names}, "partition": 0, "offset": offset, "counted_offset": of}
+
+    rows = [
+        duplicate(2, 0, "x"),
+        duplicate(3, 0, "y"),  # another identity stands there
+        duplicate(4, 9, "x"),  # nothing stands there
+        duplicate(5, 0, "x", days=3),  # too long ago
+    ]
+    insert(client, "usage_duplicates", table(rows))
+
+    def unfounded(first: int, until: int) -> list[tuple[int, bool]]:
+        found = conservation.unfounded_duplicates(client, 0, 2 * 86_400, first=first, until=until).to_pylist()
+        return [(row["offset"], row["is_stored"]) for row in found]
+
+    assert unfounded(0, 9) == [(3, True), (4, False), (5, True)]
+    assert unfounded(4, 5) == [(4, False)]
+    assert conservation.unfounded_duplicates(client, 0, 3 * 86_400, first=5, until=6).num_rows == 0
+
+
+def test_where_the_rows_of_a_time_begin(client: Client) -> None:
+    """Offsets without a row go with what follows them, and stamps may step back."""
+    stamps = {2: 0, 4: 10, 5: 8, 8: 20}
+    counted = [Record(offset, HOUR, received_at=HOUR + timedelta(minutes=m)) for offset, m in stamps.items()]
+    insert(client, "usage_records", records_table(counted))
+
+    def since(minutes: int) -> int:
+        stamp = micros(HOUR + timedelta(minutes=minutes))
+        return positions.first_offset_since(client, 0, stamp, 1, 9)
+
+    assert [since(minutes) for minutes in (-1, 0, 1, 9, 10, 11, 20, 21)] == [1, 1, 3, 4, 4, 6, 6, 9]
+    assert positions.stamp_at(client, 0, 4) == micros(HOUR + timedelta(minutes=10))
+    assert positions.stamp_at(client, 0, 3) is None
 
 
 def test_an_operators_poison_is_read(client: Client) -> None:
