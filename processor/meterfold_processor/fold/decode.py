@@ -14,16 +14,16 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 import polars as pl
 from polars.exceptions import PanicException
 
-from meterfold_processor.fold.messages import Consumed
+from meterfold_processor.fold.messages import Consumed, Int64s
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import EventSchema
 
@@ -69,25 +69,48 @@ def decode(consumed: Consumed, poison: Collection[bytes] = ()) -> Decoded:
         if all(map(bytes.startswith, consumed.values, repeat(schema.header))):
             whole = _read(schema, consumed.values)
             if whole is not None:
-                return Decoded(_with_position(consumed, whole, np.arange(len(consumed))), [])
+                return Decoded(_with_position(consumed, _events(whole), np.arange(len(consumed))), [])
     schemas = {schema.header: schema for schema in known}
     holds = _holds(consumed, schemas, poison)
-    rows_of: dict[EventSchema | str, list[int]] = {}
-    for row, value in enumerate(consumed.values):
-        header = value[:HEADER_SIZE]
-        # By what is wrong, not by header: text instead of Avro begins differently in every message.
-        rows_of.setdefault(schemas.get(header) or _why_unknown(header), []).append(row)
-    parts = []
-    for schema_or_why, rows in rows_of.items():
-        if isinstance(schema_or_why, str):
-            body = _undecodable(len(rows), schema_or_why)
-        else:
-            body = _read_halving(schema_or_why, [consumed.values[row] for row in rows])
-        parts.append(_with_position(consumed, body, np.array(rows)))
+    parts = [
+        _with_position(consumed, body, rows)
+        for schema_or_why, rows in _by_header(consumed.values, schemas)
+        for body, rows in _bodies(schema_or_why, consumed.values, rows)
+    ]
     frame = pl.concat(parts).sort("row")
     for hold in holds:
         frame = frame.filter((pl.col("partition") != hold.partition) | (pl.col("offset") < hold.offset))
     return Decoded(frame, holds)
+
+
+def _by_header(values: list[bytes], schemas: dict[bytes, EventSchema]) -> Iterable[tuple[EventSchema | str, Int64s]]:
+    """The rows of each schema, and those of each thing that can be wrong with a header: what is wrong, and not the
+    header itself, since text instead of Avro begins differently in every message."""
+    rows_of: dict[EventSchema | str, list[int]] = {}
+    for row, value in enumerate(values):
+        header = value[:HEADER_SIZE]
+        rows_of.setdefault(schemas.get(header) or _why_unknown(header), []).append(row)
+    return [(schema_or_why, np.array(rows)) for schema_or_why, rows in rows_of.items()]
+
+
+def _bodies(
+    schema_or_why: EventSchema | str, values: list[bytes], rows: Int64s
+) -> Iterable[tuple[pl.DataFrame, Int64s]]:
+    """The events of these rows, and those rows that have none."""
+    if isinstance(schema_or_why, str):
+        yield _undecodable(len(rows), schema_or_why), rows
+        return
+    schema = schema_or_why
+    runs = list(_runs(schema, values, rows))
+    readable = [(frame, run) for frame, run in runs if frame is not None]
+    if readable:
+        # Once for all runs: among many damaged messages there are thousands of them.
+        whole = _events(pl.concat([frame for frame, _ in readable]))
+        yield whole, np.concatenate([run for _, run in readable])
+    damaged = [run for frame, run in runs if frame is None]
+    if damaged:
+        why = f"the body is not one {schema.name} record of version {schema.version}"
+        yield _undecodable(len(damaged), why), np.concatenate(damaged)
 
 
 def _holds(consumed: Consumed, schemas: dict[bytes, EventSchema], poison: Collection[bytes]) -> list[Hold]:
@@ -116,18 +139,19 @@ def _why_unknown(header: bytes) -> str:
     return f"schema fingerprint {header[len(MAGIC) :].hex()} was declared poison"
 
 
-def _read_halving(schema: EventSchema, values: list[bytes]) -> pl.DataFrame:
-    frame = _read(schema, values)
-    if frame is not None:
-        return frame
-    if len(values) == 1:
-        return _undecodable(1, f"the body is not one {schema.name} record of version {schema.version}")
-    middle = len(values) // 2
-    return pl.concat([_read_halving(schema, values[:middle]), _read_halving(schema, values[middle:])])
+def _runs(schema: EventSchema, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
+    """Halved until each part can be read, or is one message that cannot be (None)."""
+    frame = _read(schema, [values[row] for row in rows])
+    if frame is not None or len(rows) == 1:
+        yield frame, rows
+        return
+    middle = len(rows) // 2
+    yield from _runs(schema, values, rows[:middle])
+    yield from _runs(schema, values, rows[middle:])
 
 
 def _read(schema: EventSchema, values: list[bytes]) -> pl.DataFrame | None:
-    """The events of messages of one schema, or None when not every message holds exactly one record."""
+    """The records of messages of one schema as they stand there, or None when not every message holds exactly one."""
     nonce = os.urandom(_NONCE_SIZE)
     container = _container(schema, len(values), nonce.join(values) + nonce)
     try:
@@ -137,11 +161,14 @@ def _read(schema: EventSchema, values: list[bytes]) -> pl.DataFrame | None:
     if frame.height != len(values):
         return None
     proof = frame.select((pl.col("_header") == pl.lit(schema.header)).all(), (pl.col("_nonce") == pl.lit(nonce)).all())
-    if proof.row(0) != (True, True):
-        return None
-    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in FIELDS.items() if name not in frame.columns]
+    return frame.drop("_header", "_nonce") if proof.row(0) == (True, True) else None
+
+
+def _events(records: pl.DataFrame) -> pl.DataFrame:
+    """The fields of today; an older version lacks some."""
+    missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in FIELDS.items() if name not in records.columns]
     none = pl.lit(None, dtype=pl.String)
-    return frame.with_columns(missing).select(*FIELDS, none.alias("reason"), none.alias("detail"))
+    return records.with_columns(missing).select(*FIELDS, none.alias("reason"), none.alias("detail"))
 
 
 def _undecodable(size: int, detail: str) -> pl.DataFrame:
@@ -149,7 +176,7 @@ def _undecodable(size: int, detail: str) -> pl.DataFrame:
     return nothing.with_columns(reason=pl.lit(UNDECODABLE), detail=pl.lit(detail))
 
 
-def _with_position(consumed: Consumed, body: pl.DataFrame, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pl.DataFrame:
+def _with_position(consumed: Consumed, body: pl.DataFrame, rows: Int64s) -> pl.DataFrame:
     keys = consumed.keys if len(rows) == len(consumed) else [consumed.keys[row] for row in rows]
     position = pl.DataFrame(
         {
@@ -165,6 +192,12 @@ def _with_position(consumed: Consumed, body: pl.DataFrame, rows: np.ndarray[Any,
 
 def _container(schema: EventSchema, count: int, data: bytes) -> bytes:
     """An Avro object container file of one uncompressed block (Avro specification 1.12, "Object Container Files")."""
+    sync = os.urandom(16)
+    return b"".join((_container_head(schema), sync, _long(count), _long(len(data)), data, sync))
+
+
+@cache
+def _container_head(schema: EventSchema) -> bytes:
     record = dict(schema.definition)
     record["fields"] = [
         {"name": "_header", "type": {"type": "fixed", "name": "MessageHeader", "size": HEADER_SIZE}},
@@ -173,9 +206,7 @@ def _container(schema: EventSchema, count: int, data: bytes) -> bytes:
     ]
     meta = {b"avro.codec": b"null", b"avro.schema": json.dumps(record).encode()}
     pairs = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta.items())
-    sync = os.urandom(16)
-    head = b"Obj\x01" + _long(len(meta)) + pairs + _long(0) + sync
-    return b"".join((head, _long(count), _long(len(data)), data, sync))
+    return b"".join((b"Obj\x01", _long(len(meta)), pairs, _long(0)))
 
 
 def _long(number: int) -> bytes:
