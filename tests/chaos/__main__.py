@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import shutil
 import sys
@@ -21,9 +22,12 @@ def main() -> int:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="meterfold-chaos-"))
     kinds = tuple(kind for kind in KINDS if any(word in kind for word in arguments.only)) if arguments.only else None
     begun = time.monotonic()
+    logging.getLogger("meterfold").setLevel(logging.CRITICAL)  # lost connections are what this is about
 
     def tell(text: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} {text}", flush=True)
+        # One write: faults that end at the same moment tell from threads of their own.
+        sys.stdout.write(f"{time.monotonic() - begun:7.1f} {text}\n")
+        sys.stdout.flush()
 
     print(f"seed {seed}, at most {arguments.faults} faults, in {folder}", flush=True)
     options = Options(

@@ -101,7 +101,10 @@ class Lookout:
             found = consumer.committed(places, _CALL_SECONDS)
             self.judged |= {place.partition: place.offset for place in found if place.error is None}
         except KafkaException:
-            return
+            # After a broker's restart a client may ask with an old leader epoch for ever: the next one is fresh.
+            if self._consumer is not None:
+                self._consumer.close()
+            self._consumer = None
 
     def _ends(self, consumer: Consumer, topic: str) -> Offsets:
         return {
