@@ -1,4 +1,4 @@
-"""Definitions as ClickHouse shows them, for the list commands."""
+"""Definitions as ClickHouse shows them, for the get and list commands."""
 
 from __future__ import annotations
 
@@ -31,9 +31,29 @@ def list_metrics(
     return _list(settings, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
 
 
+def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict[str, Any]:
+    """metric.get: as an organization sees it, whose own definition hides the global one.
+
+    Raises DefinitionRefused (METRIC_NOT_FOUND), Retryable or Fatal.
+    """
+    from meterfold_processor.definitions import no_metric
+    from meterfold_sink.client import connect
+
+    sql = (
+        "SELECT * EXCEPT deleted FROM metric_definitions FINAL WHERE NOT deleted AND key = {key:String} "
+        "AND org_id IN ({org_id:String}, '') ORDER BY org_id = '' LIMIT 1"
+    )
+    with connect(settings) as client:
+        rows = client.rows(sql, {"key": key, "org_id": org_id})
+    if not rows:
+        raise no_metric(key, org_id)
+    return rows[0]
+
+
 def list_thresholds(
     settings: ClickHouseSettings,
     *,
+    windows: int = 20,
     org_id: str | None = None,
     metric_key: str | None = None,
     subject_type: str | None = None,
@@ -42,7 +62,10 @@ def list_thresholds(
     limit: int = 100,
     offset: int = 0,
 ) -> Page:
-    """threshold.list: by metric and value. Raises Retryable or Fatal."""
+    """threshold.list: by metric and value, each row with `standing`, a levels.Standing. Raises Retryable or Fatal."""
+    from meterfold_deploy.levels import standings
+    from meterfold_sink.client import connect
+
     wanted = {
         "org_id": org_id,
         "metric_key": metric_key,
@@ -50,7 +73,13 @@ def list_thresholds(
         "subject_id": subject_id,
         "is_active": is_active,
     }
-    return _list(settings, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
+    page = _list(settings, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
+    if page.rows:
+        with connect(settings) as client:
+            found = standings(client, page.rows, limit=windows)
+        for row in page.rows:
+            row["standing"] = found[row["id"]]
+    return page
 
 
 def _list(

@@ -25,7 +25,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import connect
 
-__all__ = ["WAIT_SECONDS", "CheckerNotRunning", "DefinitionCommands", "DefinitionRefused"]
+__all__ = ["WAIT_SECONDS", "CheckerNotRunning", "DefinitionCommands", "DefinitionRefused", "no_metric"]
 
 _LOG = logging.getLogger("meterfold.definitions")
 
@@ -101,7 +101,7 @@ class DefinitionCommands:
         definitions = self._read()
         metric = definitions.metric(org_id, metric_key)
         if metric is None:
-            raise _no_metric(metric_key, org_id)
+            raise no_metric(metric_key, org_id)
         _refuse_fields(values, _OWN)
         now = self._now()
         own = {"id": str(uuid.uuid4()), "org_id": org_id, "created_at": now, "updated_at": now}
@@ -131,7 +131,7 @@ class DefinitionCommands:
     def _metric(self, key: str, org_id: str) -> MetricDefinition:
         known = self._read().own_metric(org_id, key)
         if known is None:
-            raise _no_metric(key, org_id)
+            raise no_metric(key, org_id)
         return known
 
     def _threshold(self, threshold_id: str) -> UsageThreshold:
@@ -169,8 +169,9 @@ class DefinitionCommands:
                 if row["found"] and row["version"] >= version:
                     return
                 if time.monotonic() >= until:
+                    shown = " ".join(filter(None, name.values()))
                     raise CheckerNotRunning(
-                        f"{' '.join(name.values())} is published (offset {version}), but ClickHouse does not show it "
+                        f"{shown} is published (offset {version}), but ClickHouse does not show it "
                         f"after {self._wait_seconds:g} s: the checker is not running; start it with `meterfold check`, "
                         "then run the command again, which does no harm"
                     )
@@ -237,7 +238,7 @@ def _differences(known: MetricDefinition, wanted: MetricDefinition) -> str:
     )
 
 
-def _no_metric(key: str, org_id: str) -> DefinitionRefused:
+def no_metric(key: str, org_id: str) -> DefinitionRefused:
     return DefinitionRefused(
         f"there is no metric {key!r} for {_org(org_id)}; define it with metric.define", code="METRIC_NOT_FOUND"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,7 +16,8 @@ from meterfold_deploy.stack import LocalStack
 from meterfold_deploy.stack_settings import write_settings
 from meterfold_processor.verify import Verdict
 from meterfold_schemas.errors import Retryable
-from stack_support.cli import meterfold
+from stack_support import eventually
+from stack_support.cli import answer, inside, meterfold
 from verify_support.history import History, folded, installed
 
 
@@ -78,7 +80,18 @@ def test_history_36_markers_at_the_end_of_the_log_are_folded(history: History) -
 
 
 def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
-    assert history.verify().verdict is Verdict.PROVEN  # nothing at all
+    report = history.verify()
+    assert report.verdict is Verdict.UNPROVEN
+    assert {(u.check, u.place, u.passing) for u in report.unproven} == {
+        ("definitions", "metric_definitions", True),
+        ("definitions", "thresholds", True),
+    }
+    with history.checking():
+        client = history.there.client
+        eventually(lambda: client.value("SELECT count() FROM thresholds FINAL") == 1, 30, "the threshold is mirrored")
+        eventually(lambda: client.value("SELECT count() FROM metric_definitions") == 1, 30, "the metric is mirrored")
+    report = history.verify()
+    assert report.verdict is Verdict.PROVEN, [*map(str, report.unproven)]  # no event at all
     history.send(history.event("e1", "u1", 150))
     partition = history.partition_of("u1")
     report = history.verify()
@@ -116,12 +129,19 @@ def test_the_command(history: History, stack: LocalStack, tmp_path: Path) -> Non
         done = meterfold("verify", "--wait", "30", "--contents", env=env)
     assert done.returncode == exits.OK, done.stdout + done.stderr
     assert "proven: 2 records in 8 windows, every one once" in done.stdout
+    today = datetime.now(UTC).date()
+    days = ("--from", str(today - timedelta(days=1)), "--to", f"{today + timedelta(days=1)}T00:00:00Z")
+    part = answer("verify", *days, env=env)
+    assert (part["verdict"], part["range_start"]) == ("proven", f"{today - timedelta(days=1)}T00:00:00Z")
+    assert sum(p["windows"] for p in part["partitions"]) == 4
+    for wrong in (days[:2], (*days[:2], "--to", "soon"), (*days[2:], "--from", "2026-01-01T00:00")):
+        assert inside("verify", *wrong, env=env).returncode == exits.USAGE
     history.there.client.command("DELETE FROM usage_records WHERE id = 'e1'")
     done = meterfold("verify", "--json", env=env)
     assert done.returncode == exits.FAILED, done.stdout + done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["verdict"] == "different"
-    lost = next(f for f in answer["findings"] if f["offset"] is not None)
+    told = json.loads(done.stdout)
+    assert told["verdict"] == "different"
+    lost = next(f for f in told["findings"] if f["offset"] is not None)
     assert (lost["partition"], lost["offset"], lost["found"]) == (history.partition_of("u1"), 0, "none")
     away = {**env, "METERFOLD_CLICKHOUSE_URL": "http://127.0.0.1:1"}
     done = meterfold("verify", env=away)

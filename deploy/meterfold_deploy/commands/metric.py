@@ -1,4 +1,4 @@
-"""`meterfold metric define|update|delete|list`."""
+"""`meterfold metric define|update|delete|get|list`."""
 
 from __future__ import annotations
 
@@ -106,6 +106,23 @@ def delete(key: KeyArgument, org: OrgOption = "", config: ConfigOption = None, a
         console.emit({"deleted": key, "org_id": org})
     else:
         console.say(f"metric {key} is deleted; its usage stays")
+
+
+@app.command("get")
+def get(
+    key: KeyArgument,
+    org: Annotated[str, typer.Option("--org", help="As this organization sees it.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one metric. An organization's own definition hides the one for every organization."""
+    from meterfold_deploy.listing import get_metric
+
+    row = get_metric(Installation.read(config).clickhouse(), key, org)
+    if as_json:
+        console.emit(row)
+        return
+    console.table(("field", "value"), [(name, value) for name, value in row.items() if value is not None])
 
 
 @app.command("list")

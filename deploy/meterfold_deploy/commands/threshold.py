@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action
+
+if TYPE_CHECKING:
+    from meterfold_deploy.levels import WindowNow
 
 app = typer.Typer(help="Watch a metric: events when a value comes near, reaches or leaves it.", no_args_is_help=True)
 
@@ -119,10 +122,14 @@ def list_(
     active: ActiveOption = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
+    windows: Annotated[int, typer.Option(min=0, max=1000, help="At most so many windows of each threshold.")] = 20,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List thresholds."""
+    """List thresholds, with the level and the value now of each current window that has reached a level.
+
+    A threshold on one subject shows its window in any case. A level is as new as the checker, a value as the fold.
+    """
     from meterfold_deploy.listing import list_thresholds
 
     page = list_thresholds(
@@ -134,15 +141,40 @@ def list_(
         is_active=active,
         limit=limit,
         offset=offset,
+        windows=windows,
     )
     if as_json:
         console.emit(page)
         return
     names = ("id", "metric_key", "org_id", "name", "threshold", "warn_threshold", "period_type", "action", "is_active")
     headers = ("id", "metric", "org", "name", "value", "warn", "period", "action", "active", "subject")
-    rows = [[*(row[name] for name in names), _subject(row["subject_type"], row["subject_id"])] for row in page.rows]
-    console.table(headers, rows)
+    more = ("exceeded", "approaching")
+    rows = [
+        [
+            *(row[name] for name in names),
+            _subject(row["subject_type"], row["subject_id"]),
+            *(getattr(row["standing"], level) for level in more),
+        ]
+        for row in page.rows
+    ]
+    console.table((*headers, *more), rows)
+    _show_windows(page.rows)
     console.note(f"{len(page.rows)} of {page.total}")
+
+
+def _show_windows(rows: list[dict[str, Any]]) -> None:
+    shown = [
+        (row["name"], row["metric_key"], w.subject_type, w.subject_id, w.period_start, w.level, w.value, _percent(w))
+        for row in rows
+        for w in row["standing"].windows
+    ]
+    if shown:
+        console.say()
+        console.table(("threshold", "metric", "type", "subject", "window from", "level", "value now", "used"), shown)
+
+
+def _percent(window: WindowNow) -> str | None:
+    return None if window.percentage_used is None else f"{_text(window.percentage_used)} %"
 
 
 def show(threshold: UsageThreshold, as_json: bool) -> None:

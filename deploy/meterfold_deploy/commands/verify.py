@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ from meterfold_deploy import console, exits
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
 
 if TYPE_CHECKING:
-    from meterfold_processor.verify import Report
+    from meterfold_processor.verify import Report, TimeRange
 
 _SHOWN_ORGS = 20
 
@@ -21,11 +22,19 @@ def verify(
         typer.Option(
             metavar="SECONDS", min=0, help="First wait so long at most until everything that is there now is folded."
         ),
-    ] = 0.0,
+    ] = 10.0,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Only event times from here on; needs --to.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Only event times before this; needs --from.")
+    ] = None,
     contents: Annotated[
         bool,
-        typer.Option("--contents", help="Also compare every stored row with its message, as far as the log goes back."),
-    ] = False,
+        typer.Option(
+            "--contents/--no-contents", help="Compare every stored row with its message, as far as the log goes back."
+        ),
+    ] = True,
     limit: Annotated[int, typer.Option(min=1, help="List at most so many differences per check and partition.")] = 100,
     accept_expired: Annotated[
         bool, typer.Option("--accept-expired", help="Exit with 0 also where something has expired; it is still named.")
@@ -35,9 +44,13 @@ def verify(
 ) -> None:
     """Prove every number of this installation, on a running system too.
 
-    Each offset of usage.recorded below the fold's progress is one record, one duplicate or one rejected message;
-    windows equal a recount of their records; threshold states follow from windows and definitions, and each crossing
+    Each offset of usage.recorded below the fold's progress is one record, one duplicate or one rejected message, and
+    its row is what the message says; no identity is counted twice; windows equal a recount of their records; metrics
+    and thresholds are what their topics say; threshold states follow from windows and definitions, and each crossing
     has exactly one event. What differs is named.
+
+    With --from and --to (ISO 8601 with an offset, or a date in UTC): every event time in the range, and the hours,
+    days and months that lie in it as a whole. Lifetimes lie in no range.
 
     Exit code 0: all of it is proven. 1: something differs. 3: a server does not answer, or a worker is behind: verify
     again. 5: nothing differs, but a part has expired and cannot be recounted any more.
@@ -46,6 +59,7 @@ def verify(
     from meterfold_deploy.workers import group_names
     from meterfold_processor.verify import verify as prove
 
+    within = time_range(since, until)
     configure(as_json=as_json)
     installation = Installation.read(config)
     kafka = installation.kafka()
@@ -57,6 +71,7 @@ def verify(
             wait_seconds=wait,
             checker_group=checker_group,
             contents=contents,
+            within=within,
             limit=limit,
             tell=lambda done, total, text: meter(done, total, text),
         )
@@ -67,6 +82,27 @@ def verify(
     code = exit_code(report, accept_expired=accept_expired)
     if code != exits.OK:
         raise typer.Exit(code)
+
+
+def time_range(since: str | None, until: str | None) -> TimeRange | None:
+    """Raises WrongInput for what is no range."""
+    from meterfold_processor.verify import TimeRange
+
+    if since is None and until is None:
+        return None
+    if since is None or until is None:
+        raise exits.WrongInput("a range of time has two ends: give both --from and --to")
+    return TimeRange(_time(since), _time(until))
+
+
+def _time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise exits.WrongInput(f"{text!r} is no time: write 2026-03-01 or 2026-03-01T00:00:00Z") from error
+    if moment.tzinfo is None and len(text) > len("2026-03-01"):
+        raise exits.WrongInput(f"{text!r} has no offset from UTC: write {text}Z for UTC")
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def exit_code(report: Report, *, accept_expired: bool = False) -> int:
@@ -80,7 +116,7 @@ def exit_code(report: Report, *, accept_expired: bool = False) -> int:
 
 def _show(report: Report) -> None:
     headers = (
-        *("partition", "folded from", "to", "log end", "counted", "duplicates", "rejected", "no message", "gone"),
+        *("partition", "from", "to", "log end", "counted", "duplicates", "rejected", "no message", "gone"),
         *("windows", "expired windows", "rows compared"),
     )
     console.table(
@@ -106,9 +142,9 @@ def _show(report: Report) -> None:
     console.say()
     if report.orgs:
         console.table(
-            ("organization", "counted", "duplicates", "rejected"),
+            ("organization", "counted", "duplicates", "rejected", "in the log"),
             [
-                ("(unknown)" if o.org_id is None else o.org_id or '""', o.counted, o.duplicates, o.rejected)
+                ("(unknown)" if o.org_id is None else o.org_id or '""', o.counted, o.duplicates, o.rejected, o.in_log)
                 for o in report.orgs[:_SHOWN_ORGS]
             ],
         )
@@ -133,7 +169,7 @@ def _show_thresholds(report: Report) -> None:
     if t.judged:
         console.say(
             f"thresholds   {t.thresholds:,} thresholds, {t.windows:,} open windows judged again, {t.states:,} states, "
-            f"{t.events:,} events, {t.mirrored:,} of them in ClickHouse"
+            f"{t.events:,} events, {t.mirrored:,} of them in ClickHouse; {t.definitions:,} definitions compared"
         )
     else:
         console.say(f"thresholds   {t.thresholds:,} thresholds, not judged")
@@ -142,7 +178,13 @@ def _show_thresholds(report: Report) -> None:
 def _summary(report: Report) -> str:
     records = sum(p.counted for p in report.partitions)
     if report.proven:
-        return f"proven: {records:,} records in {sum(p.windows for p in report.partitions):,} windows, every one once"
+        windows = sum(p.windows for p in report.partitions)
+        if report.range_start is not None:
+            return (
+                f"proven: {windows:,} windows from {console.plain(report.range_start)} to "
+                f"{console.plain(report.range_end)}, and every message that can belong to them ({records:,} records)"
+            )
+        return f"proven: {records:,} records in {windows:,} windows, every one once"
     if report.findings:
         return f"NOT proven: {len(report.findings) + report.more:,} differences"
     return f"nothing differs, but {len(report.unproven):,} things could not be proven"

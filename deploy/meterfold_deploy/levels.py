@@ -1,0 +1,135 @@
+"""Where thresholds stand now: the level of each current window that has reached one, and its value.
+
+The level follows from the mirrored events: a level holds while it was reached once more than it was left. The value is
+that of usage_summaries, so it is as new as the fold; a level may be behind it by what the checker has before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from meterfold_schemas.periods import Period, from_micros, micros, period_end, period_start
+from meterfold_sink.client import Client
+
+__all__ = ["Standing", "WindowNow", "standings"]
+
+_WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, period_type, period_start"
+_LEVELS: Final = f"""
+SELECT {_WINDOW}, stands AS level, told FROM
+(
+    SELECT {_WINDOW},
+        maxIf(crossing, level = 'exceeded' AND event_type = 'threshold.exceeded')
+            > maxIf(crossing, level = 'exceeded' AND event_type = 'threshold.cleared') AS is_exceeded,
+        maxIf(crossing, level = 'approaching' AND event_type = 'threshold.approaching')
+            > maxIf(crossing, level = 'approaching' AND event_type = 'threshold.cleared') AS is_approaching,
+        argMax(actual_value, occurred_at) AS told,
+        multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS stands
+    FROM threshold_events FINAL
+    WHERE has({{ids:Array(String)}}, threshold_id) AND (period_end IS NULL OR period_end > now64(6, 'UTC'))
+    GROUP BY {_WINDOW}
+)
+"""  # noqa: S608
+_SHOWN: Final = f"{_LEVELS} ORDER BY threshold_id, level != 'exceeded', level != 'approaching', told DESC, subject_id"
+_COUNTED: Final = f"SELECT threshold_id, level, toInt64(count()) AS n FROM ({_LEVELS}) GROUP BY threshold_id, level"  # noqa: S608
+_VALUES: Final = """
+SELECT org_id, metric_key, subject_type, subject_id, period_type, period_start, total_quantity, updated_at
+FROM usage_summaries
+WHERE period_type = {period_type:String} AND period_start = fromUnixTimestamp64Micro({start:Int64}, 'UTC')
+    AND has({metric_keys:Array(String)}, metric_key) AND has({subject_ids:Array(String)}, subject_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowNow:
+    """A current window of one subject. `value` is None where nothing was counted in it; `percentage_used` is of the
+    threshold; `updated_at`: everything that had arrived until then is in the value."""
+
+    subject_type: str
+    subject_id: str
+    period_start: datetime
+    period_end: datetime | None
+    level: str
+    value: Decimal | None
+    percentage_used: Decimal | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`windows`: the highest ones first, at most as many as were asked for. The counts are of all current windows."""
+
+    windows: tuple[WindowNow, ...]
+    exceeded: int
+    approaching: int
+
+
+def standings(
+    client: Client, thresholds: Sequence[Mapping[str, Any]], *, limit: int, now: datetime | None = None
+) -> dict[str, Standing]:
+    """threshold id -> where it stands, of rows of the table thresholds. Raises Retryable or Fatal.
+
+    A threshold on one subject has one window, also where it has reached nothing.
+    """
+    at = micros(now or datetime.now(UTC))
+    parameters: dict[str, Any] = {"ids": [row["id"] for row in thresholds], "limit": limit}
+    shown = client.rows(f"{_SHOWN} LIMIT {{limit:UInt64}} BY threshold_id", parameters)
+    counts = {(row["threshold_id"], row["level"]): row["n"] for row in client.rows(_COUNTED, parameters)}
+    reached: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in thresholds}
+    for window in shown:
+        reached[window["threshold_id"]].append(window)
+    for row in thresholds:
+        if row["subject_id"] is not None and not reached[row["id"]]:
+            start = from_micros(period_start(Period(row["period_type"]), at))
+            reached[row["id"]].append({**row, "period_start": start, "level": "none"})
+    values = _values(client, [window for windows in reached.values() for window in windows])
+    return {
+        row["id"]: Standing(
+            tuple(_window(row["threshold"], window, values) for window in reached[row["id"]]),
+            counts.get((row["id"], "exceeded"), 0),
+            counts.get((row["id"], "approaching"), 0),
+        )
+        for row in thresholds
+    }
+
+
+def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    """Of one kind of window after the other: there are at most four current ones."""
+    kinds: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for window in windows:
+        kinds.setdefault((window["period_type"], micros(window["period_start"])), []).append(window)
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for (period_type, start), some in kinds.items():
+        parameters: dict[str, Any] = {
+            "period_type": period_type,
+            "start": start,
+            "metric_keys": sorted({window["metric_key"] for window in some}),
+            "subject_ids": sorted({window["subject_id"] for window in some}),
+        }
+        for row in client.rows(_VALUES, parameters):
+            found[_name(row)] = row
+    return found
+
+
+def _window(threshold: Decimal, window: Mapping[str, Any], values: Mapping[tuple[Any, ...], Any]) -> WindowNow:
+    row = values.get(_name(window))
+    value = None if row is None else row["total_quantity"]
+    end = period_end(Period(window["period_type"]), micros(window["period_start"]))
+    return WindowNow(
+        subject_type=window["subject_type"],
+        subject_id=window["subject_id"],
+        period_start=window["period_start"],
+        period_end=None if end is None else from_micros(end),
+        level=window["level"],
+        value=value,
+        percentage_used=None if value is None else (value * 100 / threshold).quantize(Decimal("0.01")),
+        updated_at=None if row is None else row["updated_at"],
+    )
+
+
+def _name(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = ("org_id", "metric_key", "subject_type", "subject_id", "period_type", "period_start")
+    return tuple(row[name] for name in names)
