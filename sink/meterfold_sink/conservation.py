@@ -67,29 +67,55 @@ def repeated_identities(
 
 
 def unfounded_duplicates(
-    client: Client, partition: int, lookback_seconds: int, *, first: int, until: int, limit: int = 1000
-) -> pa.Table:
+    client: Client,
+    partition: int,
+    lookback_seconds: int,
+    *,
+    first: int,
+    until: int,
+    kept_from: int = 0,
+    limit: int = 1000,
+) -> tuple[pa.Table, int]:
     """Duplicates of [first, until) whose `counted_offset` is no earlier record of their identity within the look-back.
 
-    Columns: org_id, metric_key, subject_type, subject_id, id, offset, counted_offset, received_at, is_stored (whether
-    any record stands there).
+    Columns: org_id, metric_key, subject_type, subject_id, id, offset, counted_offset, is_stored (whether any record
+    stands there). Beside them, how many duplicates repeat what may have expired: nothing stands there, and it may have
+    been counted before `kept_from` (UTC microseconds).
     """
-    return client.query(
-        "SELECT d.org_id AS org_id, d.metric_key AS metric_key, d.subject_type AS subject_type, "
+    slice_of = "partition = {partition:Int32} AND offset >= {first:Int64} AND offset < {until:Int64}"
+    oldest = "d.received_at - toIntervalSecond({lookback:Int64})"
+    unfounded = (
+        "SELECT d.org_id AS org_id, d.metric_key AS metric_key, d.subject_type AS subject_type, "  # noqa: S608
         "d.subject_id AS subject_id, d.id AS id, d.offset AS offset, d.counted_offset AS counted_offset, "
-        "d.received_at AS received_at, r.is_record AS is_stored FROM ("
-        "SELECT * FROM usage_duplicates FINAL "
-        "WHERE partition = {partition:Int32} AND offset >= {first:Int64} AND offset < {until:Int64}) AS d "
+        "r.is_record AS is_stored, NOT r.is_record AND d.counted_offset < d.offset "
+        f"AND {oldest} < fromUnixTimestamp64Micro({{kept_from:Int64}}, 'UTC') AS is_expired FROM ("
+        f"SELECT * FROM usage_duplicates FINAL WHERE {slice_of}) AS d "
         "LEFT ANY JOIN ("
         "SELECT org_id, metric_key, subject_type, subject_id, id, received_at, offset AS record_offset, "
         "true AS is_record FROM usage_records FINAL WHERE partition = {partition:Int32} AND offset IN ("
-        "SELECT counted_offset FROM usage_duplicates "
-        "WHERE partition = {partition:Int32} AND offset >= {first:Int64} AND offset < {until:Int64})"
+        f"SELECT counted_offset FROM usage_duplicates WHERE {slice_of})"
         ") AS r ON r.record_offset = d.counted_offset "
         "WHERE NOT r.is_record OR d.counted_offset >= d.offset OR r.org_id != d.org_id "
         "OR r.metric_key != d.metric_key OR r.subject_type != d.subject_type OR r.subject_id != d.subject_id "
-        "OR r.id != d.id OR r.received_at < d.received_at - toIntervalSecond({lookback:Int64}) "
-        "ORDER BY offset LIMIT {limit:UInt64}",
-        {"partition": partition, "lookback": lookback_seconds, "first": first, "until": until, "limit": limit},
-        {"join_use_nulls": 0},
+        f"OR r.id != d.id OR r.received_at < {oldest}"
     )
+    parameters = {
+        "partition": partition,
+        "lookback": lookback_seconds,
+        "first": first,
+        "until": until,
+        "kept_from": max(kept_from, 0),
+        "limit": limit,
+    }
+    settings = {"join_use_nulls": 0}
+    rows = client.query(
+        f"SELECT * EXCEPT is_expired FROM ({unfounded}) WHERE NOT is_expired ORDER BY offset LIMIT {{limit:UInt64}}",  # noqa: S608
+        parameters,
+        settings,
+    )
+    counted = client.query(
+        f"SELECT toInt64(count()) AS expired FROM ({unfounded}) WHERE is_expired",  # noqa: S608
+        parameters,
+        settings,
+    )
+    return rows, int(counted.column(0)[0].as_py())

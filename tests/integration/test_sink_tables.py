@@ -313,7 +313,7 @@ def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client)
 
 
 def test_duplicates_of_nothing_are_found(client: Client) -> None:
-    insert(client, "usage_records", records_table([Record(0, HOUR, id="x"), Record(1, HOUR, id="y")]))
+    insert(client, "usage_records", records_table([Record(0, HOUR, id="x"), Record(2, HOUR, id="y")]))
 
     def duplicate(offset: int, of: int, name: str, days: int = 0) -> dict[str, object]:
         row = Record(offset, HOUR + timedelta(days=days), id=name).row()
@@ -321,20 +321,28 @@ def test_duplicates_of_nothing_are_found(client: Client) -> None:
         return {**{name: row[name] for name in names}, "partition": 0, "offset": offset, "counted_offset": of}
 
     rows = [
-        duplicate(2, 0, "x"),
-        duplicate(3, 0, "y"),  # another identity stands there
-        duplicate(4, 9, "x"),  # nothing stands there
-        duplicate(5, 0, "x", days=3),  # too long ago
+        duplicate(3, 0, "x"),
+        duplicate(4, 0, "y"),  # another identity stands there
+        duplicate(5, 1, "x"),  # nothing stands there
+        duplicate(6, 0, "x", days=3),  # too long ago
+        duplicate(7, 8, "x"),  # nothing stands there, and it would be later
     ]
     insert(client, "usage_duplicates", table(rows))
 
     def unfounded(first: int, until: int) -> list[tuple[int, bool]]:
-        found = conservation.unfounded_duplicates(client, 0, 2 * 86_400, first=first, until=until).to_pylist()
-        return [(row["offset"], row["is_stored"]) for row in found]
+        found, expired = conservation.unfounded_duplicates(client, 0, 2 * 86_400, first=first, until=until)
+        assert expired == 0
+        return [(row["offset"], row["is_stored"]) for row in found.to_pylist()]
 
-    assert unfounded(0, 9) == [(3, True), (4, False), (5, True)]
-    assert unfounded(4, 5) == [(4, False)]
-    assert conservation.unfounded_duplicates(client, 0, 3 * 86_400, first=5, until=6).num_rows == 0
+    assert unfounded(0, 9) == [(4, True), (5, False), (6, True), (7, False)]
+    assert unfounded(5, 6) == [(5, False)]
+    assert conservation.unfounded_duplicates(client, 0, 3 * 86_400, first=6, until=7)[0].num_rows == 0
+    # What may have expired is counted apart.
+    kept_from = micros(HOUR)
+    found, expired = conservation.unfounded_duplicates(
+        client, 0, 2 * 86_400, first=0, until=9, kept_from=kept_from, limit=9
+    )
+    assert ([row["offset"] for row in found.to_pylist()], expired) == ([4, 6, 7], 1)
 
 
 def test_where_the_rows_of_a_time_begin(client: Client) -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from meterfold_deploy import exits
 from meterfold_deploy.stack import LocalStack
 from meterfold_deploy.stack_settings import write_settings
-from meterfold_processor.verify import Verdict
+from meterfold_processor.verify import TimeRange, Verdict
 from meterfold_schemas.errors import Retryable
 from stack_support import eventually
 from stack_support.cli import answer, inside, meterfold
+from stack_support.kafka import admin
 from verify_support.history import History, folded, installed
 
 
@@ -114,6 +116,53 @@ def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
     with history.checking():
         report = history.verify(wait_seconds=30)
         assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+
+
+def test_messages_that_have_left_the_log_are_named(history: History) -> None:
+    """The rows are still counted and their windows recounted; what had a row and has none any more is found by the
+    counters of the whole, and not by a range of time, which says so."""
+    partition, client = history.partition_of("u1"), history.there.client
+    first = history.event("e1", "u1", 1)
+    with history.checking(), history.folding():
+        history.send(first, first, *(history.event(f"e{n}", "u1", 1) for n in range(2, 6)))
+        folded(history)
+        assert history.verify(wait_seconds=30, contents=True).verdict is Verdict.PROVEN
+    place = TopicPartition(history.there.topics.usage_recorded, partition, 4)
+    kafka = admin(history.kafka)  # kept: its answers end with it
+    for future in kafka.delete_records([place]).values():
+        future.result(30)
+    day = timedelta(days=1)
+    within = TimeRange(first.timestamp - day, first.timestamp + day)
+    for more in ({}, {"within": within}):
+        report = history.verify(**more)
+        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+        assert (report.partitions[partition].log_start, report.partitions[partition].began_at) == (4, 0)
+    report = history.verify(contents=True)
+    assert report.findings == ()
+    (unproven,) = report.unproven
+    assert (unproven.check, unproven.partition, unproven.offset, unproven.last_offset, unproven.passing) == (
+        "contents",
+        partition,
+        0,
+        3,
+        False,
+    )
+    assert "messages of 4 rows" in unproven.why
+    assert report.partitions[partition].compared == 2
+
+    client.command(f"DELETE FROM usage_duplicates WHERE partition = {partition}")
+    report = history.verify()
+    lost = [f for f in report.findings if f.offset is not None]
+    assert [(f.partition, f.offset, f.last_offset, f.expected) for f in lost] == [(partition, 1, 1, "1 more")]
+    report = history.verify(within=within)
+    (unproven,) = report.unproven
+    assert report.findings == ()
+    assert (unproven.check, unproven.partition, unproven.offset, unproven.last_offset) == (
+        "conservation",
+        partition,
+        1,
+        1,
+    )
 
 
 def test_the_command(history: History, stack: LocalStack, tmp_path: Path) -> None:

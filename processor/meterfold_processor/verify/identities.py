@@ -9,7 +9,6 @@ from typing import Any, Final
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.report import Finding, Unproven
 from meterfold_processor.verify.timerange import Part
-from meterfold_schemas.periods import micros
 from meterfold_sink import conservation
 from meterfold_sink.client import Client
 from meterfold_sink.rules import FoldRules
@@ -17,6 +16,8 @@ from meterfold_sink.rules import FoldRules
 __all__ = ["prove_identities"]
 
 _SECOND: Final = 1_000_000
+#: Bounds the memory of the join: so many offsets hold at most as many duplicates.
+_SLICE: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +37,32 @@ class _Identities:
             self._add(partition, row, "usage_records", "event counted twice", expected, "a second record")
 
     def duplicates_of_counted(self, partition: int, part: Part) -> None:
-        limit = self.findings.limit + 1
-        rows = conservation.unfounded_duplicates(
-            self.client, partition, self.rules.lookback_seconds, first=part.first, until=part.until, limit=limit
-        )
         # Nothing that was counted before this can still be there.
         kept_from = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * _SECOND
-        expired = 0
-        for row in rows.to_pylist():
-            oldest = micros(row["received_at"]) - self.rules.lookback_seconds * _SECOND
-            if not row["is_stored"] and row["counted_offset"] < row["offset"] and oldest < kept_from:
-                expired += 1
-                continue
-            at = row["counted_offset"]
-            self._add(
+        limit, expired = self.findings.limit + 1, 0
+        for first in range(part.first, part.until, _SLICE):
+            rows, more = conservation.unfounded_duplicates(
+                self.client,
                 partition,
-                row,
-                "usage_duplicates",
-                "counted_offset of a duplicate",
-                "the offset of an earlier record of the same identity within the look-back",
-                f"{at}, which is another record" if row["is_stored"] else f"{at}, where no record stands",
+                self.rules.lookback_seconds,
+                first=first,
+                until=min(first + _SLICE, part.until),
+                kept_from=kept_from,
+                limit=limit,
             )
+            expired += more
+            for row in rows.to_pylist():
+                at = row["counted_offset"]
+                self._add(
+                    partition,
+                    row,
+                    "usage_duplicates",
+                    "counted_offset of a duplicate",
+                    "the offset of an earlier record of the same identity within the look-back",
+                    f"{at}, which is another record" if row["is_stored"] else f"{at}, where no record stands",
+                )
         if expired:
-            more = " or more" if rows.num_rows == limit else ""
-            why = f"what {expired}{more} duplicates repeated has expired: that it was counted cannot be seen any more"
+            why = f"what {expired} duplicates repeat has expired: that it was counted cannot be seen any more"
             self.findings.cannot(
                 Unproven(check="identities", place="usage_duplicates", partition=partition, passing=False, why=why)
             )
