@@ -21,12 +21,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import polars as pl
 import pyarrow as pa
 
 from meterfold_processor.fold.partition import Folded
 from meterfold_processor.fold.store import Progress
-from meterfold_processor.fold.tables import TIMESTAMP, Original
-from meterfold_schemas.periods import from_micros
+from meterfold_processor.fold.tables import Original
 
 Step = Literal[
     "records", "duplicates", "rejected", "windows", "publish_windows", "publish_rejected", "progress", "commit"
@@ -35,15 +35,13 @@ Step = Literal[
 MESSAGE_BYTES = 900_000
 """The size at which published windows are split, before compression; brokers take 1 MB by default."""
 
-_PROGRESS = pa.schema(
-    [
-        pa.field("partition", pa.int32()),
-        pa.field("next_offset", pa.int64()),
-        pa.field("log_start", pa.int64()),
-        *(pa.field(name, pa.uint64()) for name in ("counted", "duplicates", "rejected")),
-        pa.field("last_stamp", TIMESTAMP),
-    ]
-)
+_PROGRESS: dict[str, pl.DataType] = {
+    "partition": pl.Int32(),
+    "next_offset": pl.Int64(),
+    "log_start": pl.Int64(),
+    **dict.fromkeys(["counted", "duplicates", "rejected"], pl.UInt64()),
+    "last_stamp": pl.Datetime("us", "UTC"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +104,12 @@ def flush(batch: Sequence[Folded]) -> Iterator[Operation]:
 
 def progress_rows(progress: Sequence[Progress]) -> Insert:
     """`fold_progress`; also what a partition begins with, before its first event is read."""
-    columns = {
-        "partition": [p.partition for p in progress],
-        "next_offset": [p.next_offset for p in progress],
-        "log_start": [p.log_start for p in progress],
-        "counted": [p.counted for p in progress],
-        "duplicates": [p.duplicates for p in progress],
-        "rejected": [p.rejected for p in progress],
-        "last_stamp": [from_micros(p.last_stamp or 0) for p in progress],
-    }
-    return Insert("progress", "fold_progress", pa.table(columns, schema=_PROGRESS))
+    rows = [
+        (p.partition, p.next_offset, p.log_start, p.counted, p.duplicates, p.rejected, p.last_stamp or 0)
+        for p in progress
+    ]
+    frame = pl.DataFrame(rows, schema={**_PROGRESS, "last_stamp": pl.Int64()}, orient="row").cast(_PROGRESS)  # type: ignore[arg-type]
+    return Insert("progress", "fold_progress", frame.to_arrow())
 
 
 def window_messages(windows: pa.Table, limit: int = MESSAGE_BYTES) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 UInt32s = npt.NDArray[np.uint32]
 
@@ -45,7 +44,7 @@ def _murmur2(keys: pl.Series) -> UInt32s:
 
 def _padded(keys: pl.Series) -> tuple[UInt32s, npt.NDArray[np.int64]]:
     """The keys as rows of little-endian 32-bit words, filled up with zeros, and their lengths in bytes."""
-    array: Any = pa.array(keys.to_arrow(), type=pa.large_binary())
+    array: Any = keys.to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(array.buffers()[2] or b"", dtype=np.uint8)
     lengths = np.diff(offsets)
