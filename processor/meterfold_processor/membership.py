@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 INTERVAL_SECONDS = 2.0
+_JOINED_AFTER = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,19 @@ class Membership:
 
 
 class _Group(BaseModel):
+    """`stateage` in milliseconds."""
+
     state: str = "init"
+    stateage: int = 0
     join_state: str = "init"
+
+    @property
+    def joined(self) -> bool:
+        """With the consumer protocol a member that was never given a partition stays in "init" for as long as it lives,
+        heartbeats and all; whoever only passes through that state has not had its coordinator for this long."""
+        if self.state != "up":
+            return False
+        return self.join_state == "steady" or (self.join_state == "init" and self.stateage >= _JOINED_AFTER)
 
 
 class _Broker(BaseModel):
@@ -77,7 +89,7 @@ def read(statistics: str, topic: str, now: float) -> Seen:
     partitions = found.topics[topic].partitions.values() if topic in found.topics else ()
     return Seen(
         at=now,
-        member=found.cgrp.state == "up" and found.cgrp.join_state == "steady",
+        member=found.cgrp.joined,
         connected=any(broker.state == "UP" for broker in found.brokers.values()),
         state=f"coordinator {found.cgrp.state}, member {found.cgrp.join_state}",
         # Unknown offsets are negative, and so is the number of a partition that stands for none.

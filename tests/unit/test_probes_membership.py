@@ -47,6 +47,15 @@ def test_whoever_joins_or_has_lost_the_coordinator_is_no_member(state: str, join
     assert seen.state == f"coordinator {state}, member {join_state}"
 
 
+def test_a_member_that_was_never_given_a_partition_is_one_all_the_same() -> None:
+    waiting = statistics("up", "init")
+    assert not read(json.dumps(waiting), "usage.recorded", 5.0).member, "it may just be joining"
+    waiting["cgrp"]["stateage"] = 4_000
+    assert read(json.dumps(waiting), "usage.recorded", 5.0).member
+    waiting["cgrp"]["state"] = "query-coord"
+    assert not read(json.dumps(waiting), "usage.recorded", 5.0).member
+
+
 def test_no_broker_is_up() -> None:
     assert not read(json.dumps(statistics(broker="DOWN")), "usage.recorded", 5.0).connected
 
