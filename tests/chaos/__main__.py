@@ -6,6 +6,7 @@ import argparse
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,8 @@ from chaos.run import Options, Result, run
 
 def main() -> int:
     arguments = _arguments()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first one
+        signal.signal(number, signal.default_int_handler)
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="meterfold-chaos-"))
     kinds = tuple(kind for kind in KINDS if any(word in kind for word in arguments.only)) if arguments.only else None
@@ -42,7 +45,7 @@ def main() -> int:
     result = run(options, tell)
     show(result)
     print(f"\nto repeat: {_command(arguments, seed)}")
-    if result.differences:
+    if result.findings.differences:
         print(f"what is left stands in {folder}")
         return 1
     if not arguments.keep:
@@ -52,14 +55,15 @@ def main() -> int:
 
 def show(result: Result) -> None:
     print(f"\n{table(result.outcomes)}\n")
-    if result.account:
-        print(result.account)
-    if result.alerts:
-        print(result.alerts)
-    for difference in result.differences:
+    found = result.findings
+    if found.account:
+        print(found.account)
+    if found.alerts:
+        print(found.alerts)
+    for difference in found.differences:
         print(f"DIFFERENCE {difference}")
-    if not result.differences:
-        print(f"no difference after {len(result.outcomes)} faults in {result.seconds:.0f} s; verify: {result.verified}")
+    if not found.differences:
+        print(f"no difference after {len(result.outcomes)} faults in {result.seconds:.0f} s; verify: {found.verified}")
 
 
 def _command(arguments: argparse.Namespace, seed: int) -> str:

@@ -1,19 +1,171 @@
-"""The deliberately broken variants of the simulations, put into real workers: each must be caught."""
+"""The deliberately broken variants of the simulations, put into real workers: each must be caught.
+
+A variant of the fold replaces names in the modules of one process, or the order of the steps, or how a partition is
+opened. A variant of the checker replaces rules of the core, or changes the operations on their way to the driver.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Final
+from unittest import mock
+
+import polars as pl
+import pytest
+
+from meterfold_processor.checker import checker as checker_core
+from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.operations import drive_all
+from meterfold_processor.checker.worker import CheckerWorker
+from meterfold_processor.fold import flusher, opening
+from meterfold_processor.fold.partition import PartitionFold
+from meterfold_sink import reads
+from simulation.checker import variants as checkers
+from simulation.fold.variants import VARIANTS as FOLDS
+from simulation.fold.variants import open_at_commit, open_at_minimum, open_identities_first
+from simulation.fold.world import Parts
+
+#: Variants of the simulation that need what one machine and a run of minutes do not have, and why.
+NOT_HERE: Final = {
+    "04_lookback_with_upper_bound": "brokers whose clocks step back",
+    "05_lookback_of_the_horizon": "a horizon of seconds; with the default of 35 days nothing comes near it",
+    "06_never_refuses_expired": "records that expire while a retry waits in the topic",
+    "06_loads_from_now": "a lag longer than the horizon",
+    "08_evicts_by_highest_stamp": "brokers whose clocks step back",
+    "09_stood_before": "three arrivals of one event over more than the horizon",
+    "21_positions_in_memory": "a row that is older than the stored windows and is read after them",
+    "25_closed_at_the_end": "a checker that has no offsets and was away over the end of a window",
+    "30_forgets_early": "state of windows that ended long ago, and their late events",
+    "32_deletions_elsewhere": "a topic of deletions that expires",
+}
+
+CHECKERS: Final[dict[str, type[checkers.Broken]]] = {
+    "20_position_per_subject": checkers.PositionPerSubject,
+    "22_stream_only": checkers.StreamOnly,
+    "24_only_newer_rows": checkers.OnlyNewerRows,
+    "24_versions_as_positions": checkers.VersionsAsPositions,
+    "26_without_offsets": checkers.WithoutOffsets,
+    "27_late_flush_early_ends": checkers.LateFlushEarlyEnds,
+    "28_keeps_memory_after_abort": checkers.KeepsMemoryAfterAbort,
+    "29_old_definitions": checkers.OldDefinitions,
+    "31_one_counter": checkers.OneCounter,
+    "33_one_event_id": checkers.OneEventId,
+    "34_no_replacement": checkers.NoReplacement,
+    "34_only_own_subjects": checkers.OnlyOwnSubjects,
+}
+
+NAMES: Final = (*(name for name in FOLDS if name not in NOT_HERE), *CHECKERS)
 
 
 @contextmanager
 def fold(name: str | None) -> Iterator[None]:
-    """The rule that the variant breaks is broken in this process."""
-    yield
+    """The rule that the variant breaks is broken in this process, if it is one of the fold."""
+    variant = FOLDS.get(name or "")
+    if variant is None:
+        yield
+        return
+    usual = Parts()
+    with variant.active(), ExitStack() as patches:
+        if variant.parts.flush is not usual.flush:
+            patches.enter_context(mock.patch.object(flusher, "flush", variant.parts.flush))
+        if variant.parts.fold is not usual.fold:
+            patches.enter_context(mock.patch.object(opening, "PartitionFold", variant.parts.fold))
+        if variant.parts.open is not None:
+            patches.enter_context(mock.patch.object(opening.Opening, "open", _OPENINGS[variant.parts.open]))
+        yield
+
+
+_open: Final = opening.Opening.open
+
+
+def _at_commit(self: opening.Opening, partition: int, consumer: Any) -> PartitionFold:
+    """11: the group's offset decides where to start."""
+    return _beginning(self, partition, consumer, lambda committed, _: committed)
+
+
+def _at_minimum(self: opening.Opening, partition: int, consumer: Any) -> PartitionFold:
+    """11: the smaller of both offsets, with the counters of the progress row."""
+    return _beginning(self, partition, consumer, min)
+
+
+def _beginning(
+    self: opening.Opening, partition: int, consumer: Any, choose: Callable[[int, int], int]
+) -> PartitionFold:
+    made = _open(self, partition, consumer)
+    place = consumer.committed([opening.kafka.at(self._topic, partition)], 10)[0]
+    committed = max(place.offset, made.progress.log_start)
+    made.progress = replace(made.progress, next_offset=choose(committed, made.progress.next_offset))
+    return made
+
+
+def _identities_first(self: opening.Opening, partition: int, consumer: Any) -> PartitionFold:
+    """15: the state, and only then the progress row."""
+    made = _open(self, partition, consumer)
+    identities = pl.DataFrame(reads.load_identities(self._client, partition, made.load_from))
+    made.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
+    time.sleep(1.0)  # as long as loading takes where there is much to load
+    made.progress = self._read_progress(partition) or made.progress
+    return made
+
+
+_OPENINGS: Final = {
+    open_at_commit: _at_commit,
+    open_at_minimum: _at_minimum,
+    open_identities_first: _identities_first,
+}
 
 
 @contextmanager
 def checker(name: str | None, drive: Any) -> Iterator[Any]:
     """The same for a checker; the drive to use."""
-    yield drive
+    if name not in CHECKERS:
+        yield drive
+        return
+    variant = CHECKERS[name]()
+    patch = pytest.MonkeyPatch()
+    try:
+        variant.install(patch)
+        if isinstance(variant, checkers.KeepsMemoryAfterAbort):
+            _keep_memory(patch)
+        yield lambda steps, perform: _drive(variant, drive, steps, perform)
+    finally:
+        patch.undo()
+
+
+class _Perform:
+    """What a variant of the simulation sees of a worker."""
+
+    def __init__(self, perform: Callable[[ops.Operation], Any]) -> None:
+        self.perform = perform
+
+
+def _drive(variant: checkers.Broken, drive: Any, steps: Any, perform: Callable[[ops.Operation], Any]) -> Any:
+    changed: Any = variant.steps(steps)
+    worker: Any = _Perform(perform)
+    return drive(changed, lambda operation: variant.perform(worker, operation))
+
+
+def _keep_memory(patch: pytest.MonkeyPatch) -> None:
+    """28: what a failed step has judged stays; only partitions that are lost are dropped."""
+    drop = checker_core.Checker.drop
+    again = CheckerWorker._start_again
+
+    def keep(self: Any, partitions: Any = None) -> None:
+        if partitions is not None:
+            drop(self, partitions)
+
+    def without_opening(self: Any, error: Any) -> None:
+        self._group.start_again, kept = lambda: None, self._group.start_again
+        try:
+            again(self, error)
+        finally:
+            self._group.start_again = kept
+
+    patch.setattr(checker_core.Checker, "drop", keep)
+    patch.setattr(CheckerWorker, "_start_again", without_opening)
+
+
+__all__ = ["CHECKERS", "NAMES", "NOT_HERE", "checker", "drive_all", "fold"]

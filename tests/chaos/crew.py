@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from meterfold_deploy.errors import StackError
 from meterfold_deploy.process import ManagedProcess
 
 CLICKHOUSE_SECONDS = 4
-"""How long the workers of a run wait for ClickHouse (300 s when shipped): "slower than the time-out" takes this long."""
+"""How long workers here wait for ClickHouse (300 s when shipped): "slower than the time-out" takes so long."""
 _PAUSE = {AHEAD: 0.5}
 _PAUSE_SECONDS = 0.05
 TESTS = Path(__file__).parents[1]
@@ -59,7 +60,8 @@ class Crew:
         self.allowed: list[str] = []
         """Words in the last lines of a process that make its end one that was to be expected."""
         # A backtrace for each of polars' panics over a damaged body would cost more than all else.
-        self._environment = {**environment, "PYTHONPATH": str(TESTS), "RUST_BACKTRACE": "0"}
+        self._environment = {**environment, "RUST_BACKTRACE": "0"}
+        self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self._seed = seed
         self._arguments = arguments
         self._members: dict[str, Member] = {}
@@ -81,7 +83,11 @@ class Crew:
         for member in members:
             with member.lock:
                 member.wanted = False
-                member.process.signal(signal.SIGTERM)
+                if not member.process.running:
+                    self._start(member)  # killed a moment ago: what has no report is its successor's to hand in
+        for member in members:
+            member.process.wait_for_line("ready", 60)
+            member.process.signal(signal.SIGTERM)
         return {member.name: member.process.terminate(150) for member in members}
 
     def stop(self) -> None:

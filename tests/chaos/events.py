@@ -1,4 +1,4 @@
-"""The events of a producer, each a function of the seed and its number: what happens to them is chance, they are not."""
+"""The events of a producer, each a function of seed and number: what happens to them is chance, they are not."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ def event(seed: int, producer: str, number: int) -> dict[str, Any]:
     elif drawn < 0.66:
         made["metadata"] = {"route": "/bulk", "n": number}
     return made
+
+
+def corrected(seed: int, producer: str, number: int) -> int | None:
+    """The number of an earlier event that was too old, to hand in with the right time now: under the same id."""
+    before = number - 4
+    return before if before >= 0 and 0.62 <= random.Random(f"{seed}/{producer}/{before}").random() < 0.635 else None
 
 
 def repeats(seed: int, producer: str, number: int) -> int | None:

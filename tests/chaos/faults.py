@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from threading import Event, Lock, Semaphore, Thread
+from itertools import islice
+from threading import Condition, Event, Thread
 
 import psutil
 
@@ -17,7 +18,7 @@ from chaos.crew import CLICKHOUSE_SECONDS, Crew
 from chaos.definitions import DefinitionChanges
 from chaos.ground import Ground
 from chaos.lookout import Lookout
-from chaos.plan import Fault
+from chaos.plan import CHECKERS, FOLDS, Fault
 from chaos.proxy import Harm, Proxy
 from meterfold_deploy.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
@@ -26,6 +27,7 @@ from stack_support.kafka import admin
 
 TOGETHER = 8
 """So many faults may be open at the same time."""
+AHEAD = 12
 RECOVERY_SECONDS = 150.0
 _REACH_SECONDS = 12.0
 _INTERNAL_PARTITIONS = 4
@@ -61,32 +63,40 @@ class Injector:
         self._lookout = lookout
         self._changes = changes
         self._tell = tell
-        self._slots = Semaphore(TOGETHER)
-        self._busy: dict[str, Lock] = defaultdict(Lock)
+        self._ended = Condition()
+        self._busy: set[str] = set()
+        self._open = 0
         self._threads: list[Thread] = []
         self.over = Event()
         self.outcomes: list[Outcome] = []
 
-    def inject(self, fault: Fault) -> None:
-        """Begin it as soon as its target is free and few enough others are under way."""
-        self._slots.acquire()
-        target = self._busy["kafka" if fault.group in ("broker", "brokers") else fault.target]
-        if fault.group == "protocol":  # takes all workers of a kind
-            target = self._busy[f"protocol {fault.target}"]
-        target.acquire()
-        time.sleep(fault.gap)
-        outcome = Outcome(fault, time.monotonic())
-        self.outcomes.append(outcome)
-        thread = Thread(target=self._one, args=(outcome, target), name=str(fault), daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def wait(self) -> None:
-        """Until every fault is over."""
+    def inject(self, faults: Iterable[Fault], seconds: float | None = None) -> None:
+        """All of them, none begun after `seconds`. One whose target is still busy with another is overtaken by the
+        next few."""
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        coming = iter(faults)
+        waiting: list[Fault] = list(islice(coming, AHEAD))
+        while waiting and time.monotonic() < until:
+            with self._ended:
+                fault = next((one for one in waiting if not self._busy & _targets(one)), None)
+                if fault is None or self._open >= TOGETHER:
+                    self._ended.wait(0.5)
+                    continue
+                self._busy |= _targets(fault)
+                self._open += 1
+            waiting.remove(fault)
+            waiting += islice(coming, 1)
+            time.sleep(fault.gap)
+            outcome = Outcome(fault, time.monotonic())
+            self.outcomes.append(outcome)
+            thread = Thread(target=self._one, args=(outcome,), name=str(fault), daemon=True)
+            self._threads.append(thread)
+            thread.start()
         for thread in self._threads:
             thread.join()
+        self._threads.clear()
 
-    def _one(self, outcome: Outcome, target: Lock) -> None:
+    def _one(self, outcome: Outcome) -> None:
         fault = outcome.fault
         try:
             healed_at = self._do(fault, outcome)
@@ -95,8 +105,10 @@ class Injector:
         except Exception as error:
             outcome.note = f"{type(error).__name__}: {error}"
         finally:
-            target.release()
-            self._slots.release()
+            with self._ended:
+                self._busy -= _targets(fault)
+                self._open -= 1
+                self._ended.notify_all()
         result = "NOT RECOVERED" if outcome.seconds is None else f"{outcome.seconds:.1f} s"
         self._tell(f"{fault}: {result}{'; ' if outcome.note else ''}{outcome.note}")
 
@@ -216,6 +228,15 @@ class Injector:
         how = signal.SIGKILL if chance.random() < 0.3 else signal.SIGTERM
         code = self._crew.retire(name, how)
         outcome.note = f"{'' if there else 'never ready, '}{how.name}, status {code}"
+
+
+def _targets(fault: Fault) -> set[str]:
+    """What nobody else may harm meanwhile."""
+    if fault.group in ("broker", "brokers"):
+        return {"kafka"}
+    if fault.group == "protocol":
+        return {*(FOLDS if fault.target == "fold" else CHECKERS), f"{fault.target}-2"}
+    return {fault.target}
 
 
 def _still(pid: int) -> bool:

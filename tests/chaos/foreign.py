@@ -17,7 +17,7 @@ _PAUSE_SECONDS = 0.3
 
 
 class Foreign:
-    """Sends from a thread until it is stopped; every message has its report then."""
+    """Sends from a thread until it is stopped, and may be started again; every message has its report then."""
 
     def __init__(self, ground: Ground, path: Path, seed: int) -> None:
         self._topic = ground.topics.usage_recorded
@@ -26,14 +26,19 @@ class Foreign:
         self._chance = random.Random(f"{seed}/foreign")
         self._stop = Event()
         self._number = 0
-        self._thread = Thread(target=self._run, name="foreign", daemon=True)
+        self._thread: Thread | None = None
 
     def start(self) -> None:
+        self._stop.clear()
+        self._thread = Thread(target=self._run, name="foreign", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
+        if self._thread is None:
+            return
         self._stop.set()
         self._thread.join(60)
+        self._thread = None
         self._producer.flush(120)
 
     def _run(self) -> None:

@@ -31,10 +31,10 @@ T = TypeVar("T")
 class Ground(Installation):
     """What the verdict of the fold's tests looks at, here made by `meterfold migrate` on three brokers."""
 
-    def __init__(self, stack: LocalStack) -> None:
-        kafka = stack.kafka_settings()
+    def __init__(self, stack: LocalStack, name: str = "") -> None:
+        kafka = stack.kafka_settings(f"{name}." if name else "")
         self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
-        self.clickhouse = stack.clickhouse_settings()
+        self.clickhouse = stack.clickhouse_settings(name or None)
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
         wanted = Wanted(partition_count=PARTITIONS, replication=3, grace_seconds=GRACE_SECONDS)

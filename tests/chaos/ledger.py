@@ -64,8 +64,8 @@ def _check_acknowledged(entries: dict[str, Entry], truth: Truth) -> None:
             assert found == event_id, f"{event_id}: acknowledged at {position}, where {found} stands"
         if entry.acknowledged:
             refused = all(position in truth.rejected for position in entry.acknowledged)
-            expected = 0 if refused else 1
-            assert counted[event_id] == expected, f"{event_id}: counted {counted[event_id]} times, not {expected}"
+            # What was refused may have been handed in again with the right time, and lost its report with a producer.
+            assert refused or counted[event_id] == 1, f"{event_id}: acknowledged, and counted {counted[event_id]} times"
     again = {event_id: times for event_id, times in counted.items() if times > 1}
     assert not again, f"counted more than once: {sorted(again.items())[:5]}"
 

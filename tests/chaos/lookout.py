@@ -44,7 +44,8 @@ class Lookout:
 
     def stop(self) -> None:
         self._over = True
-        self._thread.join(30)
+        if self._thread.is_alive():
+            self._thread.join(30)
 
     def wait_fold(self, seconds: float) -> bool:
         """Until everything that is on usage.recorded now is folded; False when the time was up."""

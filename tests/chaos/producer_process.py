@@ -16,7 +16,7 @@ from threading import Event, Lock
 from typing import Any
 
 from chaos import journal
-from chaos.events import event, repeats
+from chaos.events import corrected, event, repeats
 from meterfold import Meter
 from meterfold.delivery import Delivery, FlushTimeout, UndeliveredEvents
 from meterfold_schemas.errors import BufferFull
@@ -79,6 +79,10 @@ class Application:
         again = repeats(self._seed, self._name, number)
         if again is not None and f"{self._name}-{again}" in self._contents:
             self._hand_in(meter, f"{self._name}-{again}")
+        late = corrected(self._seed, self._name, number)
+        if late is not None and not self._ahead and f"{self._name}-{late}" in self._contents:
+            self._contents[f"{self._name}-{late}"] |= {"timestamp": micros(datetime.now(UTC))}
+            self._hand_in(meter, f"{self._name}-{late}")
 
     def _hand_in(self, meter: Meter, event_id: str) -> None:
         contents = self._contents[event_id]
@@ -112,6 +116,8 @@ def main() -> None:
     arguments = json.loads(sys.argv[1])
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    sys.stdout.write("ready\n")  # to be told to stop
+    sys.stdout.flush()
     if ahead := arguments["ahead"]:
         right = time.time_ns
         time.time_ns = lambda: right() + int(ahead * 1_000_000_000)  # this machine's clock is wrong

@@ -103,7 +103,7 @@ class Proxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._client, "127.0.0.1", 0, limit=1 << 20))
+        server = self._loop.run_until_complete(asyncio.start_server(self._client, "127.0.0.1", 0, limit=1 << 24))
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._started.set()
         self._loop.run_forever()
@@ -116,7 +116,7 @@ class Proxy:
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: asyncio.StreamWriter | None = None
         try:
-            answers, upstream = await asyncio.open_connection(*self._target, limit=1 << 20)
+            answers, upstream = await asyncio.open_connection(*self._target, limit=1 << 24)
             while True:
                 request = await _request(reader)
                 await self._serve(request, answers, upstream, writer)
@@ -202,14 +202,15 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 def _some_rows(body: bytes, chance: random.Random) -> bytes:
-    """An Arrow stream with some of its rows, as a server that died in the middle may have applied them."""
-    rows = pa.ipc.open_stream(body).read_all()
+    """A statement and its Arrow stream with some of the rows, as a server that died meanwhile may have applied it."""
+    statement, line, data = body.partition(b"\n") if body.startswith(b"INSERT") else (b"", b"", body)
+    rows = pa.ipc.open_stream(data).read_all()
     share = chance.random()
     kept = rows.take([row for row in range(rows.num_rows) if chance.random() < share])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(kept)
-    return sink.getvalue().to_pybytes()
+    return statement + line + sink.getvalue().to_pybytes()
 
 
 def _refusal(code: int | None, text: str) -> bytes:

@@ -1,0 +1,178 @@
+"""One installation at work: workers, producers, proxy, faults; and everything that may differ once it rests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from chaos.alerts import Alerts, check_alerts
+from chaos.crew import Crew
+from chaos.definitions import DefinitionChanges
+from chaos.faults import Injector
+from chaos.foreign import Foreign
+from chaos.ground import Ground
+from chaos.ledger import Account, check_ledger
+from chaos.lookout import Lookout
+from chaos.plan import PRODUCERS, Fault
+from chaos.proxy import Proxy
+from chaos.sentry import Sentry
+from fold_support import Truth, check
+from meterfold_deploy import exits
+from meterfold_deploy.local import command
+from meterfold_deploy.stack import LocalStack
+from meterfold_deploy.stack_settings import write_settings
+from stack_support import eventually
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+
+_READONLY = "readonly mode"
+"""ClickHouse's words, and those of the proxy: the fold and the checker end with them, and a supervisor starts them
+again."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """`differences` in words; none of them: exactly once, proven."""
+
+    differences: list[str] = field(default_factory=list)
+    account: Account | None = None
+    alerts: Alerts | None = None
+    verified: str = ""
+
+
+class Field:
+    """Started when entered. `name` is the prefix of its topics and its database, so that several can use one stack.
+    `rest` lets everything come to an end; `compare` may only follow on that."""
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        folder: Path,
+        seed: int,
+        tell: Tell,
+        *,
+        name: str = "",
+        protocol: str | None = None,
+        broken: str | None = None,
+        rest_seconds: float = 180.0,
+    ) -> None:
+        self._tell = tell
+        self._rest_seconds = rest_seconds
+        self.ground = Ground(stack, name)
+        self._proxy = Proxy(self.ground.clickhouse.url)
+        self._proxy.start()
+        through = folder / "settings" / "meterfold.toml"
+        direct = folder / "settings" / "direct.toml"
+        write_settings(through, self.ground.kafka, self.ground.clickhouse.model_copy(update={"url": self._proxy.url}))
+        write_settings(direct, self.ground.kafka, self.ground.clickhouse)
+        self._direct = {**stack.environment(), "METERFOLD_CONFIG": str(direct)}
+        environment = {**self._direct, "METERFOLD_CONFIG": str(through)}
+        begin = protocol or ("consumer", "classic")[seed % 2]
+        more = {} if broken is None else {"broken": broken}
+        self.crew = Crew(folder, environment, seed, begin, **more)
+        self.crew.allowed = [_READONLY]
+        self._lookout = Lookout(self.ground)
+        self._sentry = Sentry(self.ground)
+        self._foreign = Foreign(self.ground, self.crew.journal("foreign"), seed)
+        changes = DefinitionChanges(self.ground)
+        self._injector = Injector(stack, self.ground, self.crew, self._proxy, self._lookout, changes, tell)
+        self.outcomes = self._injector.outcomes
+
+    def __enter__(self) -> Self:
+        try:
+            self.crew.start()
+            self._lookout.start()
+            self._sentry.start()
+            self._fixed = self.ground.define()
+            self.flow()
+            if not self._lookout.wait_fold(90) or not self._lookout.wait_checker(90):
+                raise RuntimeError("the workers never began")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._foreign.stop()
+        self._lookout.stop()
+        self._sentry.stop()
+        self.crew.stop()
+        self._proxy.stop()
+        self.ground.close()
+
+    def flow(self) -> None:
+        """Events, from the beginning or again after a rest."""
+        self.crew.start_producers()
+        self._foreign.start()
+
+    def inject(self, faults: Iterable[Fault], seconds: float | None = None) -> None:
+        """All of them, none begun after `seconds`; returns when every one is over."""
+        self._injector.inject(faults, seconds)
+
+    def rest(self) -> list[str]:
+        """Until every event has its report, is folded and judged; what kept it from that."""
+        found = [f"not recovered from: {outcome.fault}" for outcome in self.outcomes if outcome.seconds is None]
+        self._foreign.stop()
+        for name, code in self.crew.stop_producers().items():
+            if code != 0:
+                found.append(f"producer {name} ended with status {code}")
+        if not self._lookout.wait_fold(self._rest_seconds):
+            found.append(f"not folded: {self._lookout.progress} of {self._lookout.ends}")
+        elif not self._lookout.wait_checker(self._rest_seconds):
+            found.append(f"not judged: {self._lookout.judged} of {self._lookout.window_ends}")
+        for ending in self.crew.endings:
+            found.append(f"{ending.name} ended by itself with status {ending.code}:\n{ending.words}")
+        return found + self._sentry.found
+
+    def compare(self, *, verify: bool = True, patience: float = 60) -> Findings:
+        """Everything that can differ; each part is looked at even if one before it differs."""
+        found = Findings()
+
+        def differs(what: str, look: Callable[[], T]) -> T | None:
+            begun = time.monotonic()
+            try:
+                return look()
+            except AssertionError as error:
+                found.differences.append(f"{what}: {error}")
+                return None
+            finally:
+                self._tell(f"{what}: looked at in {time.monotonic() - begun:.0f} s")
+
+        ground = self.ground
+        truth = Truth.of(ground.log(), ground.rules)
+        journals = {name: self.crew.journal(name) for name in PRODUCERS}
+        differs("tables and topics of the fold", lambda: check(ground))
+        found.account = differs("journals", lambda: check_ledger(ground, truth, journals, self.crew.journal("foreign")))
+        found.alerts = differs(
+            "thresholds and aggregates",
+            lambda: eventually(lambda: check_alerts(ground, truth, self._fixed), patience, "the checker is at rest"),
+        )
+        if verify:
+            found.verified = differs("meterfold verify", self._verify) or ""
+        return found
+
+    def _verify(self) -> str:
+        """The command proves the same from its own side."""
+        until = time.monotonic() + self._rest_seconds
+        while True:
+            done = subprocess.run(
+                [*command("verify"), "--wait", "60", "--contents", "--json"],
+                env=self._direct,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != exits.UNAVAILABLE or time.monotonic() > until:
+                break
+        words = f"{done.stdout[-3000:]}\n{done.stderr[-1000:]}"
+        assert done.returncode == exits.OK, f"exit status {done.returncode}\n{words}"
+        return f"proven, {sum(part['counted'] for part in json.loads(done.stdout)['partitions']):,} records"

@@ -1,0 +1,129 @@
+"""What must hold at every moment, looked at while the faults go on.
+
+A window that is stored has every record that it counts; a window that was published is stored. Both are what the order
+of a flush promises, and both are gone again once a worker that died in between has a successor.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from threading import Event, Thread
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaException
+
+from chaos.ground import Ground
+from meterfold_processor import kafka
+from meterfold_schemas.errors import MeterfoldError
+from meterfold_sink import reads
+from meterfold_sink.client import Client, connect
+
+_LOOK_SECONDS = 0.7
+_LIFETIME = 4
+_SUBJECT = "org_id, metric_key, subject_type, subject_id"
+
+Key = tuple[Any, ...]
+
+
+class Sentry:
+    """A thread. `found` says what did not hold, each kind once."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.found: list[str] = []
+        self._ground = ground
+        self._over = Event()
+        self._client: Client | None = None
+        self._consumer: Consumer | None = None
+        self._thread = Thread(target=self._run, name="sentry", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            try:
+                if self._client is None:
+                    self._client = connect(self._ground.clickhouse, timeout_seconds=5)
+                self._look_at_published(self._client)
+                self._look_at_stored(self._client)
+            except MeterfoldError:
+                continue
+            except KafkaException:
+                self._close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._consumer is not None:
+            with suppress(KafkaException):
+                self._consumer.close()
+        self._consumer = None
+
+    def _tell(self, text: str) -> None:
+        if not any(known[:30] == text[:30] for known in self.found):
+            self.found.append(text)
+
+    def _look_at_published(self, client: Client) -> None:
+        """Lifetimes alone: a flush touches one of every subject that it counts."""
+        published: dict[Key, int] = {}
+        for message in self._published().consume(500, 0.1):
+            if message.error() is not None:
+                continue
+            for row in pa.ipc.open_stream(message.value()).read_all().to_pylist():
+                if row["period_type"] == _LIFETIME:
+                    key = (row["partition"], *(row[name] for name in _SUBJECT.split(", ")))
+                    published[key] = max(published.get(key, -1), row["folded_through"])
+        if not published:
+            return
+        stored = {
+            (row["partition"], *(row[name] for name in _SUBJECT.split(", "))): row["folded_through"]
+            for row in client.rows(
+                f"SELECT partition, {_SUBJECT}, max(folded_through) AS folded_through FROM usage_windows "
+                "WHERE period_type = 'lifetime' AND subject_id IN {subjects:Array(String)} "
+                f"GROUP BY partition, {_SUBJECT}",
+                {"subjects": sorted({key[4] for key in published})},
+            )
+        }
+        for key, through in published.items():
+            if stored.get(key, -1) < through:
+                self._tell(f"published before it was stored: {key} up to {through}, stored up to {stored.get(key)}")
+
+    def _look_at_stored(self, client: Client) -> None:
+        """Windows beyond the progress rows, which a flush is writing or has left behind half done."""
+        progress = reads.read_progress(client)
+        for partition, row in progress.items():
+            windows = client.rows(
+                f"SELECT {_SUBJECT}, record_count, folded_through FROM usage_windows FINAL "
+                f"WHERE period_type = 'lifetime' AND partition = {partition} AND folded_through >= {row.next_offset}"
+            )
+            if not windows:
+                continue
+            records = client.rows(
+                f"SELECT {_SUBJECT}, groupUniqArray(offset) AS offsets FROM usage_records "
+                f"WHERE partition = {partition} AND subject_id IN {{subjects:Array(String)}} GROUP BY {_SUBJECT}",
+                {"subjects": sorted({window["subject_id"] for window in windows})},
+            )
+            offsets = {tuple(found[name] for name in _SUBJECT.split(", ")): found["offsets"] for found in records}
+            for window in windows:
+                key = tuple(window[name] for name in _SUBJECT.split(", "))
+                there = sum(offset <= window["folded_through"] for offset in offsets.get(key, []))
+                if there < window["record_count"]:
+                    self._tell(f"stored before its records: {key} counts {window['record_count']}, {there} are there")
+
+    def _published(self) -> Consumer:
+        if self._consumer is None:
+            topic = self._ground.topics.usage_windows
+            made = kafka.consumer(self._ground.kafka, "chaos-sentry", "classic")
+            made.assign(
+                [
+                    kafka.at(topic, p, made.get_watermark_offsets(kafka.at(topic, p), timeout=5)[1])
+                    for p in range(self._ground.partitions)
+                ]
+            )
+            self._consumer = made
+        return self._consumer
