@@ -1,10 +1,11 @@
 # demo    a million real events end to end, counted, sent twice, a worker killed, verified
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
+# chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # check   formatting, lint, types, and what the wheel holds
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test check bench
+.PHONY: demo up test chaos check bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -19,6 +20,10 @@ up: .venv/.installed-local
 
 test: .venv/.installed-dev
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+FAULTS ?= 300
+chaos: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """python -m chaos: faults by the hundred, then the proof. `make chaos SEED=7 FAULTS=300` calls it."""
 
+# ruff: noqa: T201
+
 from __future__ import annotations
 
 import argparse

@@ -4,6 +4,8 @@ A run that never fails proves nothing. Each variant has an installation of its o
 at, and gets more, fifty at most.
 """
 
+# ruff: noqa: T201
+
 from __future__ import annotations
 
 import argparse
