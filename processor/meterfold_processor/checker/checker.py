@@ -149,9 +149,10 @@ class Checker:
             groups.setdefault(part.partition, []).extend(part.take_stored(table, self._clock.wall()))
 
     def _take_rows(self, part: PartitionChecker, batch: ops.Batch, groups: dict[int, list[Group]]) -> Steps[None]:
-        if batch.damaged:
-            # Whatever stood there is stored as well: the stored windows take its place.
-            self.damaged += batch.damaged
+        self.damaged += batch.damaged
+        if batch.damaged or batch.first_offset > part.offset:
+            # Damaged messages, or a hole before the first. Whatever stood there is stored as well: the stored windows
+            # take its place.
             yield from self._judge_stored(part, None, groups)
         if batch.tables:
             self.consumed += sum(table.num_rows for table in batch.tables)

@@ -199,4 +199,4 @@ def _batch(messages: list[Message]) -> ops.Batch:
             tables.append(read_message(message.value()))
         except Poison:
             damaged += 1
-    return ops.Batch(tuple(tables), (messages[-1].offset() or 0) + 1, damaged)
+    return ops.Batch(tuple(tables), messages[0].offset() or 0, (messages[-1].offset() or 0) + 1, damaged)

@@ -142,9 +142,11 @@ class PollRows:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`next_offset` is the next to read. `damaged` counts messages that were no window rows."""
+    """Messages from `first_offset` on; `next_offset` is the next to read. `damaged` counts those that were no window
+    rows."""
 
     tables: tuple[pa.Table, ...]
+    first_offset: int
     next_offset: int
     damaged: int = 0
 

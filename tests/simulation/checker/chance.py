@@ -24,7 +24,7 @@ class Chance:
         self.compaction = self.random.random() < 0.3
         # Few kinds of faults per history find more than all of them at once.
         faults = [self.kill, self.expel, self.time_out, self.fault, self.lag, self.zombie_fold, self.lose_offsets]
-        faults += [self.store_down, self.fold_crash, self.move, self.expire, self.late_markers]
+        faults += [self.store_down, self.fold_crash, self.move, self.expire, self.late_markers, self.skip]
         self.kinds = self.random.sample(faults, self.random.randint(1, 5))
         self.dead: list[str] = []
 
@@ -156,6 +156,11 @@ class Chance:
         worker = self.worker()
         if worker is not None and worker.faults.pop("lag", None) is None:
             worker.faults["lag"] = "yes"
+
+    def skip(self) -> None:
+        worker = self.worker()
+        if worker is not None:
+            worker.faults["skip"] = "yes"
 
     def zombie_fold(self) -> None:
         if self.world.store.published:

@@ -58,6 +58,7 @@ def test_random_histories() -> None:
     [
         variants.PositionPerSubject,
         variants.StreamOnly,
+        variants.BelievesHoles,
         variants.OnlyNewerRows,
         variants.KeepsMemoryAfterAbort,
         variants.ForgetsEarly,

@@ -71,6 +71,16 @@ class StreamOnly(Broken):
         return worker.perform(operation)
 
 
+class BelievesHoles(Broken):
+    """Messages that the client has skipped are not missed."""
+
+    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
+        answer = worker.perform(operation)
+        if isinstance(operation, ops.PollRows):
+            return {partition: replace(batch, first_offset=0) for partition, batch in answer.items()}
+        return answer
+
+
 class OnlyNewerRows(Broken):
     """24: a row that was judged is not judged again, whatever has become of the definitions."""
 

@@ -278,7 +278,9 @@ class Worker:
                 entries = entries[: self.world.random.randint(0, len(entries))]
             if entries:
                 self.quiet = False
+                if self.faults.pop("skip", None):
+                    entries = entries[self.world.random.randrange(len(entries)) :]
                 tables = tuple(self.world.store.table(partition, e.value) for e in entries)  # type: ignore[arg-type]
                 self.positions[partition] = entries[-1].offset + 1
-                batches[partition] = ops.Batch(tables, entries[-1].offset + 1)
+                batches[partition] = ops.Batch(tables, entries[0].offset, entries[-1].offset + 1)
         return batches
