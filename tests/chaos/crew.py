@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -48,7 +49,18 @@ class Crew:
     """`arguments` go to every worker; `environment` is where they find their servers (ClickHouse through the proxy),
     `direct` where producers do."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], seed: int, protocol: str, **arguments: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        seed: int,
+        protocol: str,
+        workers: Sequence[str] = (*FOLDS, *CHECKERS),
+        producers: Sequence[str] = PRODUCERS,
+        **arguments: Any,
+    ) -> None:
+        self._workers = workers
+        self.producers = producers
         self.folder = folder
         self.points_folder = folder / "points"
         self.journals = folder / "journals"
@@ -69,17 +81,17 @@ class Crew:
         self._thread = Thread(target=self._look_after, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        for name in (*FOLDS, *CHECKERS):
+        for name in self._workers:
             self.add(name)
         self._thread.start()
 
     def start_producers(self) -> None:
-        for name in PRODUCERS:
+        for name in self.producers:
             self.add(name)
 
     def stop_producers(self) -> dict[str, int | None]:
         """Every event has its report afterwards; exit statuses by name."""
-        members = [self._members[name] for name in PRODUCERS]
+        members = [self._members[name] for name in self.producers]
         for member in members:
             with member.lock:
                 member.wanted = False
@@ -88,7 +100,8 @@ class Crew:
         for member in members:
             member.process.wait_for_line("ready", 60)
             member.process.signal(signal.SIGTERM)
-        return {member.name: member.process.terminate(150) for member in members}
+        # No second signal: while the interpreter ends, nobody handles it any more.
+        return {member.name: member.process.wait(150) for member in members}
 
     def stop(self) -> None:
         self._over.set()

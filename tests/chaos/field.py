@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from chaos.alerts import Alerts, check_alerts
 from chaos.crew import Crew
@@ -19,7 +19,7 @@ from chaos.foreign import Foreign
 from chaos.ground import Ground
 from chaos.ledger import Account, check_ledger
 from chaos.lookout import Lookout
-from chaos.plan import PRODUCERS, Fault
+from chaos.plan import Fault
 from chaos.proxy import Proxy
 from chaos.sentry import Sentry
 from fold_support import Truth, check
@@ -62,7 +62,9 @@ class Field:
         protocol: str | None = None,
         broken: str | None = None,
         rest_seconds: float = 180.0,
+        **crew: Any,
     ) -> None:
+        """`crew`: see Crew."""
         self._tell = tell
         self._rest_seconds = rest_seconds
         self.ground = Ground(stack, name)
@@ -76,7 +78,7 @@ class Field:
         environment = {**self._direct, "METERFOLD_CONFIG": str(through)}
         begin = protocol or ("consumer", "classic")[seed % 2]
         more = {} if broken is None else {"broken": broken}
-        self.crew = Crew(folder, environment, seed, begin, **more)
+        self.crew = Crew(folder, environment, seed, begin, **crew, **more)
         self.crew.allowed = [_READONLY]
         self._lookout = Lookout(self.ground)
         self._sentry = Sentry(self.ground)
@@ -149,7 +151,7 @@ class Field:
 
         ground = self.ground
         truth = Truth.of(ground.log(), ground.rules)
-        journals = {name: self.crew.journal(name) for name in PRODUCERS}
+        journals = {name: self.crew.journal(name) for name in self.crew.producers}
         differs("tables and topics of the fold", lambda: check(ground))
         found.account = differs("journals", lambda: check_ledger(ground, truth, journals, self.crew.journal("foreign")))
         found.alerts = differs(

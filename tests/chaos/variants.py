@@ -22,6 +22,8 @@ from pathlib import Path
 from chaos.broken import CHECKERS, NAMES
 from chaos.brokers import quick
 from chaos.field import Field, Tell
+from chaos.plan import CHECKERS as CHECKER_NAMES
+from chaos.plan import FOLDS as FOLD_NAMES
 from chaos.plan import KINDS, Fault, draw
 from meterfold_deploy.stack import LocalStack
 
@@ -29,7 +31,7 @@ MOST = 50
 _ROUNDS = (3, 5, 8, 12, 22)
 #: Faults that have nothing to do with a rule only cost time.
 _FOLD = ("fold", "partial insert", "slow answer", "reset after insert")
-_CHECKER = ("checker", "definitions", "fold killed at publish_windows")
+_CHECKER = ("checker", "definitions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,18 @@ def catch(stack: LocalStack, folder: Path, variant: str, seed: int, tell: Tell, 
     words = _CHECKER if variant in CHECKERS else _FOLD
     faults = draw(seed, tuple(kind for kind in KINDS if any(word in kind for word in words) and "protocol" not in kind))
     name = "v" + variant.partition("_")[0] + f"_{seed % 100_000}_{abs(hash(variant)) % 10_000}"
+    workers = ("fold-0", *CHECKER_NAMES) if variant in CHECKERS else (*FOLD_NAMES, "check-0")
     with Field(
-        stack, folder / variant, seed, tell, name=name, broken=variant, protocol="consumer", rest_seconds=25
+        stack,
+        folder / variant,
+        seed,
+        tell,
+        name=name,
+        broken=variant,
+        protocol="consumer",
+        rest_seconds=60,
+        workers=workers,
+        producers=("p0", "p1", "p3"),
     ) as it:
         for size in _ROUNDS:
             batch: Iterator[Fault] = islice(faults, min(size, most - done))
