@@ -26,14 +26,17 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     from meterfold_processor.probes.checker import CheckerSubject
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
+    from meterfold_processor.probes.store import Question, StoreCheck
     from meterfold_schemas.settings import load_settings
 
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
     settings = load_settings(CheckerSettings, "checker", sources=installation.sources)
-    worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse())
+    clickhouse = installation.clickhouse()
+    worker = CheckerWorker(settings, installation.kafka(), clickhouse)
     health = load_settings(HealthSettings, "health", sources=installation.sources)
-    with serving(health, CheckerSubject(worker.status)):
+    store = StoreCheck(Question(clickhouse), worker.status.errors.of("store"))
+    with serving(health, CheckerSubject(worker.status), store):
         run_worker("check", worker.run, lambda: snapshot(worker.status), as_json=as_json)
 
 

@@ -30,15 +30,17 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     from meterfold_processor.probes.fold import FoldSubject
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
+    from meterfold_processor.probes.store import Question, StoreCheck
     from meterfold_schemas.settings import load_settings
 
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
-    kafka = installation.kafka()
+    kafka, clickhouse = installation.kafka(), installation.clickhouse()
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
-    worker = FoldWorker(settings, kafka, Opening(kafka, installation.clickhouse()))
+    worker = FoldWorker(settings, kafka, Opening(kafka, clickhouse))
     health = load_settings(HealthSettings, "health", sources=installation.sources)
-    with serving(health, FoldSubject(worker.status)):
+    store = StoreCheck(Question(clickhouse), worker.status.errors.of("store"))
+    with serving(health, FoldSubject(worker.status), store):
         run_worker("fold", worker.run, lambda: snapshot(worker.status), as_json=as_json)
 
 

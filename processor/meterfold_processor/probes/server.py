@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Event, Thread
 from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 
 from meterfold_processor.probes.metrics import registry
 from meterfold_processor.probes.settings import HealthSettings
+from meterfold_processor.probes.store import StoreCheck
 from meterfold_processor.probes.vitals import Subject, Vitals
 from meterfold_schemas.errors import InvalidSettings
 
@@ -31,8 +32,9 @@ _LOOK_SECONDS = 0.5
 
 
 @contextmanager
-def serving(settings: HealthSettings, subject: Subject) -> Iterator[str | None]:
-    """Answer probes as long as the block runs; gives the URL, None where it is off. Raises InvalidSettings."""
+def serving(settings: HealthSettings, subject: Subject, store: StoreCheck | None = None) -> Iterator[str | None]:
+    """Answer probes, and check the store, as long as the block runs; gives the URL, None where it is off. Raises
+    InvalidSettings."""
     place = settings.place
     if place is None:
         yield None
@@ -41,10 +43,14 @@ def serving(settings: HealthSettings, subject: Subject) -> Iterator[str | None]:
     host, port = place[0], server.server_address[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     Thread(target=server.serve_forever, args=(_LOOK_SECONDS,), name="meterfold-health", daemon=True).start()
+    stop = Event()
+    if store is not None:
+        Thread(target=store.run, args=(stop,), name="meterfold-store-check", daemon=True).start()
     _LOG.info("%s: health and metrics on %s (%s)", subject.name, url, ", ".join(PATHS))
     try:
         yield url
     finally:
+        stop.set()
         server.shutdown()
         server.server_close()
 
