@@ -71,7 +71,7 @@ def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
 
 
 def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
-    """Create the topics that are missing and wait until each partition has a leader; returns their names."""
+    """Create the topics that are missing and wait until every broker knows a leader of each partition; their names."""
     admin = _Admin(settings)
     there = _describe(admin, [spec.name for spec in specs])
     missing = [spec for spec in specs if spec.name not in there]
@@ -86,7 +86,8 @@ def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
         except Retryable as error:
             if _kafka_code(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another migration was faster
                 raise
-    _wait_for_leaders(admin, missing)
+    for broker in _brokers(admin):
+        _wait_for_leaders(_Admin(settings.model_copy(update={"bootstrap_servers": broker})), missing)
     return created
 
 
@@ -247,8 +248,17 @@ def _configs(admin: _Admin, names: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
+def _brokers(admin: _Admin) -> list[str]:
+    """host:port of each broker that is up."""
+    try:
+        return [f"{broker.host}:{broker.port}" for broker in admin.list_topics(timeout=_TIMEOUT).brokers.values()]
+    except KafkaException as error:
+        raise as_error(error.args[0], "listing the brokers") from error
+
+
 def _wait_for_leaders(admin: _Admin, specs: Sequence[TopicSpec]) -> None:
-    """The controller has answered; the brokers learn of a new topic a moment later."""
+    """The controller has answered; each broker learns of a new topic a moment later, and a client may ask any. Another
+    that was asked too early would say that a topic made a moment ago is missing."""
     end = time.monotonic() + _READY_SECONDS
     while True:
         there = _describe(admin, [spec.name for spec in specs])
