@@ -118,6 +118,7 @@ def test_a_whole_history_is_proven(history: History, copy: Copy) -> None:
     assert (report.thresholds.thresholds, report.unfolded) == (1, [])
     assert report.thresholds.events == report.thresholds.mirrored >= 5
     assert report.thresholds.definitions == 2
+    assert report.aggregates > 0
     for p in partitions:
         assert [(o.org_id, o.in_log) for o in p.orgs] == [
             (o.org_id, o.counted + o.duplicates + o.rejected) for o in p.orgs
@@ -270,9 +271,14 @@ def test_a_removed_and_an_invented_window_are_named(tampered: Tampered) -> None:
         "WHERE period_type = 'hourly' AND subject_id = 's1' LIMIT 1)",
         "DELETE FROM usage_windows WHERE period_type = 'monthly' AND subject_id = 's2'",
     )
-    found = {(f.window.subject_id, f.window.period_type, f.found == "no window") for f in report.findings if f.window}
+    found = {
+        (f.window.subject_id, f.window.period_type, f.found == "no window") for f in of(report, "windows") if f.window
+    }
     # Without its month a lifetime is no sum of months any more.
     assert found == {("nobody", "hourly", False), ("s2", "monthly", True), ("s2", "lifetime", False)}
+    # Subscribers were told of the month that is gone.
+    told = {(f.window.subject_id, f.window.period_type, f.found) for f in of(report, "aggregates") if f.window}
+    assert told == {("s2", "monthly", "none")}
 
 
 def test_positions_in_two_places_are_named(tampered: Tampered, copy: Copy, record: dict[str, Any]) -> None:
@@ -403,7 +409,7 @@ def test_what_is_changed_in_a_range_is_named_and_what_lies_outside_is_not(
         "WHERE period_type = 'lifetime' AND subject_id = 's5'",
         within=within,
     )
-    (window,) = report.findings
+    (window,) = of(report, "windows")
     assert window.window is not None
     assert (window.window.period_type, window.window.subject_id) == ("daily", "s5")
     outside = history.verify(copy.settings, within=TimeRange(yesterday.start - timedelta(days=9), yesterday.start))
@@ -460,6 +466,23 @@ def test_states_that_do_not_follow_from_their_windows_are_named(tampered: Tamper
     assert (found["u1"].place, found["u1"].found) == ("usage_windows", "no window")
     assert found["u2"].expected.startswith("none (value 1, threshold 100, ")
     assert found["u2"].found == "approaching (value 85)"
+
+
+def test_windows_that_are_not_what_subscribers_were_told_are_named(tampered: Tampered) -> None:
+    """A window and its records lowered together: the recount agrees, what was emitted does not."""
+    report = tampered(
+        "INSERT INTO usage_records SELECT * REPLACE (quantity - 1 AS quantity) FROM (SELECT * FROM usage_records FINAL "
+        "WHERE id = 'a')",
+        "INSERT INTO usage_windows SELECT * REPLACE (sum - 1 AS sum, max - 1 AS max, min - 1 AS min, last - 1 AS last) "
+        "FROM (SELECT * FROM usage_windows FINAL WHERE subject_id = 'u2')",
+    )
+    told = {f.window.period_type: f for f in of(report, "aggregates") if f.window}
+    assert told.keys() == {"daily", "monthly", "lifetime"}
+    assert {f.window.subject_id for f in told.values() if f.window} == {"u2"}
+    assert {(columns(f.expected)["sum"], columns(f.found)["sum"]) for f in told.values()} == {
+        ("84.000000000", "85.000000000")
+    }
+    assert {f.check for f in report.findings} == {"aggregates"}
 
 
 def test_what_has_expired_is_named_and_is_no_difference(history: History, copy: Copy) -> None:

@@ -152,6 +152,7 @@ def _show(report: Report) -> None:
             console.say(f"and {len(report.orgs) - _SHOWN_ORGS:,} more organizations; --json lists all")
         console.say()
     _show_thresholds(report)
+    console.say(f"aggregates   {report.aggregates:,} events of usage.aggregated")
     if report.unfolded:
         waiting = ", ".join(map(str, report.unfolded))
         console.say(f"not folded yet, so not looked at: what stands behind the progress of partitions {waiting}")

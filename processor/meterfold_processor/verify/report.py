@@ -24,7 +24,9 @@ __all__ = [
     "WindowName",
 ]
 
-Check = Literal["progress", "conservation", "identities", "windows", "contents", "states", "events", "definitions"]
+Check = Literal[
+    "progress", "conservation", "identities", "windows", "contents", "states", "events", "definitions", "aggregates"
+]
 
 
 class Verdict(StrEnum):
@@ -162,8 +164,12 @@ class ThresholdReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole answer. `more` counts findings beyond the limit of each check, which are not listed. `range_start` and
-    `range_end`: the event times that were asked about, None for all (timerange.py says what that proves)."""
+    """The whole answer.
+
+    aggregates: events of usage.aggregated that were looked at. more: findings beyond the limit of each check, which are
+    not listed. range_start, range_end: the event times that were asked about, None for all (timerange.py says what that
+    proves).
+    """
 
     begun_at: datetime
     seconds: float
@@ -173,6 +179,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     unproven: tuple[Unproven, ...] = ()
     more: int = 0
+    aggregates: int = 0
     range_start: datetime | None = None
     range_end: datetime | None = None
     verdict: Verdict = field(init=False)

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.topics import check_source
+from meterfold_processor.verify.aggregates import prove_aggregates
 from meterfold_processor.verify.findings import Findings, Tell
 from meterfold_processor.verify.log import LogReader
 from meterfold_processor.verify.offsets import Fixed, fix_offsets
 from meterfold_processor.verify.orgs import summed
 from meterfold_processor.verify.partitions import PartitionProofs
 from meterfold_processor.verify.report import Finding, Report, Unproven
+from meterfold_processor.verify.scan import Scanner
 from meterfold_processor.verify.thresholds import Thresholds
 from meterfold_processor.verify.timerange import TimeRange, parts_of
 from meterfold_processor.verify.windows import prove_windows
@@ -55,7 +57,7 @@ def verify(
         check_source(kafka, rules)
         reader = stack.enter_context(closing(LogReader(kafka)))
         count = rules.partition_count
-        total = 2 * count + 2
+        total = 2 * count + 3
         findings = Findings(limit)
         tell(0, total, "fixing offsets")
         fixed = fix_offsets(kafka, client, reader, range(count), wait_seconds, lambda text: tell(0, total, text))
@@ -72,6 +74,8 @@ def verify(
             report = proofs.rows(one, part, _sub(tell, done, total, f"{name}: "))
             tell(done + 1, total, f"{name}: recounting windows")
             reports.append(prove_windows(client, report, findings, within))
+        scanner = stack.enter_context(closing(Scanner(kafka)))
+        aggregates = prove_aggregates(kafka, client, scanner, count, findings, within, _sub(tell, total - 2, total, ""))
         tell(total - 1, total, "thresholds and alerts")
         thresholds = stack.enter_context(
             closing(Thresholds(kafka, clickhouse, client, rules, group, wait_seconds, findings, within))
@@ -84,6 +88,7 @@ def verify(
         partitions=tuple(reports),
         orgs=summed(report.orgs for report in reports),
         thresholds=judged,
+        aggregates=aggregates,
         findings=tuple(findings.found),
         unproven=tuple(findings.unproven),
         more=findings.more,
