@@ -18,6 +18,7 @@ from meterfold_processor.membership import Seen
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.server import MOST_REQUESTS, serving
 from meterfold_processor.probes.settings import HealthSettings
+from meterfold_processor.probes.verdict import Observation
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.settings import load_settings
 from stack_support import eventually
@@ -64,7 +65,20 @@ def test_a_worker_that_is_well(url: str) -> None:
     assert probe(url + "/readyz?verbose") == (200, well)
 
 
-def test_standstill_is_noticed_without_being_asked_and_ends_by_itself(url: str, status: FoldStatus) -> None:
+def test_the_worker_is_looked_at_though_nobody_asks(status: FoldStatus) -> None:
+    class Counted(FoldSubject):
+        looks = 0
+
+        def observe(self) -> Observation:
+            self.looks += 1
+            return super().observe()
+
+    subject = Counted(status)
+    with serving(HealthSettings(), subject):
+        eventually(lambda: subject.looks >= 3, 20, "movement is looked for")
+
+
+def test_standstill_is_noticed_and_ends_by_itself(url: str, status: FoldStatus) -> None:
     status.membership.seen = Seen(float("inf"), True, True, "", {0: 9})
     code, body = eventually(lambda: (found := probe(url + "/healthz"))[0] == 503 and found, 20)
     assert (code, body["ok"]) == (503, False)
