@@ -1,16 +1,14 @@
-"""A checker that can be told to end at an operation: python -m chaos.checker_process JSON. See fold_process."""
+"""A checker that can be told to end at an operation. See fold_process."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from chaos import broken, entry
+from chaos import broken
 from chaos.points import Points
 from meterfold_deploy.commands.check import snapshot
 from meterfold_deploy.logs import configure
@@ -23,8 +21,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Source
 from meterfold_sink.client import connect
 
 
-def main() -> None:
-    arguments = json.loads(sys.argv[1])
+def main(arguments: dict[str, Any]) -> None:
     configure(as_json=False, verbose=False)
     points = Points(Path(arguments["points"]), arguments["name"])
 
@@ -49,7 +46,3 @@ def main() -> None:
         kafka, clickhouse = KafkaSettings.load(sources=sources), ClickHouseSettings.load(sources=sources)
         worker = CheckerWorker(settings, kafka, clickhouse, drive=driven)
         run_worker("check", worker.run, lambda: snapshot(worker.status))
-
-
-if __name__ == "__main__":
-    entry.run(main)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,16 +10,15 @@ from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import Any
 
+from chaos.forked import ForkedProcess
 from chaos.plan import AHEAD, CHECKERS, FOLDS, PRODUCERS
 from chaos.points import Points
 from meterfold_deploy.errors import StackError
-from meterfold_deploy.process import ManagedProcess
 
 CLICKHOUSE_SECONDS = 4
 """How long workers here wait for ClickHouse (300 s when shipped): "slower than the time-out" takes so long."""
 _PAUSE = {AHEAD: 0.5}
 _PAUSE_SECONDS = 0.05
-TESTS = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ class Member:
     """`wanted` ones are started again when they end."""
 
     name: str
-    process: ManagedProcess
+    process: ForkedProcess
     lock: RLock = field(default_factory=RLock)
     wanted: bool = True
     starts: int = 0
@@ -73,7 +69,6 @@ class Crew:
         """Words in the last lines of a process that make its end one that was to be expected."""
         # A backtrace for each of polars' panics over a damaged body would cost more than all else.
         self._environment = {**environment, "RUST_BACKTRACE": "0"}
-        self._environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self._seed = seed
         self._arguments = arguments
         self._members: dict[str, Member] = {}
@@ -126,7 +121,7 @@ class Crew:
     def add(self, name: str, *, wanted: bool = True) -> Member:
         member = self._members.get(name)
         if member is None:
-            process = ManagedProcess(name, [], self.logs / f"{name}.log")
+            process = ForkedProcess(name, self.logs / f"{name}.log")
             member = self._members[name] = Member(name, process)
         with member.lock:
             member.wanted = wanted
@@ -193,7 +188,7 @@ class Crew:
                 "pause": _PAUSE.get(name, _PAUSE_SECONDS),
                 "ahead": 86_400 if name == AHEAD else 0,
             }
-        process.command = [sys.executable, "-P", "-m", program, json.dumps(arguments)]
+        process.program, process.arguments = program, arguments
         process.env = environment
         process.start()
         member.starts += 1

@@ -1,4 +1,4 @@
-"""A fold worker that can be told to end at a step: python -m chaos.fold_process JSON.
+"""A fold worker that can be told to end at a step.
 
 The worker is the shipped one. Replaced from outside: the loop that performs the steps of a flush (it looks at the
 points), the time-out of ClickHouse connections (short, so that "slower than the time-out" takes seconds), and, for a
@@ -7,14 +7,13 @@ run that must fail, a rule that `broken` names.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
-from chaos import broken, entry
+from chaos import broken
 from chaos.points import Points
 from meterfold_deploy.commands.fold import snapshot
 from meterfold_deploy.logs import configure
@@ -27,8 +26,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Source
 from meterfold_sink.client import connect
 
 
-def main() -> None:
-    arguments = json.loads(sys.argv[1])
+def main(arguments: dict[str, Any]) -> None:
     configure(as_json=False, verbose=False)
     points = Points(Path(arguments["points"]), arguments["name"])
 
@@ -46,7 +44,3 @@ def main() -> None:
         made = opening.Opening(kafka, ClickHouseSettings.load(sources=sources))
         worker = FoldWorker(settings, kafka, made, drive=drive)
         run_worker("fold", worker.run, lambda: snapshot(worker.status))
-
-
-if __name__ == "__main__":
-    entry.run(main)

@@ -1,4 +1,4 @@
-"""An application that records usage through the SDK and keeps a journal: python -m chaos.producer_process JSON.
+"""An application that records usage through the SDK and keeps a journal.
 
 Started again after a SIGKILL it hands in what its journal has no report of, as an application that wants nothing lost
 would: with the same ids and times. SIGTERM ends it once everything has a report.
@@ -6,7 +6,6 @@ would: with the same ids and times. SIGTERM ends it once everything has a report
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -112,8 +111,7 @@ class Application:
                 self._failed.append(delivery.event_id)
 
 
-def main() -> None:
-    arguments = json.loads(sys.argv[1])
+def main(arguments: dict[str, Any]) -> None:
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     sys.stdout.write("ready\n")  # to be told to stop
@@ -125,7 +123,3 @@ def main() -> None:
         arguments["name"], arguments["seed"], Path(arguments["journal"]), arguments["pause"], ahead
     )
     application.run(stop)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,96 @@
+"""Worker processes that begin where their imports end.
+
+A fresh interpreter imports for a second or more, which on a busy machine is most of what a recovery takes. So a server
+process imports everything once and computes nothing, and each worker is a fork of it: a process of its own in
+every respect, with its own environment, log and process group.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from meterfold_deploy import watchdog
+from meterfold_deploy.errors import StackError
+from meterfold_deploy.process import ManagedProcess
+
+PROGRAMS = ("chaos.fold_process", "chaos.checker_process", "chaos.producer_process")
+TESTS = Path(__file__).parents[1]
+
+_context = multiprocessing.get_context("forkserver")
+_starting = threading.Lock()
+
+
+class ForkedProcess(ManagedProcess):
+    """`program` is a module of this package with a function `main(arguments)`."""
+
+    program: str
+    arguments: dict[str, Any]
+
+    def __init__(self, name: str, log_file: Path) -> None:
+        super().__init__(name, [], log_file)
+
+    def start(self) -> None:
+        if self.running:
+            raise StackError(f"{self.name} runs already (pid {self.pid}); stop it first")
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
+        child = _context.Process(
+            target=_body, args=(self.program, self.arguments, self.env or {}, str(self.log_file)), name=self.name
+        )
+        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        with _starting, mock.patch.dict(os.environ, {"PYTHONPATH": path}):
+            _context.set_forkserver_preload(list(PROGRAMS))
+            child.start()
+        self._process = _Child(child)  # type: ignore[assignment]  # what is needed of Popen
+        watchdog.shared.add(self.pid)
+
+
+class _Child:
+    """A multiprocessing process with the methods of subprocess.Popen, for any thread."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process = process
+        self._lock = threading.Lock()
+        assert process.pid is not None
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        with self._lock:
+            return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        multiprocessing.connection.wait([self._process.sentinel], timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
+        return code
+
+
+def _body(program: str, arguments: dict[str, Any], environment: Mapping[str, str], log_file: str) -> None:
+    os.setsid()
+    log = os.open(log_file, os.O_WRONLY | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    os.environ.clear()
+    os.environ.update(environment)
+    from chaos import entry
+
+    entry.run(lambda: importlib.import_module(program).main(arguments))
