@@ -18,7 +18,7 @@ from meterfold_deploy.errors import StackError
 CLICKHOUSE_SECONDS = 4
 """How long workers here wait for ClickHouse (300 s when shipped): "slower than the time-out" takes so long."""
 _PAUSE = {AHEAD: 0.5}
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.08
 
 
 @dataclass(frozen=True, slots=True)

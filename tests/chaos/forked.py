@@ -8,27 +8,31 @@ every respect, with its own environment, log and process group.
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
-import multiprocessing.connection
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
+
 from meterfold_deploy import watchdog
 from meterfold_deploy.errors import StackError
-from meterfold_deploy.process import ManagedProcess
+from meterfold_deploy.process import POLL_SECONDS, ManagedProcess
 
 PROGRAMS = ("chaos.fold_process", "chaos.checker_process", "chaos.producer_process")
 TESTS = Path(__file__).parents[1]
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
+_UNKNOWN = 255
 
 
 class ForkedProcess(ManagedProcess):
@@ -65,20 +69,26 @@ class _Child:
         self._lock = threading.Lock()
         assert process.pid is not None
         self.pid = process.pid
+        self._created = psutil.Process(self.pid).create_time()
 
     def poll(self) -> int | None:
         with self._lock:
-            return self._process.exitcode
+            code = self._process.exitcode
+        # The server tells how its forks end; without it (it was ended, too) only that they ended can be seen.
+        if code == _UNKNOWN and watchdog.find(self.pid, self._created) is not None:
+            return None
+        return code
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
-        multiprocessing.connection.wait([self._process.sentinel], timeout)
-        code = self.poll()
-        if code is None:
-            raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
+            time.sleep(POLL_SECONDS)
         return code
 
 

@@ -16,7 +16,7 @@ from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.4
 _CALL_SECONDS = 2.0
 
 Offsets = dict[int, int]

@@ -19,7 +19,7 @@ from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 
-_LOOK_SECONDS = 0.7
+_LOOK_SECONDS = 1.0
 _LIFETIME = 4
 _SUBJECT = "org_id, metric_key, subject_type, subject_id"
 

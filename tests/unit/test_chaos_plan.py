@@ -1,0 +1,34 @@
+"""The faults of a chaos run are a function of its seed."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+
+from chaos.journal import Journal, has_report, read
+from chaos.plan import KINDS, draw
+
+
+def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
+    seed = random.randrange(2**32)
+    print(f"plan: seed {seed}")  # noqa: T201
+    first = list(islice(draw(seed), 200))
+    assert first == list(islice(draw(seed), 200))
+    assert {fault.kind for fault in first[: len(KINDS)]} == set(KINDS)
+    assert first != list(islice(draw(seed + 1), 200))
+    assert all((fault.point is not None) == (fault.group in ("point", "opening", "stop at")) for fault in first)
+
+
+def test_a_journal_is_read_back_also_behind_a_torn_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "p.jsonl"
+    Journal(path).write("handed", "p-0", quantity="1")
+    with path.open("a") as file:
+        file.write('{"kind":"acknowledged","id":"p-0","parti')
+    begun = path.stat().st_size
+    again = Journal(path)
+    again.write("handed", "p-0", quantity="1")
+    assert not has_report(path, begun)
+    again.write("acknowledged", "p-0", partition=1, offset=7)
+    assert has_report(path, begun)
+    entry = read(path)["p-0"]
+    assert (entry.contents, entry.acknowledged) == ([{"quantity": "1"}], [(1, 7)])
