@@ -57,13 +57,14 @@ def _refusal(event: UsageRecorded, stamp: int, rules: FoldRules) -> str | None:
 
 def _check_acknowledged(entries: dict[str, Entry], truth: Truth) -> None:
     counted = Counter(truth.events[position].id for position in truth.counted)
+    rejected = truth.rejected
     for event_id, entry in entries.items():
         for position in entry.acknowledged:
             assert position in truth.events, f"{event_id}: acknowledged at {position}, and not in the log"
             found = truth.events[position].id
             assert found == event_id, f"{event_id}: acknowledged at {position}, where {found} stands"
         if entry.acknowledged:
-            refused = all(position in truth.rejected for position in entry.acknowledged)
+            refused = all(position in rejected for position in entry.acknowledged)
             # What was refused may have been handed in again with the right time, and lost its report with a producer.
             assert refused or counted[event_id] == 1, f"{event_id}: acknowledged, and counted {counted[event_id]} times"
     again = {event_id: times for event_id, times in counted.items() if times > 1}
@@ -95,8 +96,9 @@ def _check_rejected(entries: dict[str, Entry], strangers: dict[str, Entry], trut
         entry.contents[0]["value"] for entry in strangers.values() if not entry.acknowledged and entry.contents
     )
     poison = {entry.acknowledged[0]: entry.contents[0]["reason"] for entry in strangers.values() if entry.acknowledged}
+    rejected = truth.rejected
     for position, message in truth.messages.items():
-        found = truth.rejected.get(position)
+        found = rejected.get(position)
         event = truth.events.get(position)
         if position in poison:
             assert found == poison[position], f"the poison at {position} is {found}, not {poison[position]}"
@@ -109,6 +111,6 @@ def _check_rejected(entries: dict[str, Entry], strangers: dict[str, Entry], trut
             assert unreported[text], f"nobody handed in what stands at {position}"
             assert found is not None, f"the poison at {position} was not rejected"
     ahead = [i for i, entry in entries.items() if entry.contents[0]["ahead"] and entry.acknowledged]
-    refused = {truth.events[position].id for position, reason in truth.rejected.items() if reason == "in_future"}
+    refused = {truth.events[position].id for position, reason in rejected.items() if reason == "in_future"}
     assert refused == set(ahead) & refused, "an event of a right clock was rejected as in_future"
     assert not ahead or refused, "no event of the wrong clock was rejected"
