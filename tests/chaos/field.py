@@ -94,7 +94,7 @@ class Field:
             self._sentry.start()
             self._fixed = self.ground.define()
             self.flow()
-            if not self._lookout.wait_fold(90) or not self._lookout.wait_checker(90):
+            if not self._lookout.wait_fold(240) or not self._lookout.wait_checker(240):
                 raise RuntimeError("the workers never began")
         except BaseException:
             self.__exit__(None, None, None)
