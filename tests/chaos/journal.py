@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Position = tuple[int, int]
+Position = tuple[int, int | None]
+"""Partition and offset; a report may come without the offset."""
 
 
 class Journal:
