@@ -6,7 +6,7 @@ Decimal and dict; nothing of the fold is used.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +15,7 @@ from typing import Any
 
 from chaos import journal
 from chaos.ground import Ground
-from chaos.journal import Entry
+from chaos.journal import Entry, Position
 from fold_support import Truth
 from fold_support.truth import stamp_of
 from meterfold_schemas.periods import micros
@@ -58,6 +58,9 @@ def _refusal(event: UsageRecorded, stamp: int, rules: FoldRules) -> str | None:
 def _check_acknowledged(entries: dict[str, Entry], truth: Truth) -> None:
     counted = Counter(truth.events[position].id for position in truth.counted)
     rejected = truth.rejected
+    standing: dict[str, list[Position]] = defaultdict(list)
+    for position, event in truth.events.items():
+        standing[event.id].append(position)
     for event_id, entry in entries.items():
         placed = [position for position in entry.acknowledged if position[1] is not None]
         for position in placed:
@@ -66,7 +69,9 @@ def _check_acknowledged(entries: dict[str, Entry], truth: Truth) -> None:
             assert found == event_id, f"{event_id}: acknowledged at {position}, where {found} stands"
         if entry.acknowledged:
             # A broker that had a batch already says so without its offsets; then only the identity can be looked for.
-            refused = bool(placed) and all(position in rejected for position in placed)
+            places = placed or standing[event_id]
+            assert places, f"{event_id}: acknowledged, and not in the log"
+            refused = all(position in rejected for position in places)
             # What was refused may have been handed in again with the right time, and lost its report with a producer.
             assert refused or counted[event_id] == 1, f"{event_id}: acknowledged, and counted {counted[event_id]} times"
     again = {event_id: times for event_id, times in counted.items() if times > 1}
