@@ -29,8 +29,17 @@ _READ: Final[Mapping[str, Any]] = {
     "output_format_arrow_low_cardinality_as_dictionary": 0,
     "output_format_arrow_compression_method": "lz4_frame",
 }
-#: On every request. With async inserts an acknowledgement would come before the rows are on the disk.
-_ALWAYS: Final[Mapping[str, Any]] = {"async_insert": 0}
+_ALWAYS: Final[Mapping[str, Any]] = {
+    # With async inserts an acknowledgement would come before the rows are on the disk.
+    "async_insert": 0,
+    # Where tables are replicated: most replicas have the rows before an insert is acknowledged, and whoever reads sees
+    # all that was. A progress row that another replica does not show yet would be read as an older one. Tables of one
+    # server do not mind.
+    "insert_quorum": "auto",
+    "insert_quorum_parallel": 0,
+    "select_sequential_consistency": 1,
+}
+"""On every request."""
 
 Parameter = str | int | datetime | list[int] | list[str] | None
 

@@ -369,3 +369,15 @@ def test_an_operators_poison_is_read(client: Client) -> None:
     with pytest.raises(Fatal, match="16 hexadecimal digits"):
         reads.poison_fingerprints(client)
     client.command("DELETE FROM fold_settings WHERE name LIKE 'poison%'")
+
+
+def test_every_request_asks_for_a_quorum_and_for_consistent_reads(client: Client) -> None:
+    """No replicas here: what is seen is that the settings arrive."""
+    names = ("async_insert", "insert_quorum", "insert_quorum_parallel", "select_sequential_consistency")
+    (found,) = client.rows("SELECT " + ", ".join(f"toString(getSetting('{name}')) AS {name}" for name in names))
+    assert found == {
+        "async_insert": "false",
+        "insert_quorum": "auto",
+        "insert_quorum_parallel": "false",
+        "select_sequential_consistency": "1",
+    }
