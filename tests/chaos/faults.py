@@ -28,7 +28,7 @@ from stack_support.kafka import admin
 TOGETHER = 8
 """So many faults may be open at the same time."""
 AHEAD = 12
-RECOVERY_SECONDS = 150.0
+RECOVERY_SECONDS = 300.0
 _REACH_SECONDS = 12.0
 _INTERNAL_PARTITIONS = 4
 

@@ -40,7 +40,7 @@ class Application:
         self._journal = journal.Journal(path)
 
     def run(self, stop: Event) -> None:
-        with Meter(on_delivery=self._reported, delivery_timeout=20, close_timeout=60) as meter:
+        with Meter(on_delivery=self._reported, delivery_timeout=90, close_timeout=60) as meter:
             for event_id in self._again:
                 self._hand_in(meter, event_id)
             while not stop.wait(self._pause):
