@@ -106,15 +106,16 @@ def test_what_happened_while_no_checker_ran(there: Installation) -> None:
 
 
 def test_aggregates_are_throttled_and_end_with_a_final_one(there: Installation) -> None:
-    yesterday = datetime.now(UTC).replace(hour=12) - timedelta(days=1)
+    # Not yesterday: until one o'clock that day's window is within its grace.
+    long_over = datetime.now(UTC) - timedelta(days=2)
     there.define_metric()
     with running(there, aggregated_periods=["daily"], emit_interval_seconds=0.2) as checker:
         checker.ready(2)
-        there.progress(0, yesterday)
+        there.progress(0, long_over)
         for quantity in (1, 2, 3):
-            there.use_many([("u1", quantity)], at=yesterday)
+            there.use_many([("u1", quantity)], at=long_over)
         eventually(lambda: there.aggregates()[-1].is_final if there.aggregates() else False, 30)
-        there.use(4, at=yesterday)
+        there.use(4, at=long_over)
         eventually(lambda: there.aggregates()[-1].revision == 3, 30)
     found = there.aggregates()
     revisions = [(event.revision, event.is_final) for event in found]
