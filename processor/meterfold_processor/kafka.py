@@ -49,6 +49,17 @@ def as_error(error: KafkaError, doing: str) -> MeterfoldError:
     return Retryable(message)
 
 
+def consuming_error(error: KafkaError) -> MeterfoldError:
+    """An error that came in place of a message. Fatal also where the client has given up for good: a coordinator that
+    came back without a group that was just made makes librdkafka do so, and it would never ask for partitions again."""
+    if error.fatal() or error.code() == KafkaError._FATAL:
+        return Fatal(
+            f"Kafka, consuming: {error.str()}. This client has left its group for good; start the worker again, "
+            "it goes on where the stored progress says"
+        )
+    return as_error(error, "consuming")
+
+
 def consumer(settings: KafkaSettings, group: str, protocol: str, **more: Any) -> Consumer:
     """A consumer that never commits by itself, never jumps to another offset silently, and reads committed messages.
 

@@ -100,7 +100,7 @@ class Group:
                 f"partition {message.partition()} of {self._topic}: the next offset is not in the log any more "
                 f"({error.str()}); the stored windows are judged instead"
             )
-        found = kafka.as_error(error, "consuming")
+        found = kafka.consuming_error(error)
         if isinstance(found, Fatal):
             raise found
         _LOG.warning("%s", found)

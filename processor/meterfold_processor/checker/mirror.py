@@ -140,7 +140,7 @@ class Mirror:
             consumer.incremental_unassign([place])
             consumer.incremental_assign([place])
             return False
-        found = kafka.as_error(error, "consuming")
+        found = kafka.consuming_error(error)
         if isinstance(found, Fatal):
             raise found
         _LOG.warning("%s", found)

@@ -181,7 +181,7 @@ class FoldWorker:
                 f"partition {message.partition()}: the next offset to fold is not in the log any more ({error.str()}). "
                 "Its events were deleted before they were folded; nothing can bring them back from Kafka"
             )
-        answer = kafka.as_error(error, "consuming")
+        answer = kafka.consuming_error(error)
         if isinstance(answer, Fatal):
             raise answer
         _LOG.warning("%s", answer)
