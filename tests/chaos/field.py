@@ -32,9 +32,9 @@ from stack_support import eventually
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
-_READONLY = "readonly mode"
-"""ClickHouse's words, and those of the proxy: the fold and the checker end with them, and a supervisor starts them
-again."""
+_FATAL = ("readonly mode", "left its group for good")
+"""Last words of workers that are right to end and are started again: ClickHouse refuses to be written to; a Kafka
+client has given up, as it does when a coordinator comes back without a group that was just made."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Field:
         begin = protocol or ("consumer", "classic")[seed % 2]
         more = {} if broken is None else {"broken": broken}
         self.crew = Crew(folder, environment, seed, begin, **crew, **more)
-        self.crew.allowed = [_READONLY]
+        self.crew.allowed = list(_FATAL)
         self._lookout = Lookout(self.ground)
         self._sentry = Sentry(self.ground)
         self._foreign = Foreign(self.ground, self.crew.journal("foreign"), seed)
