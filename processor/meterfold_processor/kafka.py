@@ -127,6 +127,18 @@ def at(topic: str, partition: int, offset: int | None = None) -> TopicPartition:
     return TopicPartition(topic, partition) if offset is None else TopicPartition(topic, partition, offset)
 
 
+def listed_offset(answer: Any, doing: str) -> int:
+    """The offset in an answer of `list_offsets` about the beginning or the end of a log.
+
+    While a broker dies, librdkafka may call an answer without an offset (-1001) a success. Taken for the end of a log
+    it would mean that there is nothing to read: no definitions, no state. Raises Retryable.
+    """
+    offset = int(answer.offset)
+    if offset < 0:
+        raise Retryable(f"Kafka, {doing}: the answer has no offset")
+    return offset
+
+
 def log_start(reader: Consumer, topic: str, partition: int) -> int:
     """An offset to begin a paused partition at until the right one is known: the log's start, a plain offset in range.
 

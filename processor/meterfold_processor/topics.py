@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
     AdminClient,
     ConfigResource,
@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
     TopicDescription,
 )
 
-from meterfold_processor.kafka import as_error
+from meterfold_processor.kafka import as_error, listed_offset
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics, TopicSpec
@@ -171,7 +171,9 @@ def log_bounds(
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
         futures = admin.list_offsets(dict.fromkeys(at, spec), isolation_level=level, request_timeout=_TIMEOUT)
         doing = f"reading the bounds of {topic}"
-        bounds.append({place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()})
+        bounds.append(
+            {place.partition: listed_offset(admin.answer(future, doing), doing) for place, future in futures.items()}
+        )
     return {place.partition: (bounds[0][place.partition], bounds[1][place.partition]) for place in at}
 
 
@@ -185,6 +187,8 @@ def offsets_at(settings: KafkaSettings, topic: str, partitions: Iterable[int], s
     futures = admin.list_offsets(dict.fromkeys(at, spec), request_timeout=_TIMEOUT)
     doing = f"looking for a time in {topic}"
     offsets = {place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()}
+    if OFFSET_INVALID in offsets.values():  # no answer at all, see kafka.listed_offset; "nothing that late" is -1
+        raise Retryable(f"Kafka, {doing}: the answer has no offset")
     return {partition: offset if offset >= 0 else None for partition, offset in offsets.items()}
 
 

@@ -27,6 +27,7 @@ __all__ = ["Driver"]
 
 POLL_SECONDS = 0.1
 _CALL_SECONDS = 6.0
+_BOUNDS = "reading the ends of topics"
 
 
 class Driver:
@@ -145,13 +146,13 @@ class Driver:
                 asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_CALL_SECONDS
             )
             return {
-                Place(place.topic, place.partition): int(future.result(_CALL_SECONDS).offset)
+                Place(place.topic, place.partition): kafka.listed_offset(future.result(_CALL_SECONDS), _BOUNDS)
                 for place, future in futures.items()
             }
         except KafkaException as error:
             # After a broker's restart a client may ask with an old leader epoch for ever: the next one is fresh.
             self._admin = self._new_admin()
-            raise kafka.as_error(error.args[0], "reading the ends of topics") from error
+            raise kafka.as_error(error.args[0], _BOUNDS) from error
         except FutureTimeout as error:
             self._admin = self._new_admin()
             raise Retryable(f"Kafka, reading the ends of topics: no answer in {_CALL_SECONDS:.0f} s") from error
