@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from meterfold_processor.backoff import Backoff
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
 from meterfold_schemas.settings import KafkaSettings
 
@@ -49,15 +51,31 @@ def as_error(error: KafkaError, doing: str) -> MeterfoldError:
     return Retryable(message)
 
 
+class GaveUp(Fatal):
+    """A client that will never have a partition again: fatal for the client, not for the worker that makes another."""
+
+
 def consuming_error(error: KafkaError) -> MeterfoldError:
-    """An error that came in place of a message. Fatal also where the client has given up for good: a coordinator that
-    came back without a group that was just made makes librdkafka do so, and it would never ask for partitions again."""
+    """An error that came in place of a message. GaveUp where the client has given up for good: a coordinator that came
+    back without a group that was just made makes librdkafka do so."""
     if error.fatal() or error.code() == KafkaError._FATAL:
-        return Fatal(
-            f"Kafka, consuming: {error.str()}. This client has left its group for good; start the worker again, "
-            "it goes on where the stored progress says"
-        )
+        return GaveUp(f"Kafka, consuming: {error.str()}: this client has left its group for good")
     return as_error(error, "consuming")
+
+
+def with_fresh_clients(serve: Callable[[], None], stop: Event, report: Callable[[Retryable | None], None]) -> None:
+    """`serve` until it returns; anew, as after a crash, each time its client has given up. `report` hears of it."""
+    backoff = Backoff()
+    while not stop.is_set():
+        try:
+            serve()
+        except GaveUp as error:
+            _LOG.warning("%s; joining again with a fresh one", error)
+            report(Retryable(str(error)))
+            stop.wait(backoff.next())
+            report(None)
+        else:
+            return
 
 
 def consumer(settings: KafkaSettings, group: str, protocol: str, **more: Any) -> Consumer:

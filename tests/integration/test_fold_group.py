@@ -7,13 +7,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import Consumer, KafkaError, Message
 
 from fold_support import Flow, Installation, check, dying_worker, event, fold_environment, running, started
 from fold_support.installation import DEADLINE
 from fold_support.verdict import published_windows
+from meterfold_processor import kafka
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support import eventually
 
@@ -58,6 +61,37 @@ def test_workers_join_leave_and_come_back_from_the_dead(
     truth = check(installation)
     assert len(truth.counted) > 200
     assert truth.duplicates
+
+
+def test_a_worker_whose_client_has_given_up_makes_another_and_goes_on(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka gives up when a coordinator comes back without the group; it asks for no partition any more then."""
+    clients: list[Mortal] = []
+
+    class Mortal(Consumer):
+        gave_up = False
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            clients.append(self)
+
+        def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+            if self.gave_up:
+                return [Message(topic="t", partition=0, error=KafkaError(KafkaError._FATAL, "no such group"))]
+            return super().consume(num_messages, timeout)
+
+    monkeypatch.setattr(kafka, "Consumer", Mortal)
+    installation.send(*(event(f"u{number}", 1) for number in range(40)))
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+        (first,) = clients
+        first.gave_up = True
+        eventually(lambda: len(clients) == 2, DEADLINE, "a second client")
+        installation.send(*(event(f"u{number}", 1) for number in range(40)))
+        installation.wait_folded(worker)
+        worker.require_running()
+    assert len(check(installation).counted) == 80
 
 
 def test_what_a_zombie_still_writes_counts_for_nothing(

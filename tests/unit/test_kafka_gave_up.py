@@ -1,4 +1,4 @@
-"""A consumer that has given up for good must end its worker: seen after all brokers were killed at once.
+"""A worker whose consumer has given up for good makes another one: seen after all brokers were killed at once.
 
 The coordinator came back without the group, librdkafka answered with a fatal error, and the workers went on polling a
 client that would never have a partition again.
@@ -6,6 +6,7 @@ client that would never have a partition again.
 
 from __future__ import annotations
 
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,15 +32,42 @@ def test_a_client_that_gave_up_is_fatal_and_a_passing_error_is_not() -> None:
     assert isinstance(kafka.consuming_error(PASSING), Retryable)
 
 
-def test_the_fold_ends() -> None:
+def test_the_fold_gives_its_client_up() -> None:
     worker: Any = SimpleNamespace(_assignment=SimpleNamespace(active={}))
     assert not FoldWorker._is_event(worker, message(PASSING))
-    with pytest.raises(Fatal, match="start the worker again"):
+    with pytest.raises(kafka.GaveUp, match="left its group for good"):
         FoldWorker._is_event(worker, message(GAVE_UP))
 
 
-def test_the_checker_ends() -> None:
+def test_the_checker_gives_its_client_up() -> None:
     group = Group(SimpleNamespace(), "usage.windows", lambda _: None)
     assert not group._is_message(message(PASSING))
-    with pytest.raises(Fatal, match="start the worker again"):
+    with pytest.raises(kafka.GaveUp, match="left its group for good"):
         group._is_message(message(GAVE_UP))
+
+
+def test_it_is_served_anew_until_the_end_and_other_errors_go_through() -> None:
+    outcomes: list[Exception | None] = [kafka.GaveUp("gone"), kafka.GaveUp("gone again"), None]
+    heard: list[Retryable | None] = []
+
+    def serve() -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    kafka.with_fresh_clients(serve, Event(), heard.append)
+    assert outcomes == []
+    assert [str(error) for error in heard] == ["gone", "None", "gone again", "None"]
+    outcomes = [Fatal("the end"), None]
+    with pytest.raises(Fatal, match="the end"):
+        kafka.with_fresh_clients(serve, Event(), heard.append)
+
+
+def test_a_stop_ends_it() -> None:
+    stop = Event()
+
+    def serve() -> None:
+        stop.set()
+        raise kafka.GaveUp("gone")
+
+    kafka.with_fresh_clients(serve, stop, lambda _: None)

@@ -66,6 +66,9 @@ class CheckerWorker:
 
     def run(self, stop: Event) -> None:
         """Judge until `stop` is set. Raises Fatal."""
+        kafka.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
+
+    def _serve(self, stop: Event) -> None:
         self._stop = stop
         stored = Stored(self._clickhouse)
         try:

@@ -70,6 +70,10 @@ class FoldWorker:
         self._flushed: deque[dict[int, int]] = deque()
 
     def run(self, stop: Event) -> None:
+        with RareCollections() as self._garbage:
+            kafka.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
+
+    def _serve(self, stop: Event) -> None:
         starting = self.status.errors.of("start")
         try:
             persist(self._opening.check, stop, starting)
@@ -77,6 +81,7 @@ class FoldWorker:
             writer = persist(self._opening.writer, stop, starting)
         except Stopped:
             return
+        self._buffer, self._flushed = [], deque()
         self._consumer = self._make_consumer()
         self._effects = Effects(writer, self._kafka_settings, self._flushed_to)
         self.status.durations = self._effects.durations
@@ -88,13 +93,12 @@ class FoldWorker:
             check_source=self._opening.check_source,
             before_revoke=lambda: self._flusher.wait(_REVOKE_SECONDS, for_all=True),
         )
-        with RareCollections() as self._garbage:
-            try:
-                self._assignment.subscribe()
-                while not stop.is_set():
-                    self._turn(stop)
-            finally:
-                self._close()
+        try:
+            self._assignment.subscribe()
+            while not stop.is_set():
+                self._turn(stop)
+        finally:
+            self._close()
 
     def _turn(self, stop: Event) -> None:
         self._acknowledge()
