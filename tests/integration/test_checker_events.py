@@ -13,6 +13,7 @@ from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.vocabulary import Level
 from stack_support import consume_all, eventually
+from stack_support.mortal import mortal_members
 
 
 @pytest.fixture
@@ -103,6 +104,22 @@ def test_what_happened_while_no_checker_ran(there: Installation) -> None:
         there.use(5)
         eventually(lambda: checker.worker.status.seconds_since_step() is not None)
     there.seen_soon(expected)
+
+
+def test_a_checker_whose_client_has_given_up_makes_another_and_goes_on(
+    there: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = mortal_members(monkeypatch)
+    there.define_metric()
+    there.define_threshold()
+    with running(there) as checker:
+        checker.ready(2)
+        there.use(60)
+        members[0].gave_up = True
+        eventually(lambda: len(members) == 2, 30, "a second client")
+        there.use(70)
+        there.seen_soon([("t1", "u1", event, 1) for event in ("approaching approaching", "exceeded exceeded")])
+        checker.ready(2)
 
 
 def test_aggregates_are_throttled_and_end_with_a_final_one(there: Installation) -> None:

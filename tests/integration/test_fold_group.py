@@ -7,18 +7,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message
 
 from fold_support import Flow, Installation, check, dying_worker, event, fold_environment, running, started
 from fold_support.installation import DEADLINE
 from fold_support.verdict import published_windows
-from meterfold_processor import kafka
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support import eventually
+from stack_support.mortal import mortal_members
 
 PARTITIONS = 4
 
@@ -66,22 +64,7 @@ def test_workers_join_leave_and_come_back_from_the_dead(
 def test_a_worker_whose_client_has_given_up_makes_another_and_goes_on(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """librdkafka gives up when a coordinator comes back without the group; it asks for no partition any more then."""
-    clients: list[Mortal] = []
-
-    class Mortal(Consumer):
-        gave_up = False
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            clients.append(self)
-
-        def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
-            if self.gave_up:
-                return [Message(topic="t", partition=0, error=KafkaError(KafkaError._FATAL, "no such group"))]
-            return super().consume(num_messages, timeout)
-
-    monkeypatch.setattr(kafka, "Consumer", Mortal)
+    clients = mortal_members(monkeypatch)
     installation.send(*(event(f"u{number}", 1) for number in range(40)))
     with running(installation) as worker:
         installation.wait_folded(worker)
