@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from io import BytesIO
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
+from fastavro.io.binary_decoder import BinaryDecoder
 
 from meterfold_schemas.errors import Poison, UnknownSchema
+from meterfold_schemas.framing import HEADER_SIZE, schema_of
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.periods import micros
 from meterfold_schemas.usage import UsageRecorded
@@ -73,6 +76,8 @@ def stamp_of(message: Message) -> int:
 def _judged(message: Message, partitions: int) -> tuple[str | None, UsageRecorded | None]:
     try:
         event = UsageRecorded.from_bytes(message.value() or b"")
+        if _has_negative_branch(message.value() or b""):
+            return "undecodable", None
     except Poison as poison:
         return poison.reason, None
     except UnknownSchema:  # it went through, so an operator has declared it poison
@@ -80,6 +85,24 @@ def _judged(message: Message, partitions: int) -> tuple[str | None, UsageRecorde
     if message.key() != event.key or partition_of(event.key, partitions) != message.partition():
         return "misrouted", event
     return None, event
+
+
+def _has_negative_branch(value: bytes) -> bool:
+    """Whether a union names a branch below zero, which Avro does not have; fastavro counts it from the end."""
+    body = BinaryDecoder(BytesIO(value[HEADER_SIZE:]))
+    for field in schema_of(value).definition["fields"]:
+        kind = field["type"]
+        if isinstance(kind, list):
+            branch = body.read_long()
+            if branch < 0:
+                return True
+            kind = kind[branch]
+        match kind if isinstance(kind, str) else kind["type"]:
+            case "long":
+                body.read_long()
+            case "string" | "bytes":
+                body.read_bytes()
+    return False
 
 
 def _for_the_oracle(message: Message, event: UsageRecorded | None, reason: str | None) -> Event:

@@ -40,6 +40,7 @@ def test_metrics_equal_what_was_folded(installation: Installation, stack: LocalS
     with started("fold", fold_environment(installation, tmp_path, stack.environment()), tmp_path) as worker:
         probes = Probes.of(worker)
         installation.wait_folded()
+        assert probes.wait_ready() == []  # what the group says of its members comes every two seconds
         found = eventually(
             lambda: (m := probes.metrics()) and m.total("fold_lag_messages") == 0 and m, DEADLINE, "no lag"
         )
@@ -74,7 +75,6 @@ def test_metrics_equal_what_was_folded(installation: Installation, stack: LocalS
         assert found["fold_remembered_identities_bytes"] == 480
         assert 0 <= found["fold_last_flush_age_seconds"] < DEADLINE
         assert (found["fold_alive"], found["fold_ready"], found["fold_group_member"]) == (1, 1, 1)
-        assert probes.wait_ready() == []
         assert probes.ask("/healthz")[1]["partitions"][0]["lag"] == 0
         assert worker.terminate(20) == 0
 

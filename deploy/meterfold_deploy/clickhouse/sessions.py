@@ -31,20 +31,27 @@ class Session:
             self.connection = None
 
 
+HAND_OVER_SECONDS = 1.0
+
+
 class Sessions:
     """All sessions by id; from many threads. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._sessions: dict[str, Session] = {}
 
     @contextmanager
     def lease(self, wish: SessionWish) -> Iterator[Session]:
         """The session for one request. QueryError 373 while another request has it, 372 when it must exist and does
-        not. Its time starts again when the request ends."""
+        not. Its time starts again when the request ends.
+
+        A client has its answer a moment before its request ends here, and may send the next one at once: it waits.
+        """
         self.expire()
         with self._lock:
+            self._lock.wait_for(lambda: not self._is_busy(wish.id), HAND_OVER_SECONDS)
             session = self._sessions.get(wish.id)
             if session is None:
                 if wish.must_exist:
@@ -58,11 +65,16 @@ class Sessions:
         finally:
             with self._lock:
                 session.busy = False
+                self._lock.notify_all()
                 session.expires = self._clock() + wish.timeout
                 if wish.close:
                     del self._sessions[wish.id]
             if wish.close:
                 session.close()
+
+    def _is_busy(self, name: str) -> bool:
+        session = self._sessions.get(name)
+        return session is not None and session.busy
 
     def expire(self) -> None:
         """Close the sessions whose time is over."""
