@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.settings import ClickHouseSettings
+
+if TYPE_CHECKING:
+    from meterfold_sink.client import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,11 @@ def list_metrics(
     offset: int = 0,
 ) -> Page:
     """metric.list: by organization, then in the order they are displayed. Raises Retryable or Fatal."""
+    from meterfold_sink.client import connect
+
     wanted = {"org_id": org_id, "category": category, "is_active": is_active}
-    return _list(settings, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+    with connect(settings) as client:
+        return _list(client, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
 
 
 def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict[str, Any]:
@@ -73,25 +79,22 @@ def list_thresholds(
         "subject_id": subject_id,
         "is_active": is_active,
     }
-    page = _list(settings, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
-    if page.rows:
-        with connect(settings) as client:
-            found = standings(client, page.rows, limit=windows)
-        for row in page.rows:
-            row["standing"] = found[row["id"]]
+    with connect(settings) as client:
+        page = _list(client, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
+        found = standings(client, page.rows, limit=windows) if page.rows else {}
+    for row in page.rows:
+        row["standing"] = found[row["id"]]
     return page
 
 
 def _list(
-    settings: ClickHouseSettings,
+    client: Client,
     table: str,
     order: str,
     wanted: Mapping[str, str | bool | None],
     limit: int,
     offset: int,
 ) -> Page:
-    from meterfold_sink.client import connect
-
     given = {name: value for name, value in wanted.items() if value is not None}
     conditions = " AND ".join(
         ["NOT deleted", *(f"{name} = {{{name}:{_type(value)}}}" for name, value in given.items())]
@@ -103,9 +106,8 @@ def _list(
     }
     source = f"FROM {table} FINAL WHERE {conditions}"
     page = f"SELECT * EXCEPT deleted {source} ORDER BY {order} LIMIT {{limit:UInt32}} OFFSET {{offset:UInt32}}"
-    with connect(settings) as client:
-        total = client.value(f"SELECT count() {source}", parameters)
-        return Page(int(total), client.rows(page, parameters))
+    total = client.value(f"SELECT count() {source}", parameters)
+    return Page(int(total), client.rows(page, parameters))
 
 
 def _type(value: str | bool) -> str:

@@ -11,13 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meterfold_deploy import console, exits
 from meterfold_deploy.signals import Ending
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.settings import KafkaSettings, load_settings
 from meterfold_schemas.settings_sources import Sources
+
+if TYPE_CHECKING:
+    from meterfold_deploy.installation import Installation
+    from meterfold_processor.checker.worker import CheckerWorker
+    from meterfold_processor.fold.worker import FoldWorker
+    from meterfold_processor.probes.vitals import Subject
 
 STOP_SECONDS = 9.5
 PROGRESS_SECONDS = 5.0
@@ -101,6 +107,26 @@ def run_worker(
     if not asked:
         raise Fatal(f"the {name} worker ended by itself; its log says more")
     reporter.say("stopped", look())
+
+
+def run_probed(
+    name: str,
+    worker: FoldWorker | CheckerWorker,
+    subject: Subject,
+    look: Callable[[], Snapshot],
+    installation: Installation,
+    *,
+    as_json: bool,
+) -> None:
+    """`run_worker`, with probes and metrics as the settings of [health] say."""
+    from meterfold_processor.probes.server import serving
+    from meterfold_processor.probes.settings import HealthSettings
+    from meterfold_processor.probes.store import Question, StoreCheck
+
+    health = load_settings(HealthSettings, "health", sources=installation.sources)
+    store = StoreCheck(Question(installation.clickhouse()), worker.status.errors.of("store"))
+    with serving(health, subject, store):
+        run_worker(name, worker.run, look, as_json=as_json)
 
 
 def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:

@@ -157,7 +157,15 @@ def listed_offset(answer: Any, doing: str) -> int:
     return offset
 
 
-def log_start(reader: Consumer, topic: str, partition: int) -> int:
+def assign_paused(consumer: Consumer, topic: str, partitions: list[int]) -> None:
+    """Take partitions over without reading them yet; `seek` and `resume` begin."""
+    consumer.incremental_assign(
+        [at(topic, partition, _log_start(consumer, topic, partition)) for partition in partitions]
+    )
+    consumer.pause([at(topic, partition) for partition in partitions])
+
+
+def _log_start(reader: Consumer, topic: str, partition: int) -> int:
     """An offset to begin a paused partition at until the right one is known: the log's start, a plain offset in range.
 
     Not "the end": librdkafka looks that up later, and its answer would undo a seek. And not 0: once the log was cut,

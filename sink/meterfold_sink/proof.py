@@ -123,13 +123,9 @@ def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
 def _bounds(client: Client, within: tuple[int, int] | None) -> dict[str, int]:
     if within is None:
         return {}
-    rules = read_rules(client)
-    return {
-        "start": within[0],
-        "end": within[1],
-        "arrived_from": max(0, within[0] - rules.future_tolerance_seconds * 1_000_000),
-        "arrived_until": within[1] + rules.horizon_seconds * 1_000_000,
-    }
+    start, end = within
+    arrived_from, arrived_until = read_rules(client).arrivals(start, end)
+    return {"start": start, "end": end, "arrived_from": arrived_from, "arrived_until": arrived_until}
 
 
 def _may_be_in_flight(proof: PartitionProof) -> bool:

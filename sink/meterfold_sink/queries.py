@@ -73,10 +73,11 @@ def get_usage(
     """One subject's records with start <= timestamp < end. `total_quantity` is None where there is no record."""
     _check_page(limit, offset)
     first, last = micros(start), micros(end)
+    arrived_from, arrived_until = rules.arrivals(first, last)
     parameters: dict[str, Any] = {
         "partition": partition_of(subject_key(org_id, metric_key, subject_type, subject_id), rules.partition_count),
-        "arrived_from": max(0, first - rules.future_tolerance_seconds * 1_000_000),
-        "arrived_until": last + rules.horizon_seconds * 1_000_000,
+        "arrived_from": arrived_from,
+        "arrived_until": arrived_until,
         "org_id": org_id,
         "metric_key": metric_key,
         "subject_type": subject_type,

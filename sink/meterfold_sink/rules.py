@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from meterfold_schemas.errors import Fatal, InvalidSettings
+from meterfold_schemas.periods import MICROS_PER_SECOND
 
 __all__ = ["POISON_FINGERPRINT", "FoldRules"]
 
@@ -63,6 +64,12 @@ class FoldRules:
                 f"record_retention_seconds {self.record_retention_seconds} is too short: at least horizon + future "
                 f"tolerance + source retention + slack = {needed} are needed, or a retry could count twice"
             )
+
+    def arrivals(self, start: int, end: int) -> tuple[int, int]:
+        """Between which broker's stamps an event with a time from `start` to `end` can have been accepted; all in UTC
+        microseconds."""
+        earliest = max(0, start - self.future_tolerance_seconds * MICROS_PER_SECOND)
+        return earliest, end + self.horizon_seconds * MICROS_PER_SECOND
 
     @property
     def lookback_seconds(self) -> int:

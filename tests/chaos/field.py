@@ -32,9 +32,8 @@ from stack_support import eventually
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
-_FATAL = ("readonly mode", "left its group for good")
-"""Last words of workers that are right to end and are started again: ClickHouse refuses to be written to; a Kafka
-client has given up, as it does when a coordinator comes back without a group that was just made."""
+_FATAL = ("readonly mode",)
+"""Last words of workers that are right to end and are started again: ClickHouse refuses to be written to."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,9 @@ from meterfold_deploy.clickhouse.engine import Session as Connection
 from meterfold_deploy.clickhouse.errors import QueryError
 from meterfold_deploy.clickhouse.request import SessionWish
 
+HAND_OVER_SECONDS = 1.0
+"""How long a request waits for the one before it in its session."""
+
 
 class Session:
     """One session. `connection` is set by the first statement that leaves something behind."""
@@ -29,9 +32,6 @@ class Session:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
-
-
-HAND_OVER_SECONDS = 1.0
 
 
 class Sessions:

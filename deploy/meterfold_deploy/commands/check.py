@@ -20,24 +20,18 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     told on standard error (exit code 1).
     """
     from meterfold_deploy.logs import configure
-    from meterfold_deploy.workers import run_worker
+    from meterfold_deploy.workers import run_probed
     from meterfold_processor.checker.settings import CheckerSettings
     from meterfold_processor.checker.worker import CheckerWorker
     from meterfold_processor.probes.checker import CheckerSubject
-    from meterfold_processor.probes.server import serving
-    from meterfold_processor.probes.settings import HealthSettings
-    from meterfold_processor.probes.store import Question, StoreCheck
     from meterfold_schemas.settings import load_settings
 
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
     settings = load_settings(CheckerSettings, "checker", sources=installation.sources)
-    clickhouse = installation.clickhouse()
-    worker = CheckerWorker(settings, installation.kafka(), clickhouse)
-    health = load_settings(HealthSettings, "health", sources=installation.sources)
-    store = StoreCheck(Question(clickhouse), worker.status.errors.of("store"))
-    with serving(health, CheckerSubject(worker.status), store):
-        run_worker("check", worker.run, lambda: snapshot(worker.status), as_json=as_json)
+    worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse())
+    subject = CheckerSubject(worker.status)
+    run_probed("check", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
 
 
 def snapshot(status: CheckerStatus) -> Snapshot:

@@ -23,25 +23,20 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     SIGTERM or Ctrl-C (exit code 0); a fatal error is told on standard error (exit code 1).
     """
     from meterfold_deploy.logs import configure
-    from meterfold_deploy.workers import run_worker
+    from meterfold_deploy.workers import run_probed
     from meterfold_processor.fold.opening import Opening
     from meterfold_processor.fold.settings import FoldSettings
     from meterfold_processor.fold.worker import FoldWorker
     from meterfold_processor.probes.fold import FoldSubject
-    from meterfold_processor.probes.server import serving
-    from meterfold_processor.probes.settings import HealthSettings
-    from meterfold_processor.probes.store import Question, StoreCheck
     from meterfold_schemas.settings import load_settings
 
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
-    kafka, clickhouse = installation.kafka(), installation.clickhouse()
+    kafka = installation.kafka()
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
-    worker = FoldWorker(settings, kafka, Opening(kafka, clickhouse))
-    health = load_settings(HealthSettings, "health", sources=installation.sources)
-    store = StoreCheck(Question(clickhouse), worker.status.errors.of("store"))
-    with serving(health, FoldSubject(worker.status), store):
-        run_worker("fold", worker.run, lambda: snapshot(worker.status), as_json=as_json)
+    worker = FoldWorker(settings, kafka, Opening(kafka, installation.clickhouse()))
+    subject = FoldSubject(worker.status)
+    run_probed("fold", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
 
 
 def snapshot(status: FoldStatus) -> Snapshot:

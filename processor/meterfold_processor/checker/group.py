@@ -108,10 +108,7 @@ class Group:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        consumer.incremental_assign(
-            [kafka.at(self._topic, number, kafka.log_start(consumer, self._topic, number)) for number in numbers]
-        )
-        consumer.pause([kafka.at(self._topic, number) for number in numbers])
+        kafka.assign_paused(consumer, self._topic, numbers)
         self.assigned.update(numbers)
         self.to_open.update(numbers)
 

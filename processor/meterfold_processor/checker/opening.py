@@ -16,7 +16,6 @@ from meterfold_sink.rules import FoldRules
 
 __all__ = ["check"]
 
-_SECOND = 1_000_000
 _CALL_SECONDS = 15.0
 
 
@@ -28,9 +27,7 @@ def check(settings: KafkaSettings, stored: Stored) -> WindowRules:
     rules = stored.rules()
     check_source(settings, rules)
     _check_counts(settings, rules)
-    return WindowRules(
-        open_for=(rules.lookback_seconds + rules.slack_seconds) * _SECOND, grace=rules.grace_seconds * _SECOND
-    )
+    return WindowRules.of(rules)
 
 
 def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:

@@ -8,9 +8,10 @@ events that wait to be folded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from meterfold_schemas.periods import KEPT, Period, period_end
+from meterfold_schemas.periods import KEPT, MICROS_PER_SECOND, Period, period_end
+from meterfold_sink.rules import FoldRules
 
 __all__ = ["CODES", "NEVER", "PERIODS", "WindowRules", "end_of", "mark_of"]
 
@@ -29,6 +30,13 @@ class WindowRules:
 
     open_for: int
     grace: int
+
+    @classmethod
+    def of(cls, stored: FoldRules) -> Self:
+        return cls(
+            open_for=(stored.lookback_seconds + stored.slack_seconds) * MICROS_PER_SECOND,
+            grace=stored.grace_seconds * MICROS_PER_SECOND,
+        )
 
     def is_open(self, end: Any, mark: int) -> Any:
         """Only open windows are judged or emitted."""

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from meterfold_processor.backoff import Backoff
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.partition import PartitionFold
-from meterfold_processor.kafka import at, log_start
+from meterfold_processor.kafka import assign_paused, at
 from meterfold_schemas.errors import Retryable
 
 _LOG = logging.getLogger("meterfold.fold")
@@ -168,10 +168,7 @@ class Assignment:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        consumer.incremental_assign(
-            [at(self._topic, number, log_start(consumer, self._topic, number)) for number in numbers]
-        )
-        consumer.pause([at(self._topic, number) for number in numbers])
+        assign_paused(consumer, self._topic, numbers)
         self._unchecked = True
         for number in numbers:
             self._loading[number] = Loading()

@@ -100,8 +100,7 @@ def _bodies(
     if isinstance(schema_or_why, str):
         yield _undecodable(len(rows), schema_or_why), rows
         return
-    schema = schema_or_why
-    runs = list(_runs(schema, values, rows))
+    runs = list(_runs(schema_or_why, values, rows))
     readable = [(frame, run) for frame, run in runs if frame is not None]
     if readable:
         # Once for all runs: among many damaged messages there are thousands of them.
@@ -109,7 +108,7 @@ def _bodies(
         yield whole, np.concatenate([run for _, run in readable])
     damaged = [run for frame, run in runs if frame is None]
     if damaged:
-        why = f"the body is not one {schema.name} record of version {schema.version}"
+        why = f"the body is not one {schema_or_why.name} record of version {schema_or_why.version}"
         yield _undecodable(len(damaged), why), np.concatenate(damaged)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars_hash as plh
 
 from meterfold_processor.fold.subjects import SUBJECT
 
@@ -28,6 +29,11 @@ COUNTED_SCHEMA: dict[str, pl.DataType] = {
 
 UNIQUE = -1
 """In place of the counted offset of an event that is no duplicate."""
+
+
+def identity_hash() -> pl.Expr:
+    """The hash of an event's identity, from its `key` and `id`: what `usage_records.identity_hash` holds."""
+    return plh.concat_str(pl.col("key").cast(pl.String), pl.col("id")).nchash.xxhash64()
 
 
 def counted_before(candidates: pl.DataFrame, counted: pl.DataFrame, lookback: int) -> Int64s:

@@ -108,8 +108,7 @@ def progress_rows(progress: Sequence[Progress]) -> Insert:
         (p.partition, p.next_offset, p.log_start, p.counted, p.duplicates, p.rejected, p.last_stamp or 0)
         for p in progress
     ]
-    frame = pl.DataFrame(rows, schema={**_PROGRESS, "last_stamp": pl.Int64()}, orient="row").cast(_PROGRESS)  # type: ignore[arg-type]
-    return Insert("progress", "fold_progress", frame.to_arrow())
+    return Insert("progress", "fold_progress", pl.DataFrame(rows, schema=_PROGRESS, orient="row").to_arrow())
 
 
 def window_messages(windows: pa.Table, limit: int = MESSAGE_BYTES) -> Iterator[bytes]:

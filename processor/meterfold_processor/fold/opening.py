@@ -13,7 +13,7 @@ from meterfold_processor import kafka
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.flush import progress_rows
 from meterfold_processor.fold.partition import PartitionFold
-from meterfold_processor.fold.rules import SECOND, Rules
+from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import Progress
 from meterfold_processor.topics import check_source
 from meterfold_schemas.errors import Fatal
@@ -113,7 +113,7 @@ class Opening:
         fold = PartitionFold(
             progress,
             StoredHistory(self._client, partition),
-            self._rules,
+            Rules.of(self._stored_settings),
             clock=lambda: time.time_ns() // 1000,
             check_partition_count=lambda: self.check_partition_count(consumer),
             stored=somebody_was_here,
@@ -163,17 +163,6 @@ class Opening:
                 "would stand on two partitions. Nothing is folded until the count is what it was; to change it for "
                 "good follow docs/operations.md, 'Changing the partition count'"
             )
-
-    @property
-    def _rules(self) -> Rules:
-        stored = self._stored_settings
-        return Rules(
-            horizon=stored.horizon_seconds * SECOND,
-            future_tolerance=stored.future_tolerance_seconds * SECOND,
-            slack=stored.slack_seconds * SECOND,
-            record_retention=stored.record_retention_seconds * SECOND,
-            partition_count=stored.partition_count,
-        )
 
     @property
     def _stored_settings(self) -> FoldRules:

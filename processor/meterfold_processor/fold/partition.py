@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import polars_hash as plh
 import pyarrow as pa
 
 from meterfold_processor.fold import tables
@@ -24,6 +23,7 @@ from meterfold_processor.fold.duplicates import (
     UNIQUE,
     counted_before,
     counted_within,
+    identity_hash,
 )
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
@@ -109,9 +109,7 @@ class PartitionFold:
         if batch.is_empty():
             return None
         judged = judge(batch, self._subjects, self._rules, self._check_partition_count)
-        accepted = judged.accepted.with_columns(
-            hash=plh.concat_str(pl.col("key").cast(pl.String), pl.col("id")).nchash.xxhash64()
-        )
+        accepted = judged.accepted.with_columns(hash=identity_hash())
         counted_at = self._counted_at(accepted)
         unique = pl.Series(counted_at == UNIQUE)
         counted = accepted.filter(unique)

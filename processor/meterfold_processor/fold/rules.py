@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
+
+from meterfold_sink.rules import FoldRules
 
 SECOND = 1_000_000
 
@@ -21,6 +24,16 @@ class Rules:
     slack: int
     record_retention: int
     partition_count: int
+
+    @classmethod
+    def of(cls, stored: FoldRules) -> Self:
+        return cls(
+            horizon=stored.horizon_seconds * SECOND,
+            future_tolerance=stored.future_tolerance_seconds * SECOND,
+            slack=stored.slack_seconds * SECOND,
+            record_retention=stored.record_retention_seconds * SECOND,
+            partition_count=stored.partition_count,
+        )
 
     @property
     def lookback(self) -> int:

@@ -22,7 +22,7 @@ from meterfold_processor.verify.offsets import Fixed
 from meterfold_processor.verify.report import Finding, PartitionReport, Unproven
 from meterfold_processor.verify.timerange import Part
 from meterfold_schemas.errors import Poison, UnknownSchema
-from meterfold_schemas.periods import from_micros
+from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import conservation, positions
 from meterfold_sink.client import Client
@@ -33,7 +33,6 @@ from meterfold_sink.rules import FoldRules
 __all__ = ["Conservation"]
 
 SLICE: Final = 2_000_000
-_SECOND: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Conservation:
     def _balance(self, progress: Progress, stored: Positions, missing: int, expired: int, gone: list[Gap]) -> None:
         first_kept = None
         if gone:
-            limit = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * _SECOND
+            limit = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * MICROS_PER_SECOND
             first_kept = positions.first_offset_after(self.client, progress.partition, limit)
         found, unproven = balance(Accounts(progress, stored, missing, expired, gone, first_kept))
         self.findings.extend(found)
@@ -148,7 +147,7 @@ class Conservation:
         missing = expired = 0
         for message in self.reader.messages_at(partition, gaps):
             _, milliseconds = message.timestamp()
-            if milliseconds * 1000 < self.now - self.rules.record_retention_seconds * _SECOND:
+            if milliseconds * 1000 < self.now - self.rules.record_retention_seconds * MICROS_PER_SECOND:
                 expired += 1
                 continue
             missing += 1

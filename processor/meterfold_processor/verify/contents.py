@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import polars as pl
-import polars_hash as plh
 from confluent_kafka import Message
 
 from meterfold_processor.fold.batch import judge
 from meterfold_processor.fold.decode import decode
+from meterfold_processor.fold.duplicates import identity_hash
 from meterfold_processor.fold.messages import Consumed, columns
-from meterfold_processor.fold.rules import SECOND, Rules
+from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.subjects import Subjects
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.log import LogReader
@@ -27,9 +27,8 @@ from meterfold_processor.verify.report import Finding
 from meterfold_processor.verify.timerange import Part
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, stored_rows
-from meterfold_sink.rules import FoldRules
 
-__all__ = ["Contents", "differences", "fold_rules"]
+__all__ = ["Contents", "differences"]
 
 _TOGETHER: Final = 100_000
 _IDENTITY: Final = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp", "received_at")
@@ -97,10 +96,7 @@ class Contents:
         frame = decoded.frame
         judged = judge(frame, subjects, self.rules, lambda: None)
         reasons = judged.rejected.select("offset", pl.col("reason").alias("decision"))
-        hashes = judged.accepted.select(
-            "offset",
-            identity_hash=plh.concat_str(pl.col("key").cast(pl.String), pl.col("id")).nchash.xxhash64(),
-        )
+        hashes = judged.accepted.select("offset", identity_hash=identity_hash())
         # Text that is not UTF-8 cannot stand in a column of strings: keys and values stay bytes.
         values = pl.Series("value", consumed.values, dtype=pl.Binary)
         return (
@@ -144,17 +140,6 @@ def differences(table: str, partition: int, log: pl.DataFrame, rows: pl.DataFram
             ", ".join(f"{name} {_text(row[f'{name}_log'])}" for name in wrong),
             ", ".join(f"{name} {_text(row[name])}" for name in wrong),
         )
-
-
-def fold_rules(rules: FoldRules) -> Rules:
-    """The stored rules as the fold applies them."""
-    return Rules(
-        horizon=rules.horizon_seconds * SECOND,
-        future_tolerance=rules.future_tolerance_seconds * SECOND,
-        slack=rules.slack_seconds * SECOND,
-        record_retention=rules.record_retention_seconds * SECOND,
-        partition_count=rules.partition_count,
-    )
 
 
 def _renamed(names: list[str]) -> list[pl.Expr]:

@@ -9,13 +9,13 @@ from typing import Any, Final
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.report import Finding, Unproven
 from meterfold_processor.verify.timerange import Part
+from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_sink import conservation
 from meterfold_sink.client import Client
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["prove_identities"]
 
-_SECOND: Final = 1_000_000
 #: Bounds the memory of the join: so many offsets hold at most as many duplicates.
 _SLICE: Final = 2_000_000
 
@@ -38,7 +38,7 @@ class _Identities:
 
     def duplicates_of_counted(self, partition: int, part: Part) -> None:
         # Nothing that was counted before this can still be there.
-        kept_from = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * _SECOND
+        kept_from = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * MICROS_PER_SECOND
         limit, expired = self.findings.limit + 1, 0
         for first in range(part.first, part.until, _SLICE):
             rows, more = conservation.unfounded_duplicates(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from meterfold_processor.fold.rules import Rules
 from meterfold_processor.topics import log_bounds
 from meterfold_processor.verify.conservation import Conservation
-from meterfold_processor.verify.contents import Contents, fold_rules
+from meterfold_processor.verify.contents import Contents
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.identities import prove_identities
 from meterfold_processor.verify.log import LogReader
@@ -63,7 +64,7 @@ class PartitionProofs:
                 self.client,
                 self.reader,
                 fixed.partition,
-                fold_rules(self.rules),
+                Rules.of(self.rules),
                 frozenset(poison_fingerprints(self.client)),
                 self.findings,
                 tell,

@@ -44,7 +44,6 @@ __all__ = ["SETTLE_SECONDS", "Thresholds"]
 SETTLE_SECONDS: Final = 3.0
 """The checker and its mirror get so long for what they are just doing."""
 _LOOK_SECONDS: Final = 0.1
-_SECOND: Final = 1_000_000
 
 
 class Thresholds:
@@ -65,9 +64,7 @@ class Thresholds:
         self._kafka = kafka
         self._client = client
         self._count = rules.partition_count
-        self._rules = WindowRules(
-            open_for=(rules.lookback_seconds + rules.slack_seconds) * _SECOND, grace=rules.grace_seconds * _SECOND
-        )
+        self._rules = WindowRules.of(rules)
         self._findings = findings
         self._topics = Topics(kafka.topic_prefix)
         self._scanner = Scanner(kafka)

@@ -19,7 +19,7 @@ from meterfold_processor.topics import offsets_at
 from meterfold_processor.verify.offsets import Fixed
 from meterfold_processor.verify.report import WindowName
 from meterfold_schemas.errors import InvalidUsage
-from meterfold_schemas.periods import Period, micros, period_end
+from meterfold_schemas.periods import MICROS_PER_SECOND, Period, micros, period_end
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import positions
@@ -28,7 +28,6 @@ from meterfold_sink.rules import FoldRules
 
 __all__ = ["Part", "TimeRange", "parts_of"]
 
-_SECOND: Final = 1_000_000
 _FAR: Final = 9_000_000_000_000_000  # the year 2255; DateTime64(6) ends in 2299
 
 
@@ -77,8 +76,8 @@ def parts_of(
     if wanted is None:
         return {p: Part(progress.log_start, ends[p], True) for p, (_, progress) in folded.items()}
     start, end = wanted.bounds
-    earliest = max(0, start - rules.future_tolerance_seconds * _SECOND)
-    latest = end + (rules.horizon_seconds + rules.slack_seconds) * _SECOND
+    earliest, latest = rules.arrivals(start, end)
+    latest += rules.slack_seconds * MICROS_PER_SECOND
     topic = Topics(kafka.topic_prefix).usage_recorded
     begins = offsets_at(kafka, topic, folded, earliest // 1000)
     stops = offsets_at(kafka, topic, folded, -(-latest // 1000))
