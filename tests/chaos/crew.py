@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -148,16 +148,27 @@ class Crew:
 
     def change_protocol(self, kind: str) -> None:
         """All of a kind leave and come back with the other protocol."""
-        other = {"consumer": "classic", "classic": "consumer"}
-        names = [name for name in self._members if name.startswith(kind) and self._members[name].wanted]
+        names = self._turn(kind)
         for name in names:
             with self._members[name].lock:
                 self._members[name].wanted = False
                 self._members[name].process.signal(signal.SIGTERM)
-        self.protocols[kind] = other[self.protocols[kind]]
         for name in names:
             self._members[name].process.terminate(15)
             self.add(name)
+
+    def roll_protocol(self, kind: str, wait: Callable[[Member], object]) -> None:
+        """One after the other leaves and comes back with the other protocol; `wait` follows on each, while the group
+        has members of both."""
+        for name in self._turn(kind):
+            self.retire(name, signal.SIGTERM)
+            wait(self.add(name))
+
+    def _turn(self, kind: str) -> list[str]:
+        """From now on this kind starts with the other protocol; who must be started again for that."""
+        other = {"consumer": "classic", "classic": "consumer"}
+        self.protocols[kind] = other[self.protocols[kind]]
+        return [name for name in self._members if name.startswith(kind) and self._members[name].wanted]
 
     def _start(self, member: Member) -> None:
         name, process = member.name, member.process

@@ -14,7 +14,7 @@ from threading import Condition, Event, Thread
 import psutil
 
 from chaos import journal
-from chaos.crew import CLICKHOUSE_SECONDS, Crew
+from chaos.crew import CLICKHOUSE_SECONDS, Crew, Member
 from chaos.definitions import DefinitionChanges
 from chaos.ground import Ground
 from chaos.lookout import Lookout
@@ -146,8 +146,7 @@ class Injector:
             case "join":
                 self._join(fault, outcome, chance)
             case "protocol":
-                self._crew.change_protocol(name)
-                outcome.note = self._crew.protocols[name]
+                self._protocol(fault, outcome)
             case "definitions":
                 begun = time.monotonic()
                 outcome.note = self._changes.one(chance)
@@ -220,10 +219,21 @@ class Injector:
         self._proxy.spare(harm)
         outcome.note = f"{harm.done} requests"
 
+    def _protocol(self, fault: Fault, outcome: Outcome) -> None:
+        if "rolls" in fault.kind:
+            self._crew.roll_protocol(fault.target, self._ready)
+        else:
+            self._crew.change_protocol(fault.target)
+        outcome.note = f"now {self._crew.protocols[fault.target]}"
+
+    def _ready(self, member: Member) -> bool:
+        """It has its partitions; the output is that of its last start."""
+        return self._lookout.wait(lambda: ": ready" in member.process.output(), time.monotonic() + 60)
+
     def _join(self, fault: Fault, outcome: Outcome, chance: random.Random) -> None:
         name = fault.target
         member = self._crew.add(name, wanted=False)
-        there = self._lookout.wait(lambda: ": ready" in member.process.output(), time.monotonic() + 60)
+        there = self._ready(member)
         self.over.wait(chance.random())
         how = signal.SIGKILL if chance.random() < 0.3 else signal.SIGTERM
         code = self._crew.retire(name, how)

@@ -63,6 +63,8 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     "checker joins and leaves": ("join", 3, ("check-2",)),
     "fold changes protocol": ("protocol", 1, ("fold",)),
     "checker changes protocol": ("protocol", 1, ("check",)),
+    "fold rolls to the other protocol": ("protocol", 1, ("fold",)),
+    "checker rolls to the other protocol": ("protocol", 1, ("check",)),
     "definitions change": ("definitions", 4, ("definitions",)),
 }
 
