@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
 import polars as pl
 import pytest
+from confluent_kafka import IsolationLevel
 
 from meterfold_processor.checker import checker as checker_core
+from meterfold_processor.checker import driver
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.operations import drive_all
+from meterfold_processor.checker.rules import WindowRules
 from meterfold_processor.checker.worker import CheckerWorker
 from meterfold_processor.fold import flusher, opening
 from meterfold_processor.fold.partition import PartitionFold
@@ -37,20 +41,38 @@ NOT_HERE: Final = {
     "08_evicts_by_highest_stamp": "brokers whose clocks step back",
     "09_stood_before": "three arrivals of one event over more than the horizon",
     "21_positions_in_memory": "a row that is older than the stored windows and is read after them",
-    "25_closed_at_the_end": "a checker that has no offsets and was away over the end of a window",
-    "30_forgets_early": "state of windows that ended long ago, and their late events",
     "32_deletions_elsewhere": "a topic of deletions that expires",
 }
+
+
+class ClosedAtTheEnd(checkers.ClosedAtTheEnd):
+    """25, of a checker whose rules are the stored ones."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        super().install(patch)
+        patch.setattr(WindowRules, "is_open", lambda self, end, mark: end > mark)
+
+
+class CommittedEnds(checkers.Broken):
+    """27, of a checker that asks a real broker."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        committed = SimpleNamespace(READ_UNCOMMITTED=IsolationLevel.READ_COMMITTED)
+        patch.setattr(driver, "IsolationLevel", committed)
+
 
 CHECKERS: Final[dict[str, type[checkers.Broken]]] = {
     "20_position_per_subject": checkers.PositionPerSubject,
     "22_stream_only": checkers.StreamOnly,
     "24_only_newer_rows": checkers.OnlyNewerRows,
     "24_versions_as_positions": checkers.VersionsAsPositions,
+    "25_closed_at_the_end": ClosedAtTheEnd,
     "26_without_offsets": checkers.WithoutOffsets,
+    "27_committed_ends": CommittedEnds,
     "27_late_flush_early_ends": checkers.LateFlushEarlyEnds,
     "28_keeps_memory_after_abort": checkers.KeepsMemoryAfterAbort,
     "29_old_definitions": checkers.OldDefinitions,
+    "30_forgets_early": checkers.ForgetsEarly,
     "31_one_counter": checkers.OneCounter,
     "33_one_event_id": checkers.OneEventId,
     "34_no_replacement": checkers.NoReplacement,

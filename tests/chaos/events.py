@@ -12,6 +12,7 @@ FLEX = "flex.units"
 """A metric whose definition changes while events flow."""
 
 STEADY = 8
+LATE = 12
 GUEST_VALUES = (10, 85, 150)
 """Below the warning, at the warning, beyond the limit of the fixed threshold on guests (80 and 100)."""
 
@@ -30,9 +31,12 @@ def event(seed: int, producer: str, number: int) -> dict[str, Any]:
         quantity = chance.randint(-20, 60)
         return {**made, "metric_key": FLEX, "subject": ("user", f"f{chance.randrange(5)}"), "quantity": quantity}
     made |= {"subject": ("user", f"s{chance.randrange(STEADY)}"), "quantity": chance.choice([0, 1, 2, "0.000000001"])}
-    if drawn < 0.62:  # late
+    if drawn < 0.62:  # late, and in so few windows that they cross limits long after their ends
         made["timestamp"] = datetime.now(UTC) - timedelta(hours=chance.choice([1, 3, 30, 24 * 20]))
-        made["subject"] = ("user", f"late{chance.randrange(40)}")
+        made |= {
+            "subject": ("user", f"late{chance.randrange(LATE)}"),
+            "quantity": chance.choice([0, 1, 3, "0.000000001"]),
+        }
     elif drawn < 0.635:
         made["timestamp"] = datetime.now(UTC) - timedelta(days=36)
     elif drawn < 0.66:

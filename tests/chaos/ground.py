@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ from stack_support import producer
 PARTITIONS = 4
 GRACE_SECONDS = 5
 """So that late windows become final within the run."""
+AGE = timedelta(days=60)
+"""Of the thresholds that stay as they are."""
 QUICK = {"reconnect.backoff.ms": "50", "reconnect.backoff.max.ms": "500"}
 """Backing off for long is for large clusters."""
 
@@ -42,12 +44,15 @@ class Ground(Installation):
         self.client: Client = connect(self.clickhouse)
         self.producer = producer(self.kafka)
 
-    def commands(self, seconds: float = 60) -> DefinitionCommands:
-        return DefinitionCommands(self.kafka, self.clickhouse, wait_seconds=seconds)
+    def commands(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> DefinitionCommands:
+        return DefinitionCommands(self.kafka, self.clickhouse, wait_seconds=60, now=now)
 
     def define(self) -> dict[str, UsageThreshold]:
-        """Two metrics, and the thresholds that stay as they are, by name. A checker must run."""
-        commands = self.commands()
+        """Two metrics, and the thresholds that stay as they are, by name. A checker must run.
+
+        They were made long ago, so that they also watch the windows of late events.
+        """
+        commands = self.commands(lambda: datetime.now(UTC) - AGE)
         persist(lambda: commands.define_metric(key=CALLS, name="Calls", unit="call"))
         persist(lambda: commands.define_metric(key=FLEX, name="Flexible", unit="unit"))
         fixed: dict[str, dict[str, Any]] = {
@@ -81,7 +86,3 @@ def persist(attempt: Callable[[], T], seconds: float = 180) -> T:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
