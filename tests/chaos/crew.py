@@ -17,7 +17,7 @@ from meterfold_deploy.errors import StackError
 
 CLICKHOUSE_SECONDS = 4
 """How long workers here wait for ClickHouse (300 s when shipped): "slower than the time-out" takes so long."""
-_PAUSE = {AHEAD: 0.5}
+_PAUSE = {AHEAD: 0.25}
 _PAUSE_SECONDS = 0.08
 
 
@@ -53,8 +53,10 @@ class Crew:
         protocol: str,
         workers: Sequence[str] = (*FOLDS, *CHECKERS),
         producers: Sequence[str] = PRODUCERS,
+        ahead: float = 86_400,
         **arguments: Any,
     ) -> None:
+        """`ahead` (seconds) is by how much the clock of one producer is wrong."""
         self._workers = workers
         self.producers = producers
         self.folder = folder
@@ -70,6 +72,7 @@ class Crew:
         # A backtrace for each of polars' panics over a damaged body would cost more than all else.
         self._environment = {**environment, "RUST_BACKTRACE": "0"}
         self._seed = seed
+        self._ahead = ahead
         self._arguments = arguments
         self._members: dict[str, Member] = {}
         self._over = Event()
@@ -182,7 +185,7 @@ class Crew:
             if protocol == "classic":
                 environment["METERFOLD_KAFKA_HEARTBEAT_INTERVAL_MS"] = "300"
             if kind == "fold":
-                environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.1"
+                environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
             else:
                 environment["METERFOLD_CHECKER_SLOT"] = name.partition("-")[2]
                 environment["METERFOLD_CHECKER_EMIT_INTERVAL_SECONDS"] = "2"
@@ -197,7 +200,7 @@ class Crew:
                 "seed": self._seed,
                 "journal": str(self.journal(name)),
                 "pause": _PAUSE.get(name, _PAUSE_SECONDS),
-                "ahead": 86_400 if name == AHEAD else 0,
+                "ahead": self._ahead if name == AHEAD else 0,
             }
         process.program, process.arguments = program, arguments
         process.env = environment

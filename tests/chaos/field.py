@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
 from chaos.alerts import Alerts, check_alerts
@@ -61,12 +61,13 @@ class Field:
         protocol: str | None = None,
         broken: str | None = None,
         rest_seconds: float = 180.0,
+        rules: Mapping[str, int] = MappingProxyType({}),
         **crew: Any,
     ) -> None:
-        """`crew`: see Crew."""
+        """`rules`: see Ground. `crew`: see Crew."""
         self._tell = tell
         self._rest_seconds = rest_seconds
-        self.ground = Ground(stack, name)
+        self.ground = Ground(stack, name, rules)
         self._proxy = Proxy(self.ground.clickhouse.url)
         self._proxy.start()
         through = folder / "settings" / "meterfold.toml"

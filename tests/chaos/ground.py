@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from chaos.events import CALLS, FLEX, ORG
@@ -33,13 +34,14 @@ T = TypeVar("T")
 class Ground(Installation):
     """What the verdict of the fold's tests looks at, here made by `meterfold migrate` on three brokers."""
 
-    def __init__(self, stack: LocalStack, name: str = "") -> None:
+    def __init__(self, stack: LocalStack, name: str = "", rules: Mapping[str, int] = MappingProxyType({})) -> None:
+        """`rules`: those that differ from the default, by their names in Wanted."""
         kafka = stack.kafka_settings(f"{name}." if name else "")
         self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
         self.clickhouse = stack.clickhouse_settings(name or None)
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
-        wanted = Wanted(partition_count=PARTITIONS, replication=3, grace_seconds=GRACE_SECONDS)
+        wanted = Wanted(partition_count=PARTITIONS, replication=3, grace_seconds=GRACE_SECONDS, **rules)
         self.rules = migrate_all(self.kafka, self.clickhouse, wanted).rules
         self.client: Client = connect(self.clickhouse)
         self.producer = producer(self.kafka)

@@ -70,7 +70,7 @@ class Application:
             "subject": [kind, subject],
             "quantity": str(made["quantity"]),
             "timestamp": None if timestamp is None else micros(timestamp),
-            "ahead": bool(self._ahead),
+            "ahead": self._ahead,
         }
         event_id = contents.pop("id")
         self._contents[event_id] = contents

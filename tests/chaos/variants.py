@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from chaos.broken import CHECKERS, NAMES
+from chaos.broken import BRIEF, CHECKERS, NAMES
 from chaos.brokers import quick
 from chaos.field import Field, Tell
 from chaos.plan import CHECKERS as CHECKER_NAMES
@@ -34,6 +34,7 @@ _ROUNDS: Final = (4, 8, 14, 24)
 _FOLD: Final = ("fold killed", "partial insert")
 _CHECKER: Final = ("checker killed", "definitions")
 _FOCUS: Final = {
+    "27_committed_ends": ("killed at Commit", "broker killed", "coordinator killed"),
     "01_merges_whole_shares": ("partial insert", "killed at publish_windows", "killed at progress"),
     "01_rolls_up_what_is_partly_folded": ("partial insert",),
     "02_publishes_changed_only": ("killed at publish_windows",),
@@ -85,6 +86,7 @@ def catch(stack: LocalStack, folder: Path, variant: str, seed: int, tell: Tell, 
         rest_seconds=60,
         workers=workers,
         producers=("p0", "p1", "p3"),
+        **BRIEF.get(variant, {}),
     ) as it:
         for size in _ROUNDS:
             batch: Iterator[Fault] = islice(faults, min(size, most - done))
