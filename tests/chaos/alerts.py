@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from confluent_kafka import Message
+
 from chaos.ground import GRACE_SECONDS, Ground
 from fold_support import Truth
 from fold_support.truth import stamp_of
+from meterfold_schemas import framing
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated
 from meterfold_schemas.periods import Period, from_micros, micros, period_end
@@ -47,12 +50,12 @@ def check_alerts(ground: Ground, truth: Truth, fixed: Mapping[str, UsageThreshol
         windows |= outcome.windows
     topics = ground.topics
     names = (topics.threshold_approaching, topics.threshold_exceeded, topics.threshold_cleared)
-    messages = itertools.chain.from_iterable(consume_all(ground.kafka, name, deadline=120) for name in names)
+    messages = list(itertools.chain.from_iterable(consume_all(ground.kafka, name, deadline=120) for name in names))
     events = [ThresholdEvent.from_bytes(message.value()) for message in messages]
     states = _newest(ground, topics.threshold_state, ThresholdState)
     metrics = _newest(ground, topics.metric_defined, MetricDefinition)
     thresholds = _newest(ground, topics.threshold_defined, UsageThreshold)
-    _check_ids(events)
+    _check_ids(messages, events)
     _check_crossings(events, {(s.threshold_id, window_of(s)): s for s in states.values()})
     _check_exact(events, windows, fixed["guest-cap"])
     _check_exact(events, windows, fixed["steady-cap"])
@@ -83,7 +86,12 @@ def _newest(ground: Ground, topic: str, model: Any) -> dict[bytes, Any]:
     return found
 
 
-def _check_ids(events: list[ThresholdEvent]) -> None:
+def _check_ids(messages: list[Message], events: list[ThresholdEvent]) -> None:
+    """What a receiver drops a second message by: the id that was sent, in the body and in the header."""
+    for message, event in zip(messages, events, strict=True):
+        body = framing.decode(message.value() or b"")[1]
+        sent = (body["event_id"], body["alert_id"], dict(message.headers() or ())["ce_id"])
+        assert sent == (event.event_id, event.alert_id, event.event_id.encode()), (sent, event)
     again = [name for name, times in Counter(event.event_id for event in events).items() if times > 1]
     assert not again, f"{len(again)} threshold events were emitted more than once, among them {again[:3]}"
 

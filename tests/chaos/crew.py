@@ -186,6 +186,8 @@ class Crew:
                 environment["METERFOLD_KAFKA_HEARTBEAT_INTERVAL_MS"] = "300"
             if kind == "fold":
                 environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
+                # What has piled up is several batches, folded ahead of the ones on their way to ClickHouse.
+                environment["METERFOLD_FOLD_BATCH_EVENTS"] = "50"
             else:
                 environment["METERFOLD_CHECKER_SLOT"] = name.partition("-")[2]
                 environment["METERFOLD_CHECKER_EMIT_INTERVAL_SECONDS"] = "2"

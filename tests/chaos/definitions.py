@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from threading import Lock
+from typing import Any, Final
 
-from chaos.events import FLEX, ORG
+from chaos.events import FLEX, FLEX_SUBJECTS, ORG
 from chaos.ground import Ground, persist
+from meterfold_processor.definitions import DefinitionRefused
 
-_KINDS = ("sum", "max", "last", "count")
+CHANGES: Final = ("threshold", "narrower threshold", "other limit", "rest", "newest deleted", "other aggregation")
+_AGGREGATIONS: Final = ("sum", "max", "last", "count")
+_PERIODS: Final = ("lifetime", "daily", "hourly")
+_MOST: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    id: str
+    name: str
+    period_type: str
+    wide: bool
 
 
 class DefinitionChanges:
@@ -16,55 +30,59 @@ class DefinitionChanges:
 
     def __init__(self, ground: Ground) -> None:
         self._commands = ground.commands()
-        self._ids: list[str] = []
-        self._made = 0
+        self._made: list[_Made] = []
+        """Those that are there, in the order of their newest versions."""
         self._lock = Lock()
 
-    def one(self, chance: random.Random) -> str:
-        """One command, given again until Kafka and ClickHouse have taken it; what it was."""
+    def one(self, change: str, chance: random.Random) -> str:
+        """One of CHANGES, given again until Kafka and ClickHouse have taken it; what it was."""
         with self._lock:
-            drawn = chance.random()
-            if not self._ids or (drawn < 0.3 and len(self._ids) < 6):
-                return self._create(chance)
-            if drawn < 0.5:
-                kind = chance.choice(_KINDS)
+            if change == "other aggregation":
+                kind = chance.choice(_AGGREGATIONS)
                 persist(lambda: self._commands.update_metric(FLEX, aggregation_type=kind))
                 return f"metric is {kind}"
-            chosen = chance.choice(self._ids)
-            if drawn < 0.75:
+            if change == "threshold":
+                return self._create(chance, chance.choice(("flex-a", "flex-b")), chance.choice(_PERIODS), None)
+            if not self._made:
+                self._create(chance, "flex-a", chance.choice(_PERIODS), None)
+            if change == "narrower threshold":
+                # It takes the place of a wider one of its name.
+                over = chance.choice([made for made in self._made if made.wide] or self._made)
+                return self._create(chance, over.name, over.period_type, chance.choice(FLEX_SUBJECTS))
+            if change == "newest deleted":
+                self._delete(self._made[-1])
+                return "threshold deleted"
+            chosen = chance.choice(self._made)
+            if change == "other limit":
                 limit = chance.randint(20, 900)
-                persist(lambda: self._commands.update_threshold(chosen, threshold=limit))
+                self._update(chosen, threshold=limit)
                 return f"threshold is {limit}"
-            if drawn < 0.9:
-                active = chance.random() < 0.6
-                persist(lambda: self._commands.update_threshold(chosen, is_active=active))
-                return "threshold works" if active else "threshold rests"
-            self._delete(chosen)
-            return "threshold deleted"
+            active = chance.random() < 0.6
+            self._update(chosen, is_active=active)
+            return "threshold works" if active else "threshold rests"
 
-    def _create(self, chance: random.Random) -> str:
-        self._made += 1
-        narrow = {"subject_type": "user", "subject_id": f"f{chance.randrange(5)}"} if chance.random() < 0.5 else {}
-        # Two names: a narrower threshold takes the place of a wider one of its name.
-        values = {
-            "name": chance.choice(["flex-a", "flex-b"]),
-            "threshold": chance.randint(20, 900) + self._made * 1000 // 1000,
-            "period_type": chance.choice(["lifetime", "daily", "hourly"]),
-            **narrow,
-        }
-        made = persist(lambda: self._commands.create_threshold(org_id=ORG, metric_key=FLEX, **values))
-        if made.id not in self._ids:
-            self._ids.append(made.id)
-        return f"threshold {'for one' if narrow else 'for all'} is {values['threshold']}"
+    def _create(self, chance: random.Random, name: str, period_type: str, subject_id: str | None) -> str:
+        if len(self._made) == _MOST:
+            self._delete(chance.choice(self._made))
+        narrow = {"subject_type": "user", "subject_id": subject_id} if subject_id else {}
+        values: dict[str, Any] = {"name": name, "threshold": chance.randint(20, 900), "period_type": period_type}
+        there = {made.id for made in self._made}
+        made = persist(lambda: self._commands.create_threshold(org_id=ORG, metric_key=FLEX, **values, **narrow))
+        if made.id not in there:
+            self._made.append(_Made(made.id, name, period_type, wide=not narrow))
+        return f"threshold for {subject_id or 'all'} is {values['threshold']}, {period_type}"
 
-    def _delete(self, chosen: str) -> None:
-        from meterfold_processor.definitions import DefinitionRefused
+    def _update(self, chosen: _Made, **values: Any) -> None:
+        persist(lambda: self._commands.update_threshold(chosen.id, **values))
+        self._made.remove(chosen)
+        self._made.append(chosen)
 
+    def _delete(self, chosen: _Made) -> None:
         def delete() -> None:
             try:
-                self._commands.delete_threshold(chosen)
+                self._commands.delete_threshold(chosen.id)
             except DefinitionRefused:
                 return  # the try before this one has done it
 
         persist(delete)
-        self._ids.remove(chosen)
+        self._made.remove(chosen)

@@ -10,6 +10,7 @@ ORG = "acme"
 CALLS = "api.calls"
 FLEX = "flex.units"
 """A metric whose definition changes while events flow."""
+FLEX_SUBJECTS = tuple(f"f{number}" for number in range(5))
 
 STEADY = 8
 LATE = 12
@@ -29,7 +30,7 @@ def event(seed: int, producer: str, number: int) -> dict[str, Any]:
         return {**made, "subject": ("credit", name), "quantity": f"{chance.randint(-60_000, 62_000) / 1000}"}
     if drawn < 0.5:
         quantity = chance.randint(-20, 60)
-        return {**made, "metric_key": FLEX, "subject": ("user", f"f{chance.randrange(5)}"), "quantity": quantity}
+        return {**made, "metric_key": FLEX, "subject": ("user", chance.choice(FLEX_SUBJECTS)), "quantity": quantity}
     made |= {"subject": ("user", f"s{chance.randrange(STEADY)}"), "quantity": chance.choice([0, 1, 2, "0.000000001"])}
     if drawn < 0.62:  # late, and in so few windows that they cross limits long after their ends
         made["timestamp"] = datetime.now(UTC) - timedelta(hours=chance.choice([1, 3, 30, 24 * 20]))

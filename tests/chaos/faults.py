@@ -128,8 +128,8 @@ class Injector:
                 self._crew.signal(name, signal.SIGKILL)
             case "point" | "opening":
                 self._at_point(fault, outcome)
-            case "stop" | "stop at":
-                return self._zombie(fault, outcome)
+            case "stop" | "stop at" | "wake":
+                return self._zombie(fault, outcome, chance)
             case "producer":
                 return self._producer(name)
             case "broker":
@@ -143,13 +143,15 @@ class Injector:
                 self._stack.clickhouse.restart()
             case "proxy":
                 self._harm(fault, outcome, chance)
+            case "partial":
+                self._partial(fault, outcome)
             case "join":
                 self._join(fault, outcome, chance)
             case "protocol":
                 self._protocol(fault, outcome)
             case "definitions":
                 begun = time.monotonic()
-                outcome.note = self._changes.one(chance)
+                outcome.note = self._changes.one(name, chance)
                 return begun
         return time.monotonic()
 
@@ -163,8 +165,8 @@ class Injector:
             outcome.note = "point not reached, killed anyway"
             self._crew.signal(fault.target, signal.SIGKILL)
 
-    def _zombie(self, fault: Fault, outcome: Outcome) -> float:
-        """Still until the others have taken over, then awake again."""
+    def _zombie(self, fault: Fault, outcome: Outcome, chance: random.Random) -> float:
+        """Still until the others have taken over, or are about to, then awake again."""
         name = fault.target
         member = self._crew.member(name)
         if fault.point is None:
@@ -178,7 +180,9 @@ class Injector:
                 self._crew.signal(name, signal.SIGSTOP)
         self._lookout.wait(lambda: _still(member.process.pid), time.monotonic() + 2)
         waits = self._lookout.wait_fold if name.startswith("fold") else self._lookout.wait_checker
-        if not waits(40):
+        if fault.group == "wake":
+            self.over.wait(chance.uniform(2.5, 5.0))  # the group takes 3 s to see that it is silent
+        elif not waits(40):
             outcome.note += " woken before the others had taken over"
         self._crew.signal(name, signal.SIGCONT)
         return time.monotonic()
@@ -219,6 +223,20 @@ class Injector:
         self._proxy.spare(harm)
         outcome.note = f"{harm.done} requests"
 
+    def _partial(self, fault: Fault, outcome: Outcome) -> None:
+        """Some of a batch's windows are stored, and whoever folded it is no more."""
+        harm = Harm("partial insert", 1, True, 0, fault.draw, "usage_windows", self._kill_folds)
+        self._proxy.harm(harm)
+        self._lookout.wait(lambda: not harm.left, time.monotonic() + _REACH_SECONDS)
+        self._proxy.spare(harm)
+        if harm.left:
+            outcome.note = "no insert, killed anyway"
+            self._kill_folds()
+
+    def _kill_folds(self) -> None:
+        for name in FOLDS:
+            self._crew.signal(name, signal.SIGKILL)
+
     def _protocol(self, fault: Fault, outcome: Outcome) -> None:
         if "rolls" in fault.kind:
             self._crew.roll_protocol(fault.target, self._ready)
@@ -244,6 +262,10 @@ def _targets(fault: Fault) -> set[str]:
     """What nobody else may harm meanwhile."""
     if fault.group in ("broker", "brokers"):
         return {"kafka"}
+    if fault.group == "definitions":
+        return {"definitions"}
+    if fault.group == "partial":
+        return set(FOLDS)
     if fault.group == "protocol":
         return {*(FOLDS if fault.target == "fold" else CHECKERS), f"{fault.target}-2"}
     return {fault.target}

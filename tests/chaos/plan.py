@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, get_args
 
+from chaos.definitions import CHANGES
 from chaos.points import Point
 from chaos.proxy import HARMS
 from meterfold_processor.fold.flush import Step
@@ -47,11 +48,13 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     **{f"fold killed at {step}": ("point", 2, FOLDS) for step in FLUSH_STEPS},
     "fold stands still": ("stop", 2, FOLDS),
     "fold stands still in a flush": ("stop at", 2, FOLDS),
+    "fold wakes in a takeover": ("wake", 2, FOLDS),
     "checker killed": ("kill", 4, CHECKERS),
     **{f"checker killed at {step}": ("point", 2, CHECKERS) for step in TRANSACTION},
     "checker killed while opening": ("opening", 3, CHECKERS),
     "checker stands still": ("stop", 2, CHECKERS),
     "checker stands still in a transaction": ("stop at", 2, CHECKERS),
+    "checker wakes in a takeover": ("wake", 2, CHECKERS),
     "producer killed": ("producer", 5, PRODUCERS),
     "broker killed": ("broker", 2, ("1", "2", "3")),
     "group coordinator killed": ("broker", 1, ("group",)),
@@ -59,13 +62,14 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     "all brokers killed": ("brokers", 1, ("all",)),
     "clickhouse killed": ("clickhouse", 3, ("clickhouse",)),
     **{f"clickhouse: {harm}": ("proxy", 3, (harm,)) for harm in HARMS},
+    "folds killed at a partial insert": ("partial", 2, ("fold",)),
     "fold joins and leaves": ("join", 3, ("fold-2",)),
     "checker joins and leaves": ("join", 3, ("check-2",)),
     "fold changes protocol": ("protocol", 1, ("fold",)),
     "checker changes protocol": ("protocol", 1, ("check",)),
     "fold rolls to the other protocol": ("protocol", 1, ("fold",)),
     "checker rolls to the other protocol": ("protocol", 1, ("check",)),
-    "definitions change": ("definitions", 4, ("definitions",)),
+    **{f"definitions: {change}": ("definitions", 1, (change,)) for change in CHANGES},
 }
 
 
@@ -103,4 +107,8 @@ def _point(kind: str, group: str, chance: random.Random) -> Point | None:
         return Point("SIGKILL", when, chance.choice(OPENING))
     if group == "stop at":
         return Point("SIGSTOP", when, chance.choice(steps))
+    if group == "wake":
+        # A fold that has stored nothing of its batch yet. A checker with offsets in its transaction must be waited for
+        # by its successor; one without must be fenced.
+        return Point("SIGSTOP", "before", FLUSH_STEPS[0] if kind.startswith("fold") else chance.choice(TRANSACTION[2:]))
     return None

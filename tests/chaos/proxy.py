@@ -13,7 +13,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus, urlsplit
@@ -31,16 +31,21 @@ HARMS: Final = ("reset after insert", "partial insert", "slow answer", "late ins
 
 @dataclass(slots=True)
 class Harm:
-    """What happens to the next `left` requests that it fits. `seconds` is how long the slow ones take."""
+    """What happens to the next `left` requests that it fits. `seconds` is how long the slow ones take; `meanwhile` is
+    called once a part of the rows is in, before the client hears of it."""
 
     kind: str
     left: int
     inserts_only: bool
     seconds: float
     seed: int
+    table: str = ""
+    meanwhile: Callable[[], None] = lambda: None
     done: int = 0
 
     def fits(self, request: Request) -> bool:
+        if self.table not in request.statement:
+            return False
         if self.kind in ("reset after insert", "partial insert", "late insert"):
             return request.is_insert
         return request.is_insert or not self.inserts_only
@@ -71,6 +76,7 @@ class Proxy:
         self._harms: list[Harm] = []
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None] | None] = set()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self.url = ""
@@ -115,6 +121,8 @@ class Proxy:
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: asyncio.StreamWriter | None = None
+        task = asyncio.current_task()
+        self._tasks.add(task)  # the loop alone does not keep them
         try:
             answers, upstream = await asyncio.open_connection(*self._target, limit=1 << 24)
             while True:
@@ -127,6 +135,7 @@ class Proxy:
         except asyncio.CancelledError:
             return
         finally:
+            self._tasks.discard(task)
             for one in (upstream, writer):
                 if one is not None:
                     one.close()
@@ -151,7 +160,8 @@ class Proxy:
         upstream.write(request.head + request.body)
         await upstream.drain()
         answer = await _message(answers)
-        if kind in ("reset after insert", "partial insert"):
+        if harm and kind in ("reset after insert", "partial insert"):
+            harm.meanwhile()
             raise _Reset
         if harm and kind == "slow answer":
             await asyncio.sleep(harm.seconds)
