@@ -89,7 +89,7 @@ class LateFlushEarlyEnds(checkers.LateFlushEarlyEnds):
     """27, of a producer that has not sent by itself what is to be flushed."""
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(transactions, "Producer", lambda settings: Producer({**settings, "linger.ms": 60_000}))
+        patch.setattr(transactions, "Producer", lambda settings: Producer({**settings, "linger.ms": 5_000}))
 
 
 CHECKERS: Final[dict[str, type[checkers.Broken]]] = {

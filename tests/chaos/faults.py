@@ -266,6 +266,8 @@ def _targets(fault: Fault) -> set[str]:
         return {"definitions"}
     if fault.group == "partial":
         return set(FOLDS)
+    if fault.group == "wake":
+        return set(FOLDS if fault.kind.startswith("fold") else CHECKERS)  # somebody must be there to take over
     if fault.group == "protocol":
         return {*(FOLDS if fault.target == "fold" else CHECKERS), f"{fault.target}-2"}
     return {fault.target}

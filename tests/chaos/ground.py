@@ -78,7 +78,7 @@ class Ground(Installation):
         return made
 
 
-def persist(attempt: Callable[[], T], seconds: float = 180) -> T:
+def persist(attempt: Callable[[], T], seconds: float = 300) -> T:
     """Until a server that is down answers again."""
     until = time.monotonic() + seconds
     while True:

@@ -100,8 +100,9 @@ class Mirror:
         while not stop.is_set():
             rows = self._rows(messages)
             try:
-                for table, found in rows.items():
-                    writer.insert(table, pa.Table.from_pylist(found, schema=TABLES[table]))
+                for table, schema in TABLES.items():  # definitions first: whoever changes one waits for its row
+                    if table in rows:
+                        writer.insert(table, pa.Table.from_pylist(rows[table], schema=schema))
             except Retryable as error:
                 report(error)
                 pause = backoff.next()
