@@ -86,9 +86,23 @@ class CommittedEnds(checkers.Broken):
 
 
 class LateFlushEarlyEnds(checkers.LateFlushEarlyEnds):
-    """27, of a producer that has not sent by itself what is to be flushed."""
+    """27, of a producer that has not sent by itself what is to be flushed, and a reader that takes no more than it
+    was told to."""
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
+        read_states = driver.Driver._read_states
+
+        def exactly(self: driver.Driver, partitions: tuple[int, ...], ends: ops.Ends) -> dict[int, ops.States]:
+            read = self._states.read
+
+            def up_to(wanted: Any, pump: Any) -> Any:
+                found = read(wanted, pump)
+                return {place: [m for m in found[place] if (m.offset() or 0) < end] for place, end in wanted.items()}
+
+            with mock.patch.object(self._states, "read", up_to):
+                return read_states(self, partitions, ends)
+
+        patch.setattr(driver.Driver, "_read_states", exactly)
         patch.setattr(transactions, "Producer", lambda settings: Producer({**settings, "linger.ms": 5_000}))
 
 
