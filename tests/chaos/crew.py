@@ -187,7 +187,7 @@ class Crew:
             if kind == "fold":
                 environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
                 # What has piled up is several batches, folded ahead of the ones on their way to ClickHouse.
-                environment["METERFOLD_FOLD_BATCH_EVENTS"] = "50"
+                environment["METERFOLD_FOLD_BATCH_EVENTS"] = "120"
             else:
                 environment["METERFOLD_CHECKER_SLOT"] = name.partition("-")[2]
                 environment["METERFOLD_CHECKER_EMIT_INTERVAL_SECONDS"] = "2"
