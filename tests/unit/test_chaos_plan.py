@@ -16,7 +16,7 @@ def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
     assert first == list(islice(draw(seed), 200))
     assert {fault.kind for fault in first[: len(KINDS)]} == set(KINDS)
     assert first != list(islice(draw(seed + 1), 200))
-    assert all((fault.point is not None) == (fault.group in ("point", "opening", "stop at")) for fault in first)
+    assert all((fault.point is not None) == (fault.group in ("point", "opening", "stop at", "wake")) for fault in first)
 
 
 def test_a_journal_is_read_back_also_behind_a_torn_line(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -49,9 +49,9 @@ class Sessions:
 
         A client has its answer a moment before its request ends here, and may send the next one at once: it waits.
         """
-        self.expire()
         with self._lock:
             self._lock.wait_for(lambda: not self._is_busy(wish.id), HAND_OVER_SECONDS)
+            self.expire()  # after the wait: the request before this one may have left a session whose time is over
             session = self._sessions.get(wish.id)
             if session is None:
                 if wish.must_exist:
