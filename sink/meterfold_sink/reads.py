@@ -28,6 +28,7 @@ __all__ = [
     "load_open_windows",
     "load_windows",
     "poison_fingerprints",
+    "read_mirrored",
     "read_progress",
     "read_rules",
     "read_settings",
@@ -122,6 +123,12 @@ def read_progress(client: Client, partitions: Sequence[int] | None = None) -> di
         {"everything": int(partitions is None), "partitions": list(partitions or ())},
     )
     return {row["partition"]: Progress(**row) for row in rows}
+
+
+def read_mirrored(client: Client) -> dict[tuple[str, int], int]:
+    """(topic, partition) -> the next offset that is to be copied into ClickHouse; nothing where none was."""
+    rows = client.rows("SELECT topic, partition, next_offset FROM mirror_progress FINAL")
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 
 def load_windows(client: Client, partition: int, period_type: str, period_starts: Sequence[int]) -> pa.Table:

@@ -117,3 +117,33 @@ def test_threshold_events_are_mirrored_once(there: Installation) -> None:
 
 def mirrored(there: Installation) -> int:
     return int(there.client.value("SELECT toInt64(count()) FROM threshold_events FINAL"))
+
+
+def test_what_clickhouse_lost_is_copied_again(there: Installation) -> None:
+    """The mirror goes on where ClickHouse says, as the fold does: offsets of a group are not restored with a backup."""
+    commands = DefinitionCommands(there.kafka, there.clickhouse)
+    tables = ("metric_definitions", "thresholds", "threshold_events", "mirror_progress")
+    keys = {"metric_definitions": "key", "thresholds": "name", "threshold_events": "event_id"}
+
+    def rows() -> dict[str, list[str]]:
+        return {
+            table: sorted(row[key] for row in there.client.rows(f"SELECT {key} FROM {table} FINAL"))
+            for table, key in keys.items()
+        }
+
+    with running(there, mirror=True) as checker:
+        checker.ready(2)
+        commands.define_metric(key="api.calls", name="Calls", unit="call", org_id="acme")
+        commands.create_threshold(metric_key="api.calls", name="cap", threshold=100, org_id="acme")
+        backup = {table: there.client.query(f"SELECT * FROM {table} FINAL") for table in tables}
+        commands.define_metric(key="api.bytes", name="Bytes", unit="byte")
+        commands.create_threshold(metric_key="api.calls", name="low", threshold=10, org_id="acme")
+        there.use(50)
+        eventually(lambda: len(rows()["threshold_events"]) == 2, 30, "both levels of the low threshold")
+        whole = rows()
+    for table, before in backup.items():
+        there.client.command(f"TRUNCATE TABLE {table}")
+        there.writer.insert(table, before)
+    assert (rows()["thresholds"], rows()["threshold_events"]) == (["cap"], [])
+    with running(there, mirror=True):
+        eventually(lambda: rows() == whole, 30, "everything is there again")

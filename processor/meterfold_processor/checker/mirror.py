@@ -1,15 +1,18 @@
 """Definitions and threshold events into ClickHouse: topic to Replacing table, message by message.
 
-    1. consume   2. insert (the same row again is the same row)   3. commit the offsets
+    1. consume   2. insert the rows   3. insert the progress   4. commit the offsets, which only show lag
 
-A crash between 2 and 3 inserts again. A definition's version is its offset, so a late repeat of an older message loses
-against what is there; a deletion stays as a row for the same reason.
+As in the fold, the progress rows decide where to begin: a ClickHouse that was restored, or lost its last seconds, says
+so itself, a consumer group does not. A crash in between inserts again, and the same row again is the same row. A
+definition's version is its offset, so a late repeat of an older message loses against what is there; a deletion stays
+as a row for the same reason.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from threading import Event
 from typing import Any
@@ -19,11 +22,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from meterfold_processor import kafka
 from meterfold_processor.backoff import Backoff, Stopped, persist
-from meterfold_processor.checker.mirror_rows import TABLES, row_of
+from meterfold_processor.checker.mirror_rows import PROGRESS, TABLES, row_of
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_schemas.errors import Fatal, Poison, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
+from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.writers import Writer
 
@@ -51,6 +55,9 @@ class Mirror:
         self._group_id = group_id
         self._protocol = protocol
         self._status = status
+        self._to_open: set[tuple[str, int]] = set()
+        self._opening = Backoff()
+        self._open_at = 0.0
         topics = Topics(kafka_settings.topic_prefix)
         self._tables = {
             topics.metric_defined: "metric_definitions",
@@ -70,8 +77,12 @@ class Mirror:
         try:
             client = persist(lambda: connect(self._clickhouse), stop, report)
             writer = Writer(client)
-            consumer.subscribe(list(self._tables), on_assign=self._on_assign)
+            consumer.subscribe(
+                list(self._tables), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
             while not stop.is_set():
+                if self._to_open and time.monotonic() >= self._open_at:
+                    self._open(consumer, client, report)
                 messages = self._messages(consumer)
                 if messages:
                     self._insert(consumer, writer, messages, stop, report)
@@ -81,6 +92,27 @@ class Mirror:
             consumer.close()
             if client is not None:
                 client.close()
+
+    def _open(self, consumer: Consumer, client: Client, report: Callable[[Retryable | None], None]) -> None:
+        """Read what was handed over from where ClickHouse is; from the beginning where it has nothing."""
+        try:
+            stored = reads.read_mirrored(client)
+            for topic, partition in sorted(self._to_open):
+                offset = stored.get((topic, partition), OFFSET_BEGINNING)
+                consumer.seek(kafka.at(topic, partition, offset))
+                consumer.resume([kafka.at(topic, partition)])
+                self._to_open.discard((topic, partition))
+        except (Retryable, KafkaException) as error:  # the fetcher of a partition just assigned may not be up yet
+            trouble = error if isinstance(error, Retryable) else kafka.as_error(error.args[0], "seeking")
+            if not isinstance(trouble, Retryable):
+                raise trouble from error
+            report(trouble)
+            pause = self._opening.next()
+            _LOG.warning("%s; trying again in %.1f s", trouble, pause)
+            self._open_at = time.monotonic() + pause
+        else:
+            report(None)
+            self._opening.reset()
 
     def _messages(self, consumer: Consumer) -> list[Message]:
         messages = consumer.consume(1, _POLL_SECONDS)
@@ -103,6 +135,7 @@ class Mirror:
                 for table, schema in TABLES.items():  # definitions first: whoever changes one waits for its row
                     if table in rows:
                         writer.insert(table, pa.Table.from_pylist(rows[table], schema=schema))
+                writer.insert("mirror_progress", _progress(messages))
             except Retryable as error:
                 report(error)
                 pause = backoff.next()
@@ -110,7 +143,7 @@ class Mirror:
                 # Polling on keeps the membership. Only a partition that is given to us meanwhile is not paused.
                 consumer.pause(consumer.assignment())
                 messages += [message for message in consumer.consume(1, pause) if self._is_message(consumer, message)]
-                consumer.resume(consumer.assignment())
+                consumer.resume([p for p in consumer.assignment() if (p.topic, p.partition) not in self._to_open])
             else:
                 report(None)
                 for table, found in rows.items():
@@ -148,22 +181,34 @@ class Mirror:
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Where nothing is committed, from the beginning: an insert that is repeated does no harm."""
-        try:
-            places = consumer.committed(partitions, 15.0)
-        except KafkaException as error:
-            _LOG.warning("committed offsets cannot be read, reading from the beginning: %s", error)
-            places = [kafka.at(place.topic, place.partition, -1) for place in partitions]
-        for place in places:
-            if place.offset < 0:
-                place.offset = OFFSET_BEGINNING
-        consumer.incremental_assign(places)
+        """Paused, at the beginning: librdkafka looks that up later, and should its answer undo our seek, rows are only
+        copied once more."""
+        for place in partitions:
+            place.offset = OFFSET_BEGINNING
+        consumer.incremental_assign(partitions)
+        consumer.pause(partitions)
+        self._to_open |= {(place.topic, place.partition) for place in partitions}
+        self._open_at = 0.0
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._to_open -= {(place.topic, place.partition) for place in partitions}
+
+
+def _next_offsets(messages: list[Message]) -> dict[tuple[str, int], int]:
+    return {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in messages}
+
+
+def _progress(messages: list[Message]) -> pa.Table:
+    rows = [
+        {"topic": topic, "partition": partition, "next_offset": offset}
+        for (topic, partition), offset in _next_offsets(messages).items()
+    ]
+    return pa.Table.from_pylist(rows, schema=PROGRESS)
 
 
 def _commit(consumer: Consumer, messages: list[Message]) -> None:
     """Not repeated where it fails: the next one carries it along, or the rows are inserted once more."""
-    newest = {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in messages}
-    places = [kafka.at(topic, partition, offset) for (topic, partition), offset in newest.items()]
+    places = [kafka.at(topic, partition, offset) for (topic, partition), offset in _next_offsets(messages).items()]
     try:
         consumer.commit(offsets=places, asynchronous=False)
     except KafkaException as error:

@@ -14,7 +14,7 @@ from meterfold_schemas.errors import Poison
 from meterfold_schemas.periods import from_micros
 from meterfold_schemas.quantities import to_decimal
 
-__all__ = ["TABLES", "row_of"]
+__all__ = ["PROGRESS", "TABLES", "row_of"]
 
 
 def _fields(*texts: str, **others: Any) -> list[tuple[str, Any]]:
@@ -64,6 +64,9 @@ TABLES: Final = {
         )
     ),
 }
+
+PROGRESS: Final = pa.schema(_fields("topic", partition=pa.int32(), next_offset=pa.int64()))
+"""Of `mirror_progress`."""
 
 _SCHEMAS: Final = {
     "metric_definitions": ("metric_defined",),
