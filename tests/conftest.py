@@ -12,6 +12,8 @@ On the real stack (the marker `stack` is set by itself):
     stack_environment    the environment for a child process that is to find it
     own_stack            a LocalStack for this test alone, to kill and restart things in
     make_stack           makes more of those: make_stack(brokers=3), make_stack(data_dir=...), started
+
+Tests run in several processes at once; one that is marked `alone` has the machine for itself.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from meterfold_deploy.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support.clickhouse import http_query
 from stack_support.denied_network import deny
+from stack_support.exclusive import turn
 from stack_support.kafka import delete_topics
 
 HERE = Path(__file__).parent
@@ -48,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("stack")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from meterfold_deploy.logs import configure
 from meterfold_deploy.workers import run_worker
 from meterfold_processor.checker import mirror, stored
 from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.group import Group
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.checker.worker import CheckerWorker
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Sources, load_settings
@@ -41,8 +44,26 @@ def main(arguments: dict[str, Any]) -> None:
     with (
         mock.patch.object(stored, "connect", impatient),
         mock.patch.object(mirror, "connect", impatient),
+        _skipping(arguments.get("skips", 0.0)),
         broken.checker(arguments.get("broken"), drive) as driven,
     ):
         kafka, clickhouse = KafkaSettings.load(sources=sources), ClickHouseSettings.load(sources=sources)
         worker = CheckerWorker(settings, kafka, clickhouse, drive=driven)
         run_worker("check", worker.run, lambda: snapshot(worker.status))
+
+
+@contextmanager
+def _skipping(share: float) -> Iterator[None]:
+    """A client that skips messages, as librdkafka has done at a hand-over: by this chance a poll brings only the last
+    one of each partition."""
+    poll = Group.poll
+
+    def some(self: Group, seconds: float) -> list[Any]:
+        messages = poll(self, seconds)
+        if random.random() >= share:
+            return messages
+        last = {message.partition(): message for message in messages}
+        return list(last.values())
+
+    with mock.patch.object(Group, "poll", some):
+        yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -57,7 +58,7 @@ class Crew:
         **arguments: Any,
     ) -> None:
         """`ahead` (seconds) is by how much the clock of one producer is wrong."""
-        self._workers = workers
+        self.workers = workers
         self.producers = producers
         self.folder = folder
         self.points_folder = folder / "points"
@@ -79,7 +80,7 @@ class Crew:
         self._thread = Thread(target=self._look_after, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        for name in self._workers:
+        for name in self.workers:
             self.add(name)
         self._thread.start()
 
@@ -149,16 +150,23 @@ class Crew:
                 return member.process.exit_code
         return member.process.terminate(seconds)
 
-    def change_protocol(self, kind: str) -> None:
-        """All of a kind leave and come back with the other protocol."""
-        names = self._turn(kind)
+    @contextmanager
+    def away(self, names: Sequence[str]) -> Iterator[None]:
+        """None of these runs meanwhile."""
         for name in names:
             with self._members[name].lock:
                 self._members[name].wanted = False
                 self._members[name].process.signal(signal.SIGTERM)
         for name in names:
             self._members[name].process.terminate(15)
+        yield
+        for name in names:
             self.add(name)
+
+    def change_protocol(self, kind: str) -> None:
+        """All of a kind leave and come back with the other protocol."""
+        with self.away(self._turn(kind)):
+            pass
 
     def roll_protocol(self, kind: str, wait: Callable[[Member], object]) -> None:
         """One after the other leaves and comes back with the other protocol; `wait` follows on each, while the group

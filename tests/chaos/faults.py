@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from chaos.ground import Ground
 from chaos.lookout import Lookout
 from chaos.plan import CHECKERS, FOLDS, Fault
 from chaos.proxy import Harm, Proxy
+from chaos.sentry import Sentry
 from meterfold_deploy.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.fold.settings import FoldSettings
@@ -27,9 +29,10 @@ from stack_support.kafka import admin
 
 TOGETHER = 8
 """So many faults may be open at the same time."""
-AHEAD = 12
+AHEAD = 24
 RECOVERY_SECONDS = 300.0
-_REACH_SECONDS = 12.0
+_REACH_SECONDS = 45.0
+"""What a fault waits for may take so long while others keep the victim from it."""
 _INTERNAL_PARTITIONS = 4
 
 
@@ -41,6 +44,8 @@ class Outcome:
     at: float
     seconds: float | None = None
     note: str = ""
+    missed: bool = False
+    """The victim never came to the step, or ClickHouse was never asked: it was struck elsewhere, or not at all."""
 
 
 class Injector:
@@ -53,6 +58,7 @@ class Injector:
         crew: Crew,
         proxy: Proxy,
         lookout: Lookout,
+        sentry: Sentry,
         changes: DefinitionChanges,
         tell: Callable[[str], None],
     ) -> None:
@@ -61,6 +67,7 @@ class Injector:
         self._crew = crew
         self._proxy = proxy
         self._lookout = lookout
+        self._sentry = sentry
         self._changes = changes
         self._tell = tell
         self._ended = Condition()
@@ -71,14 +78,14 @@ class Injector:
         self.outcomes: list[Outcome] = []
 
     def inject(self, faults: Iterable[Fault], seconds: float | None = None) -> None:
-        """All of them, none begun after `seconds`. One whose target is still busy with another is overtaken by the
-        next few."""
+        """All of them, none begun after `seconds`. One whose targets are still busy with another is overtaken by those
+        behind it that want none of them."""
         until = math.inf if seconds is None else time.monotonic() + seconds
         coming = iter(faults)
         waiting: list[Fault] = list(islice(coming, AHEAD))
         while waiting and time.monotonic() < until:
             with self._ended:
-                fault = next((one for one in waiting if not self._busy & _targets(one)), None)
+                fault = self._startable(waiting)
                 if fault is None or self._open >= TOGETHER:
                     self._ended.wait(0.5)
                     continue
@@ -95,6 +102,12 @@ class Injector:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+
+    def _startable(self, waiting: list[Fault]) -> Fault | None:
+        oldest = _targets(waiting[0])
+        if not oldest & self._busy:
+            return waiting[0]
+        return next((one for one in waiting if not _targets(one) & (self._busy | oldest)), None)
 
     def _one(self, outcome: Outcome) -> None:
         fault = outcome.fault
@@ -145,6 +158,8 @@ class Injector:
                 self._harm(fault, outcome, chance)
             case "partial":
                 self._partial(fault, outcome)
+            case "restore":
+                self._restore(chance)
             case "join":
                 self._join(fault, outcome, chance)
             case "protocol":
@@ -162,7 +177,7 @@ class Injector:
         if fault.group == "opening":
             self._crew.signal(fault.target, signal.SIGKILL)
         if not self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS) and points.disarm():
-            outcome.note = "point not reached, killed anyway"
+            outcome.missed, outcome.note = True, "step not reached, killed anyway"
             self._crew.signal(fault.target, signal.SIGKILL)
 
     def _zombie(self, fault: Fault, outcome: Outcome, chance: random.Random) -> float:
@@ -176,14 +191,14 @@ class Injector:
             points.arm(fault.point)
             reached = self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS)
             if not reached and points.disarm():
-                outcome.note = "point not reached, stopped anyway"
+                outcome.missed, outcome.note = True, "step not reached, stopped anyway"
                 self._crew.signal(name, signal.SIGSTOP)
         self._lookout.wait(lambda: _still(member.process.pid), time.monotonic() + 2)
         waits = self._lookout.wait_fold if name.startswith("fold") else self._lookout.wait_checker
         if fault.group == "wake":
             self.over.wait(chance.uniform(2.5, 5.0))  # the group takes 3 s to see that it is silent
         elif not waits(40):
-            outcome.note += " woken before the others had taken over"
+            outcome.note += " woken before the others had taken over"  # they may be struck as well
         self._crew.signal(name, signal.SIGCONT)
         return time.monotonic()
 
@@ -219,9 +234,9 @@ class Injector:
         count = 1 if kind == "read-only" else chance.randint(1, 3)
         harm = Harm(kind, count, chance.random() < 0.6, CLICKHOUSE_SECONDS + 1.0, fault.draw)
         self._proxy.harm(harm)
-        self._lookout.wait(lambda: not harm.left, time.monotonic() + 3 * _REACH_SECONDS)
+        self._lookout.wait(lambda: not harm.left, time.monotonic() + _REACH_SECONDS)
         self._proxy.spare(harm)
-        outcome.note = f"{harm.done} requests"
+        outcome.missed, outcome.note = not harm.done, f"{harm.done} requests"
 
     def _partial(self, fault: Fault, outcome: Outcome) -> None:
         """Some of a batch's windows are stored, and whoever folded it is no more."""
@@ -230,12 +245,29 @@ class Injector:
         self._lookout.wait(lambda: not harm.left, time.monotonic() + _REACH_SECONDS)
         self._proxy.spare(harm)
         if harm.left:
-            outcome.note = "no insert, killed anyway"
+            outcome.missed, outcome.note = True, "no insert, killed anyway"
             self._kill_folds()
 
     def _kill_folds(self) -> None:
         for name in FOLDS:
             self._crew.signal(name, signal.SIGKILL)
+
+    def _restore(self, chance: random.Random) -> None:
+        """ClickHouse comes back as it was some seconds ago, while no worker runs: the log repairs it."""
+        server = self._stack.clickhouse
+        backup = server.folder.with_name("clickhouse-backup")
+        server.stop()
+        shutil.copytree(server.folder, backup, symlinks=True)  # a database is one
+        server.restart()
+        self._lookout.wait_fold(_REACH_SECONDS)
+        self.over.wait(chance.uniform(1, 6))
+        with self._sentry.looking_away():  # what was published is not stored any more
+            with self._crew.away(self._crew.workers):
+                server.stop()
+                shutil.rmtree(server.folder)
+                backup.rename(server.folder)
+                server.restart()
+            self._lookout.wait_fold(RECOVERY_SECONDS)
 
     def _protocol(self, fault: Fault, outcome: Outcome) -> None:
         if "rolls" in fault.kind:
@@ -264,6 +296,8 @@ def _targets(fault: Fault) -> set[str]:
         return {"kafka"}
     if fault.group == "definitions":
         return {"definitions"}
+    if fault.group == "restore":
+        return {*FOLDS, *CHECKERS, "fold-2", "check-2", "clickhouse"}
     if fault.group == "partial":
         return set(FOLDS)
     if fault.group == "wake":

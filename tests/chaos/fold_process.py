@@ -8,12 +8,13 @@ run that must fail, a rule that `broken` names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from chaos import broken
+from chaos import broken, clocks
 from chaos.points import Points
 from meterfold_deploy.commands.fold import snapshot
 from meterfold_deploy.logs import configure
@@ -40,7 +41,8 @@ def main(arguments: dict[str, Any]) -> None:
     kafka = KafkaSettings.load(sources=sources)
     settings = load_settings(FoldSettings, "fold", sources=sources)
     impatient = partial(connect, timeout_seconds=arguments["timeout"])
-    with mock.patch.object(opening, "connect", impatient), broken.fold(arguments.get("broken")):
+    stepping = clocks.accepted() if arguments.get("clocks") else nullcontext()
+    with mock.patch.object(opening, "connect", impatient), stepping, broken.fold(arguments.get("broken")):
         made = opening.Opening(kafka, ClickHouseSettings.load(sources=sources))
         worker = FoldWorker(settings, kafka, made, drive=drive)
         run_worker("fold", worker.run, lambda: snapshot(worker.status))

@@ -61,6 +61,7 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     "transaction coordinator killed": ("broker", 1, ("transactions",)),
     "all brokers killed": ("brokers", 1, ("all",)),
     "clickhouse killed": ("clickhouse", 3, ("clickhouse",)),
+    "clickhouse restored": ("restore", 1, ("clickhouse",)),
     **{f"clickhouse: {harm}": ("proxy", 3, (harm,)) for harm in HARMS},
     "folds killed at a partial insert": ("partial", 2, ("fold",)),
     "fold joins and leaves": ("join", 3, ("fold-2",)),

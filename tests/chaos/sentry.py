@@ -6,8 +6,9 @@ of a flush promises, and both are gone again once a worker that died in between 
 
 from __future__ import annotations
 
-from contextlib import suppress
-from threading import Event, Thread
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Lock, Thread
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ class Sentry:
         self.found: list[str] = []
         self._ground = ground
         self._over = Event()
+        self._looking = Lock()
         self._client: Client | None = None
         self._consumer: Consumer | None = None
         self._thread = Thread(target=self._run, name="sentry", daemon=True)
@@ -45,18 +47,29 @@ class Sentry:
         if self._thread.is_alive():
             self._thread.join(30)
 
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Where nothing is promised for a while; what was published meanwhile is not looked at."""
+        with self._looking:
+            yield
+            self._close()
+
     def _run(self) -> None:
         while not self._over.wait(_LOOK_SECONDS):
-            try:
-                if self._client is None:
-                    self._client = connect(self._ground.clickhouse, timeout_seconds=5)
-                self._look_at_published(self._client)
-                self._look_at_stored(self._client)
-            except MeterfoldError:
-                continue
-            except KafkaException:
-                self._close()
+            with self._looking:
+                self._look()
         self._close()
+
+    def _look(self) -> None:
+        try:
+            if self._client is None:
+                self._client = connect(self._ground.clickhouse, timeout_seconds=5)
+            self._look_at_published(self._client)
+            self._look_at_stored(self._client)
+        except MeterfoldError:
+            pass  # a server that is away
+        except KafkaException:
+            self._close()
 
     def _close(self) -> None:
         if self._consumer is not None:

@@ -14,7 +14,7 @@ from chaos.plan import KINDS
 from chaos.report import table
 from chaos.run import Options, run
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.alone]
 
 
 def test_every_kind_of_fault_once(tmp_path: Path) -> None:
