@@ -59,7 +59,7 @@ _FOCUS: Final = {
     "27_believes_holes": ("fold killed",),
     "27_late_flush_early_ends": ("checker wakes",),
     "28_keeps_memory_after_abort": ("broker killed", "coordinator killed"),
-    "32_deletions_elsewhere": ("definitions", "checker killed"),
+    "32_deletions_elsewhere": ("definitions: threshold", "newest deleted", "checker killed at Commit"),
     "34_no_replacement": ("definitions: narrower",),
     "34_only_own_subjects": ("definitions",),
 }

@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from itertools import islice
 
+from chaos.broken import CHECKERS, NAMES, NOT_HERE
 from chaos.journal import Journal, has_report, read
 from chaos.plan import KINDS, draw
+from chaos.scenes import SCENES
+from simulation.checker import variants as checkers
+from simulation.fold.variants import VARIANTS as FOLDS
 
 
 def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
@@ -17,6 +21,16 @@ def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
     assert {fault.kind for fault in first[: len(KINDS)]} == set(KINDS)
     assert first != list(islice(draw(seed + 1), 200))
     assert all((fault.point is not None) == (fault.group in ("point", "opening", "stop at", "wake")) for fault in first)
+
+
+def test_every_broken_variant_of_the_simulations_runs_here_or_says_why_not() -> None:
+    """By number and rule; PublishBeforeInsert (19) is a rule of the fold, where it is 03_publish_before_insert."""
+    assert set(NAMES) == (FOLDS.keys() | CHECKERS.keys()) - NOT_HERE.keys()
+    assert NOT_HERE.keys() <= FOLDS.keys()
+    assert SCENES.keys() <= set(NAMES)
+    simulated = {variant.__name__ for variant in checkers.Broken.__subclasses__()} - {"PublishBeforeInsert"}
+    here = {variant.__name__ for variant in CHECKERS.values()}
+    assert simulated - here == {"DeletionsElsewhere"}, "32 is DeletionsExpired here"
 
 
 def test_a_journal_is_read_back_also_behind_a_torn_line(tmp_path) -> None:  # type: ignore[no-untyped-def]
