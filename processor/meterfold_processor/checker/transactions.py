@@ -45,6 +45,12 @@ class Transactions:
         self._id = transactional_id
         self._producer: Producer | None = None
         self._open = False
+        self._begun = 0.0
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the open transaction is older than its timeout: then the broker itself has fenced us."""
+        return self._open and time.monotonic() - self._begun >= TRANSACTION_TIMEOUT_SECONDS
 
     def prepare(self) -> None:
         """Take over the transactional id: what a predecessor left open is aborted, and it is fenced."""
@@ -72,6 +78,7 @@ class Transactions:
 
     def begin(self) -> None:
         self.prepare()
+        self._begun = time.monotonic()
         _call(self._ready().begin_transaction, "beginning a transaction")
         self._open = True
 

@@ -133,14 +133,16 @@ class CheckerWorker:
             self._group.pump(0.1)
 
     def _fenced(self, error: FencedOut) -> None:
-        """Our transactional id is someone else's, or our transaction took longer than its timeout."""
-        now = time.monotonic()
-        if self._fenced_at is not None and now - self._fenced_at < FENCED_AGAIN_SECONDS:
-            raise Fatal(
-                f"another checker of group {self._group_id!r} runs on slot {self._settings.slot}: give each "
-                f"checker a slot of its own ({error})"
-            ) from error
-        self._fenced_at = now
+        """Our transactional id is someone else's, or our transaction took longer than its timeout: a process that stood
+        still may do so again and again, and nobody else is on its slot."""
+        if not self._transactions.is_overdue:
+            now = time.monotonic()
+            if self._fenced_at is not None and now - self._fenced_at < FENCED_AGAIN_SECONDS:
+                raise Fatal(
+                    f"another checker of group {self._group_id!r} runs on slot {self._settings.slot}: give each "
+                    f"checker a slot of its own ({error})"
+                ) from error
+            self._fenced_at = now
         self._transactions.reset()
         self._start_again(error)
 
