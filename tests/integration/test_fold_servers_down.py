@@ -119,7 +119,8 @@ def test_a_stop_while_a_flush_is_stuck_ends_in_time(
         if stuck == "publishing":
             broker.kill()
             clickhouse.restart()
-            eventually(lambda: len(installation.rows("usage_records")) == 40, 60, "it gets as far as Kafka")
+            # Those of the first flush: the twenty may stand in two, and the second one waits behind it.
+            eventually(lambda: len(installation.rows("usage_records")) > 20, 60, "it gets as far as Kafka")
         try:
             asked = time.monotonic()
             assert worker.terminate(30) == 0

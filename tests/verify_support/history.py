@@ -28,7 +28,10 @@ from stack_support.clickhouse import http_query
 from stack_support.kafka import delete_topics
 
 METRIC = "api.calls"
-COPIED = (*KINDS.values(), "usage_windows", "fold_progress", "threshold_events", "metric_definitions", "thresholds")
+COPIED = (
+    *(*KINDS.values(), "usage_windows", "fold_progress"),
+    *("threshold_events", "metric_definitions", "thresholds", "mirror_progress"),
+)
 
 
 @dataclass(frozen=True)

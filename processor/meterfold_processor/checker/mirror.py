@@ -48,12 +48,14 @@ class Mirror:
         clickhouse_settings: ClickHouseSettings,
         group_id: str,
         protocol: str,
+        session_timeout_seconds: int,
         status: CheckerStatus,
     ) -> None:
         self._kafka = kafka_settings
         self._clickhouse = clickhouse_settings
         self._group_id = group_id
         self._protocol = protocol
+        self._session = {"session.timeout.ms": session_timeout_seconds * 1000} if protocol == "classic" else {}
         self._status = status
         self._to_open: set[tuple[str, int]] = set()
         self._opening = Backoff()
@@ -71,7 +73,7 @@ class Mirror:
         """Mirror until `stop` is set. Raises Fatal."""
         report = self._status.errors.of("mirror")
         consumer = kafka.consumer(
-            self._kafka, self._group_id, self._protocol, **{"fetch.wait.max.ms": 100, "auto.offset.reset": "error"}
+            self._kafka, self._group_id, self._protocol, **{"fetch.wait.max.ms": 100, **self._session}
         )
         client: Client | None = None
         try:

@@ -197,6 +197,7 @@ class CheckerWorker:
                 self._clickhouse,
                 f"{self._group_id}-mirror",
                 self._settings.group_protocol,
+                self._settings.session_timeout_seconds,
                 self.status,
             ),
             stop,

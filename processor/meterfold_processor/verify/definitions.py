@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.groups import GroupPositions, ends_of
+from meterfold_processor.verify.groups import ends_of, mirror_positions
 from meterfold_processor.verify.report import Finding, Unproven
 from meterfold_processor.verify.scan import Place, Scanner
 from meterfold_schemas.errors import Poison, UnknownSchema
@@ -49,13 +49,12 @@ class DefinitionTables:
         kafka: KafkaSettings,
         client: Client,
         scanner: Scanner,
-        mirror: GroupPositions,
         patience: float,
         findings: Findings,
     ) -> None:
         topics = Topics(kafka.topic_prefix)
         self._tables = {"metric_definitions": topics.metric_defined, "thresholds": topics.threshold_defined}
-        self._kafka, self._client, self._scanner, self._mirror = kafka, client, scanner, mirror
+        self._kafka, self._client, self._scanner = kafka, client, scanner
         self._patience, self._findings = patience, findings
 
     def compare(self) -> int:
@@ -67,7 +66,7 @@ class DefinitionTables:
         place, begun = Place(topic, 0), time.monotonic()
         while True:
             # The position first: what it has passed was inserted before.
-            mirrored = self._mirror.read([place]).get(place, 0)
+            mirrored = mirror_positions(self._client).get(place, 0)
             rows = self._stored(table)
             findings, waiting = compare_rows(table, told, rows, mirrored)
             if not waiting or time.monotonic() - begun >= self._patience:

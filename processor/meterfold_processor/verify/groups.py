@@ -1,4 +1,4 @@
-"""How far the checker and its mirror are, from their consumer groups."""
+"""How far the checker is, from its consumer group, and its mirror, from its rows in ClickHouse."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from meterfold_processor import kafka
 from meterfold_processor.topics import log_bounds
 from meterfold_processor.verify.scan import Place
 from meterfold_schemas.settings import KafkaSettings
+from meterfold_sink.client import Client
+from meterfold_sink.reads import read_mirrored
 
-__all__ = ["GroupPositions", "ends_of"]
+__all__ = ["GroupPositions", "ends_of", "mirror_positions"]
 
 _CALL_SECONDS: Final = 15.0
 
@@ -40,6 +42,11 @@ class GroupPositions:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def mirror_positions(client: Client) -> dict[Place, int]:
+    """The next offset that the mirror copies; no entry where it has copied nothing."""
+    return {Place(topic, partition): offset for (topic, partition), offset in read_mirrored(client).items()}
 
 
 def ends_of(settings: KafkaSettings, counts: Mapping[str, int]) -> tuple[dict[Place, int], dict[Place, int]]:

@@ -16,7 +16,7 @@ A range of time narrows 3 to 5 to windows that lie in it as a whole; definitions
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
@@ -27,7 +27,7 @@ from meterfold_processor.verify.alerts import Crossed, expected_events
 from meterfold_processor.verify.definitions import DefinitionTables
 from meterfold_processor.verify.events import EventLog, read_mirror
 from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.groups import GroupPositions, ends_of
+from meterfold_processor.verify.groups import GroupPositions, ends_of, mirror_positions
 from meterfold_processor.verify.mirrored import Alerts
 from meterfold_processor.verify.report import ThresholdReport, Unproven
 from meterfold_processor.verify.scan import Place, Scanner
@@ -70,14 +70,13 @@ class Thresholds:
         self._scanner = Scanner(kafka)
         self._stored = Stored(clickhouse)
         self._checker = GroupPositions(kafka, checker_group)
-        self._mirror = GroupPositions(kafka, f"{checker_group}-mirror")
         self._patience = max(wait_seconds, SETTLE_SECONDS)
         self._events = EventLog(kafka, self._scanner, self._count, findings)
         self._definitions = Definitions()
-        self._tables = DefinitionTables(kafka, client, self._scanner, self._mirror, self._patience, findings)
+        self._tables = DefinitionTables(kafka, client, self._scanner, self._patience, findings)
 
     def close(self) -> None:
-        for one in (self._scanner, self._stored, self._checker, self._mirror):
+        for one in (self._scanner, self._stored, self._checker):
             one.close()
 
     def prove(self, tell: Callable[[str], None]) -> ThresholdReport:
@@ -184,11 +183,13 @@ class Thresholds:
         """The number of rows in the mirror."""
         begun = time.monotonic()
         while True:
+            # The positions first: what they have passed was inserted before.
+            mirror_at = mirror_positions(self._client)
             rows = read_mirror(self._client, self._within)
             if (
                 early <= rows.keys()
                 or time.monotonic() - begun >= self._patience
-                or self._mirror_passed(early - rows.keys())
+                or self._passed(mirror_at, early - rows.keys())
             ):
                 break
             time.sleep(_LOOK_SECONDS)
@@ -198,14 +199,13 @@ class Thresholds:
         if self._within is not None:
             self._events.keep(self._asked)
         alerts = Alerts(self._events, self._client, self._rules, self._count, mark, self._findings)
-        alerts.compare(expected, early, rows, self._mirror.read(self._events.starts))
+        alerts.compare(expected, early, rows, mirror_at)
         return len(rows)
 
-    def _mirror_passed(self, event_ids: set[str]) -> bool:
+    def _passed(self, mirror_at: Mapping[Place, int], event_ids: set[str]) -> bool:
         """Whether the mirror is beyond all of these events: then their rows do not come any more."""
-        places = self._mirror.read(self._events.starts)
         return all(
-            offset < places.get(Place(topic, partition), 0)
+            offset < mirror_at.get(Place(topic, partition), 0)
             for event_id in event_ids
             for topic, partition, offset in self._events.seen[event_id].places[:1]
         )
