@@ -132,14 +132,22 @@ def _check_exact(events: list[ThresholdEvent], windows: dict[WindowKey, Window],
 
 
 def watches(threshold: UsageThreshold, key: WindowKey) -> bool:
-    (org_id, metric, subject_type, subject_id), period, start = key
-    if (threshold.org_id, threshold.metric_key, str(threshold.period_type)) != (org_id, metric, period):
-        return False
+    _, period, start = key
     end = period_end(Period(period), start)
     return (
-        threshold.subject_type in (None, subject_type)
-        and threshold.subject_id in (None, subject_id)
+        _covers(threshold, key)
+        and str(threshold.period_type) == period
         and (end is None or end > micros(threshold.created_at))
+    )
+
+
+def _covers(threshold: UsageThreshold, key: WindowKey) -> bool:
+    """Whether it is about this subject's use of this metric."""
+    (org_id, metric, subject_type, subject_id), _, _ = key
+    return (
+        (threshold.org_id, threshold.metric_key) == (org_id, metric)
+        and threshold.subject_type in (None, subject_type)
+        and threshold.subject_id in (None, subject_id)
     )
 
 
@@ -152,9 +160,10 @@ def _check_levels(
     """The level that is left, of every threshold in every window; deleted ones have none."""
     expected: dict[tuple[str, WindowKey], Level] = {}
     for key, window in windows.items():
-        applying = [t for t in thresholds if t.is_active and watches(t, key)]
-        for threshold in applying:
-            if any(t.name == threshold.name and _narrowness(t) > _narrowness(threshold) for t in applying):
+        # A narrower one replaces a wider one of its name whatever its own period is.
+        rivals = [t for t in thresholds if t.is_active and _covers(t, key)]
+        for threshold in (t for t in rivals if watches(t, key)):
+            if any(t.name == threshold.name and _narrowness(t) > _narrowness(threshold) for t in rivals):
                 continue
             value = _value(metrics[key[0][1]], window)
             if value >= threshold.warn_threshold:
