@@ -13,25 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from threading import Event, Thread
 from typing import Any, Final
 from unittest import mock
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from chaos.ground import QUICK, Ground
+from chaos.ground import Ground
+from chaos.sender import Sender
 from fold_support import truth
 from fold_support.installation import event
 from meterfold_processor.fold import messages, remembered
 from meterfold_schemas.periods import MICROS_PER_SECOND
-from stack_support import producer
 from stack_support.kafka import admin
 
 RULES: Final = {"horizon_seconds": 12, "future_tolerance_seconds": 5, "slack_seconds": 120}
 _DAY_SECONDS: Final = 2
 """So long is the day by which workers of such an installation remember identities."""
-_PAUSE_SECONDS: Final = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +65,26 @@ def believed() -> Iterator[None]:
         yield
 
 
-class Clocks:
-    """Sends from a thread until it is stopped, and may be started again. `ground` takes producers' stamps from now."""
+class Clocks(Sender):
+    """`ground` takes producers' stamps from now on."""
+
+    pause_seconds = 0.7
 
     def __init__(self, ground: Ground, seed: int) -> None:
-        self._topic = ground.topics.usage_recorded
+        super().__init__(ground)
         entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, self._topic, incremental_configs=[entry])
         client = admin(ground.kafka)  # it must outlive its futures
         for future in client.incremental_alter_configs([resource]).values():
             future.result(30)
-        self._producer = producer(ground.kafka, **{"linger.ms": 5, **QUICK})
         self._chance = random.Random(f"{seed}/clocks")
-        self._stop = Event()
-        self._number = 0
-        self._thread: Thread | None = None
 
-    def start(self) -> None:
-        self._stop.clear()
-        self._thread = Thread(target=self._run, name="clocks", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join(60)
-            self._thread = None
-            self._producer.flush(120)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_PAUSE_SECONDS):
-            self._number += 1
-            subject = f"clock{self._chance.randrange(6)}"
-            for arrival in self._chance.choice(HISTORIES):
-                self._send(subject, arrival)
-                if arrival.pause and self._stop.wait(arrival.pause):
-                    break
+    def send(self) -> None:
+        subject = f"clock{self._chance.randrange(6)}"
+        for arrival in self._chance.choice(HISTORIES):
+            self._send(subject, arrival)
+            if arrival.pause and self._stop.wait(arrival.pause):
+                break
 
     def _send(self, subject: str, arrival: Arrival) -> None:
         stamp = time.time() + arrival.stamp

@@ -23,6 +23,7 @@ from chaos.lookout import Lookout
 from chaos.plan import Fault
 from chaos.proxy import Proxy
 from chaos.scenes import USUAL, Scene
+from chaos.sender import Sender
 from chaos.sentry import Sentry
 from fold_support import Truth, check
 from meterfold_deploy import exits
@@ -84,8 +85,10 @@ class Field:
         self.crew.allowed = list(_FATAL)
         self._lookout = Lookout(self.ground)
         self._sentry = Sentry(self.ground)
-        self._foreign = Foreign(self.ground, self.crew.journal("foreign"), seed)
-        self._clocks = Clocks(self.ground, seed) if scene.clocks else None
+        self._senders: list[Sender] = [Foreign(self.ground, self.crew.journal("foreign"), seed)]
+        self._clocks_step = scene.clocks
+        if scene.clocks:
+            self._senders.append(Clocks(self.ground, seed))
         changes = DefinitionChanges(self.ground)
         self._injector = Injector(
             stack, self.ground, self.crew, self._proxy, self._lookout, self._sentry, changes, tell
@@ -109,9 +112,8 @@ class Field:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._foreign.stop()
-        if self._clocks:
-            self._clocks.stop()
+        for sender in self._senders:
+            sender.stop()
         self._lookout.stop()
         self._sentry.stop()
         self.crew.stop()
@@ -121,9 +123,8 @@ class Field:
     def flow(self) -> None:
         """Events, from the beginning or again after a rest."""
         self.crew.start_producers()
-        self._foreign.start()
-        if self._clocks:
-            self._clocks.start()
+        for sender in self._senders:
+            sender.start()
 
     def inject(self, faults: Iterable[Fault], seconds: float | None = None) -> None:
         """All of them, none begun after `seconds`; returns when every one is over."""
@@ -132,9 +133,8 @@ class Field:
     def rest(self) -> list[str]:
         """Until every event has its report, is folded and judged; what kept it from that."""
         found = [f"not recovered from: {outcome.fault}" for outcome in self.outcomes if outcome.seconds is None]
-        self._foreign.stop()
-        if self._clocks:
-            self._clocks.stop()
+        for sender in self._senders:
+            sender.stop()
         for name, code in self.crew.stop_producers().items():
             if code != 0:
                 found.append(f"producer {name} ended with status {code}")
@@ -160,7 +160,7 @@ class Field:
             finally:
                 self._tell(f"{what}: looked at in {time.monotonic() - begun:.0f} s")
 
-        if self._clocks:  # its events stand in no journal, and no window's end is certain
+        if self._clocks_step:  # their events stand in no journal, and no window's end is certain
             with believed():
                 differs("tables and topics of the fold", lambda: check(self.ground))
             return found

@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
-from chaos.ground import PARTITIONS, QUICK, Ground
+from chaos.ground import PARTITIONS, Ground
 from chaos.journal import Journal
+from chaos.sender import Sender
 from fold_support.installation import Outgoing, event, raw_event
 from meterfold_schemas.keys import partition_of
-from stack_support import producer
-
-_PAUSE_SECONDS = 0.3
 
 
-class Foreign:
-    """Sends from a thread until it is stopped, and may be started again; every message has its report then."""
+class Foreign(Sender):
+    pause_seconds = 0.3
 
     def __init__(self, ground: Ground, path: Path, seed: int) -> None:
-        self._topic = ground.topics.usage_recorded
+        super().__init__(ground)
         self._journal = Journal(path)
-        self._producer = producer(ground.kafka, **{"linger.ms": 5, **QUICK})
         self._chance = random.Random(f"{seed}/foreign")
-        self._stop = Event()
-        self._number = 0
-        self._thread: Thread | None = None
 
-    def start(self) -> None:
-        self._stop.clear()
-        self._thread = Thread(target=self._run, name="foreign", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self._thread is None:
-            return
-        self._stop.set()
-        self._thread.join(60)
-        self._thread = None
-        self._producer.flush(120)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_PAUSE_SECONDS):
-            self._send(*self._one())
-            self._producer.poll(0)
+    def send(self) -> None:
+        self._send(*self._one())
 
     def _one(self) -> tuple[str, Outgoing]:
         whole = event(f"s{self._chance.randrange(8)}", self._chance.randint(1, 9))
@@ -72,7 +50,6 @@ class Foreign:
                 return "invalid", raw_event(metric_key="Not A Key")
 
     def _send(self, reason: str, message: Outgoing) -> None:
-        self._number += 1
         name = f"foreign-{self._number}"
         value = None if message.value is None else message.value.hex()
         self._journal.write("handed", name, reason=reason, value=value)
