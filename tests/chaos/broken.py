@@ -33,11 +33,6 @@ from simulation.fold.variants import VARIANTS as FOLDS
 from simulation.fold.variants import ShortRules, open_at_commit, open_at_minimum, open_identities_first
 from simulation.fold.world import Parts
 
-#: Variants of the simulation that need what one machine and a run of minutes do not have, and why.
-NOT_HERE: Final = {
-    "06_never_refuses_expired": "records that expire while a retry waits in the topic",
-}
-
 
 class ClosedAtTheEnd(checkers.ClosedAtTheEnd):
     """25, of a checker whose rules are the stored ones."""
@@ -120,7 +115,7 @@ CHECKERS: Final[dict[str, type[checkers.Broken]]] = {
     "34_only_own_subjects": checkers.OnlyOwnSubjects,
 }
 
-NAMES: Final = (*(name for name in FOLDS if name not in NOT_HERE), *CHECKERS)
+NAMES: Final = (*FOLDS, *CHECKERS)
 
 
 @contextmanager
@@ -233,4 +228,4 @@ def _keep_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CheckerWorker, "_start_again", without_opening)
 
 
-__all__ = ["CHECKERS", "NAMES", "NOT_HERE", "checker", "drive_all", "fold"]
+__all__ = ["CHECKERS", "NAMES", "checker", "drive_all", "fold"]

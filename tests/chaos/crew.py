@@ -70,6 +70,7 @@ class Crew:
         self.endings: list[Ending] = []
         self.allowed: list[str] = []
         """Words in the last lines of a process that make its end one that was to be expected."""
+        self.expected: list[Ending] = []
         # A backtrace for each of polars' panics over a damaged body would cost more than all else.
         self._environment = {**environment, "RUST_BACKTRACE": "0"}
         self._seed = seed
@@ -192,6 +193,8 @@ class Crew:
             environment[f"METERFOLD_{section}_SESSION_TIMEOUT_SECONDS"] = "6"
             if protocol == "classic":
                 environment["METERFOLD_KAFKA_HEARTBEAT_INTERVAL_MS"] = "300"
+                # So long a classic group may wait for members whose sessions its coordinator has forgotten to time.
+                environment["METERFOLD_KAFKA_MAX_POLL_INTERVAL_MS"] = "45000"
             if kind == "fold":
                 environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
                 # What has piled up is several batches, folded ahead of the ones on their way to ClickHouse.
@@ -233,5 +236,6 @@ class Crew:
         except StackError:
             time.sleep(0.01)
         words = "\n".join(with_words)
-        if code != -signal.SIGKILL and not any(known in words for known in self.allowed):
-            self.endings.append(Ending(member.name, code, words))
+        if code != -signal.SIGKILL:
+            known = any(allowed in words for allowed in self.allowed)
+            (self.expected if known else self.endings).append(Ending(member.name, code, words))

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from chaos.alerts import Alerts, check_alerts
-from chaos.clocks import Clocks, believed
+from chaos.clocks import believed
 from chaos.crew import Crew
 from chaos.definitions import DefinitionChanges
 from chaos.faults import Injector
@@ -71,6 +71,7 @@ class Field:
         self._tell = tell
         self._rest_seconds = rest_seconds
         self.ground = Ground(stack, name, scene.rules)
+        self._scene = scene
         self._proxy = Proxy(self.ground.clickhouse.url)
         self._proxy.start()
         through = folder / "settings" / "meterfold.toml"
@@ -82,13 +83,12 @@ class Field:
         begin = protocol or ("consumer", "classic")[seed % 2]
         more = {**crew, **scene.worker, **({} if broken is None else {"broken": broken})}
         self.crew = Crew(folder, environment, seed, begin, ahead=scene.ahead, **more)
-        self.crew.allowed = list(_FATAL)
-        self._lookout = Lookout(self.ground)
+        self.crew.allowed = [*_FATAL, *filter(None, [scene.refusal])]
+        self._lookout = Lookout(self.ground, lambda: self._refused)
         self._sentry = Sentry(self.ground)
         self._senders: list[Sender] = [Foreign(self.ground, self.crew.journal("foreign"), seed)]
-        self._clocks_step = scene.clocks
-        if scene.clocks:
-            self._senders.append(Clocks(self.ground, seed))
+        if scene.stamps is not None:
+            self._senders.append(scene.stamps(self.ground, seed))
         changes = DefinitionChanges(self.ground)
         self._injector = Injector(
             stack, self.ground, self.crew, self._proxy, self._lookout, self._sentry, changes, tell
@@ -132,12 +132,15 @@ class Field:
 
     def rest(self) -> list[str]:
         """Until every event has its report, is folded and judged; what kept it from that."""
-        found = [f"not recovered from: {outcome.fault}" for outcome in self.outcomes if outcome.seconds is None]
+        found = []
         for sender in self._senders:
             sender.stop()
         for name, code in self.crew.stop_producers().items():
             if code != 0:
                 found.append(f"producer {name} ended with status {code}")
+        if self._refused:
+            return found
+        found += [f"not recovered from: {outcome.fault}" for outcome in self.outcomes if outcome.seconds is None]
         if not self._lookout.wait_fold(self._rest_seconds):
             found.append(f"not folded: {self._lookout.progress} of {self._lookout.ends}")
         elif not self._lookout.wait_checker(self._rest_seconds):
@@ -160,9 +163,14 @@ class Field:
             finally:
                 self._tell(f"{what}: looked at in {time.monotonic() - begun:.0f} s")
 
-        if self._clocks_step:  # their events stand in no journal, and no window's end is certain
+        if self._refused:
+            return found
+        if self._scene.stamps is not None:  # their events stand in no journal, and no window's end is certain
             with believed():
-                differs("tables and topics of the fold", lambda: check(self.ground))
+                differs(
+                    "tables and topics of the fold",
+                    lambda: check(self.ground, records_expire=bool(self._scene.refusal)),
+                )
             return found
         ground = self.ground
         truth = Truth.of(ground.log(), ground.rules)
@@ -176,6 +184,11 @@ class Field:
         if verify:
             found.verified = differs("meterfold verify", self._verify) or ""
         return found
+
+    @property
+    def _refused(self) -> bool:
+        """Whether a worker has stopped rather than guess."""
+        return bool(self._scene.refusal) and any(self._scene.refusal in ending.words for ending in self.crew.expected)
 
     def _verify(self) -> str:
         """The command proves the same from its own side."""

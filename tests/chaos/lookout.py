@@ -23,10 +23,12 @@ Offsets = dict[int, int]
 
 
 class Lookout:
-    """A thread that looks all the time. `wait_fold` and `wait_checker` are for any thread."""
+    """A thread that looks all the time. `wait_fold` and `wait_checker` are for any thread; once it is `hopeless`
+    nobody waits any more."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, hopeless: Callable[[], bool] = lambda: False) -> None:
         self._ground = ground
+        self._hopeless = hopeless
         self._changed = Condition()
         self._round = 0
         self._over = False
@@ -65,7 +67,7 @@ class Lookout:
         with self._changed:
             while not condition():
                 left = end - time.monotonic()
-                if left <= 0 or self._over:
+                if left <= 0 or self._over or self._hopeless():
                     return False
                 self._changed.wait(left)
         return True

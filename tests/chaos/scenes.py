@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chaos import clocks
+from chaos.clocks import EXPIRING, RULES, Expiring, Stamped, Stepping
 
 _DAY = 86_400
 
@@ -15,25 +15,31 @@ _DAY = 86_400
 @dataclass(frozen=True, slots=True)
 class Scene:
     """`rules` that differ from the usual ones, by their names in migration.Wanted; by how many seconds one producer's
-    clock is `ahead`; whether stamps step (see clocks); and what workers are told beside the usual."""
+    clock is `ahead`; who sends events with `stamps` of its own choice; what workers are told beside the usual; and,
+    where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that there is nothing to
+    compare."""
 
     rules: Mapping[str, int] = field(default_factory=dict)
     ahead: float = _DAY
-    clocks: bool = False
+    stamps: type[Stamped] | None = None
     worker: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
 
 
 USUAL: Final = Scene()
-_CLOCKS: Final = Scene(clocks.RULES, ahead=0, clocks=True, worker={"clocks": True})
+_STEPPING: Final = Scene(RULES, ahead=0, stamps=Stepping, worker={"clocks": True})
 
 #: By the names of the variants that need one.
 SCENES: Final[dict[str, Scene]] = {
-    "04_lookback_with_upper_bound": _CLOCKS,
+    "04_lookback_with_upper_bound": _STEPPING,
     "05_lookback_of_the_horizon": Scene(
         {"horizon_seconds": 12, "future_tolerance_seconds": 10, "slack_seconds": 1}, ahead=8
     ),
+    "06_never_refuses_expired": Scene(
+        EXPIRING, ahead=0, stamps=Expiring, worker={"clocks": True}, refusal="have expired"
+    ),
     "06_loads_from_now": Scene({"horizon_seconds": 4, "future_tolerance_seconds": 1, "slack_seconds": 1}, ahead=0),
-    "08_evicts_by_highest_stamp": _CLOCKS,
-    "09_stood_before": _CLOCKS,
+    "08_evicts_by_highest_stamp": _STEPPING,
+    "09_stood_before": _STEPPING,
     "27_believes_holes": Scene(worker={"skips": 0.3}),
 }
