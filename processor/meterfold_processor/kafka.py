@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from meterfold_processor.backoff import Backoff
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
 from meterfold_schemas.settings import KafkaSettings
 
 _LOG = logging.getLogger("meterfold.kafka")
+
+_EDGE_SECONDS = 5.0
 
 _FATAL = frozenset(
     {
@@ -157,22 +159,37 @@ def listed_offset(answer: Any, doing: str) -> int:
     return offset
 
 
+def log_edge(consumer: Consumer, topic: str, partitions: Iterable[int], edge: int, timeout: float) -> dict[int, int]:
+    """partition -> the first offset of its log (`edge` OFFSET_BEGINNING) or the one after its last (OFFSET_END), as
+    this consumer may read it. Raises Retryable or Fatal, in about `timeout` seconds at the latest.
+
+    `get_watermark_offsets` would do, but while brokers die it has been seen to hold its caller for five minutes,
+    whatever its time-out: librdkafka looks at that only while it is connected.
+    """
+    places = [at(topic, partition, edge) for partition in partitions]
+    if not places:
+        return {}
+    doing = f"reading the bounds of {topic}"
+    try:
+        # Broker and librdkafka take the two edges for times.
+        found = consumer.offsets_for_times(places, timeout)
+    except KafkaException as error:
+        raise as_error(error.args[0], doing) from error
+    for place in found:
+        if place.error is not None:
+            raise as_error(place.error, doing)
+    return {place.partition: listed_offset(place, doing) for place in found}
+
+
 def assign_paused(consumer: Consumer, topic: str, partitions: list[int]) -> None:
-    """Take partitions over without reading them yet; `seek` and `resume` begin."""
-    consumer.incremental_assign(
-        [at(topic, partition, _log_start(consumer, topic, partition)) for partition in partitions]
-    )
-    consumer.pause([at(topic, partition) for partition in partitions])
+    """Take partitions over without reading them yet; `seek` and `resume` begin.
 
-
-def _log_start(reader: Consumer, topic: str, partition: int) -> int:
-    """An offset to begin a paused partition at until the right one is known: the log's start, a plain offset in range.
-
-    Not "the end": librdkafka looks that up later, and its answer would undo a seek. And not 0: once the log was cut,
-    that is out of range.
+    Until then each stands at the start of its log, a plain offset in range. Not at "the end": librdkafka looks that up
+    later, and its answer would undo a seek. And not at 0: once the log was cut, that is out of range.
     """
     try:
-        low, _ = reader.get_watermark_offsets(at(topic, partition), timeout=5.0)
-    except KafkaException:
-        return OFFSET_END
-    return low
+        starts = log_edge(consumer, topic, partitions, OFFSET_BEGINNING, _EDGE_SECONDS)
+    except MeterfoldError:
+        starts = dict.fromkeys(partitions, OFFSET_END)
+    consumer.incremental_assign([at(topic, partition, starts[partition]) for partition in partitions])
+    consumer.pause([at(topic, partition) for partition in partitions])

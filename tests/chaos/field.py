@@ -138,13 +138,12 @@ class Field:
         for name, code in self.crew.stop_producers().items():
             if code != 0:
                 found.append(f"producer {name} ended with status {code}")
-        if self._refused:
-            return found
-        found += [f"not recovered from: {outcome.fault}" for outcome in self.outcomes if outcome.seconds is None]
-        if not self._lookout.wait_fold(self._rest_seconds):
-            found.append(f"not folded: {self._lookout.progress} of {self._lookout.ends}")
-        elif not self._lookout.wait_checker(self._rest_seconds):
-            found.append(f"not judged: {self._lookout.judged} of {self._lookout.window_ends}")
+        if not self._refused:
+            found += [f"not recovered from: {outcome.fault}" for outcome in self.outcomes if outcome.seconds is None]
+            if not self._lookout.wait_fold(self._rest_seconds):
+                found.append(f"not folded: {self._lookout.progress} of {self._lookout.ends}")
+            elif not self._lookout.wait_checker(self._rest_seconds):
+                found.append(f"not judged: {self._lookout.judged} of {self._lookout.window_ends}")
         for ending in self.crew.endings:
             found.append(f"{ending.name} ended by itself with status {ending.code}:\n{ending.words}")
         return found + self._sentry.found

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Condition, Thread
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
 from chaos.ground import Ground
 from meterfold_processor import kafka
@@ -103,17 +103,14 @@ class Lookout:
             places = [kafka.at(topics.usage_windows, p) for p in partitions]
             found = consumer.committed(places, _CALL_SECONDS)
             self.judged |= {place.partition: place.offset for place in found if place.error is None}
-        except KafkaException:
+        except (KafkaException, MeterfoldError):
             # After a broker's restart a client may ask with an old leader epoch for ever: the next one is fresh.
             if self._consumer is not None:
                 self._consumer.close()
             self._consumer = None
 
     def _ends(self, consumer: Consumer, topic: str) -> Offsets:
-        return {
-            p: consumer.get_watermark_offsets(kafka.at(topic, p), timeout=_CALL_SECONDS)[1]
-            for p in range(self._ground.partitions)
-        }
+        return kafka.log_edge(consumer, topic, range(self._ground.partitions), OFFSET_END, _CALL_SECONDS)
 
     def _new_consumer(self) -> Consumer:
         """In the checker's group without ever joining it, to read its offsets; a transaction that is open does not

@@ -12,7 +12,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
 from chaos.ground import Ground
 from meterfold_processor import kafka
@@ -132,11 +132,7 @@ class Sentry:
         if self._consumer is None:
             topic = self._ground.topics.usage_windows
             made = kafka.consumer(self._ground.kafka, "chaos-sentry", "classic")
-            made.assign(
-                [
-                    kafka.at(topic, p, made.get_watermark_offsets(kafka.at(topic, p), timeout=5)[1])
-                    for p in range(self._ground.partitions)
-                ]
-            )
+            ends = kafka.log_edge(made, topic, range(self._ground.partitions), OFFSET_END, 5)
+            made.assign([kafka.at(topic, p, end) for p, end in ends.items()])
             self._consumer = made
         return self._consumer

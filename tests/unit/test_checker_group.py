@@ -51,8 +51,8 @@ class FakeConsumer:
 
     def incremental_assign(self, _places: list[TopicPartition]) -> None: ...
 
-    def get_watermark_offsets(self, _place: TopicPartition, **_options: float) -> tuple[int, int]:
-        return 0, len(self.waiting)
+    def offsets_for_times(self, places: list[TopicPartition], _seconds: float) -> list[TopicPartition]:
+        return [TopicPartition(place.topic, place.partition, 0) for place in places]
 
     def seek(self, _place: TopicPartition) -> None: ...
 

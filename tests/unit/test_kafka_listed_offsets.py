@@ -7,9 +7,10 @@ checker would have read nothing of its state and emitted everything again.
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from meterfold_processor import kafka, topics
 from meterfold_processor.checker.driver import Driver
@@ -59,3 +60,48 @@ def test_the_checker_does_not_take_it_for_an_end() -> None:
     driver._admin = Admin(NO_OFFSET)
     with pytest.raises(Retryable, match="no offset"):
         Driver._offsets(driver, [place], None)
+
+
+class Reader:
+    """A consumer that answers with one offset, one error for each partition, or one for all."""
+
+    def __init__(self, offset: int = 0, error: KafkaError | None = None, failure: KafkaError | None = None) -> None:
+        self._answer = offset, error
+        self._failure = failure
+        self.asked: list[TopicPartition] = []
+
+    def offsets_for_times(self, places: list[TopicPartition], _seconds: float) -> list[Any]:
+        self.asked += places
+        if self._failure is not None:
+            raise KafkaException(self._failure)
+        offset, error = self._answer
+        return [SimpleNamespace(partition=place.partition, offset=offset, error=error) for place in places]
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        self.assigned = [(place.partition, place.offset) for place in places]
+
+    def pause(self, _places: list[TopicPartition]) -> None: ...
+
+
+def test_edges_of_logs() -> None:
+    reader: Any = Reader(7)
+    assert kafka.log_edge(reader, "t", [0, 2], OFFSET_END, 1) == {0: 7, 2: 7}
+    assert [(place.partition, place.offset) for place in reader.asked] == [(0, OFFSET_END), (2, OFFSET_END)]
+    assert kafka.log_edge(reader, "t", [], OFFSET_END, 1) == {}
+    for refusing in (Reader(NO_OFFSET), Reader(error=_timed_out()), Reader(failure=_timed_out())):
+        with pytest.raises(Retryable):
+            kafka.log_edge(cast(Any, refusing), "t", [0], OFFSET_END, 1)
+
+
+def test_partitions_are_taken_over_also_where_nobody_says_where_their_logs_begin() -> None:
+    reader: Any = Reader(7)
+    kafka.assign_paused(reader, "t", [0])
+    assert reader.asked[0].offset == OFFSET_BEGINNING
+    assert reader.assigned == [(0, 7)]
+    failing: Any = Reader(failure=_timed_out())
+    kafka.assign_paused(failing, "t", [3])
+    assert failing.assigned == [(3, OFFSET_END)]
+
+
+def _timed_out() -> KafkaError:
+    return KafkaError(KafkaError._TIMED_OUT)

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from meterfold_deploy.errors import StackError
 from meterfold_deploy.stack import LocalStack
+from meterfold_processor.kafka import log_edge
 from meterfold_processor.topics import log_bounds
+from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.topics import Topics
 from meterfold_sink import reads
 from meterfold_sink.client import Client
@@ -71,15 +73,13 @@ class Watch:
         reader = Consumer(self._stack.kafka_settings().client(**{"group.id": group}))
 
         def caught_up() -> bool:
-            for position in reader.committed(wanted, timeout=10):
-                _, end = reader.get_watermark_offsets(position, timeout=10)
-                if end > 0 and position.offset < end:
-                    return False
-            return True
+            ends = log_edge(reader, self._topics.usage_windows, self._partitions, OFFSET_END, 10)
+            found = reader.committed(wanted, timeout=10)
+            return all(ends[place.partition] == 0 or place.offset >= ends[place.partition] for place in found)
 
         try:
             self._wait(caught_up, "the checker to be done", stop, deadline)
-        except KafkaException as error:
+        except (KafkaException, MeterfoldError) as error:
             raise StackError(f"the checker's position cannot be read: {error}") from error
         finally:
             reader.close()

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 
 from meterfold_processor import kafka
 from meterfold_processor.fold import tables
@@ -99,7 +99,8 @@ class Opening:
         self.check_partition_count(consumer)
         progress = stored = self._read_progress(partition)
         # After the progress row: a predecessor that is still writing may be ahead of an end that was read before.
-        log_start, log_end = self._log_bounds(partition, consumer)
+        log_start = self._log_edge(partition, consumer, OFFSET_BEGINNING)
+        log_end = self._log_edge(partition, consumer, OFFSET_END)
         if progress is None:
             self._refuse_lost_progress(partition, log_start)
             first = Progress(partition, log_start, log_start, 0, 0, 0, None)
@@ -170,12 +171,8 @@ class Opening:
             raise Fatal("a partition was opened before the stored settings were checked")
         return self._stored
 
-    def _log_bounds(self, partition: int, consumer: Consumer) -> tuple[int, int]:
-        try:
-            low, high = consumer.get_watermark_offsets(kafka.at(self._topic, partition), timeout=_TIMEOUT)
-        except KafkaException as error:
-            raise kafka.as_error(error.args[0], f"reading the bounds of partition {partition}") from error
-        return low, high
+    def _log_edge(self, partition: int, consumer: Consumer, edge: int) -> int:
+        return kafka.log_edge(consumer, self._topic, [partition], edge, _TIMEOUT)[partition]
 
 
 def _check_bounds(progress: Progress, log_start: int, log_end: int) -> None:
