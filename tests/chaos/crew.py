@@ -55,9 +55,10 @@ class Crew:
         workers: Sequence[str] = (*FOLDS, *CHECKERS),
         producers: Sequence[str] = PRODUCERS,
         ahead: float = 86_400,
+        batch_events: int = 120,
         **arguments: Any,
     ) -> None:
-        """`ahead` (seconds) is by how much the clock of one producer is wrong."""
+        """`ahead` (seconds) is by how much the clock of one producer is wrong; a batch has at most `batch_events`."""
         self.workers = workers
         self.producers = producers
         self.folder = folder
@@ -75,6 +76,7 @@ class Crew:
         self._environment = {**environment, "RUST_BACKTRACE": "0"}
         self._seed = seed
         self._ahead = ahead
+        self._batch_events = batch_events
         self._arguments = arguments
         self._members: dict[str, Member] = {}
         self._over = Event()
@@ -198,7 +200,7 @@ class Crew:
             if kind == "fold":
                 environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
                 # What has piled up is several batches, folded ahead of the ones on their way to ClickHouse.
-                environment["METERFOLD_FOLD_BATCH_EVENTS"] = "120"
+                environment["METERFOLD_FOLD_BATCH_EVENTS"] = str(self._batch_events)
             else:
                 environment["METERFOLD_CHECKER_SLOT"] = name.partition("-")[2]
                 environment["METERFOLD_CHECKER_EMIT_INTERVAL_SECONDS"] = "2"

@@ -21,7 +21,7 @@ from chaos.ground import Ground
 from chaos.ledger import Account, check_ledger
 from chaos.lookout import Lookout
 from chaos.plan import Fault
-from chaos.proxy import Proxy
+from chaos.proxy import Harm, Proxy
 from chaos.scenes import USUAL, Scene
 from chaos.sender import Sender
 from chaos.sentry import Sentry
@@ -34,6 +34,8 @@ from stack_support import eventually
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
+
+_ALWAYS = 1_000_000
 
 _FATAL = ("readonly mode",)
 """Last words of workers that are right to end and are started again: ClickHouse refuses to be written to."""
@@ -74,6 +76,8 @@ class Field:
         self._scene = scene
         self._proxy = Proxy(self.ground.clickhouse.url)
         self._proxy.start()
+        if scene.records_seconds:
+            self._proxy.harm(Harm("late insert", _ALWAYS, True, scene.records_seconds, seed, "usage_records"))
         through = folder / "settings" / "meterfold.toml"
         direct = folder / "settings" / "direct.toml"
         write_settings(through, self.ground.kafka, self.ground.clickhouse.model_copy(update={"url": self._proxy.url}))
@@ -82,7 +86,7 @@ class Field:
         environment = {**self._direct, "METERFOLD_CONFIG": str(through)}
         begin = protocol or ("consumer", "classic")[seed % 2]
         more = {**crew, **scene.worker, **({} if broken is None else {"broken": broken})}
-        self.crew = Crew(folder, environment, seed, begin, ahead=scene.ahead, **more)
+        self.crew = Crew(folder, environment, seed, begin, ahead=scene.ahead, batch_events=scene.batch_events, **more)
         self.crew.allowed = [*_FATAL, *filter(None, [scene.refusal])]
         self._lookout = Lookout(self.ground, lambda: self._refused)
         self._sentry = Sentry(self.ground)

@@ -17,13 +17,16 @@ class Scene:
     """`rules` that differ from the usual ones, by their names in migration.Wanted; by how many seconds one producer's
     clock is `ahead`; who sends events with `stamps` of its own choice; what workers are told beside the usual; and,
     where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that there is nothing to
-    compare."""
+    compare. Records are `records_seconds` on their way to ClickHouse; a batch has
+    at most `batch_events`, and is folded ahead of that once it is full."""
 
     rules: Mapping[str, int] = field(default_factory=dict)
     ahead: float = _DAY
     stamps: type[Stamped] | None = None
     worker: Mapping[str, Any] = field(default_factory=dict)
     refusal: str = ""
+    records_seconds: float = 0.0
+    batch_events: int = 120
 
 
 USUAL: Final = Scene()
@@ -39,6 +42,7 @@ SCENES: Final[dict[str, Scene]] = {
         EXPIRING, ahead=0, stamps=Expiring, worker={"clocks": True}, refusal="have expired"
     ),
     "06_loads_from_now": Scene({"horizon_seconds": 4, "future_tolerance_seconds": 1, "slack_seconds": 1}, ahead=0),
+    "07_forgets_unacknowledged": Scene(records_seconds=0.4, batch_events=15),
     "08_evicts_by_highest_stamp": _STEPPING,
     "09_stood_before": _STEPPING,
     "27_believes_holes": Scene(worker={"skips": 0.3}),

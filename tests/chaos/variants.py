@@ -45,7 +45,6 @@ _FOCUS: Final = {
     "03_publish_before_insert": ("killed at windows", "killed at publish_windows"),
     "04_lookback_with_upper_bound": ("fold killed",),
     "06_never_refuses_expired": ("fold killed",),
-    "07_forgets_unacknowledged": ("late insert", "not enough space"),
     "11_commit_decides": ("fold killed at commit", "fold joins"),
     "11_minimum_decides": ("fold killed at commit", "fold joins"),
     "15_state_before_progress": ("fold wakes",),
