@@ -52,10 +52,10 @@ class Crew:
         environment: dict[str, str],
         seed: int,
         protocol: str,
+        ahead: float,
+        batch_events: int,
         workers: Sequence[str] = (*FOLDS, *CHECKERS),
         producers: Sequence[str] = PRODUCERS,
-        ahead: float = 86_400,
-        batch_events: int = 120,
         **arguments: Any,
     ) -> None:
         """`ahead` (seconds) is by how much the clock of one producer is wrong; a batch has at most `batch_events`."""

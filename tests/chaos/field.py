@@ -85,9 +85,9 @@ class Field:
         self._direct = {**stack.environment(), "METERFOLD_CONFIG": str(direct)}
         environment = {**self._direct, "METERFOLD_CONFIG": str(through)}
         begin = protocol or ("consumer", "classic")[seed % 2]
-        more = {**crew, **scene.worker, **({} if broken is None else {"broken": broken})}
+        more = {**crew, **scene.worker, "clocks": scene.stamps is not None, "broken": broken}
         self.crew = Crew(folder, environment, seed, begin, ahead=scene.ahead, batch_events=scene.batch_events, **more)
-        self.crew.allowed = [*_FATAL, *filter(None, [scene.refusal])]
+        self.crew.allowed = [*_FATAL, scene.refusal] if scene.refusal else list(_FATAL)
         self._lookout = Lookout(self.ground, lambda: self._refused)
         self._sentry = Sentry(self.ground)
         self._senders: list[Sender] = [Foreign(self.ground, self.crew.journal("foreign"), seed)]

@@ -30,7 +30,6 @@ class Lookout:
         self._ground = ground
         self._hopeless = hopeless
         self._changed = Condition()
-        self._round = 0
         self._over = False
         self.ends: Offsets = {}
         self.window_ends: Offsets = {}

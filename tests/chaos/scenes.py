@@ -15,10 +15,10 @@ _DAY = 86_400
 @dataclass(frozen=True, slots=True)
 class Scene:
     """`rules` that differ from the usual ones, by their names in migration.Wanted; by how many seconds one producer's
-    clock is `ahead`; who sends events with `stamps` of its own choice; what workers are told beside the usual; and,
-    where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that there is nothing to
-    compare. Records are `records_seconds` on their way to ClickHouse; a batch has
-    at most `batch_events`, and is folded ahead of that once it is full."""
+    clock is `ahead`; who sends events with `stamps` of its own choice, which workers accept then; what they are told
+    beside the usual; and, where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that
+    there is nothing to compare. Records are `records_seconds` on their way to ClickHouse; a batch has at most
+    `batch_events`, and is folded ahead of that once it is full."""
 
     rules: Mapping[str, int] = field(default_factory=dict)
     ahead: float = _DAY
@@ -30,7 +30,7 @@ class Scene:
 
 
 USUAL: Final = Scene()
-_STEPPING: Final = Scene(RULES, ahead=0, stamps=Stepping, worker={"clocks": True})
+_STEPPING: Final = Scene(RULES, ahead=0, stamps=Stepping)
 
 #: By the names of the variants that need one.
 SCENES: Final[dict[str, Scene]] = {
@@ -38,9 +38,7 @@ SCENES: Final[dict[str, Scene]] = {
     "05_lookback_of_the_horizon": Scene(
         {"horizon_seconds": 12, "future_tolerance_seconds": 10, "slack_seconds": 1}, ahead=8
     ),
-    "06_never_refuses_expired": Scene(
-        EXPIRING, ahead=0, stamps=Expiring, worker={"clocks": True}, refusal="have expired"
-    ),
+    "06_never_refuses_expired": Scene(EXPIRING, ahead=0, stamps=Expiring, refusal="have expired"),
     "06_loads_from_now": Scene({"horizon_seconds": 4, "future_tolerance_seconds": 1, "slack_seconds": 1}, ahead=0),
     "07_forgets_unacknowledged": Scene(records_seconds=0.4, batch_events=15),
     "08_evicts_by_highest_stamp": _STEPPING,

@@ -100,7 +100,6 @@ class Opening:
         progress = stored = self._read_progress(partition)
         # After the progress row: a predecessor that is still writing may be ahead of an end that was read before.
         log_start = self._log_edge(partition, consumer, OFFSET_BEGINNING)
-        log_end = self._log_edge(partition, consumer, OFFSET_END)
         if progress is None:
             self._refuse_lost_progress(partition, log_start)
             first = Progress(partition, log_start, log_start, 0, 0, 0, None)
@@ -109,7 +108,7 @@ class Opening:
             # If we slept between look and write, somebody else may have begun meanwhile: then their row counts.
             progress = self._read_progress(partition) or first
         else:
-            _check_bounds(progress, log_start, log_end)
+            _check_bounds(progress, log_start, self._log_edge(partition, consumer, OFFSET_END))
         somebody_was_here = stored is not None or progress.next_offset > progress.log_start
         fold = PartitionFold(
             progress,
