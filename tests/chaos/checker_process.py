@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from chaos import broken
-from chaos.points import Points
+from chaos.points import ALONE, Points
 from meterfold_deploy.commands.check import snapshot
 from meterfold_deploy.logs import configure
 from meterfold_deploy.workers import run_worker
@@ -21,6 +21,7 @@ from meterfold_processor.checker.group import Group
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.checker.worker import CheckerWorker
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Sources, load_settings
+from meterfold_schemas.topics import Topics
 from meterfold_sink.client import connect
 
 
@@ -28,17 +29,27 @@ def main(arguments: dict[str, Any]) -> None:
     configure(as_json=False, verbose=False)
     points = Points(Path(arguments["points"]), arguments["name"])
 
+    sources = Sources.read()
+    kafka, clickhouse = KafkaSettings.load(sources=sources), ClickHouseSettings.load(sources=sources)
+    exceeded = Topics(kafka.topic_prefix).threshold_exceeded
+
     def drive(steps: ops.Steps[Any], perform: Callable[[ops.Operation], Any]) -> Any:
+        alone = False
+
         def watched(operation: ops.Operation) -> Any:
+            nonlocal alone
             name = type(operation).__name__
             points.reached("before", name)
+            if isinstance(operation, ops.Produce) and alone and any(m.topic == exceeded for m in operation.messages):
+                points.reached("before", ALONE)
             answer = perform(operation)
             points.reached("after", name)
+            if isinstance(operation, ops.PollRows):
+                alone = not answer
             return answer
 
         return ops.drive_all(steps, watched)
 
-    sources = Sources.read()
     settings = load_settings(CheckerSettings, "checker", sources=sources)
     impatient = partial(connect, timeout_seconds=arguments["timeout"])
     with (
@@ -47,7 +58,6 @@ def main(arguments: dict[str, Any]) -> None:
         _skipping(arguments.get("skips", 0.0)),
         broken.checker(arguments.get("broken"), drive) as driven,
     ):
-        kafka, clickhouse = KafkaSettings.load(sources=sources), ClickHouseSettings.load(sources=sources)
         worker = CheckerWorker(settings, kafka, clickhouse, drive=driven)
         run_worker("check", worker.run, lambda: snapshot(worker.status))
 

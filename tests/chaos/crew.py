@@ -154,6 +154,17 @@ class Crew:
         return member.process.terminate(seconds)
 
     @contextmanager
+    def silence(self) -> Iterator[None]:
+        """No producer hands anything in meanwhile."""
+        for name in self.producers:
+            self.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for name in self.producers:
+                self.signal(name, signal.SIGCONT)
+
+    @contextmanager
     def away(self, names: Sequence[str]) -> Iterator[None]:
         """None of these runs meanwhile."""
         for name in names:

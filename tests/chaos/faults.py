@@ -19,7 +19,7 @@ from chaos.crew import CLICKHOUSE_SECONDS, Crew, Member
 from chaos.definitions import DefinitionChanges
 from chaos.ground import Ground
 from chaos.lookout import Lookout
-from chaos.plan import CHECKERS, FOLDS, Fault
+from chaos.plan import CHECKERS, FOLDS, PRODUCERS, Fault
 from chaos.proxy import Harm, Proxy
 from chaos.sentry import Sentry
 from meterfold_deploy.stack import LocalStack
@@ -33,6 +33,9 @@ AHEAD = 24
 RECOVERY_SECONDS = 300.0
 _REACH_SECONDS = 45.0
 """What a fault waits for may take so long while others keep the victim from it."""
+_QUIET_SECONDS = 15.0
+_DEFINITIONS = 4
+_JUDGED_SECONDS = 4.0
 _INTERNAL_PARTITIONS = 4
 
 
@@ -141,7 +144,7 @@ class Injector:
                 self._crew.signal(name, signal.SIGKILL)
             case "point" | "opening":
                 self._at_point(fault, outcome)
-            case "stop" | "stop at" | "wake":
+            case "stop" | "stop at" | "wake" | "alone":
                 return self._zombie(fault, outcome, chance)
             case "producer":
                 return self._producer(name)
@@ -189,18 +192,38 @@ class Injector:
         else:
             points = self._crew.points(name)
             points.arm(fault.point)
-            reached = self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS)
+            if fault.group == "alone":
+                reached = self._define_alone(lambda: points.was_hit, chance)
+            else:
+                reached = self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS)
             if not reached and points.disarm():
                 outcome.missed, outcome.note = True, "step not reached, stopped anyway"
                 self._crew.signal(name, signal.SIGSTOP)
         self._lookout.wait(lambda: _still(member.process.pid), time.monotonic() + 2)
-        waits = self._lookout.wait_fold if name.startswith("fold") else self._lookout.wait_checker
+        judged = dict(self._lookout.judged)
         if fault.group == "wake":
             self.over.wait(chance.uniform(2.5, 5.0))  # the group takes 3 s to see that it is silent
-        elif not waits(40):
+        elif not (self._lookout.wait_fold(40) if name.startswith("fold") else self._judged_beyond(judged, 40)):
             outcome.note += " woken before the others had taken over"  # they may be struck as well
         self._crew.signal(name, signal.SIGCONT)
         return time.monotonic()
+
+    def _define_alone(self, hit: Callable[[], bool], chance: random.Random) -> bool:
+        """Thresholds that windows are beyond already, until one is the victim's to judge. No row has caused it: there
+        is none any more whose offset has not been committed."""
+        with self._crew.silence():
+            self._lookout.wait_fold(_QUIET_SECONDS)
+            self._lookout.wait_checker(_QUIET_SECONDS)
+            for _ in range(_DEFINITIONS):
+                self._changes.one("threshold", chance)
+                if self._lookout.wait(hit, time.monotonic() + _JUDGED_SECONDS):
+                    return True
+        return False
+
+    def _judged_beyond(self, judged: dict[int, int], seconds: float) -> bool:
+        """Whether new rows of every partition are judged: nobody waits any more for one who stands still."""
+        now, end = self._lookout, time.monotonic() + seconds
+        return now.wait(lambda: all(now.judged[p] > offset for p, offset in judged.items()), end)
 
     def _producer(self, name: str) -> float | None:
         path = self._crew.journal(name)
@@ -300,6 +323,8 @@ def _targets(fault: Fault) -> set[str]:
         return {*FOLDS, *CHECKERS, "fold-2", "check-2", "clickhouse"}
     if fault.group == "partial":
         return set(FOLDS)
+    if fault.group == "alone":
+        return {*CHECKERS, *PRODUCERS, "definitions"}
     if fault.group == "wake":
         return set(FOLDS if fault.kind.startswith("fold") else CHECKERS)  # somebody must be there to take over
     if fault.group == "protocol":

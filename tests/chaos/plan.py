@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, get_args
 
 from chaos.definitions import CHANGES
-from chaos.points import Point
+from chaos.points import ALONE, Point
 from chaos.proxy import HARMS
 from meterfold_processor.fold.flush import Step
 
@@ -54,6 +54,7 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     "checker killed while opening": ("opening", 3, CHECKERS),
     "checker stands still": ("stop", 2, CHECKERS),
     "checker stands still in a transaction": ("stop at", 2, CHECKERS),
+    "checker stands still over a definition": ("alone", 1, CHECKERS),
     "checker wakes in a takeover": ("wake", 2, CHECKERS),
     "producer killed": ("producer", 5, PRODUCERS),
     "broker killed": ("broker", 2, ("1", "2", "3")),
@@ -108,6 +109,8 @@ def _point(kind: str, group: str, chance: random.Random) -> Point | None:
         return Point("SIGKILL", when, chance.choice(OPENING))
     if group == "stop at":
         return Point("SIGSTOP", when, chance.choice(steps))
+    if group == "alone":
+        return Point("SIGSTOP", "before", ALONE)
     if group == "wake":
         # A fold that has stored nothing of its batch yet. A checker with offsets in its transaction must be waited for
         # by its successor; one without must be fenced.

@@ -10,6 +10,10 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+ALONE: Final = "AlertsAlone"
+"""In the place of Produce, for alerts of a step in which a checker consumed nothing: a definition has caused them."""
 
 
 @dataclass(frozen=True, slots=True)
