@@ -20,7 +20,10 @@ def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
     assert first == list(islice(draw(seed), 200))
     assert {fault.kind for fault in first[: len(KINDS)]} == set(KINDS)
     assert first != list(islice(draw(seed + 1), 200))
-    assert all((fault.point is not None) == (fault.group in ("point", "opening", "stop at", "wake")) for fault in first)
+    assert all(
+        (fault.point is not None) == (fault.group in ("point", "opening", "stop at", "alone", "wake"))
+        for fault in first
+    )
 
 
 def test_every_broken_variant_of_the_simulations_runs_here() -> None:
