@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import shutil
 import signal
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from threading import Condition, Event, Thread
+from typing import Any
 
 import psutil
 
@@ -20,6 +22,7 @@ from chaos.definitions import DefinitionChanges
 from chaos.ground import Ground
 from chaos.lookout import Lookout
 from chaos.plan import CHECKERS, FOLDS, PRODUCERS, Fault
+from chaos.points import Point
 from chaos.proxy import Harm, Proxy
 from chaos.sentry import Sentry
 from meterfold_deploy.stack import LocalStack
@@ -36,6 +39,7 @@ _REACH_SECONDS = 45.0
 _QUIET_SECONDS = 15.0
 _DEFINITIONS = 4
 _JUDGED_SECONDS = 4.0
+_COMMIT_SECONDS = 12.0
 _INTERNAL_PARTITIONS = 4
 
 
@@ -150,6 +154,8 @@ class Injector:
                 return self._producer(name)
             case "broker":
                 return self._broker(fault, outcome, chance)
+            case "away":
+                return self._away(fault, outcome, chance)
             case "brokers":
                 self._stack.kafka.kill()
                 self._stack.kafka.restart(1, 2, 3)
@@ -241,16 +247,60 @@ class Injector:
         self._stack.kafka.restart(number)
         return time.monotonic()
 
+    def _away(self, fault: Fault, outcome: Outcome, chance: random.Random) -> float:
+        """A transaction is committed while a broker with some of its messages is away, and its checker ends before that
+        one is back: the next owner sees the new offsets, and the state does not have its marker yet."""
+        name = fault.target
+        member, points = self._crew.member(name), self._crew.points(name)
+        assert fault.point is not None
+        number = self._leader_of_state(member, chance)
+        outcome.note = f"broker {number}"
+        points.arm(fault.point)
+        if not self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS):
+            points.disarm()
+            outcome.missed, outcome.note = True, outcome.note + ", step not reached"
+        self._stack.kafka.broker(number).kill()
+        member.wanted = False
+        points.arm(Point("SIGKILL", "after", "Commit"))
+        self._crew.signal(name, signal.SIGCONT)
+        if not self._lookout.wait(lambda: points.was_hit, time.monotonic() + _COMMIT_SECONDS):
+            points.disarm()
+            outcome.missed, outcome.note = True, outcome.note + ", killed without a commit"
+        self._crew.retire(name, signal.SIGKILL)
+        self.over.wait(chance.uniform(3.5, 6.0))  # the group takes 3 s to see that it is gone
+        self._stack.kafka.restart(number)
+        self._lookout.wait_checker(_REACH_SECONDS)
+        self._crew.add(name)
+        return time.monotonic()
+
+    def _leader_of_state(self, member: Member, chance: random.Random) -> int:
+        """A broker that leads a partition of the victim, and not its transactions, if there is one."""
+        topic = self._ground.topics.threshold_state
+        leaders = {int(p.id): int(p.leader) for p in self._partitions(topic).values()}
+        shown = re.findall(r"partitions ([\d, ]+);", member.process.output())
+        owned = [int(number) for number in shown[-1].split(",")] if shown else list(leaders)
+        group = self._ground.kafka.topic_prefix + CheckerSettings().group_id
+        decides = self._leader("__transaction_state", f"{group}-{member.name.partition('-')[2]}")
+        brokers = {leaders[partition] for partition in owned if leaders[partition] > 0} or {1, 2, 3}
+        return chance.choice(sorted(brokers - {decides} or brokers))
+
     def _coordinator(self, what: str, chance: random.Random) -> int:
-        """The broker that leads the partition of an internal topic to which a name belongs."""
+        """The broker that coordinates a group, or the transactions of a checker."""
         prefix = self._ground.kafka.topic_prefix
         groups = [prefix + FoldSettings().group_id, prefix + CheckerSettings().group_id]
         if what == "group":
             topic, name = "__consumer_offsets", chance.choice(groups)
         else:
             topic, name = "__transaction_state", f"{groups[1]}-{chance.randrange(2)}"
-        partitions = admin(self._ground.kafka).list_topics(topic, timeout=20).topics[topic].partitions
-        return int(partitions[_java_hash(name) % _INTERNAL_PARTITIONS].leader)
+        return self._leader(topic, name)
+
+    def _leader(self, topic: str, name: str) -> int:
+        """Of the partition of an internal topic to which a name belongs."""
+        return int(self._partitions(topic)[_java_hash(name) % _INTERNAL_PARTITIONS].leader)
+
+    def _partitions(self, topic: str) -> dict[int, Any]:
+        found: dict[int, Any] = admin(self._ground.kafka).list_topics(topic, timeout=20).topics[topic].partitions
+        return found
 
     def _harm(self, fault: Fault, outcome: Outcome, chance: random.Random) -> None:
         kind = fault.kind.partition(": ")[2]
@@ -317,6 +367,8 @@ def _targets(fault: Fault) -> set[str]:
     """What nobody else may harm meanwhile."""
     if fault.group in ("broker", "brokers"):
         return {"kafka"}
+    if fault.group == "away":
+        return {"kafka", *CHECKERS}
     if fault.group == "definitions":
         return {"definitions"}
     if fault.group == "restore":

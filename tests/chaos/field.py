@@ -72,7 +72,7 @@ class Field:
         """`crew`: see Crew."""
         self._tell = tell
         self._rest_seconds = rest_seconds
-        self.ground = Ground(stack, name, scene.rules)
+        self.ground = Ground(stack, name, scene.rules, scene.single)
         self._scene = scene
         self._proxy = Proxy(self.ground.clickhouse.url)
         self._proxy.start()

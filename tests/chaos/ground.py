@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -14,9 +14,10 @@ from fold_support.installation import Installation
 from meterfold_deploy.stack import LocalStack
 from meterfold_processor.definitions import DefinitionCommands
 from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.topics import create_topics
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import Retryable
-from meterfold_schemas.topics import Topics
+from meterfold_schemas.topics import Topics, topic_specs
 from meterfold_sink.client import Client, connect
 from stack_support import producer
 
@@ -34,14 +35,24 @@ T = TypeVar("T")
 class Ground(Installation):
     """What the verdict of the fold's tests looks at, here made by `meterfold migrate` on three brokers."""
 
-    def __init__(self, stack: LocalStack, name: str = "", rules: Mapping[str, int] = MappingProxyType({})) -> None:
-        """`rules`: those that differ from the default, by their names in Wanted."""
+    def __init__(
+        self,
+        stack: LocalStack,
+        name: str = "",
+        rules: Mapping[str, int] = MappingProxyType({}),
+        single: Collection[str] = (),
+    ) -> None:
+        """`rules`: those that differ from the default, by their names in Wanted. Topics that are `single` (by their
+        names without a prefix) are on one broker only."""
         kafka = stack.kafka_settings(f"{name}." if name else "")
         self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
         self.clickhouse = stack.clickhouse_settings(name or None)
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
         wanted = Wanted(partition_count=PARTITIONS, replication=3, grace_seconds=GRACE_SECONDS, **rules)
+        names = {kafka.topic_prefix + name for name in single}
+        alone = [spec for spec in topic_specs(PARTITIONS, prefix=kafka.topic_prefix) if spec.name in names]
+        create_topics(self.kafka, alone)
         self.rules = migrate_all(self.kafka, self.clickhouse, wanted).rules
         self.client: Client = connect(self.clickhouse)
         self.producer = producer(self.kafka)

@@ -60,6 +60,7 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     "broker killed": ("broker", 2, ("1", "2", "3")),
     "group coordinator killed": ("broker", 1, ("group",)),
     "transaction coordinator killed": ("broker", 1, ("transactions",)),
+    "broker away at a commit": ("away", 1, CHECKERS),
     "all brokers killed": ("brokers", 1, ("all",)),
     "clickhouse killed": ("clickhouse", 3, ("clickhouse",)),
     "clickhouse restored": ("restore", 1, ("clickhouse",)),
@@ -109,6 +110,8 @@ def _point(kind: str, group: str, chance: random.Random) -> Point | None:
         return Point("SIGKILL", when, chance.choice(OPENING))
     if group == "stop at":
         return Point("SIGSTOP", when, chance.choice(steps))
+    if group == "away":
+        return Point("SIGSTOP", "before", "Commit")
     if group == "alone":
         return Point("SIGSTOP", "before", ALONE)
     if group == "wake":

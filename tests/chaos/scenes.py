@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.clocks import EXPIRING, RULES, Expiring, Stamped, Stepping
+from meterfold_schemas.topics import THRESHOLD_STATE
 
 _DAY = 86_400
 
@@ -18,7 +19,8 @@ class Scene:
     clock is `ahead`; who sends events with `stamps` of its own choice, which workers accept then; what they are told
     beside the usual; and, where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that
     there is nothing to compare. Records are `records_seconds` on their way to ClickHouse; a batch has at most
-    `batch_events`, and is folded ahead of that once it is full."""
+    `batch_events`, and is folded ahead of that once it is full. Topics that are `single` have one copy: no other
+    broker takes over while its own one is away."""
 
     rules: Mapping[str, int] = field(default_factory=dict)
     ahead: float = _DAY
@@ -27,6 +29,7 @@ class Scene:
     refusal: str = ""
     records_seconds: float = 0.0
     batch_events: int = 120
+    single: tuple[str, ...] = ()
 
 
 USUAL: Final = Scene()
@@ -44,4 +47,5 @@ SCENES: Final[dict[str, Scene]] = {
     "08_evicts_by_highest_stamp": _STEPPING,
     "09_stood_before": _STEPPING,
     "27_believes_holes": Scene(worker={"skips": 0.3}),
+    "27_committed_ends": Scene(single=(THRESHOLD_STATE,)),
 }

@@ -35,7 +35,7 @@ _ROUNDS: Final = (4, 8, 14, 24)
 _FOLD: Final = ("fold killed", "partial insert")
 _CHECKER: Final = ("checker killed", "definitions")
 _FOCUS: Final = {
-    "27_committed_ends": ("killed at Commit", "broker killed", "coordinator killed"),
+    "27_committed_ends": ("away at a commit",),
     "01_merges_whole_shares": ("partial insert", "killed at publish_windows", "killed at progress"),
     "01_rolls_up_what_is_partly_folded": ("killed at a partial insert",),
     "02_publishes_changed_only": ("killed at publish_windows",),

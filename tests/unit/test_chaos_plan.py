@@ -21,7 +21,7 @@ def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
     assert {fault.kind for fault in first[: len(KINDS)]} == set(KINDS)
     assert first != list(islice(draw(seed + 1), 200))
     assert all(
-        (fault.point is not None) == (fault.group in ("point", "opening", "stop at", "alone", "wake"))
+        (fault.point is not None) == (fault.group in ("point", "opening", "stop at", "alone", "away", "wake"))
         for fault in first
     )
 
