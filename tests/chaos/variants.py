@@ -55,7 +55,7 @@ _FOCUS: Final = {
     "27_late_flush_early_ends": ("checker wakes",),
     "28_keeps_memory_after_abort": ("broker killed", "coordinator killed"),
     "32_deletions_elsewhere": ("definitions: threshold", "newest deleted", "checker killed at Commit"),
-    "34_no_replacement": ("definitions: narrower",),
+    "34_no_replacement": ("definitions: threshold", "definitions: narrower"),
     "34_only_own_subjects": ("definitions",),
 }
 
