@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos.plan import KINDS
+from chaos.plan import kinds_on
 from chaos.report import table
 from chaos.run import Options, Result, run
 
@@ -25,7 +25,8 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="meterfold-chaos-"))
-    kinds = tuple(kind for kind in KINDS if any(word in kind for word in arguments.only)) if arguments.only else None
+    words = arguments.only or [""]
+    kinds = tuple(kind for kind in kinds_on(arguments.brokers) if any(word in kind for word in words))
     begun = time.monotonic()
     logging.getLogger("meterfold").setLevel(logging.CRITICAL)  # lost connections are what this is about
 
@@ -40,9 +41,10 @@ def main() -> int:
         arguments.faults,
         folder,
         arguments.seconds,
-        kinds or tuple(KINDS),
+        kinds,
         arguments.broken,
         arguments.protocol,
+        arguments.brokers,
     )
     result = run(options, tell)
     show(result)
@@ -75,6 +77,7 @@ def _command(arguments: argparse.Namespace, seed: int) -> str:
     more = "".join(f" --only '{word}'" for word in arguments.only or ())
     more += f" --broken {arguments.broken}" if arguments.broken else ""
     more += f" --protocol {arguments.protocol}" if arguments.protocol else ""
+    more += f" --brokers {arguments.brokers}" if arguments.brokers != 3 else ""
     return command + (f' ARGS="{more.strip()}"' if more else "")
 
 
@@ -86,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", help="only kinds of faults with this word; may be repeated")
     parser.add_argument("--broken", help="run with a deliberately broken worker: the run must fail")
     parser.add_argument("--protocol", choices=("consumer", "classic"), help="the group protocol to begin with")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=3, help="how many of Kafka")
     parser.add_argument("--folder", type=Path, help="where everything is kept (a fresh one in the temporary folder)")
     parser.add_argument("--keep", action="store_true", help="keep the folder even if nothing differs")
     return parser.parse_args()

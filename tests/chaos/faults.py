@@ -158,7 +158,7 @@ class Injector:
                 return self._away(fault, outcome, chance)
             case "brokers":
                 self._stack.kafka.kill()
-                self._stack.kafka.restart(1, 2, 3)
+                self._stack.kafka.restart(*(broker.node_id for broker in self._stack.kafka.brokers))
             case "clickhouse":
                 self._stack.clickhouse.kill()
                 self.over.wait(chance.choice([0, 0.3, 1.5]))

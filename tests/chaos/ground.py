@@ -1,4 +1,4 @@
-"""The installation that a run happens in: three brokers, topics on all of them, tables, metrics and thresholds."""
+"""The installation that a run happens in: topics on every broker, tables, metrics and thresholds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Ground(Installation):
-    """What the verdict of the fold's tests looks at, here made by `meterfold migrate` on three brokers."""
+    """What the verdict of the fold's tests looks at, here made by `meterfold migrate`."""
 
     def __init__(
         self,
@@ -49,7 +49,8 @@ class Ground(Installation):
         self.clickhouse = stack.clickhouse_settings(name or None)
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
-        wanted = Wanted(partition_count=PARTITIONS, replication=3, grace_seconds=GRACE_SECONDS, **rules)
+        copies = len(stack.kafka.brokers)
+        wanted = Wanted(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
         names = {kafka.topic_prefix + name for name in single}
         alone = [spec for spec in topic_specs(PARTITIONS, prefix=kafka.topic_prefix) if spec.name in names]
         create_topics(self.kafka, alone)

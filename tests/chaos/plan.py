@@ -76,6 +76,11 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
 }
 
 
+def kinds_on(brokers: int) -> tuple[str, ...]:
+    """What can happen to a cluster of so many. A single broker is all of them, and nobody stands in for it."""
+    return tuple(kind for kind, (group, _, _) in KINDS.items() if brokers > 1 or group not in ("broker", "away"))
+
+
 def draw(seed: int, kinds: tuple[str, ...] = tuple(KINDS)) -> Iterator[Fault]:
     """Without end: first every kind once, then by weight."""
     chance = random.Random(seed)

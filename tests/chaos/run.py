@@ -17,7 +17,8 @@ from meterfold_deploy.stack import LocalStack
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`faults` at most, and none begins after `seconds`. `broken` names a variant that must be caught."""
+    """`faults` at most, and none begins after `seconds`. `broken` names a variant that must be caught. `kinds` are
+    some of those that can happen on so many `brokers`."""
 
     seed: int
     faults: int
@@ -26,6 +27,7 @@ class Options:
     kinds: tuple[str, ...] = tuple(KINDS)
     broken: str | None = None
     protocol: str | None = None
+    brokers: int = 3
 
 
 @dataclass(slots=True)
@@ -39,8 +41,9 @@ def run(options: Options, tell: Callable[[str], None]) -> Result:
     """Raises only what keeps a run from being one; a difference is in the result."""
     result = Result()
     begun = time.monotonic()
-    with quick(), LocalStack(options.folder / "stack", brokers=3, kafka_port=0, clickhouse_port=0) as stack:
-        tell(f"three brokers and ClickHouse after {time.monotonic() - begun:.0f} s")
+    folder, brokers = options.folder / "stack", options.brokers
+    with quick(), LocalStack(folder, brokers=brokers, kafka_port=0, clickhouse_port=0) as stack:
+        tell(f"brokers ({brokers}) and ClickHouse after {time.monotonic() - begun:.0f} s")
         with Field(
             stack, options.folder, options.seed, tell, protocol=options.protocol, broken=options.broken
         ) as installation:

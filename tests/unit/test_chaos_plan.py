@@ -7,7 +7,7 @@ from itertools import islice
 
 from chaos.broken import CHECKERS, NAMES
 from chaos.journal import Journal, has_report, read
-from chaos.plan import KINDS, draw
+from chaos.plan import KINDS, draw, kinds_on
 from chaos.scenes import SCENES
 from simulation.checker import variants as checkers
 from simulation.fold.variants import VARIANTS as FOLDS
@@ -24,6 +24,16 @@ def test_a_seed_repeats_its_faults_and_begins_with_every_kind() -> None:
         (fault.point is not None) == (fault.group in ("point", "opening", "stop at", "alone", "away", "wake"))
         for fault in first
     )
+
+
+def test_a_single_broker_has_the_faults_that_need_no_other() -> None:
+    assert set(kinds_on(3)) == set(KINDS)
+    assert set(KINDS) - set(kinds_on(1)) == {
+        "broker killed",
+        "group coordinator killed",
+        "transaction coordinator killed",
+        "broker away at a commit",
+    }
 
 
 def test_every_broken_variant_of_the_simulations_runs_here() -> None:
