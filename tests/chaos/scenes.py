@@ -20,7 +20,8 @@ class Scene:
     beside the usual; and, where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that
     there is nothing to compare. Records are `records_seconds` on their way to ClickHouse; a batch has at most
     `batch_events`, and is folded ahead of that once it is full. Topics that are `single` have one copy: no other
-    broker takes over while its own one is away."""
+    broker takes over while its own one is away. Kafka may lose the end of a transaction then, and a whole worker waits
+    for it: of such a one nothing is asked but that it emits nothing twice."""
 
     rules: Mapping[str, int] = field(default_factory=dict)
     ahead: float = _DAY

@@ -17,6 +17,7 @@ from checker_support.installation import Installation, Running, running
 from meterfold_processor import kafka
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.operations import Steps, drive_all
+from meterfold_processor.checker.topic_reader import Place, TopicReader
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support import consume_all, eventually, producer
@@ -193,4 +194,25 @@ def test_committed_offsets_of_an_open_transaction_are_waited_for(there: Installa
         assert found == [7]
     finally:
         member.close()
+        reader.close()
+
+
+def test_a_transaction_without_an_end_is_named(there: Installation) -> None:
+    """Kafka may lose the end of one whose partition has no leader for a moment: readers stand before it for good."""
+    place = Place(there.topics.threshold_state, 1)
+    transactional = producer(there.kafka, **{"transactional.id": f"{there.kafka.topic_prefix}endless"})
+    transactional.init_transactions(20)
+    transactional.begin_transaction()
+    for name in (b"one", b"two"):
+        transactional.produce(place.topic, name, name, place.partition)
+    transactional.flush(20)
+    reader = TopicReader(there.kafka, f"{there.kafka.topic_prefix}reader", stuck_seconds=1.5)
+    try:
+        with pytest.raises(
+            Retryable, match=r"threshold\.state partition 1: the transaction at offset 0 has had no end"
+        ):
+            reader.read({place: 2}, lambda: None)
+        transactional.commit_transaction(20)
+        assert [message.value() for message in reader.read({place: 3}, lambda: None)[place]] == [b"one", b"two"]
+    finally:
         reader.close()

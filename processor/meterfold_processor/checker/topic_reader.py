@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message
 
 from meterfold_processor import kafka
 from meterfold_schemas.errors import Retryable
@@ -16,9 +16,10 @@ __all__ = ["Place", "TopicReader"]
 
 _CHUNK = 10_000
 _WAIT = 0.2
+_CALL_SECONDS = 2.0
 STUCK_SECONDS = 60.0
 """Without any progress for so long reading is given up, and tried again later. A transaction that no one ends keeps
-readers waiting for its timeout at most, which is shorter."""
+readers waiting for its timeout at most, which is shorter; unless the broker has lost the transaction's end."""
 
 
 class Place(NamedTuple):
@@ -29,7 +30,8 @@ class Place(NamedTuple):
 class TopicReader:
     """For one thread. Only committed messages; positions also move over what is invisible (markers, aborted)."""
 
-    def __init__(self, settings: KafkaSettings, name: str) -> None:
+    def __init__(self, settings: KafkaSettings, name: str, stuck_seconds: float = STUCK_SECONDS) -> None:
+        self._stuck_seconds = stuck_seconds
         # Never commits: the group exists in the configuration only.
         self._consumer: Consumer = kafka.consumer(
             settings, name, "classic", **{"enable.partition.eof": True, "fetch.wait.max.ms": 100}
@@ -51,9 +53,8 @@ class TopicReader:
             pump()
             if self.positions != before:
                 last_progress = time.monotonic()
-            elif time.monotonic() - last_progress > STUCK_SECONDS:
-                behind = [place for place, end in ends.items() if self.positions[place] < end]
-                raise Retryable(f"Kafka, reading {behind[0].topic}: its end is not reached in {STUCK_SECONDS:.0f} s")
+            elif time.monotonic() - last_progress > self._stuck_seconds:
+                raise self._stuck(ends)
         return found
 
     def poll(self) -> dict[Place, list[Message]]:
@@ -69,6 +70,19 @@ class TopicReader:
 
     def close(self) -> None:
         self._consumer.close()
+
+    def _stuck(self, ends: Mapping[Place, int]) -> Retryable:
+        """Why there is no more to read before `ends`. Raises Retryable or Fatal if Kafka does not say."""
+        place = next(place for place, end in ends.items() if self.positions[place] < end)
+        topic, partition = place
+        stable = kafka.log_edge(self._consumer, topic, [partition], OFFSET_END, _CALL_SECONDS)[partition]
+        where = f"Kafka, reading {topic} partition {partition}"
+        if stable >= ends[place] or self.positions[place] < stable:
+            return Retryable(f"{where}: its end is not reached in {self._stuck_seconds:.0f} s")
+        return Retryable(
+            f"{where}: the transaction at offset {stable} has had no end for {self._stuck_seconds:.0f} s, and nobody "
+            "can read on. If that lasts, follow docs/operations.md, 'A transaction without an end'"
+        )
 
     def _take(self, messages: Iterable[Message], found: dict[Place, list[Message]]) -> None:
         for message in messages:
