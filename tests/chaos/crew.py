@@ -204,10 +204,11 @@ class Crew:
             protocol = self.protocols[kind]
             environment[f"METERFOLD_{section}_GROUP_PROTOCOL"] = protocol
             environment[f"METERFOLD_{section}_SESSION_TIMEOUT_SECONDS"] = "6"
+            # So long a group may wait for members whose sessions its coordinator has forgotten to time, or for one that
+            # has not heard that it is to hand a partition over.
+            environment["METERFOLD_KAFKA_MAX_POLL_INTERVAL_MS"] = "45000"
             if protocol == "classic":
                 environment["METERFOLD_KAFKA_HEARTBEAT_INTERVAL_MS"] = "300"
-                # So long a classic group may wait for members whose sessions its coordinator has forgotten to time.
-                environment["METERFOLD_KAFKA_MAX_POLL_INTERVAL_MS"] = "45000"
             if kind == "fold":
                 environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
                 # What has piled up is several batches, folded ahead of the ones on their way to ClickHouse.
