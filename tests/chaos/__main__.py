@@ -24,9 +24,12 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first one
         signal.signal(number, signal.default_int_handler)
     seed = random.randrange(2**32) if arguments.seed is None else arguments.seed
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="meterfold-chaos-"))
     words = arguments.only or [""]
     kinds = tuple(kind for kind in kinds_on(arguments.brokers) if any(word in kind for word in words))
+    if not kinds:
+        where = f"a cluster of {arguments.brokers}"
+        sys.exit(f"no kind of fault on {where} has any of the words {words}: docs/chaos.md names them")
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="meterfold-chaos-"))
     begun = time.monotonic()
     logging.getLogger("meterfold").setLevel(logging.CRITICAL)  # lost connections are what this is about
 
