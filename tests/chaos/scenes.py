@@ -21,7 +21,7 @@ class Scene:
     there is nothing to compare. Records are `records_seconds` on their way to ClickHouse; a batch has at most
     `batch_events`, and is folded ahead of that once it is full. Topics that are `single` have one copy: no other
     broker takes over while its own one is away. Kafka may lose the end of a transaction then, and a whole worker waits
-    for it: of such a one nothing is asked but that it emits nothing twice."""
+    for it: of one that does so nothing is asked of what is behind it but that nothing is emitted twice."""
 
     rules: Mapping[str, int] = field(default_factory=dict)
     ahead: float = _DAY

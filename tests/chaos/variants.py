@@ -79,7 +79,6 @@ def catch(
     done, found = 0, ""
     words = _FOCUS.get(variant, _CHECKER if variant in CHECKERS else _FOLD)
     faults = draw(seed, tuple(kind for kind in KINDS if any(word in kind for word in words) and "protocol" not in kind))
-    scene = SCENES.get(variant, USUAL)
     name = "v" + variant.partition("_")[0] + f"_{seed % 100_000}_{abs(hash(variant)) % 10_000}"
     workers = ("fold-0", *CHECKER_NAMES) if variant in CHECKERS else (*FOLD_NAMES, "check-0")
     with Field(
@@ -93,18 +92,15 @@ def catch(
         rest_seconds=60,
         workers=workers,
         producers=("p0", "p1", "p3"),
-        scene=scene,
+        scene=SCENES.get(variant, USUAL),
     ) as it:
         for size in _ROUNDS:
             batch: Iterator[Fault] = islice(faults, min(size, most - done))
             it.inject(batch)
             done = len(it.outcomes)
-            differences = [*it.rest(), *it.compare(verify=False, patience=15).differences]
-            if scene.single and not broken:
-                differences = [one for one in differences if "more than once" in one]
-            found = "; ".join(differences)
-            stuck = any(outcome.seconds is None for outcome in it.outcomes)
-            if found or stuck or done >= most:
+            unrest = it.rest()
+            found = "; ".join([*unrest, *it.compare(verify=False, patience=15).differences])
+            if found or it.waits or done >= most:
                 break
             it.flow()
     return Caught(variant, seed, done if found else None, time.monotonic() - begun, " ".join(found.split())[:200])
