@@ -94,6 +94,8 @@ def _show(report: Report) -> None:
     console.say()
     for problem in report.problems:
         console.say(f"! {problem}", "bold red")
+    for note in report.notes:
+        console.say(f"note: {note}", "yellow")
     if report.well:
         console.say("all is well", "green")
 
