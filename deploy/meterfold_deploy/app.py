@@ -23,7 +23,7 @@ app.command("up", short_help="Run Kafka, ClickHouse and the workers here.")(up.u
 app.command("migrate", short_help="Make tables, views, topics and settings.")(migrate.migrate)
 app.command("fold", short_help="Run a fold worker.")(fold.fold)
 app.command("check", short_help="Run a checker.")(check.check)
-app.command("status", short_help="Offsets, lag, counts, and what is wrong.")(status.status)
+app.command("status", cls=status.StatusCommand, short_help="Offsets, lag, counts, and what is wrong.")(status.status)
 app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
