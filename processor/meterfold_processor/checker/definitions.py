@@ -92,6 +92,10 @@ class Definitions:
         """The definition of exactly this organization ("" the global one)."""
         return self._metrics.get((org_id, metric_key))
 
+    def metrics(self) -> Iterable[MetricDefinition]:
+        """Every definition of a metric there is."""
+        return self._metrics.values()
+
     def aggregation_type(self, org_id: str, metric_key: str) -> AggregationType | None:
         """None where the metric is not defined."""
         metric = self.metric(org_id, metric_key)
