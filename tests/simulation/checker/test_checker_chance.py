@@ -45,6 +45,10 @@ def test_random_histories() -> None:
         variants.ForgetsEarly,
         variants.NoReplacement,
         variants.OnlyOwnSubjects,
+        variants.WideIsWithoutOrg,
+        variants.OrgDoesNotReplace,
+        variants.OneTypePerThreshold,
+        variants.WideChangesNoOrg,
     ],
 )
 def test_random_histories_find_broken_checkers(variant: type[Broken]) -> None:
