@@ -52,7 +52,7 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
             return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
         eventually(lambda: asked("SELECT count() FROM threshold_events FINAL") == "2", 30)
-        assert asked("SELECT total_quantity FROM usage_summaries WHERE period_type = 'monthly'") == "12"
+        assert asked("SELECT total_quantity FROM usage_monthly") == "12"
 
         again = meterfold("up", "--data", data, env=env)
         assert again.returncode == 1
