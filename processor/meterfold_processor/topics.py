@@ -5,16 +5,13 @@ A difference that would lose or double events is refused with a clear word; noth
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
-    AdminClient,
     ConfigResource,
     NewTopic,
     OffsetSpec,
@@ -22,6 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
     TopicDescription,
 )
 
+from meterfold_processor.admin import Admin as _Admin
+from meterfold_processor.admin import kafka_code as _kafka_code
 from meterfold_processor.kafka import as_error, listed_offset
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import KafkaSettings
@@ -39,12 +38,8 @@ __all__ = [
     "read_source",
 ]
 
-T = TypeVar("T")
-
-_LOG = logging.getLogger("meterfold.kafka")
 _TIMEOUT: Final = 15.0
 _READY_SECONDS: Final = 30.0
-_LISTEN_SECONDS: Final = 0.1
 #: What `usage.rejected` needs beyond the message it rejects: headers, and room in the record batch.
 _HEADERS_BYTES: Final = 65_536
 #: Flushed windows are published in messages of up to this size.
@@ -278,35 +273,3 @@ def _led(description: TopicDescription) -> bool:
     return bool(description.partitions) and all(
         partition.leader is not None and partition.leader.id >= 0 for partition in description.partitions
     )
-
-
-class _Admin(AdminClient):
-    """An admin client that hears when its credentials are refused: by itself it would only run out of time."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._refused: list[KafkaError] = []
-        super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
-
-    def _heard(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._AUTHENTICATION:
-            self._refused.append(error)
-
-    def answer(self, future: Future[T], doing: str) -> T:
-        """What was asked for. Raises Fatal or Retryable."""
-        until = time.monotonic() + _TIMEOUT + 5.0
-        while True:
-            try:
-                return future.result(_LISTEN_SECONDS)
-            except KafkaException as error:
-                raise as_error(error.args[0], doing) from error
-            except TimeoutError as error:
-                self.poll(0)
-                if self._refused:
-                    raise as_error(self._refused[0], doing) from error
-                if time.monotonic() > until:
-                    raise Retryable(f"Kafka, {doing}: no answer in time") from error
-
-
-def _kafka_code(error: Exception) -> int | None:
-    cause: Any = error.__cause__
-    return cause.args[0].code() if isinstance(cause, KafkaException) else None
