@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from meterfold_processor.kafka import as_error
+from meterfold_processor.kafka import Heard, as_error
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["TIMEOUT_SECONDS", "Admin", "kafka_code"]
+__all__ = ["TIMEOUT_SECONDS", "Admin", "admin_for", "kept_admin"]
 
 T = TypeVar("T")
 
@@ -25,33 +28,47 @@ _LISTEN_SECONDS: Final = 0.1
 
 
 class Admin(AdminClient):
-    """An admin client that hears when its credentials are refused: by itself it would only run out of time."""
+    """An admin client that knows why a call ran out of time: refused credentials, or no broker at the address."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._refused: list[KafkaError] = []
+        self._heard = Heard(settings)
         super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
-
-    def _heard(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._AUTHENTICATION:
-            self._refused.append(error)
 
     def answer(self, future: Future[T], doing: str) -> T:
         """What was asked for. Raises Fatal or Retryable."""
-        until = time.monotonic() + TIMEOUT_SECONDS + 5.0
+        begun = time.monotonic()
         while True:
             try:
                 return future.result(_LISTEN_SECONDS)
             except KafkaException as error:
-                raise as_error(error.args[0], doing) from error
+                self.poll(0)
+                found = as_error(error.args[0], doing)
+                found.__cause__ = error
+                raise self._heard.explained(found, doing) from error
             except TimeoutError as error:
                 self.poll(0)
-                if self._refused:
-                    raise as_error(self._refused[0], doing) from error
-                if time.monotonic() > until:
-                    raise Retryable(f"Kafka, {doing}: no answer in time") from error
+                waited = time.monotonic() - begun
+                if waited > TIMEOUT_SECONDS + 5.0 or self._heard.gives_up(waited):
+                    away = Retryable(f"Kafka, {doing}: no answer in time")
+                    away.__cause__ = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+                    raise self._heard.explained(away, doing) from error
 
 
-def kafka_code(error: Exception) -> int | None:
-    """Kafka's code behind an error of ours."""
-    cause: Any = error.__cause__
-    return cause.args[0].code() if isinstance(cause, KafkaException) else None
+_KEPT: ContextVar[tuple[KafkaSettings, Admin] | None] = ContextVar("kept_admin", default=None)
+
+
+@contextmanager
+def kept_admin(settings: KafkaSettings) -> Iterator[Admin]:
+    """Within it, and in this thread, one connection answers every question about this cluster (see admin_for)."""
+    admin = Admin(settings)
+    token = _KEPT.set((settings, admin))
+    try:
+        yield admin
+    finally:
+        _KEPT.reset(token)
+
+
+def admin_for(settings: KafkaSettings) -> Admin:
+    """The one of `kept_admin`, else a new one: connecting and signing in costs as much as ten questions."""
+    kept = _KEPT.get()
+    return kept[1] if kept is not None and kept[0] == settings else Admin(settings)

@@ -8,7 +8,8 @@ from typing import Final
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # not in its stubs
 
-from meterfold_processor.admin import Admin, kafka_code
+from meterfold_processor.admin import admin_for
+from meterfold_processor.kafka import kafka_code
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
 
@@ -34,7 +35,7 @@ class Member:
 
 def members(settings: KafkaSettings, group_id: str) -> tuple[Member, ...]:
     """The members now; none where the broker knows or describes no such group. Raises Retryable or Fatal."""
-    admin = Admin(settings)
+    admin = admin_for(settings)
     future = admin.describe_consumer_groups([group_id], request_timeout=_CALL_SECONDS)[group_id]
     try:
         described = admin.answer(future, f"describing the group {group_id}")
@@ -47,7 +48,7 @@ def members(settings: KafkaSettings, group_id: str) -> tuple[Member, ...]:
 
 def session_seconds(settings: KafkaSettings, group_id: str) -> float:
     """After how many seconds without a sign of life the broker removes a member of the newer protocol."""
-    admin = Admin(settings)
+    admin = admin_for(settings)
     resource = ConfigResource(ResourceType.GROUP, group_id)
     future = admin.describe_configs([resource], request_timeout=_CALL_SECONDS)[resource]
     try:

@@ -16,12 +16,12 @@ from meterfold_deploy.commands.metric import (
     given,
 )
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
-from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action
 
 if TYPE_CHECKING:
     from meterfold_deploy.levels import WindowNow
+    from meterfold_schemas.definitions import UsageThreshold
 
 app = typer.Typer(help="Watch a metric: events when a value comes near, reaches or leaves it.", no_args_is_help=True)
 
