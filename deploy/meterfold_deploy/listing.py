@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
+    from meterfold_deploy.resting import Condition
     from meterfold_sink.client import Client
     from meterfold_sink.metric_usage import UndefinedMetric
 
@@ -81,7 +82,11 @@ def list_thresholds(
     limit: int = 100,
     offset: int = 0,
 ) -> Page:
-    """threshold.list: by metric and value, each row with `standing`, a levels.Standing. Raises Retryable or Fatal."""
+    """threshold.list: by organization, metric and value, those of every organization first. Each row has `standing`, a
+    levels.Standing, and `resting` and `notes` of resting.Condition. Raises Retryable or Fatal.
+
+    `org_id`: those that name this organization ("": those for subjects without one).
+    """
     from meterfold_deploy.levels import standings
     from meterfold_sink.client import connect
 
@@ -93,11 +98,33 @@ def list_thresholds(
         "is_active": is_active,
     }
     with connect(settings) as client:
-        page = _list(client, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
-        found = standings(client, page.rows, limit=windows) if page.rows else {}
+        order = "isNotNull(org_id), org_id, metric_key, name, threshold, id"
+        page = _list(client, "thresholds", order, wanted, limit, offset)
+        if page.rows:
+            found = standings(client, page.rows, limit=windows)
+            conditions = _conditions(client, page.rows)
     for row in page.rows:
         row["standing"] = found[row["id"]]
+        row["resting"], row["notes"] = conditions[row["id"]].resting, conditions[row["id"]].notes
     return page
+
+
+def _conditions(client: Client, rows: Sequence[Mapping[str, Any]]) -> dict[str, Condition]:
+    from meterfold_deploy.resting import condition
+    from meterfold_sink.thresholds import metric_definers, narrower_thresholds, same_thresholds
+
+    ids = [row["id"] for row in rows]
+    definers = metric_definers(
+        client,
+        sorted({row["metric_key"] for row in rows}),
+        sorted({row["org_id"] for row in rows if row["org_id"]}),
+    )
+    narrower, same = narrower_thresholds(client, ids), same_thresholds(client, ids)
+    none: tuple[int, list[Any]] = (0, [])
+    return {
+        row["id"]: condition(row, definers[row["metric_key"]], narrower.get(row["id"], none), same.get(row["id"], none))
+        for row in rows
+    }
 
 
 def _list(

@@ -56,6 +56,11 @@ class MetricChange:
         return {} if self.after is None else changed_fields(self.before, self.after)
 
     @property
+    def org_id(self) -> str:
+        """The only organization that it concerns; "" for every one without a definition of its own."""
+        return self.before.org_id or ("" if self.after is None else self.after.org_id)
+
+    @property
     def changes_anything(self) -> bool:
         """Whether windows or thresholds that exist say something else afterwards."""
         windows = self.usage.windows > 0 and (self.after is None or bool(self.fields.keys() - {"is_active"}))
@@ -81,7 +86,7 @@ def affected_thresholds(
     own = hiding(definitions, key)
     found = [threshold for threshold in definitions.watched() if threshold.metric_key == key and threshold.is_active]
     if org_id:
-        found = [threshold for threshold in found if threshold.org_id == org_id]
+        found = [threshold for threshold in found if threshold.org_id in (org_id, None)]
     else:
         found = [threshold for threshold in found if threshold.org_id not in own]
     found.sort(key=lambda threshold: (threshold.name, threshold.id))

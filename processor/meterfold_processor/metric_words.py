@@ -82,10 +82,11 @@ def effects(change: MetricChange) -> list[str]:
                 found.append(f"{windows} stay as they are; the reset period {after} applies to new thresholds")
         if found and change.example is not None:
             found.append(_example(change))
+    there = f" for {where(change.org_id)}" if change.org_id else ""
     if change.resting:
-        found.append(f"{_thresholds(change.resting)} will not be judged, and alerts of open windows are cleared")
+        found.append(f"{_thresholds(change.resting)} will not be judged{there}, and alerts of open windows are cleared")
     if change.judging:
-        found.append(f"{_thresholds(change.judging)} will be judged by the new totals at once")
+        found.append(f"{_thresholds(change.judging)} will be judged{there} by the new totals at once")
     return found
 
 

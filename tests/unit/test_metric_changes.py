@@ -25,7 +25,7 @@ def metric(org_id: str = "", **more: Any) -> MetricDefinition:
     return MetricDefinition(**{**values, "org_id": org_id, **more})
 
 
-def threshold(name: str, org_id: str, **more: Any) -> UsageThreshold:
+def threshold(name: str, org_id: str | None, **more: Any) -> UsageThreshold:
     values = {"id": f"id-{name}", "metric_key": "api.calls", "threshold": 10, "period_type": "monthly"}
     return UsageThreshold(**{**values, "name": name, "org_id": org_id, "created_at": AT, "updated_at": AT, **more})
 
@@ -124,6 +124,7 @@ def test_the_thresholds_of_a_definition_are_those_of_whoever_sees_it() -> None:
     known = defined(
         metric(),
         own,
+        threshold("each", None),
         threshold("everyone", ""),
         threshold("own", "acme"),
         threshold("other", "other"),
@@ -136,14 +137,26 @@ def test_the_thresholds_of_a_definition_are_those_of_whoever_sees_it() -> None:
         resting, judging = affected_thresholds(known, "api.calls", *asked)
         return [t.name for t in resting], [t.name for t in judging]
 
-    assert names("", metric(), None) == (["everyone", "other"], [])
-    assert names("", metric(), metric(is_active=False)) == (["everyone", "other"], [])
-    assert names("", metric(), metric(aggregation_type="max")) == ([], ["everyone", "other"])
+    assert names("", metric(), None) == (["each", "everyone", "other"], [])
+    assert names("", metric(), metric(is_active=False)) == (["each", "everyone", "other"], [])
+    assert names("", metric(), metric(aggregation_type="max")) == ([], ["each", "everyone", "other"])
     assert names("", metric(), metric(unit="token")) == ([], [])
     # Without its own definition acme sees the one of every organization.
-    assert names("acme", own, metric()) == ([], ["own"])
-    assert names("acme", own, None) == (["own"], [])
+    assert names("acme", own, metric()) == ([], ["each", "own"])
+    assert names("acme", own, None) == (["each", "own"], [])
     assert names("acme", metric("acme", is_active=False), None) == ([], [])
+
+
+def test_what_concerns_one_organization_is_said_of_that_one() -> None:
+    own, global_ = metric("acme", aggregation_type="max"), metric()
+    each = (threshold("each", None),)
+    assert effects(change(own, None, resting=each))[-1] == (
+        "1 threshold (each (id-each)) will not be judged for organization acme, and alerts of open windows are cleared"
+    )
+    for before, after in ((own, global_), (global_, own)):
+        assert effects(change(before, after, judging=each))[-1] == (
+            "1 threshold (each (id-each)) will be judged for organization acme by the new totals at once"
+        )
 
 
 def test_a_conflict_names_what_differs_and_the_command_that_changes_it() -> None:

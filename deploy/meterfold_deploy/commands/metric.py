@@ -9,12 +9,12 @@ import typer
 from meterfold_deploy import console, undefined
 from meterfold_deploy.confirming import YesOption, confirm
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
-from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
 
 if TYPE_CHECKING:
     from meterfold_processor.definitions import DefinitionCommands
     from meterfold_processor.metric_changes import MetricChange
+    from meterfold_schemas.definitions import MetricDefinition
 
 app = typer.Typer(help="Define what is counted, and how its windows are read.", no_args_is_help=True)
 
