@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from meterfold_processor.topics import SourceTopic, check_source, ensure_topics, read_source
+from meterfold_processor.topics import SourceTopic, adjust_topics, check_source, ensure_topics, read_source
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import topic_specs
@@ -53,10 +53,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What was done: empty lists the second time."""
+    """What was done: empty lists the second time. `topics` were created; `adjusted` had another compression."""
 
     migrations: list[str]
     topics: list[str]
+    adjusted: list[str]
     rules: FoldRules
 
 
@@ -77,9 +78,10 @@ def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Wa
             source_retention_seconds=rules.source_retention_seconds,
         )
         topics = ensure_topics(kafka, specs)
+        adjusted = adjust_topics(kafka, specs)
         rules = wanted.rules(stored, read_source(kafka))
         reads.write_settings_once(client, rules)
-    return Migrated([f"{m.version:04d}_{m.name}" for m in migrations], topics, rules)
+    return Migrated([f"{m.version:04d}_{m.name}" for m in migrations], topics, adjusted, rules)
 
 
 def _stored_rules(client: Client) -> FoldRules | None:

@@ -1,6 +1,7 @@
 """The topics: created where they are missing, checked where they are there, and what tells one apart from another.
 
-A difference that would lose or double events is refused with a clear word; nothing of an existing topic is changed.
+A difference that would lose or double events is refused with a clear word, and nothing is changed then. What is changed
+in topics that exist is their compression alone, which no event depends on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Final
 
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     NewTopic,
     OffsetSpec,
@@ -28,6 +31,7 @@ from meterfold_sink.rules import FoldRules
 
 __all__ = [
     "SourceTopic",
+    "adjust_topics",
     "check_source",
     "check_topics",
     "create_topics",
@@ -43,6 +47,7 @@ _READY_SECONDS: Final = 30.0
 _HEADERS_BYTES: Final = 65_536
 #: Flushed windows are published in messages of up to this size.
 _WINDOWS_BYTES: Final = 1_000_000
+_COMPRESSION: Final = "compression.type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,36 @@ def check_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
         raise Fatal(
             f"the topics do not fit: {'; '.join(wrong)}. Nothing was changed: alter or remove them and run again"
         )
+
+
+def adjust_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Give topics that exist the compression of their spec; the names of those that had another one.
+
+    What was written before stays as it is stored. Raises Retryable or Fatal.
+    """
+    admin = admin_for(settings)
+    wanted = {spec.name: spec.config[_COMPRESSION] for spec in specs if _COMPRESSION in spec.config}
+
+    def differing() -> list[str]:
+        configs = _configs(admin, list(wanted))
+        return [name for name, codec in wanted.items() if configs[name].get(_COMPRESSION) != codec]
+
+    changed = differing()
+    if not changed:
+        return []
+    resources = []
+    for name in changed:
+        entry = ConfigEntry(_COMPRESSION, wanted[name], incremental_operation=AlterConfigOpType.SET)
+        resources.append(ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry]))
+    for resource, future in admin.incremental_alter_configs(resources, request_timeout=_TIMEOUT).items():
+        admin.answer(future, f"setting {_COMPRESSION} of {resource.name}")
+    # The controller has answered; the brokers learn of it a moment later.
+    until = time.monotonic() + _READY_SECONDS
+    while missing := differing():
+        if time.monotonic() > until:
+            raise Retryable(f"Kafka, setting {_COMPRESSION}: {', '.join(missing)} does not show it yet")
+        time.sleep(0.05)
+    return changed
 
 
 def read_source(settings: KafkaSettings) -> SourceTopic:

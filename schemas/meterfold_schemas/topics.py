@@ -127,8 +127,11 @@ def topic_specs(
     """All topics of an installation. `partition_count` is that of `usage.recorded`; retention times in seconds."""
     names = Topics(prefix)
     source_retention = _milliseconds(source_retention_seconds)
-    kept = {"cleanup.policy": "delete", "retention.ms": _milliseconds(events_retention_seconds)}
-    compacted = {"cleanup.policy": "compact"}
+    # Consumers get what the broker stores, whatever the producer sent. gzip is in every client library; lz4, which the
+    # SDK uses for usage.recorded, is an extra package in several.
+    public = {"compression.type": "gzip"}
+    kept = {"cleanup.policy": "delete", "retention.ms": _milliseconds(events_retention_seconds)} | public
+    compacted = {"cleanup.policy": "compact"} | public
     specs: list[tuple[str, Literal["source"] | int, dict[str, str]]] = [
         (
             names.usage_recorded,
@@ -147,7 +150,8 @@ def topic_specs(
                 "cleanup.policy": "delete",
                 "retention.ms": source_retention,
                 "max.message.bytes": str(2 * _MESSAGE_LIMIT),
-            },
+            }
+            | public,
         ),
         (names.metric_defined, 1, compacted),
         (names.threshold_defined, 1, compacted),

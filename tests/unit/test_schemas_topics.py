@@ -38,6 +38,12 @@ def test_the_largest_poison_fits_with_its_headers() -> None:
     assert int(SPECS["usage.rejected"].config["max.message.bytes"]) > 1_048_588 + 64 * 1024
 
 
+def test_what_consumers_in_other_languages_read_is_gzip() -> None:
+    stored = {name: spec.config.get("compression.type") for name, spec in SPECS.items()}
+    internal = {"usage.recorded", "usage.windows"}  # as their producers send it
+    assert stored == {name: None if name in internal else "gzip" for name in NAMES}
+
+
 def test_retention_is_set_in_milliseconds() -> None:
     specs = {spec.name: spec for spec in topic_specs(1, source_retention_seconds=60, windows_retention_seconds=5)}
     assert specs["usage.recorded"].config["retention.ms"] == "60000"

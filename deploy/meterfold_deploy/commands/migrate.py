@@ -64,6 +64,8 @@ def migrate(
     else:
         console.say(f"tables    {_done(done.migrations, 'applied')}")
         console.say(f"topics    {_done(done.topics, 'created')}")
+        if done.adjusted:
+            console.say(f"topics    compression set to gzip: {', '.join(done.adjusted)}")
         settings = ", ".join(f"{name} {value}" for name, value in console.plain(done.rules).items())
         console.say(f"settings  {settings}")
 

@@ -72,7 +72,8 @@ class Transactions:
                     "enable.idempotence": True,
                     "partitioner": "murmur2_random",
                     "linger.ms": 0,
-                    "compression.type": "lz4",
+                    # What its topics store: otherwise the broker would compress each batch again.
+                    "compression.type": "gzip",
                     "queue.buffering.max.messages": 1_000_000,
                     "log_level": 0,
                 }
