@@ -30,6 +30,7 @@ __all__ = [
     "all_versions",
     "by_fingerprint",
     "default",
+    "fingerprints_of",
     "labelled",
     "latest",
     "names",
@@ -116,6 +117,10 @@ class Catalog:
         """The schema of a fingerprint (8 bytes in the order of the wire), its own or an alias."""
         return self._by_fingerprint.get(fingerprint)
 
+    def fingerprints_of(self, name: str) -> dict[bytes, EventSchema]:
+        """Every fingerprint of any version of a schema, aliases too."""
+        return {found: schema for found, schema in self._by_fingerprint.items() if schema.name == name}
+
     def labelled(self, label: str) -> EventSchema | None:
         """The schema of a label such as usage_recorded.v1."""
         return self._by_label.get(label)
@@ -141,6 +146,10 @@ def all_versions(name: str) -> list[EventSchema]:
 
 def by_fingerprint(fingerprint: bytes) -> EventSchema | None:
     return default().by_fingerprint(fingerprint)
+
+
+def fingerprints_of(name: str) -> dict[bytes, EventSchema]:
+    return default().fingerprints_of(name)
 
 
 def labelled(label: str) -> EventSchema | None:
