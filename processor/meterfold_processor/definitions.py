@@ -17,8 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from meterfold_processor import kafka, threshold_words
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
-from meterfold_processor.checker.topic_reader import Place, TopicReader
-from meterfold_processor.topics import log_bounds
+from meterfold_processor.checker.topic_reader import TopicReader
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold, default_warn_threshold
 from meterfold_schemas.errors import InvalidDefinition, MeterfoldError, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -33,7 +32,8 @@ _LOG = logging.getLogger("meterfold.definitions")
 WAIT_SECONDS: Final = 30.0
 """How long a command waits until ClickHouse shows what it has published."""
 _DELIVERY_SECONDS: Final = 20.0
-_LOOK_SECONDS: Final = 0.1
+_CALL_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.03
 _OWN: Final = frozenset({"id", "created_at", "updated_at", "version"})
 _FIXED: Final = frozenset({"org_id", "metric_key", "subject_type", "subject_id", "period_type"})
 
@@ -190,12 +190,9 @@ class DefinitionCommands:
 
     def _read(self) -> Definitions:
         """Both topics as they are now."""
-        ends = {
-            Place(topic, 0): log_bounds(self._kafka, topic, [0])[0][1]
-            for topic in (self._topics.metric_defined, self._topics.threshold_defined)
-        }
         reader = TopicReader(self._kafka, "meterfold-definitions")
         try:
+            ends = reader.ends((self._topics.metric_defined, self._topics.threshold_defined), _CALL_SECONDS)
             found = reader.read(ends, lambda: None)
             positions = [reader.positions[place] for place in ends]
         finally:
@@ -211,7 +208,9 @@ class DefinitionCommands:
     def _publish(self, topic: str, key: bytes, value: bytes | None) -> int:
         """The offset of the message, once every in-sync replica has it."""
         delivered: list[tuple[KafkaError | None, Message]] = []
-        producer: Producer = kafka.producer(self._kafka, **{"delivery.timeout.ms": int(_DELIVERY_SECONDS * 1000)})
+        # Not idempotent, which librdkafka begins with half a second's wait: the same definition twice is the same.
+        settings = {"enable.idempotence": False, "delivery.timeout.ms": int(_DELIVERY_SECONDS * 1000), "linger.ms": 0}
+        producer: Producer = kafka.producer(self._kafka, **settings)
         try:
             producer.produce(
                 topic, value, key, 0, on_delivery=lambda error, message: delivered.append((error, message))

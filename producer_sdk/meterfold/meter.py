@@ -185,6 +185,14 @@ class Meter:
         """How many events were recorded, delivered, failed, and are outstanding."""
         return self._sender.counts()
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the client from delivering (broker away, wrong password, TLS), in librdkafka's words.
+
+        None while nothing is known to be wrong, and again once events are delivered.
+        """
+        return self._sender.trouble
+
     def __enter__(self) -> Self:
         return self
 

@@ -242,6 +242,11 @@ class Sender:
     def _has_all_reports(self) -> bool:
         return self._recorded <= self._delivered + self._failed
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the client from delivering, in librdkafka's words; None once events are delivered again."""
+        return self._client_trouble or None
+
     def _client_error(self, error: KafkaError) -> None:
         self._client_trouble = error.str()
         logger.warning("librdkafka: %s", error.str())

@@ -8,11 +8,11 @@ import typer
 
 from meterfold_deploy import console
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
-from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
 
 if TYPE_CHECKING:
     from meterfold_processor.definitions import DefinitionCommands
+    from meterfold_schemas.definitions import MetricDefinition
 
 app = typer.Typer(help="Define what is counted, and how its windows are read.", no_args_is_help=True)
 

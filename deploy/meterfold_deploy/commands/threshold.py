@@ -19,13 +19,13 @@ from meterfold_deploy.commands.metric import (
     given,
 )
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
-from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action
 
 if TYPE_CHECKING:
     from meterfold_deploy.levels import WindowNow
+    from meterfold_schemas.definitions import UsageThreshold
     from meterfold_sink.thresholds import WatchedSubjects
 
 

@@ -24,6 +24,12 @@ TABLES = (
     "thresholds",
     "threshold_events",
     "usage_summaries",
+    "usage_hourly",
+    "usage_daily",
+    "usage_weekly",
+    "usage_monthly",
+    "usage_yearly",
+    "usage_lifetime",
     "usage_reconciliation",
 )
 ANSWER_SECONDS = 10
