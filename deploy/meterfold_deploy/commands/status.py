@@ -10,6 +10,7 @@ import typer
 
 from meterfold_deploy import console, exits
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
+from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
     from meterfold_deploy.health.kafka_view import Group
@@ -53,7 +54,8 @@ def status(
 
 def _show(report: Report) -> None:
     kafka, clickhouse = report.kafka, report.clickhouse
-    console.say(f"Kafka       {_server(kafka.error, f'{kafka.brokers} broker(s), {len(kafka.topics)} topics')}")
+    known = f"{plural(kafka.brokers, 'broker')}, {plural(len(kafka.topics), 'topic')}"
+    console.say(f"Kafka       {_server(kafka.error, known)}")
     console.say(
         f"ClickHouse  {_server(clickhouse.error, f'version {clickhouse.version}' if clickhouse.version else 'up')}"
     )
@@ -105,7 +107,7 @@ def _server(error: str | None, well: str) -> str:
 def _group(group: Group | None) -> str:
     if group is None or group.nobody:
         return "no worker is running"
-    return f"{group.members} worker(s)" if group.members is not None else f"running ({group.state})"
+    return plural(group.members, "worker") if group.members is not None else f"running ({group.state})"
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:
