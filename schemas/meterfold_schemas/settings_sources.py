@@ -42,7 +42,8 @@ class Sources:
         environ = os.environ if environ is None else environ
         variables = {name[len(PREFIX) :]: value for name, value in environ.items() if name.startswith(PREFIX)}
         _check_variables(variables)
-        path = _find(config or variables.get("CONFIG"))
+        named = "the argument `config` (--config on a command line)" if config else f"{PREFIX}CONFIG"
+        path = _find(config or variables.get("CONFIG"), named)
         return cls(variables, _parse(path) if path else {}, path)
 
     def table(self, section: str) -> dict[str, Any]:
@@ -79,11 +80,11 @@ def _check_variables(variables: Iterable[str]) -> None:
             raise InvalidSettings(f"the variable {PREFIX}{name} sets nothing.{suggestion(PREFIX + name, known)}")
 
 
-def _find(named: Path | str | None) -> Path | None:
+def _find(named: Path | str | None, by: str) -> Path | None:
     if named:
         path = Path(named)
         if not path.is_file():
-            raise InvalidSettings(f"the settings file {path} is not there; correct {PREFIX}CONFIG or create the file")
+            raise InvalidSettings(f"the settings file {path} does not exist; correct {by}, or create the file")
         return path
     return next((Path(candidate) for candidate in _CANDIDATES if Path(candidate).is_file()), None)
 

@@ -90,7 +90,7 @@ def test_kafka_home_is_no_librdkafka_setting() -> None:
         ({"BOOTSTRAP_SERVERS": ""}, "kafka.bootstrap_servers"),
         ({"BOOTSTRAP_SERVERS": "a", "TOPIC_PREFIX": "a/b"}, "kafka.topic_prefix"),
         ({"BOOTSTRAP_SERVERS": "a", "KAFKA_BOOTSTRAP_SERVERS": "b"}, "bootstrap_servers"),
-        ({"CONFIG": "nowhere.toml"}, "nowhere.toml is not there"),
+        ({"CONFIG": "nowhere.toml"}, "nowhere.toml does not exist; correct METERFOLD_CONFIG"),
     ],
 )
 def test_wrong_variables_are_clear_errors(environ: dict[str, str], hint: str) -> None:
