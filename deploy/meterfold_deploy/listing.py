@@ -11,6 +11,7 @@ from meterfold_schemas.settings import ClickHouseSettings
 if TYPE_CHECKING:
     from meterfold_deploy.resting import Condition
     from meterfold_sink.client import Client
+    from meterfold_sink.metric_usage import UndefinedMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,13 @@ class Page:
     rows: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class MetricPage(Page):
+    """`undefined`: metric keys with usage and without a definition."""
+
+    undefined: list[UndefinedMetric]
+
+
 def list_metrics(
     settings: ClickHouseSettings,
     *,
@@ -29,13 +37,15 @@ def list_metrics(
     is_active: bool | None = None,
     limit: int = 100,
     offset: int = 0,
-) -> Page:
+) -> MetricPage:
     """metric.list: by organization, then in the order they are displayed. Raises Retryable or Fatal."""
     from meterfold_sink.client import connect
+    from meterfold_sink.metric_usage import undefined_metrics
 
     wanted = {"org_id": org_id, "category": category, "is_active": is_active}
     with connect(settings) as client:
-        return _list(client, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+        page = _list(client, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+        return MetricPage(page.total, page.rows, undefined_metrics(client, org_id=org_id))
 
 
 def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict[str, Any]:
@@ -43,7 +53,8 @@ def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict
 
     Raises DefinitionRefused (METRIC_NOT_FOUND), Retryable or Fatal.
     """
-    from meterfold_processor.definitions import no_metric
+    from meterfold_processor.definitions import DefinitionRefused
+    from meterfold_processor.metric_words import not_defined
     from meterfold_sink.client import connect
 
     sql = (
@@ -52,9 +63,11 @@ def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict
     )
     with connect(settings) as client:
         rows = client.rows(sql, {"key": key, "org_id": org_id})
-    if not rows:
-        raise no_metric(key, org_id)
-    return rows[0]
+        if rows:
+            return rows[0]
+        known = client.rows("SELECT org_id, key FROM metric_definitions FINAL WHERE NOT deleted")
+    names = [(row["org_id"], row["key"]) for row in known]
+    raise DefinitionRefused(not_defined(key, org_id, names), code="METRIC_NOT_FOUND")
 
 
 def list_thresholds(

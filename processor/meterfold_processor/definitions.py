@@ -15,17 +15,19 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from meterfold_processor import kafka, threshold_words
+from meterfold_processor import kafka, metric_changes, metric_words, threshold_words
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
 from meterfold_processor.checker.topic_reader import TopicReader
+from meterfold_processor.metric_changes import MetricChange
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold, default_warn_threshold
 from meterfold_schemas.errors import InvalidDefinition, MeterfoldError, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import connect
+from meterfold_sink.metric_usage import metric_usage
 from meterfold_sink.thresholds import WatchedSubjects, watched_subjects
 
-__all__ = ["WAIT_SECONDS", "CheckerNotRunning", "DefinitionCommands", "DefinitionRefused", "no_metric"]
+__all__ = ["WAIT_SECONDS", "CheckerNotRunning", "DefinitionCommands", "DefinitionRefused"]
 
 _LOG = logging.getLogger("meterfold.definitions")
 
@@ -78,24 +80,53 @@ class DefinitionCommands:
             return self._publish_metric(wanted)
         if _content(known) == _content(wanted):
             return self._shown(known)
-        raise DefinitionRefused(
-            f"the metric {wanted.key!r} of {_org(wanted.org_id)} exists with another content; change it with "
-            f"metric.update ({_differences(known, wanted)})",
-            code="METRIC_KEY_EXISTS",
-        )
+        raise DefinitionRefused(metric_words.exists(known, wanted, values.keys()), code="METRIC_KEY_EXISTS")
 
     def update_metric(self, key: str, org_id: str = "", **changes: Any) -> MetricDefinition:
         """metric.update: any field but key and org_id. METRIC_NOT_FOUND."""
         _refuse_fields(changes, _OWN | {"key", "org_id"})
-        known = self._metric(key, org_id)
+        known = _metric(self._read(), key, org_id)
         wanted = known.changed(**changes, updated_at=self._now())
         return self._shown(known) if _content(known) == _content(wanted) else self._publish_metric(wanted)
 
     def delete_metric(self, key: str, org_id: str = "") -> None:
         """metric.delete: the usage stays, thresholds on it stop. METRIC_NOT_FOUND."""
-        known = self._metric(key, org_id)
+        known = _metric(self._read(), key, org_id)
         offset = self._publish(self._topics.metric_defined, known.message_key, None)
         self._wait("metric_definitions", {"org_id": org_id, "key": key}, offset)
+
+    def preview_define(self, **values: Any) -> MetricChange | None:
+        """What define_metric would change for usage that exists: an organization's own definition hides the one for
+        every organization. None where nothing is hidden."""
+        wanted = _made(MetricDefinition, values, self._now())
+        definitions = self._read()
+        before = definitions.metric(wanted.org_id, wanted.key)
+        if before is None or before.org_id == wanted.org_id:
+            return None
+        return self._preview(definitions, wanted.org_id, before, wanted)
+
+    def preview_update(self, key: str, org_id: str = "", **changes: Any) -> MetricChange:
+        """What update_metric would change for usage that exists. METRIC_NOT_FOUND."""
+        _refuse_fields(changes, _OWN | {"key", "org_id"})
+        definitions = self._read()
+        known = _metric(definitions, key, org_id)
+        return self._preview(definitions, org_id, known, known.changed(**changes))
+
+    def preview_delete(self, key: str, org_id: str = "") -> MetricChange:
+        """What delete_metric would change for usage that exists. METRIC_NOT_FOUND."""
+        definitions = self._read()
+        known = _metric(definitions, key, org_id)
+        return self._preview(definitions, org_id, known, definitions.own_metric("", key) if org_id else None)
+
+    def _preview(
+        self, definitions: Definitions, org_id: str, before: MetricDefinition, after: MetricDefinition | None
+    ) -> MetricChange:
+        except_orgs = () if org_id else metric_changes.hiding(definitions, before.key)
+        with connect(self._clickhouse) as client:
+            usage = metric_usage(client, before.key, org_id or None, except_orgs)
+        resting, judging = metric_changes.affected_thresholds(definitions, before.key, org_id, before, after)
+        example = metric_changes.example_of(usage.newest.to_pylist(), before, after)
+        return MetricChange(before, after, usage, example, resting, judging)
 
     def create_threshold(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> UsageThreshold:
         """threshold.create: as the entity, without id and times. METRIC_NOT_FOUND, THRESHOLD_EXISTS, PERIOD_NOT_KEPT.
@@ -146,12 +177,6 @@ class DefinitionCommands:
         known = _threshold(self._read(), threshold_id)
         offset = self._publish(self._topics.threshold_defined, known.message_key, None)
         self._wait("thresholds", {"id": threshold_id}, offset)
-
-    def _metric(self, key: str, org_id: str) -> MetricDefinition:
-        known = self._read().own_metric(org_id, key)
-        if known is None:
-            raise no_metric(key, org_id)
-        return known
 
     def _publish_metric(self, metric: MetricDefinition) -> MetricDefinition:
         offset = self._publish(self._topics.metric_defined, metric.message_key, metric.to_bytes())
@@ -263,18 +288,14 @@ def _content(definition: MetricDefinition | UsageThreshold) -> dict[str, Any]:
     return definition.model_dump(exclude=set(_OWN))
 
 
-def _differences(known: MetricDefinition, wanted: MetricDefinition) -> str:
-    new = _content(wanted)
-    return ", ".join(
-        f"{name}: {value!r} -> {new[name]!r}" for name, value in _content(known).items() if value != new[name]
-    )
+def _metric(definitions: Definitions, key: str, org_id: str) -> MetricDefinition:
+    """The definition of exactly this organization."""
+    known = definitions.own_metric(org_id, key)
+    if known is None:
+        raise _not_defined(definitions, key, org_id)
+    return known
 
 
-def no_metric(key: str, org_id: str) -> DefinitionRefused:
-    return DefinitionRefused(
-        f"there is no metric {key!r} for {_org(org_id)}; define it with metric.define", code="METRIC_NOT_FOUND"
-    )
-
-
-def _org(org_id: str) -> str:
-    return f"organization {org_id!r}" if org_id else "every organization"
+def _not_defined(definitions: Definitions, key: str, org_id: str) -> DefinitionRefused:
+    known = [(metric.org_id, metric.key) for metric in definitions.metrics()]
+    return DefinitionRefused(metric_words.not_defined(key, org_id, known), code="METRIC_NOT_FOUND")

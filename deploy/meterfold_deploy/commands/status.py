@@ -142,6 +142,8 @@ def _show(report: Report, behind: Sequence[str] = ()) -> None:
     console.say()
     for problem in (*report.problems, *behind):
         console.say(f"! {problem}", "bold red")
+    for note in report.notes:
+        console.say(f"note: {note}", "yellow")
     if report.well and not behind:
         console.say("all is well", "green")
 
