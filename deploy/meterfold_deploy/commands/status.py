@@ -23,19 +23,28 @@ def status(
     stuck_after: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="An event may wait so long before it counts as stuck.")
     ] = 60.0,
+    rejected_within: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Report messages that arrived within this time and were rejected; 0: none."
+        ),
+    ] = 3600.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show offsets, lag, last flush and counts, and what is wrong.
 
-    Exit code 0: all is well. 1: a server is down, something is missing or nothing moves; the last lines say what.
+    Exit code 0: all is well. 1: a server is down, something is missing, nothing moves, or messages were rejected lately;
+    the last lines say what.
     """
     from meterfold_deploy.health.look import Health
     from meterfold_deploy.logs import configure
 
     configure(as_json=as_json)
     installation = Installation.read(config)
-    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after)
+    health = Health(
+        installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within
+    )
     while True:
         report = health.look()
         if watch and not as_json and console.out().is_terminal:
