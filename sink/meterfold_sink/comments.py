@@ -102,6 +102,8 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "detail": "what was found, in words",
             "key": "message key, unchanged",
             "value": "message value, unchanged",
+            **{name: f"{text}, as far as it can be read" for name, text in _SUBJECT.items()},
+            "org_id": "organization, as far as it can be read; empty: none or unknown",
         },
     ),
     "usage_windows": Described(
@@ -140,6 +142,17 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "name": "name of the setting",
             "value": "its value, as text",
             "earlier": "orders the rows of a name: the first one written wins",
+        },
+    ),
+    "schema_decisions": Described(
+        "schema fingerprints that came on usage.recorded, and what was decided about them; read with FINAL",
+        {
+            "fingerprint": "16 hexadecimal digits, in the order of the wire",
+            "fact": "seen, wait or decision",
+            "value": "of a decision: poison, or the name of a schema such as usage_recorded.v1",
+            "detail": "where it was seen, or why it was decided",
+            "at": "when this row was written",
+            "earlier": "orders the rows of a fingerprint and fact: the first one wins",
         },
     ),
     "metric_definitions": Described(

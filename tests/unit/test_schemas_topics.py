@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from meterfold_schemas.topics import NAMES, Topics, topic_specs
 
 SPECS = {spec.name: spec for spec in topic_specs(6)}
@@ -42,6 +45,11 @@ def test_what_consumers_in_other_languages_read_is_gzip() -> None:
     stored = {name: spec.config.get("compression.type") for name, spec in SPECS.items()}
     internal = {"usage.recorded", "usage.windows"}  # as their producers send it
     assert stored == {name: None if name in internal else "gzip" for name in NAMES}
+    page = (Path(__file__).parents[2] / "docs" / "consuming.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `") and line.count(" | ") == 6]
+    documented = {name: cells[5] for cells in rows for name in re.findall(r"`([a-z.]+)`", cells[0])}
+    assert documented.keys() == set(NAMES) - {"usage.windows"}
+    assert {name for name, words in documented.items() if words == "gzip"} == set(NAMES) - internal
 
 
 def test_retention_is_set_in_milliseconds() -> None:

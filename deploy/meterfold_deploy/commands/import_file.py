@@ -155,8 +155,8 @@ def _run(
     from meterfold_deploy.importing.run import Import
     from meterfold_deploy.importing.words import problems_of, require_none, say_checked, say_outcome, say_summary
 
+    rows, plan = source.open()  # a wrong file is named before anything else is
     kafka = installation.kafka()
-    rows, plan = source.open()
     refused = source.rejects(rows, wanted)
     if not dry_run:
         require_kafka(kafka)

@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from meterfold_deploy import console, exits
 from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
+from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
     from meterfold_deploy.health.kafka_view import Group
@@ -48,13 +49,19 @@ def status(
     stuck_after: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="An event may wait so long before it counts as stuck.")
     ] = 60.0,
+    rejected_within: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Report messages that arrived within this time and were rejected; 0: none."
+        ),
+    ] = 3600.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show offsets, lag, last flush and counts, and what is wrong.
 
-    Exit code 0: all is well. 1: a server is down, something is missing or nothing moves; the last lines say what. 3:
-    with --wait, fold or checker did not catch up in time.
+    Exit code 0: all is well. 1: a server is down, something is missing, nothing moves, or messages were
+    rejected lately; the last lines say what. 3: with --wait, fold or checker did not catch up in time.
     """
     from meterfold_deploy.health.look import Health
     from meterfold_deploy.logs import configure
@@ -63,7 +70,7 @@ def status(
         raise WrongInput("--wait shows the status once, when everything is processed; leave out --watch")
     configure(as_json=as_json)
     installation = Installation.read(config)
-    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after)
+    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within)
     if wait is not None:
         _wait(health, wait, as_json=as_json)
         return
@@ -99,7 +106,8 @@ def _wait(health: Health, seconds: float, *, as_json: bool) -> None:
 
 def _show(report: Report, behind: Sequence[str] = ()) -> None:
     kafka, clickhouse = report.kafka, report.clickhouse
-    console.say(f"Kafka       {_server(kafka.error, f'{kafka.brokers} broker(s), {len(kafka.topics)} topics')}")
+    known = f"{plural(kafka.brokers, 'broker')}, {plural(len(kafka.topics), 'topic')}"
+    console.say(f"Kafka       {_server(kafka.error, known)}")
     console.say(
         f"ClickHouse  {_server(clickhouse.error, f'version {clickhouse.version}' if clickhouse.version else 'up')}"
     )
@@ -153,7 +161,7 @@ def _server(error: str | None, well: str) -> str:
 def _group(group: Group | None) -> str:
     if group is None or group.nobody:
         return "no worker is running"
-    return f"{group.members} worker(s)" if group.members is not None else f"running ({group.state})"
+    return plural(group.members, "worker") if group.members is not None else f"running ({group.state})"
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:

@@ -74,12 +74,13 @@ def duplicates(repeated: pl.DataFrame) -> pa.Table:
 
 
 def rejected(events: pl.DataFrame, values: list[bytes]) -> pa.Table:
-    """`usage_rejected`: position, reason and the original bytes (`values`, indexed by the column `row`)."""
+    """`usage_rejected`: position, subject, reason and the original bytes (`values`, indexed by the column `row`)."""
     return _arrow(
         events.select(
             _PARTITION,
             "offset",
             _STAMP,
+            *SUBJECT,
             "reason",
             "detail",
             pl.col("key").fill_null(b""),
