@@ -53,7 +53,7 @@ def test_a_migration_renews_comments_and_only_those_that_differ(client: Client) 
             sent.append(sql)
             super().command(sql, *args, **more)
 
-    watched = Watched(client._driver, client.database)
+    watched = Watched(client._connection, client.database)
     before = client.rows(COLUMNS)
     assert migrate(watched, RULES) == []
     assert [sql for sql in sent if sql.startswith("ALTER")] == []
