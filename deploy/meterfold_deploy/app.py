@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated
 
 import typer
@@ -36,5 +35,7 @@ def options(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
+        import importlib.metadata
+
         typer.echo(f"meterfold {importlib.metadata.version('meterfold')}")
         raise typer.Exit

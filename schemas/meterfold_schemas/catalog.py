@@ -3,6 +3,7 @@
 A schema is a file `avro/<name>.v<N>.avsc`. A published file never changes and is never removed: a new shape is a new
 file with the next number, and values of every older version stay readable with the newest as the reader's schema.
 A fingerprint is CRC-64-AVRO of the parsing canonical form, so two versions must differ in more than docs or defaults.
+Other libraries compute other fingerprints for the same schema; `avro/aliases.json` has those of known ones (derive.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastavro.schema import parse_schema, to_parsing_canonical_form
 from meterfold_schemas.errors import Fatal
 
 __all__ = [
+    "ALIASES",
     "MAGIC",
     "Catalog",
     "EventSchema",
@@ -28,12 +30,18 @@ __all__ = [
     "all_versions",
     "by_fingerprint",
     "default",
+    "fingerprints_of",
+    "labelled",
     "latest",
     "names",
+    "without_logical_types",
 ]
 
 #: The two bytes before the fingerprint in Avro's single-object encoding.
 MAGIC: Final = b"\xc3\x01"
+
+#: The file of a schema directory with fingerprints that stand for its schemas too.
+ALIASES: Final = "aliases.json"
 
 FieldKind = Literal["decimal", "timestamp", "plain"]
 
@@ -56,9 +64,14 @@ class EventSchema:
     raw: Any = field(repr=False)
     fields: dict[str, FieldKind] = field(repr=False)
 
+    @property
+    def label(self) -> str:
+        """Name and version, as in the file's name: usage_recorded.v1."""
+        return f"{self.name}.v{self.version}"
+
 
 class Catalog:
-    """The schemas of one directory. Raises Fatal for a directory that contradicts itself."""
+    """The schemas of one directory, and their aliases. Raises Fatal for a directory that contradicts itself."""
 
     def __init__(self, directory: Traversable) -> None:
         self._versions: dict[str, list[EventSchema]] = {}
@@ -71,11 +84,22 @@ class Catalog:
             versions.sort(key=lambda schema: schema.version)
             if [schema.version for schema in versions] != list(range(1, len(versions) + 1)):
                 raise Fatal(f"schema {name}: versions must count up from 1 without a gap, and none is ever removed")
+        self._by_label = {schema.label: schema for versions in self._versions.values() for schema in versions}
+        aliases = directory / ALIASES
+        if aliases.is_file():
+            self._add_aliases(json.loads(aliases.read_text(encoding="utf-8")))
+
+    def _add_aliases(self, aliases: dict[str, dict[str, str]]) -> None:
+        for fingerprint, alias in aliases.items():
+            schema = self._by_label.get(alias["schema"])
+            if schema is None or bytes.fromhex(fingerprint) in self._by_fingerprint:
+                raise Fatal(f"{ALIASES}: {fingerprint} is no alias of {alias['schema']}")
+            self._by_fingerprint[bytes.fromhex(fingerprint)] = schema
 
     def _add(self, schema: EventSchema) -> None:
         other = self._by_fingerprint.setdefault(schema.fingerprint, schema)
         if other is not schema:
-            raise Fatal(f"schemas {schema.name}.v{schema.version} and {other.name}.v{other.version} look the same")
+            raise Fatal(f"schemas {schema.label} and {other.label} look the same")
         self._versions.setdefault(schema.name, []).append(schema)
 
     def names(self) -> list[str]:
@@ -90,7 +114,16 @@ class Catalog:
         return list(self._versions[name])
 
     def by_fingerprint(self, fingerprint: bytes) -> EventSchema | None:
+        """The schema of a fingerprint (8 bytes in the order of the wire), its own or an alias."""
         return self._by_fingerprint.get(fingerprint)
+
+    def fingerprints_of(self, name: str) -> dict[bytes, EventSchema]:
+        """Every fingerprint of any version of a schema, aliases too."""
+        return {found: schema for found, schema in self._by_fingerprint.items() if schema.name == name}
+
+    def labelled(self, label: str) -> EventSchema | None:
+        """The schema of a label such as usage_recorded.v1."""
+        return self._by_label.get(label)
 
 
 @cache
@@ -115,6 +148,14 @@ def by_fingerprint(fingerprint: bytes) -> EventSchema | None:
     return default().by_fingerprint(fingerprint)
 
 
+def fingerprints_of(name: str) -> dict[bytes, EventSchema]:
+    return default().fingerprints_of(name)
+
+
+def labelled(label: str) -> EventSchema | None:
+    return default().labelled(label)
+
+
 def _event_schema(name: str, version: int, definition: dict[str, Any]) -> EventSchema:
     fingerprint = bytes.fromhex(fingerprint_of(to_parsing_canonical_form(definition), "CRC-64-AVRO"))
     return EventSchema(
@@ -123,7 +164,7 @@ def _event_schema(name: str, version: int, definition: dict[str, Any]) -> EventS
         definition=definition,
         fingerprint=fingerprint,
         header=MAGIC + fingerprint,
-        raw=parse_schema(_without_logical_types(definition)),
+        raw=parse_schema(without_logical_types(definition)),
         fields={entry["name"]: _kind(entry["type"]) for entry in definition["fields"]},
     )
 
@@ -136,12 +177,12 @@ def _kind(avro_type: Any) -> FieldKind:
     return "timestamp" if "timestamp-micros" in logical else "plain"
 
 
-def _without_logical_types(node: Any) -> Any:
+def without_logical_types(node: Any) -> Any:
     """The same schema with plain types: fastavro reads and writes it twice as fast, and nothing is rounded."""
     if isinstance(node, list):
-        return [_without_logical_types(entry) for entry in node]
+        return [without_logical_types(entry) for entry in node]
     if isinstance(node, dict):
         if "logicalType" in node:
             return node["type"]
-        return {key: _without_logical_types(value) for key, value in node.items()}
+        return {key: without_logical_types(value) for key, value in node.items()}
     return node

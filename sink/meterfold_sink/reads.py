@@ -13,10 +13,9 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_sink.client import Client
-from meterfold_sink.rules import POISON_FINGERPRINT, FoldRules
+from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "load_identities",
     "load_open_windows",
     "load_windows",
-    "poison_fingerprints",
     "read_mirrored",
     "read_progress",
     "read_rules",
@@ -97,21 +95,6 @@ def write_settings_once(client: Client, rules: FoldRules) -> None:
         rules.require_same(FoldRules.from_rows({**rules.to_rows(), **stored}))
         Writer(client).insert("fold_settings", pa.table({"name": list(missing), "value": list(missing.values())}))
     rules.require_same(read_rules(client))
-
-
-def poison_fingerprints(client: Client) -> set[bytes]:
-    """Schema fingerprints whose messages an operator wants rejected (8 bytes each)."""
-    found = set()
-    for name in read_settings(client):
-        if name.startswith(POISON_FINGERPRINT):
-            try:
-                fingerprint = bytes.fromhex(name.removeprefix(POISON_FINGERPRINT))
-            except ValueError:
-                fingerprint = b""
-            if len(fingerprint) != 8:
-                raise Fatal(f"fold_settings: {name!r} does not name a fingerprint of 16 hexadecimal digits")
-            found.add(fingerprint)
-    return found
 
 
 def read_progress(client: Client, partitions: Sequence[int] | None = None) -> dict[int, Progress]:

@@ -13,12 +13,15 @@ from typing import Any, Final, Self
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.periods import MICROS_PER_SECOND
 
-__all__ = ["POISON_FINGERPRINT", "FoldRules"]
+__all__ = ["POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "FoldRules"]
 
 _DAY: Final = 86_400
 
-#: fold_settings rows "poison_fingerprint:<16 hex digits>" are an operator's: messages of that schema are rejected.
+#: fold_settings rows "poison_fingerprint:<16 hex digits>" of earlier versions: messages of that schema are rejected.
 POISON_FINGERPRINT: Final = "poison_fingerprint:"
+
+#: The fold_settings row with the seconds for which an unknown schema is held. It may change at any time.
+UNKNOWN_SCHEMA_HOLD: Final = "unknown_schema_hold_seconds"
 
 _PROCEDURE: Final = (
     "Nothing was changed. To change a stored rule, stop all workers and follow docs/operations.md, "

@@ -175,7 +175,8 @@ class Installation:
     def rejects(self) -> list[dict[str, Any]]:
         """usage_rejected, its bytes as bytes: a String column is no text here."""
         rows = self.client.rows(
-            "SELECT partition, offset, received_at, reason, detail, hex(key) AS key, hex(value) AS value "
+            "SELECT partition, offset, received_at, org_id, metric_key, subject_type, subject_id, reason, detail, "
+            "hex(key) AS key, hex(value) AS value "
             "FROM usage_rejected FINAL ORDER BY partition, offset"
         )
         return [{**row, "key": bytes.fromhex(row["key"]), "value": bytes.fromhex(row["value"])} for row in rows]

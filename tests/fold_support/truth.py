@@ -7,6 +7,7 @@ meterfold_schemas, windows and duplicates by the oracle of the simulation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO
@@ -14,9 +15,10 @@ from io import BytesIO
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from fastavro.io.binary_decoder import BinaryDecoder
 
+from meterfold_schemas import framing
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.framing import HEADER_SIZE, schema_of
-from meterfold_schemas.keys import partition_of
+from meterfold_schemas.keys import parse_subject_key, partition_of
 from meterfold_schemas.periods import micros
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink.rules import FoldRules
@@ -71,6 +73,22 @@ def stamp_of(message: Message) -> int:
     kind, milliseconds = message.timestamp()
     assert kind == TIMESTAMP_LOG_APPEND_TIME
     return milliseconds * 1000
+
+
+def subject_of(message: Message) -> tuple[str, ...]:
+    """Whose a rejected message is: by its body, else by its key; parts over 512 bytes are left out."""
+    value, parts = message.value() or b"", ("", "", "", "")
+    try:
+        schema, record = framing.decode(value)
+        readable = schema.name == "usage_recorded" and not _has_negative_branch(value)
+    except (Poison, UnknownSchema):
+        readable = False
+    if readable:
+        parts = (record["org_id"], record["metric_key"], record["subject_type"], record["subject_id"])
+    else:
+        with suppress(ValueError):
+            parts = parse_subject_key(message.key() or b"")
+    return tuple(part if len(part.encode()) <= 512 else "" for part in parts)
 
 
 def _judged(message: Message, partitions: int) -> tuple[str | None, UsageRecorded | None]:

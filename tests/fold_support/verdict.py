@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from fold_support.installation import DEADLINE, Installation, headers_of
-from fold_support.truth import Truth, stamp_of
+from fold_support.truth import Truth, stamp_of, subject_of
+from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_processor.fold.tables import WINDOWS
 from meterfold_schemas.periods import micros
 from stack_support import consume_all
@@ -73,6 +74,7 @@ def _check_rejected(installation: Installation, truth: Truth) -> None:
         assert row["value"] == (message.value() or b"")
         assert row["key"] == (message.key() or b"")
         assert micros(row["received_at"]) == stamp_of(message)
+        assert tuple(row[name] for name in SUBJECT) == subject_of(message)
         assert row["detail"]
     published = {}
     for copy in installation.published_rejects():

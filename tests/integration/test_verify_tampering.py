@@ -220,7 +220,8 @@ def test_a_decision_that_was_changed_is_named(tampered: Tampered, copy: Copy, re
     """A counted event moved among the rejected ones, counters and windows adapted: only its message tells."""
     where = f"partition = {record['partition']}"
     report = tampered(
-        "INSERT INTO usage_rejected SELECT partition, offset, received_at, 'too_old', '', "
+        "INSERT INTO usage_rejected (partition, offset, received_at, reason, detail, key, value) "
+        "SELECT partition, offset, received_at, 'too_old', '', "
         "concat('[\"', org_id, '\",\"', metric_key, '\",\"', subject_type, '\",\"', subject_id, '\"]'), '' "
         "FROM usage_records FINAL WHERE id = 'n12'",
         "DELETE FROM usage_records WHERE id = 'n12'",
@@ -235,6 +236,20 @@ def test_a_decision_that_was_changed_is_named(tampered: Tampered, copy: Copy, re
         record["offset"],
     )
     assert (decision.expected, decision.found) == ("counted or a duplicate", "in usage_rejected")
+
+
+def test_a_rejected_message_of_another_organization_is_named_and_a_row_of_an_older_version_is_not(
+    tampered: Tampered, copy: Copy
+) -> None:
+    first = "(SELECT * FROM usage_rejected FINAL ORDER BY partition LIMIT 1)"
+    (before,) = copy.client.rows(f"SELECT org_id, metric_key, subject_id FROM {first}")
+    report = tampered(f"INSERT INTO usage_rejected SELECT * REPLACE ('other' AS org_id) FROM {first}", contents=True)
+    (finding,) = of(report, "contents")
+    assert (finding.place, finding.found) == ("usage_rejected", "org_id b'other'")
+    assert finding.expected == f"org_id {before['org_id'].encode()!r}"
+    older = ", ".join(f"'' AS {name}" for name in ("org_id", "metric_key", "subject_type", "subject_id"))
+    report = tampered(f"INSERT INTO usage_rejected SELECT * REPLACE ({older}) FROM {first}", contents=True)
+    assert of(report, "contents") == []
 
 
 def test_rows_that_count_for_another_organization_are_named(tampered: Tampered, record: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     [
         (["status"], 2, "METERFOLD_BOOTSTRAP_SERVERS"),
         (["nonsense"], 2, "No such command"),
-        (["status", "--config", "none.toml"], 2, "none.toml is not there"),
+        (["status", "--config", "none.toml"], 2, "none.toml does not exist; correct the argument `config` (--config"),
         (["import", "none.csv"], 2, "none.csv cannot be read"),
         (["threshold", "create", "m", "--name", "x"], 2, "--value"),
     ],

@@ -18,6 +18,7 @@ from meterfold_processor.fold import decode as decode_module
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import FIELDS, Decoded, decode
 from meterfold_processor.fold.messages import Consumed
+from meterfold_processor.fold.schemas import Schemas, always_read
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.quantities import MAX_UNSCALED, to_decimal
@@ -25,6 +26,8 @@ from meterfold_schemas.usage import UsageRecorded
 
 HEADER = catalog.latest("usage_recorded").header
 UNKNOWN = b"\xc3\x01" + b"\x01\x02\x03\x04\x05\x06\x07\x08"
+HAMBA = b"\xc3\x01" + bytes.fromhex("f69a6eec52c0f203")
+READS_HAMBA = Schemas({**always_read(), HAMBA[2:]: catalog.latest("usage_recorded")})
 OTHER = catalog.latest("usage_aggregated").header
 CORRUPTIONS = 1000
 
@@ -267,11 +270,45 @@ def test_each_partition_is_held_at_its_first_unknown() -> None:
     ]
 
 
-def test_a_fingerprint_that_was_declared_poison_is_rejected() -> None:
-    decoded = decode(consumed([event("a").to_bytes(), UNKNOWN + b"\0", event("b").to_bytes()]), {UNKNOWN[2:]})
+def test_a_fingerprint_that_is_poison_is_rejected() -> None:
+    poison = Schemas(poison=frozenset({UNKNOWN[2:]}))
+    decoded = decode(consumed([event("a").to_bytes(), UNKNOWN + b"\0", event("b").to_bytes()]), poison)
     assert decoded.holds == []
     assert decoded.frame["reason"].to_list() == [None, "undecodable", None]
-    assert "0102030405060708 was declared poison" in decoded.frame["detail"][1]
+    assert "0102030405060708 is poison" in decoded.frame["detail"][1]
+
+
+def test_an_alias_is_read_only_once_it_is_decided() -> None:
+    """What this version knows decides nothing: another one may have rejected the same messages."""
+    theirs = HAMBA + event("b").to_bytes()[10:]
+    values = [event("a").to_bytes(), theirs, event("c").to_bytes()]
+    (hold,) = decode(consumed(values)).holds
+    assert (hold.offset, hold.fingerprint) == (11, HAMBA[2:])
+    decoded = decode(consumed(values), READS_HAMBA)
+    assert decoded.holds == []
+    for row, name in zip(decoded.frame.rows(named=True), "abc", strict=True):
+        assert_is(row, event(name))
+    poison = decode(consumed(values), Schemas(poison=frozenset({HAMBA[2:]})))
+    assert poison.frame["reason"].to_list() == [None, "undecodable", None]
+
+
+def test_messages_of_an_alias_alone_and_damaged_ones_among_them() -> None:
+    theirs = [HAMBA + event(str(number)).to_bytes()[10:] for number in range(200)]
+    assert decode(consumed(theirs), READS_HAMBA).frame["id"].to_list() == [str(number) for number in range(200)]
+    theirs[7], theirs[99] = theirs[7][:-1], theirs[99] + theirs[100][10:]
+    theirs[150] = event("150").to_bytes()
+    frame = decode(consumed(theirs), READS_HAMBA).frame
+    assert [row for row, reason in enumerate(frame["reason"]) if reason] == [7, 99]
+    assert frame["id"].to_list() == [None if number in (7, 99) else str(number) for number in range(200)]
+
+
+def test_a_message_cannot_end_in_another_one_by_changing_headers() -> None:
+    """A forged record with the other header behind a body must not stand for a message."""
+    forged = HAMBA + event("a").to_bytes()[10:] + bytes(16) + event("forged").to_bytes()
+    before, bad, after = decode(consumed([event("x").to_bytes(), forged, event("y").to_bytes()]), READS_HAMBA).frame[
+        "id"
+    ]
+    assert (before, bad, after) == ("x", None, "y")
 
 
 def test_text_instead_of_avro_is_rejected_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:

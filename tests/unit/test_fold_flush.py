@@ -144,6 +144,7 @@ def test_rows_of_every_table() -> None:
         "partition": 0,
         "offset": 42,
         "received_at": NOW,
+        **dict.fromkeys(["org_id", "metric_key", "subject_type", "subject_id"], ""),
         "reason": "undecodable",
         "key": b"k",
         "value": b"junk",

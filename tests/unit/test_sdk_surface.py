@@ -24,6 +24,7 @@ PUBLIC = {
     "Meter",
     "MeterfoldError",
     "Recorded",
+    "RefusedEvents",
     "Resolver",
     "Retryable",
     "Subject",

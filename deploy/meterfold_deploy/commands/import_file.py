@@ -155,7 +155,7 @@ def _run(
     from meterfold_deploy.importing.run import Import
     from meterfold_deploy.importing.words import problems_of, require_none, say_checked, say_outcome, say_summary
 
-    rows, plan = source.open()
+    rows, plan = source.open()  # a wrong file is named before anything else is
     refused = source.rejects(rows, wanted)
     if not dry_run:
         require_kafka(installation.kafka())

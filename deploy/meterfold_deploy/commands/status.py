@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from meterfold_deploy import console, exits
 from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
+from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
     from meterfold_deploy.health.kafka_view import Group
@@ -99,7 +100,8 @@ def _wait(health: Health, seconds: float, *, as_json: bool) -> None:
 
 def _show(report: Report, behind: Sequence[str] = ()) -> None:
     kafka, clickhouse = report.kafka, report.clickhouse
-    console.say(f"Kafka       {_server(kafka.error, f'{kafka.brokers} broker(s), {len(kafka.topics)} topics')}")
+    known = f"{plural(kafka.brokers, 'broker')}, {plural(len(kafka.topics), 'topic')}"
+    console.say(f"Kafka       {_server(kafka.error, known)}")
     console.say(
         f"ClickHouse  {_server(clickhouse.error, f'version {clickhouse.version}' if clickhouse.version else 'up')}"
     )
@@ -140,6 +142,8 @@ def _show(report: Report, behind: Sequence[str] = ()) -> None:
     console.say()
     for problem in (*report.problems, *behind):
         console.say(f"! {problem}", "bold red")
+    for note in report.notes:
+        console.say(f"note: {note}", "yellow")
     if report.well and not behind:
         console.say("all is well", "green")
 
@@ -151,7 +155,7 @@ def _server(error: str | None, well: str) -> str:
 def _group(group: Group | None) -> str:
     if group is None or group.nobody:
         return "no worker is running"
-    return f"{group.members} worker(s)" if group.members is not None else f"running ({group.state})"
+    return plural(group.members, "worker") if group.members is not None else f"running ({group.state})"
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:

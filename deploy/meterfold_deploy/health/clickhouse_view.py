@@ -12,6 +12,7 @@ from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
+    from meterfold_sink.metric_usage import UndefinedMetric
 
 TABLES = (
     "usage_records",
@@ -24,6 +25,12 @@ TABLES = (
     "thresholds",
     "threshold_events",
     "usage_summaries",
+    "usage_hourly",
+    "usage_daily",
+    "usage_weekly",
+    "usage_monthly",
+    "usage_yearly",
+    "usage_lifetime",
     "usage_reconciliation",
 )
 ANSWER_SECONDS = 10
@@ -44,13 +51,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ClickHouseView:
-    """`error` is set when the server did not answer."""
+    """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition."""
 
     error: str | None = None
     version: str | None = None
     missing: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     progress: Mapping[int, Progress] = field(default_factory=dict)
+    undefined: tuple[UndefinedMetric, ...] = ()
 
 
 _PROGRESS = """
@@ -83,7 +91,18 @@ def _view(store: Client) -> ClickHouseView:
         missing=tuple(table for table in TABLES if table not in names),
         settings={row["name"]: row["value"] for row in settings},
         progress={row.pop("partition"): _progress(row) for row in progress},
+        undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
     )
+
+
+def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
+    from meterfold_sink.metric_usage import undefined_metrics
+
+    try:
+        return tuple(undefined_metrics(store))
+    except MeterfoldError:
+        # A note only: a server that is too busy for it answers all the same.
+        return ()
 
 
 def _progress(row: dict[str, Any]) -> Progress:

@@ -17,21 +17,25 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from meterfold_processor.backoff import Backoff
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.partition import PartitionFold
+from meterfold_processor.fold.schemas import Decided, Wait
 from meterfold_processor.kafka import assign_paused, at
+from meterfold_schemas import catalog
 from meterfold_schemas.errors import Retryable
 
 _LOG = logging.getLogger("meterfold.fold")
 
 HOLD_SECONDS = 5.0
-"""How often a held partition looks whether an operator has declared its schema poison."""
+"""How often a held partition looks whether its schema is decided."""
 
 
 @dataclass(slots=True)
 class Held:
-    """A partition that waits for an upgrade or an operator."""
+    """A partition that waits until its next schema is decided. `why` it still waits, empty before the first look."""
 
     hold: Hold
     look_again: float
+    why: str = ""
+    told: bool = False
 
 
 @dataclass(slots=True)
@@ -102,29 +106,38 @@ class Assignment:
         return False
 
     def hold(self, hold: Hold) -> None:
-        """Stop reading a partition at a message that this worker cannot judge."""
-        _LOG.error(
-            "partition %d waits at offset %d: no schema with fingerprint %s in this version. Upgrade this worker, or "
-            "record the fingerprint as poison in fold_settings; other partitions go on",
-            hold.partition,
-            hold.offset,
-            hold.fingerprint.hex(),
-        )
+        """Stop reading a partition at a message whose schema is not decided."""
         self._consumer.pause([at(self._topic, hold.partition)])
-        self.held[hold.partition] = Held(hold, time.monotonic() + HOLD_SECONDS)
+        self.held[hold.partition] = Held(hold, time.monotonic())
 
-    def release(self, poison: set[bytes]) -> None:
-        """Read on where the unknown schema was declared poison; the message is rejected then."""
-        for partition, held in list(self.held.items()):
-            if held.hold.fingerprint in poison:
-                self._go_on(partition, held.hold.offset)
-                del self.held[partition]
-            else:
-                held.look_again = time.monotonic() + HOLD_SECONDS
-
-    def should_look_at_holds(self) -> bool:
+    def holds_to_look_at(self) -> list[Held]:
         now = time.monotonic()
-        return any(held.look_again <= now for held in self.held.values())
+        return [held for held in self.held.values() if held.look_again <= now]
+
+    def looked_at(self, held: Held, step: Wait | Decided) -> None:
+        """Read on from the held message where it is decided what its schema is; else look again later."""
+        hold = held.hold
+        if isinstance(step, Decided):
+            _LOG.info("partition %d goes on at offset %d", hold.partition, hold.offset)
+            self._go_on(hold.partition, hold.offset)
+            del self.held[hold.partition]
+            return
+        held.why = step.why
+        pause = HOLD_SECONDS if step.seconds is None else min(HOLD_SECONDS, step.seconds)
+        held.look_again = time.monotonic() + pause
+        if catalog.by_fingerprint(hold.fingerprint) is None and not held.told:
+            held.told = True
+            _LOG.error(
+                "partition %d waits at offset %d: no schema with fingerprint %s in this version, %s. Upgrade this "
+                "worker, or decide it: `meterfold schema poison %s`, `meterfold schema alias %s SCHEMA`. Other "
+                "partitions go on",
+                hold.partition,
+                hold.offset,
+                hold.fingerprint.hex(),
+                step.why,
+                hold.fingerprint.hex(),
+                hold.fingerprint.hex(),
+            )
 
     def pause(self) -> None:
         """Stop fetching; the worker goes on polling, so that the group keeps it."""

@@ -11,19 +11,20 @@ import numpy.typing as npt
 import polars as pl
 
 from meterfold_processor.fold import validate
+from meterfold_processor.fold.rejected import misrouted_details, with_subject
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.subjects import MISROUTED, Subjects
+from meterfold_processor.fold.subjects import MISROUTED, SUBJECT, Subjects
 
 Int64s = npt.NDArray[np.int64]
 
 MISROUTED_REASON = "misrouted"
-_REJECTED_COLUMNS = ["row", "partition", "offset", "stamp", "key", "reason", "detail"]
+_REJECTED_COLUMNS = ["row", "partition", "offset", "stamp", "key", *SUBJECT, "reason", "detail"]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """`accepted` has all columns of the batch and `time` (UTC microseconds), `slots` its subjects; `rejected` has
-    positions, `reason` and `detail`. Both by rising offset."""
+    positions, `reason`, `detail` and the subject where it is known (else empty). Both by rising offset."""
 
     accepted: pl.DataFrame
     slots: Int64s
@@ -53,8 +54,10 @@ def judge(batch: pl.DataFrame, subjects: Subjects, rules: Rules, before_misroute
     if (slots == MISROUTED).any():
         before_misrouted()
         astray = pl.Series(slots == MISROUTED)
-        why = "the key is not the event's subject key, or the partition is not the key's murmur2 partition"
-        refused = batch.filter(astray).with_columns(reason=pl.lit(MISROUTED_REASON), detail=pl.lit(why))
+        refused = batch.filter(astray)
+        refused = refused.with_columns(
+            reason=pl.lit(MISROUTED_REASON), detail=misrouted_details(refused, rules.partition_count)
+        )
         rejected.append(refused.select(_REJECTED_COLUMNS))
         batch, slots = batch.filter(~astray), slots[slots != MISROUTED]
 
@@ -68,4 +71,4 @@ def judge(batch: pl.DataFrame, subjects: Subjects, rules: Rules, before_misroute
         batch, slots = batch.filter(timely), slots[timely.to_numpy()]
 
     refused = pl.concat(rejected).sort("offset") if rejected else batch.clear().select(_REJECTED_COLUMNS)
-    return Judged(batch, slots, refused)
+    return Judged(batch, slots, with_subject(refused))

@@ -1,9 +1,10 @@
 """Avro messages to columns, all at once.
 
-A message is a ten-byte header (magic and schema fingerprint) and an Avro body. Messages of one header share a schema,
-so header + body of each, with a random nonce behind it, make one block of an Avro container whose records begin with
-`fixed(10)` and end with `fixed(16)`: polars reads the block in one call, twelve times faster than a decoder per
-message. A damaged message could shift its neighbours, or hold a forged second record. It cannot guess the nonce: only
+A message is a ten-byte header (magic and schema fingerprint) and an Avro body. Messages of one header share a schema
+(and several headers may stand for the same one, since libraries compute fingerprints differently), so header + body of
+each, with a random nonce behind it, make one block of an Avro container whose records begin with `fixed(10)` and end
+with `fixed(16)`: polars reads the block in one call, twelve times faster than a decoder per message. A damaged message
+could shift its neighbours, or hold a forged second record. It cannot guess the nonce: only
 when every row ends with it does every row stand for exactly its own message. Otherwise the block is halved until the
 culprits stand alone, read by the same decoder, so that what is decided about a message never depends on its
 neighbours.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
@@ -24,10 +25,10 @@ import polars as pl
 from polars.exceptions import PanicException
 
 from meterfold_processor.fold.messages import Consumed, Int64s
+from meterfold_processor.fold.schemas import EVENT, Schemas
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import EventSchema
 
-EVENT = "usage_recorded"
 HEADER_SIZE = 10
 MAGIC = b"\xc3\x01"
 
@@ -45,7 +46,7 @@ _NONCE_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A message of a schema that this worker does not know: its partition waits at this offset."""
+    """A message of a schema that nothing is decided about: its partition waits at this offset."""
 
     partition: int
     offset: int
@@ -62,20 +63,20 @@ class Decoded:
     holds: list[Hold]
 
 
-def decode(consumed: Consumed, poison: Collection[bytes] = ()) -> Decoded:
-    """Read every message. `poison` holds the fingerprints that an operator declared to be undecodable."""
-    known = catalog.all_versions(EVENT)
-    for schema in known:
-        if all(map(bytes.startswith, consumed.values, repeat(schema.header))):
-            whole = _read(schema, consumed.values)
+def decode(consumed: Consumed, schemas: Schemas | None = None) -> Decoded:
+    """Read every message as it is decided for its fingerprint; without `schemas` only what is always read."""
+    schemas = schemas or Schemas()
+    readers = {MAGIC + fingerprint: schema for fingerprint, schema in schemas.read.items()}
+    for header, schema in readers.items():
+        if all(map(bytes.startswith, consumed.values, repeat(header))):
+            whole = _read(schema, header, consumed.values)
             if whole is not None:
                 return Decoded(_with_position(consumed, _events(whole), np.arange(len(consumed))), [])
-    schemas = {schema.header: schema for schema in known}
-    holds = _holds(consumed, schemas, poison)
+    holds = _holds(consumed, schemas)
     parts = [
         _with_position(consumed, body, rows)
-        for schema_or_why, rows in _by_header(consumed.values, schemas)
-        for body, rows in _bodies(schema_or_why, consumed.values, rows)
+        for group, rows in _by_header(consumed.values, readers, schemas)
+        for body, rows in _bodies(group, consumed.values, rows)
     ]
     frame = pl.concat(parts).sort("row")
     for hold in holds:
@@ -83,24 +84,33 @@ def decode(consumed: Consumed, poison: Collection[bytes] = ()) -> Decoded:
     return Decoded(frame, holds)
 
 
-def _by_header(values: list[bytes], schemas: dict[bytes, EventSchema]) -> Iterable[tuple[EventSchema | str, Int64s]]:
-    """The rows of each schema, and those of each thing that can be wrong with a header: what is wrong, and not the
-    header itself, since text instead of Avro begins differently in every message."""
-    rows_of: dict[EventSchema | str, list[int]] = {}
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """Messages of one header. Each message begins with the same ten bytes, whichever library computed them."""
+
+    header: bytes
+    schema: EventSchema
+
+
+def _by_header(
+    values: list[bytes], readers: Mapping[bytes, EventSchema], schemas: Schemas
+) -> Iterable[tuple[_Readable | str, Int64s]]:
+    """The rows of each header, and those of each thing that can be wrong with one: what is wrong, and not the header
+    itself, since text instead of Avro begins differently in every message."""
+    groups: dict[bytes, _Readable | str] = {header: _Readable(header, schema) for header, schema in readers.items()}
+    rows_of: dict[_Readable | str, list[int]] = {}
     for row, value in enumerate(values):
         header = value[:HEADER_SIZE]
-        rows_of.setdefault(schemas.get(header) or _why_unknown(header), []).append(row)
-    return [(schema_or_why, np.array(rows)) for schema_or_why, rows in rows_of.items()]
+        rows_of.setdefault(groups.get(header) or _why_unknown(header, schemas), []).append(row)
+    return [(group, np.array(rows)) for group, rows in rows_of.items()]
 
 
-def _bodies(
-    schema_or_why: EventSchema | str, values: list[bytes], rows: Int64s
-) -> Iterable[tuple[pl.DataFrame, Int64s]]:
+def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame, Int64s]]:
     """The events of these rows, and those rows that have none."""
-    if isinstance(schema_or_why, str):
-        yield _undecodable(len(rows), schema_or_why), rows
+    if isinstance(group, str):
+        yield _undecodable(len(rows), group), rows
         return
-    runs = list(_runs(schema_or_why, values, rows))
+    runs = list(_runs(group, values, rows))
     readable = [(frame, run) for frame, run in runs if frame is not None]
     if readable:
         # Once for all runs: among many damaged messages there are thousands of them.
@@ -108,18 +118,18 @@ def _bodies(
         yield whole, np.concatenate([run for _, run in readable])
     damaged = [run for frame, run in runs if frame is None]
     if damaged:
-        why = f"the body is not one {schema_or_why.name} record of version {schema_or_why.version}"
+        why = f"the body is not one {group.schema.name} record of version {group.schema.version}"
         yield _undecodable(len(damaged), why), np.concatenate(damaged)
 
 
-def _holds(consumed: Consumed, schemas: dict[bytes, EventSchema], poison: Collection[bytes]) -> list[Hold]:
+def _holds(consumed: Consumed, schemas: Schemas) -> list[Hold]:
     first: dict[int, Hold] = {}
     for row, value in enumerate(consumed.values):
         header = value[:HEADER_SIZE]
-        if len(header) < HEADER_SIZE or not header.startswith(MAGIC) or header in schemas:
+        if len(header) < HEADER_SIZE or not header.startswith(MAGIC):
             continue
         fingerprint = header[len(MAGIC) :]
-        if fingerprint in poison or catalog.by_fingerprint(fingerprint) is not None:
+        if fingerprint in schemas.read or fingerprint in schemas.poison or _other_event(fingerprint) is not None:
             continue
         partition, offset = int(consumed.partition[row]), int(consumed.offset[row])
         if partition not in first or offset < first[partition].offset:
@@ -127,30 +137,37 @@ def _holds(consumed: Consumed, schemas: dict[bytes, EventSchema], poison: Collec
     return list(first.values())
 
 
-def _why_unknown(header: bytes) -> str:
+def _other_event(fingerprint: bytes) -> EventSchema | None:
+    """A schema of ours that has no place on this topic: such a message is undecodable to every version."""
+    schema = catalog.by_fingerprint(fingerprint)
+    return None if schema is None or schema.name == EVENT else schema
+
+
+def _why_unknown(header: bytes, schemas: Schemas) -> str:
     if len(header) < HEADER_SIZE:
         return f"{len(header)} bytes are too short for a header; publish Avro in single-object encoding"
     if not header.startswith(MAGIC):
         return "the bytes do not begin with c3 01; publish Avro in single-object encoding"
-    other = catalog.by_fingerprint(header[len(MAGIC) :])
-    if other is not None:
+    fingerprint = header[len(MAGIC) :]
+    other = _other_event(fingerprint)
+    if other is not None and fingerprint not in schemas.poison:
         return f"a {other.name} event on the topic of {EVENT}"
-    return f"schema fingerprint {header[len(MAGIC) :].hex()} was declared poison"
+    return f"schema fingerprint {fingerprint.hex()} is poison (`meterfold schema list` says who decided it)"
 
 
-def _runs(schema: EventSchema, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
+def _runs(group: _Readable, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
     """Halved until each part can be read, or is one message that cannot be (None)."""
-    frame = _read(schema, [values[row] for row in rows])
+    frame = _read(group.schema, group.header, [values[row] for row in rows])
     if frame is not None or len(rows) == 1:
         yield frame, rows
         return
     middle = len(rows) // 2
-    yield from _runs(schema, values, rows[:middle])
-    yield from _runs(schema, values, rows[middle:])
+    yield from _runs(group, values, rows[:middle])
+    yield from _runs(group, values, rows[middle:])
 
 
-def _read(schema: EventSchema, values: list[bytes]) -> pl.DataFrame | None:
-    """The records of messages of one schema as they stand there, or None when not every message holds exactly one."""
+def _read(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
+    """The records of messages of one header as they stand there, or None when not every message holds exactly one."""
     nonce = os.urandom(_NONCE_SIZE)
     container = _container(schema, len(values), nonce.join(values) + nonce)
     try:
@@ -159,7 +176,7 @@ def _read(schema: EventSchema, values: list[bytes]) -> pl.DataFrame | None:
         return None
     if frame.height != len(values):
         return None
-    proof = frame.select((pl.col("_header") == pl.lit(schema.header)).all(), (pl.col("_nonce") == pl.lit(nonce)).all())
+    proof = frame.select((pl.col("_header") == pl.lit(header)).all(), (pl.col("_nonce") == pl.lit(nonce)).all())
     return frame.drop("_header", "_nonce") if proof.row(0) == (True, True) else None
 
 

@@ -11,11 +11,14 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaExcepti
 
 from meterfold_processor import kafka
 from meterfold_processor.fold import tables
+from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.flush import progress_rows
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import Decided, Schemas, Wait, decided, look
 from meterfold_processor.fold.store import Progress
 from meterfold_processor.topics import check_source
+from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -24,6 +27,7 @@ from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.schema_decisions import read_schema_facts, unknown_schema_hold, write_fact
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
@@ -86,9 +90,21 @@ class Opening:
         """Fatal unless the topic is still the one that was folded so far; asked again at each assignment."""
         check_source(self._kafka, self._stored_settings)
 
-    def poison_fingerprints(self) -> set[bytes]:
-        """The schema fingerprints that an operator recorded as poison."""
-        return reads.poison_fingerprints(self._client)
+    def schemas(self) -> Schemas:
+        """The schema fingerprints that are decided."""
+        return decided(read_schema_facts(self._client))
+
+    def look_at(self, hold: Hold) -> tuple[Wait | Decided, Schemas]:
+        """See to it that a held fingerprint gets decided; how it stands, and all that is decided now."""
+        step, stored = look(
+            hold.fingerprint,
+            catalog.by_fingerprint(hold.fingerprint),
+            unknown_schema_hold(self._client),
+            f"partition {hold.partition}, offset {hold.offset}",
+            lambda: read_schema_facts(self._client),
+            lambda fingerprint, write: write_fact(self._client, fingerprint, write.fact, write.value, write.detail),
+        )
+        return step, decided(stored)
 
     def writer(self) -> Writer:
         """A writer on a connection of its own, for the thread that flushes."""

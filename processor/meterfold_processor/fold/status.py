@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from meterfold_processor.backoff import Troubles
 from meterfold_processor.durations import Durations
+from meterfold_processor.fold.rejections import Rejections
 from meterfold_processor.membership import Membership
 
 
@@ -46,6 +47,7 @@ class FoldStatus:
     memory: dict[str, int] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejected messages by reason."""
+    rejections: Rejections = field(default_factory=Rejections)
     durations: dict[str, Durations] = field(default_factory=dict)
     """How long the steps of all flushes took."""
     positions: dict[int, int] = field(default_factory=dict)

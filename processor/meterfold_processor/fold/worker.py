@@ -26,6 +26,7 @@ from meterfold_processor.fold.flusher import Flusher
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import Folded
+from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.status import FoldStatus
 from meterfold_processor.garbage import RareCollections
@@ -66,7 +67,7 @@ class FoldWorker:
         self._batch_limit = settings.batch_events
         self._buffer: list[Message] = []
         self._since = 0.0
-        self._poison: set[bytes] = set()
+        self._schemas = Schemas()
         self._flushed: deque[dict[int, int]] = deque()
 
     def run(self, stop: Event) -> None:
@@ -77,7 +78,7 @@ class FoldWorker:
         starting = self.status.errors.of("start")
         try:
             persist(self._opening.check, stop, starting)
-            self._poison = persist(self._opening.poison_fingerprints, stop, starting)
+            self._schemas = persist(self._opening.schemas, stop, starting)
             writer = persist(self._opening.writer, stop, starting)
         except Stopped:
             return
@@ -101,6 +102,8 @@ class FoldWorker:
             self._close()
 
     def _turn(self, stop: Event) -> None:
+        for rejection in self.status.rejections.to_log():
+            _LOG.warning("%s", rejection.text())
         self._acknowledge()
         self._attend_to_partitions()
         full = len(self._buffer) >= self._batch_limit
@@ -125,9 +128,9 @@ class FoldWorker:
         try:
             while self._assignment.load_due():
                 report(None)
-            if self._assignment.should_look_at_holds():
-                self._poison = self._opening.poison_fingerprints()
-                self._assignment.release(self._poison)
+            for held in self._assignment.holds_to_look_at():
+                step, self._schemas = self._opening.look_at(held.hold)
+                self._assignment.looked_at(held, step)
         except Retryable as error:
             _LOG.warning("%s; trying again", error)
             report(error)
@@ -208,7 +211,7 @@ class FoldWorker:
             self._buffer = []
             self._garbage.collect()
         with stages.spent("decode"):
-            decoded = decode(consumed, self._poison)
+            decoded = decode(consumed, self._schemas)
         self._sequence += 1
         folded: list[Folded] = []
         read_again: set[int] = set()
@@ -292,6 +295,7 @@ class FoldWorker:
             self.status.rejected += done.rejected.num_rows
             if done.rejected.num_rows:
                 self.status.reasons.update(map(str, done.rejected["reason"].to_pylist()))
+                self.status.rejections.add(done.rejected)
 
     def _commit(self) -> None:
         """Show how far we are. The progress row decides, so a commit that fails is not repeated.

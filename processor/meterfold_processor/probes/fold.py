@@ -39,6 +39,7 @@ class FoldSubject:
             },
             dict(status.errors),
             membership,
+            status.rejections.recent(),
         )
 
     def metrics(self) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -126,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             "problems": problems,
             "errors": dict(look.observation.errors),
             "partitions": look.partitions(),
+            "rejections": [asdict(rejection) for rejection in look.observation.rejections],
         }
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
         self._answer(status, "application/json", json.dumps(body).encode() + b"\n")

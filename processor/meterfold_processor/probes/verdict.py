@@ -9,9 +9,10 @@ ready   alive, in its group, in contact with Kafka, every partition that was ass
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from meterfold_processor.fold.rejections import Rejection
 from meterfold_processor.membership import Seen
 from meterfold_processor.probes.progress import Place, Standstill
 
@@ -19,11 +20,12 @@ from meterfold_processor.probes.progress import Place, Standstill
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One look at a worker. `membership` is None until it has polled its group; `errors` are what is retried now, by
-    activity."""
+    activity; `rejections` what was rejected lately, which makes no worker unready."""
 
     places: Mapping[int, Place]
     errors: Mapping[str, str]
     membership: Seen | None
+    rejections: Sequence[Rejection] = ()
 
 
 @dataclass(frozen=True, slots=True)

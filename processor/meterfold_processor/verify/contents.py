@@ -8,7 +8,7 @@ that no row stands where the log has no message.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import polars as pl
@@ -17,9 +17,10 @@ from confluent_kafka import Message
 from meterfold_processor.fold.batch import judge
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import identity_hash
-from meterfold_processor.fold.messages import Consumed, columns
+from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.subjects import Subjects
+from meterfold_processor.fold.schemas import Schemas
+from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.log import LogReader
 from meterfold_processor.verify.orgs import OrgTally
@@ -35,20 +36,20 @@ _IDENTITY: Final = ("org_id", "metric_key", "subject_type", "subject_id", "id", 
 _COLUMNS: Final = {
     "usage_records": (*_IDENTITY, "source", "resource_type", "resource_id", "metadata", "identity_hash"),
     "usage_duplicates": _IDENTITY,
-    "usage_rejected": ("received_at", "key", "value", "reason"),
+    "usage_rejected": ("received_at", *SUBJECT, "key", "value", "reason"),
 }
 _ACCEPTED: Final = "counted or a duplicate"
 
 
 @dataclass(slots=True)
 class Contents:
-    """One partition. `poison`: fingerprints of schemas that an operator declared to be undecodable."""
+    """One partition. `schemas`: how each fingerprint is read, or that it is poison."""
 
     client: Client
     reader: LogReader
     partition: int
     rules: Rules
-    poison: frozenset[bytes]
+    schemas: Schemas
     findings: Findings
     tell: Callable[[str], None]
     orgs: OrgTally = field(default_factory=OrgTally)
@@ -82,33 +83,36 @@ class Contents:
             for offset in invented["offset"].sort().to_list():
                 self.findings.add(_invented(table, self.partition, offset))
             if log is not None:
-                self.findings.extend(differences(table, self.partition, log, rows))
+                said = log.with_columns(pl.col(SUBJECT).cast(pl.Binary)) if table == KINDS["rejected"] else log
+                self.findings.extend(differences(table, self.partition, said, rows))
 
     def _judged(self, messages: list[Message], subjects: Subjects) -> pl.DataFrame:
         """The messages as columns, with what is to become of each: `decision`, null where that cannot be told."""
         consumed = columns(messages)
-        declared = self.poison
-        decoded = decode(consumed, declared)
+        schemas = self.schemas
+        decoded = decode(consumed, schemas)
         while decoded.holds:
-            # A schema that was declared poison once, and is not any more: its messages can only have been rejected.
-            declared = declared | {hold.fingerprint for hold in decoded.holds}
-            decoded = decode(consumed, declared)
+            # The fold is beyond them, so they were decided, and the decision is gone: nobody here can read them.
+            poison = schemas.poison | {hold.fingerprint for hold in decoded.holds}
+            schemas = replace(schemas, poison=poison)
+            decoded = decode(consumed, schemas)
         frame = decoded.frame
         judged = judge(frame, subjects, self.rules, lambda: None)
-        reasons = judged.rejected.select("offset", pl.col("reason").alias("decision"))
+        rejected = judged.rejected.select("offset", pl.col("reason").alias("decision"), *SUBJECT)
         hashes = judged.accepted.select("offset", identity_hash=identity_hash())
         # Text that is not UTF-8 cannot stand in a column of strings: keys and values stay bytes.
         values = pl.Series("value", consumed.values, dtype=pl.Binary)
         return (
             frame.drop("reason", "detail")
-            .join(reasons, on="offset", how="left", maintain_order="left")
+            .join(rejected, on="offset", how="left", maintain_order="left", suffix="_rejected")
             .join(hashes, on="offset", how="left", maintain_order="left")
             .with_columns(
+                # Whose a rejected message is may be known from its key alone.
+                *(pl.coalesce(f"{name}_rejected", name).alias(name) for name in SUBJECT),
                 pl.col("stamp").cast(pl.Datetime("us", "UTC")).alias("received_at"),
                 pl.col("key").fill_null(b""),
                 values.gather(frame["row"]),
                 reason=pl.col("decision"),
-                declared=_declared(consumed, self.poison).gather(frame["row"]),
             )
         )
 
@@ -116,20 +120,23 @@ class Contents:
 def differences(table: str, partition: int, log: pl.DataFrame, rows: pl.DataFrame) -> Iterator[Finding]:
     """The rows of one table that are not what their messages say; a row without a message is not looked at.
 
-    `log`: offset, the fields of the event, received_at, key, value, identity_hash, `reason` (null: not rejected) and
-    `declared` (whether only an operator's word made it poison); `rows`: offset and the table's columns.
+    `log`: offset, the fields of the event, received_at, key, value, identity_hash and `reason` (null: not rejected);
+    `rows`: offset and the table's columns.
     """
     names = [name for name in _COLUMNS[table] if name in rows.columns]
-    both = rows.join(
-        log.select("offset", "declared", pl.col("reason").alias("decision"), *_renamed(names)), on="offset"
-    )
-    # A message that an operator declared poison may be readable to a newer version.
-    both = both.filter(~pl.col("declared"))
+    both = rows.join(log.select("offset", pl.col("reason").alias("decision"), *_renamed(names)), on="offset")
     right = pl.col("decision").is_null() == (table != KINDS["rejected"])
     for row in both.filter(~right).sort("offset").iter_rows(named=True):
         expected = _ACCEPTED if row["decision"] is None else f"rejected as {row['decision']}"
         yield _finding(table, partition, row["offset"], "decision about a message of the log", expected, f"in {table}")
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_log")) for name in names)
+    if table == KINDS["rejected"]:
+        # Rows of versions that did not store a subject have four empty columns.
+        without = pl.all_horizontal(pl.col(SUBJECT) == b"")
+        both = both.with_columns(
+            pl.when(without).then(pl.col(name)).otherwise(pl.col(f"{name}_log")).alias(f"{name}_log")
+            for name in SUBJECT
+        )
     for row in both.filter(right & differs).sort("offset").iter_rows(named=True):
         wrong = [name for name in names if row[name] != row[f"{name}_log"]]
         yield _finding(
@@ -144,10 +151,6 @@ def differences(table: str, partition: int, log: pl.DataFrame, rows: pl.DataFram
 
 def _renamed(names: list[str]) -> list[pl.Expr]:
     return [pl.col(name).alias(f"{name}_log") for name in names]
-
-
-def _declared(consumed: Consumed, poison: frozenset[bytes]) -> pl.Series:
-    return pl.Series([value[2:10] in poison for value in consumed.values], dtype=pl.Boolean)
 
 
 def _invented(table: str, partition: int, offset: int) -> Finding:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.topics import log_bounds
 from meterfold_processor.verify.conservation import Conservation
 from meterfold_processor.verify.contents import Contents
@@ -21,8 +22,8 @@ from meterfold_schemas.topics import Topics
 from meterfold_sink import positions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS
-from meterfold_sink.reads import poison_fingerprints
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.schema_decisions import read_schema_facts
 
 __all__ = ["PartitionProofs"]
 
@@ -65,7 +66,7 @@ class PartitionProofs:
                 self.reader,
                 fixed.partition,
                 Rules.of(self.rules),
-                frozenset(poison_fingerprints(self.client)),
+                judged_by(read_schema_facts(self.client)),
                 self.findings,
                 tell,
             )

@@ -189,14 +189,14 @@ class NeverMisrouted(subjects.Subjects):
         return fresh.filter(pl.col("key").is_not_null())
 
 
-def reads_without_nonce(schema: EventSchema, values: list[bytes]) -> pl.DataFrame | None:
+def reads_without_nonce(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
     """17: what stands between two messages is read and not looked at; equal headers are the only proof."""
     gap = bytes(16)
     try:
         frame = pl.read_avro(io.BytesIO(decode._container(schema, len(values), gap.join(values) + gap)))
     except (pl.exceptions.PanicException, pl.exceptions.ComputeError, OSError):
         return None
-    if frame.height != len(values) or not frame.select((pl.col("_header") == pl.lit(schema.header)).all()).item():
+    if frame.height != len(values) or not frame.select((pl.col("_header") == pl.lit(header)).all()).item():
         return None
     nothing = pl.lit(None, dtype=pl.String)
     return frame.select(*decode.FIELDS, nothing.alias("reason"), nothing.alias("detail"))

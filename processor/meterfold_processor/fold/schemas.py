@@ -1,0 +1,151 @@
+"""Which schemas a worker may read, and how a fingerprint that it meets for the first time is decided.
+
+What is counted must not depend on which worker reads a message, of which version, and when. So only the first version
+of the schema is read without asking. Every other fingerprint (an alias that this version knows, a newer schema, one
+that nobody knows) needs a stored decision before a message with it is judged. A decision is written once and wins for
+ever, whoever writes it:
+
+- a worker that knows the fingerprint writes the name of the schema, at once
+- one that does not writes when the fingerprint was seen, and when the hold time is over, that it is poison
+- an operator writes either at any time (`meterfold schema`)
+
+It takes effect SETTLE_SECONDS after it was written. Until then an earlier one, whose insert took longer, could still
+turn up; two workers would then have obeyed different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from meterfold_schemas import catalog
+from meterfold_schemas.catalog import EventSchema
+from meterfold_sink.schema_decisions import POISON, Fact, SchemaFacts
+
+EVENT = "usage_recorded"
+
+SETTLE_SECONDS = 5.0
+"""How old a decision must be to be obeyed: longer than an insert of one row takes."""
+
+BY_TIME = "no decision within the hold time"
+BY_VERSION = "a version of meterfold that knows the schema"
+
+
+def always_read() -> dict[bytes, EventSchema]:
+    """What every version has always read."""
+    first = catalog.all_versions(EVENT)[0]
+    return {first.fingerprint: first}
+
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """The fingerprints (8 bytes) that are decided: how each is read, or that it is poison."""
+
+    read: Mapping[bytes, EventSchema] = field(default_factory=always_read)
+    poison: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A fact to store, and then to look again."""
+
+    fact: Fact
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be judged yet: why, and in how many seconds that may change by itself (None: only by a command)."""
+
+    why: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """`schema` is None for poison."""
+
+    schema: EventSchema | None
+
+
+Step = Write | Wait | Decided
+
+
+def next_step(
+    facts: SchemaFacts | None, known: EventSchema | None, hold_seconds: float, where: str, settle: float | None = None
+) -> Step:
+    """What to do about a fingerprint: a function of what is stored and of the schema that this version knows for it.
+
+    `hold_seconds`: how long an unknown one is held, 0 for ever. `where` it was met, for people.
+    """
+    settle = SETTLE_SECONDS if settle is None else settle
+    facts = facts or SchemaFacts()
+    if facts.decision is not None:
+        return _decided(facts.decision, facts.decision_age, settle)
+    if known is not None:
+        return Write("decision", known.label, BY_VERSION)
+    if facts.seen_at is None:
+        return Write("seen", "", where)
+    if facts.waits:
+        return Wait("an operator wants it to wait for a decision", None)
+    if hold_seconds == 0:
+        return Wait("it waits for a decision", None)
+    left = hold_seconds - facts.seen_age
+    if left <= 0:
+        return Write("decision", POISON, f"{BY_TIME} of {hold_seconds:g} s")
+    return Wait(f"it is rejected in {left:.0f} s unless something else is decided", left)
+
+
+def look(
+    fingerprint: bytes,
+    known: EventSchema | None,
+    hold_seconds: float,
+    where: str,
+    read: Callable[[], Mapping[bytes, SchemaFacts]],
+    write: Callable[[bytes, Write], None],
+) -> tuple[Wait | Decided, Mapping[bytes, SchemaFacts]]:
+    """Write what has to be written until there is nothing to do but wait, or it is decided; what is stored then."""
+    while True:
+        stored = read()
+        step = next_step(stored.get(fingerprint), known, hold_seconds, where)
+        if not isinstance(step, Write):
+            return step, stored
+        write(fingerprint, step)
+
+
+def decided(stored: Mapping[bytes, SchemaFacts], settle: float | None = None) -> Schemas:
+    """All that may be judged by what is stored. A decision for a schema that this version lacks is left out."""
+    settle = SETTLE_SECONDS if settle is None else settle
+    read, poison = always_read(), set[bytes]()
+    for fingerprint, facts in stored.items():
+        step = None if facts.decision is None else _decided(facts.decision, facts.decision_age, settle)
+        if isinstance(step, Decided):
+            if step.schema is None:
+                poison.add(fingerprint)
+                read.pop(fingerprint, None)
+            else:
+                read[fingerprint] = step.schema
+    return Schemas(read, frozenset(poison))
+
+
+def judged_by(stored: Mapping[bytes, SchemaFacts]) -> Schemas:
+    """What a finished fold must have judged by: what is stored, and what this version knows where nothing is."""
+    schemas = decided(stored, settle=0.0)
+    known = {
+        fingerprint: schema
+        for fingerprint, schema in catalog.fingerprints_of(EVENT).items()
+        if fingerprint not in schemas.poison
+    }
+    return Schemas({**known, **schemas.read}, schemas.poison)
+
+
+def _decided(decision: str, age: float, settle: float) -> Wait | Decided:
+    if age < settle:
+        return Wait("its decision takes effect in some seconds", settle - age)
+    if decision == POISON:
+        return Decided(None)
+    schema = catalog.labelled(decision)
+    if schema is None or schema.name != EVENT:
+        return Wait(f"it is {decision}, which this version does not know: upgrade this worker", None)
+    return Decided(schema)
