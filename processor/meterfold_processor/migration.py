@@ -15,6 +15,7 @@ from meterfold_sink import migrate, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import MISSING_TABLE, code_of
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.schema_decisions import unknown_schema_hold, write_unknown_schema_hold
 
 __all__ = ["Migrated", "Wanted", "migrate_all"]
 
@@ -35,6 +36,8 @@ class Wanted:
     grace_seconds: int | None = None
     record_retention_seconds: int | None = None
     source_retention_seconds: int | None = None
+    unknown_schema_hold_seconds: int | None = None
+    """For how long an unknown schema is held, 0: for ever. Other than the rules it may change at any time."""
 
     def rules(self, stored: FoldRules | None, source: SourceTopic | None = None) -> FoldRules:
         """The rules to store or to compare. Raises InvalidSettings for rules that cannot work."""
@@ -58,6 +61,7 @@ class Migrated:
     migrations: list[str]
     topics: list[str]
     rules: FoldRules
+    unknown_schema_hold_seconds: int
 
 
 def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Wanted) -> Migrated:
@@ -79,7 +83,10 @@ def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Wa
         topics = ensure_topics(kafka, specs)
         rules = wanted.rules(stored, read_source(kafka))
         reads.write_settings_once(client, rules)
-    return Migrated([f"{m.version:04d}_{m.name}" for m in migrations], topics, rules)
+        if wanted.unknown_schema_hold_seconds is not None:
+            write_unknown_schema_hold(client, wanted.unknown_schema_hold_seconds)
+        hold = unknown_schema_hold(client)
+    return Migrated([f"{m.version:04d}_{m.name}" for m in migrations], topics, rules, hold)
 
 
 def _stored_rules(client: Client) -> FoldRules | None:

@@ -18,6 +18,7 @@ from meterfold_sink.rules import POISON_FINGERPRINT, UNKNOWN_SCHEMA_HOLD
 from meterfold_sink.writers import Writer
 
 __all__ = [
+    "DEFAULT_HOLD_SECONDS",
     "POISON",
     "Fact",
     "SchemaFacts",
@@ -29,6 +30,7 @@ __all__ = [
 
 POISON: Final = "poison"
 DEFAULT_HOLD_SECONDS: Final = 3600
+_LONG_AGO: Final = 1e9
 
 Fact = Literal["seen", "wait", "decision"]
 
@@ -72,7 +74,7 @@ def read_schema_facts(client: Client) -> dict[bytes, SchemaFacts]:
         if name.startswith(POISON_FINGERPRINT):
             fingerprint = _fingerprint(name.removeprefix(POISON_FINGERPRINT), "fold_settings")
             facts = found.get(fingerprint, SchemaFacts())
-            found[fingerprint] = replace(facts, decision=POISON, decision_why=why, decision_age=float("inf"))
+            found[fingerprint] = replace(facts, decision=POISON, decision_why=why, decision_age=_LONG_AGO)
     return found
 
 

@@ -84,7 +84,7 @@ def test_thresholds_show_their_level_and_value_now(stack_environment: dict[str, 
         answer("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", env=env)
         every = ("--value", "10", "--period", "lifetime")
         wide = answer("threshold", "create", "api.calls", "--name", "all", *every, env=env)
-        own = ("--subject-type", "user", "--subject-id", "eve", "--period", "monthly", "--value", "100")
+        own = ("--org", "", "--subject-type", "user", "--subject-id", "eve", "--period", "monthly", "--value", "100")
         narrow = answer("threshold", "create", "api.calls", "--name", "eve", *own, env=env)
         (row,) = [row for row in answer("threshold", "list", env=env)["rows"] if row["id"] == narrow["id"]]
         (window,) = row["standing"]["windows"]

@@ -83,7 +83,7 @@ def test_wrong_input_is_named_in_one_place_without_a_traceback(
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_variable_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
+def test_an_unknown_variable_is_a_warning_with_a_suggestion(tmp_path: Path) -> None:
     code = "from meterfold_deploy.main import main; main(['status'])"
     done = python(code, tmp_path, METERFOLD_BOOTSTRAP_SERVER="x:1")
     assert done.returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,13 +14,10 @@ from meterfold_sink.schema_decisions import POISON, SchemaFacts
 FINGERPRINT = bytes(range(8))
 SCHEMA = catalog.latest("usage_recorded")
 SETTLED = 100.0
-SEEN = SchemaFacts(seen_at=None)
 
 
-def seen(age: float, **more: object) -> SchemaFacts:
-    from datetime import UTC, datetime
-
-    return SchemaFacts(seen_at=datetime(2026, 1, 1, tzinfo=UTC), seen_age=age, **more)  # type: ignore[arg-type]
+def seen(age: float, *, waits: bool = False) -> SchemaFacts:
+    return SchemaFacts(seen_at=datetime(2026, 1, 1, tzinfo=UTC), seen_age=age, waits=waits)
 
 
 def test_a_known_one_is_written_down_at_once_and_an_unknown_one_when_it_was_seen() -> None:

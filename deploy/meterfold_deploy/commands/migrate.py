@@ -35,6 +35,14 @@ def migrate(
     source_retention_days: Annotated[
         float | None, typer.Option(min=0.001, help="How long usage.recorded keeps an event. [default: 14]")
     ] = None,
+    unknown_schema_hold_seconds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How long a message with an unknown schema holds its partition before it is rejected; 0: until "
+            "`meterfold schema` decides. May be changed at any time. [default: 3600]",
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,6 +65,7 @@ def migrate(
         grace_seconds=grace_seconds,
         record_retention_seconds=_seconds(record_retention_days),
         source_retention_seconds=_seconds(source_retention_days),
+        unknown_schema_hold_seconds=unknown_schema_hold_seconds,
     )
     done = migrate_all(installation.kafka(), installation.clickhouse(), wanted)
     if as_json:
@@ -64,7 +73,8 @@ def migrate(
     else:
         console.say(f"tables    {_done(done.migrations, 'applied')}")
         console.say(f"topics    {_done(done.topics, 'created')}")
-        settings = ", ".join(f"{name} {value}" for name, value in console.plain(done.rules).items())
+        stored = {**console.plain(done.rules), "unknown_schema_hold_seconds": done.unknown_schema_hold_seconds}
+        settings = ", ".join(f"{name} {value}" for name, value in stored.items())
         console.say(f"settings  {settings}")
 
 

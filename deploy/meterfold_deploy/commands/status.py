@@ -49,13 +49,19 @@ def status(
     stuck_after: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="An event may wait so long before it counts as stuck.")
     ] = 60.0,
+    rejected_within: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Report messages that arrived within this time and were rejected; 0: none."
+        ),
+    ] = 3600.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show offsets, lag, last flush and counts, and what is wrong.
 
-    Exit code 0: all is well. 1: a server is down, something is missing or nothing moves; the last lines say what. 3:
-    with --wait, fold or checker did not catch up in time.
+    Exit code 0: all is well. 1: a server is down, something is missing, nothing moves, or messages were
+    rejected lately; the last lines say what. 3: with --wait, fold or checker did not catch up in time.
     """
     from meterfold_deploy.health.look import Health
     from meterfold_deploy.logs import configure
@@ -64,7 +70,7 @@ def status(
         raise WrongInput("--wait shows the status once, when everything is processed; leave out --watch")
     configure(as_json=as_json)
     installation = Installation.read(config)
-    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after)
+    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within)
     if wait is not None:
         _wait(health, wait, as_json=as_json)
         return

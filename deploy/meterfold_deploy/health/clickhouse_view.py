@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from meterfold_schemas.settings import ClickHouseSettings
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.metric_usage import UndefinedMetric
+    from meterfold_sink.rejections import RecentRejections
+    from meterfold_sink.schema_decisions import SchemaFacts
 
 TABLES = (
     "usage_records",
@@ -21,6 +23,7 @@ TABLES = (
     "usage_windows",
     "fold_progress",
     "fold_settings",
+    "schema_decisions",
     "metric_definitions",
     "thresholds",
     "threshold_events",
@@ -34,6 +37,7 @@ TABLES = (
     "usage_reconciliation",
 )
 ANSWER_SECONDS = 10
+REJECTED_WITHIN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ClickHouseView:
-    """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition."""
+    """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition.
+    `schemas`: what is stored about fingerprints (16 hexadecimal digits). `rejections`: of the last `rejected_within`
+    seconds."""
 
     error: str | None = None
     version: str | None = None
@@ -59,6 +65,9 @@ class ClickHouseView:
     settings: Mapping[str, str] = field(default_factory=dict)
     progress: Mapping[int, Progress] = field(default_factory=dict)
     undefined: tuple[UndefinedMetric, ...] = ()
+    schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
+    rejections: Sequence[RecentRejections] = ()
+    rejected_within: float = REJECTED_WITHIN_SECONDS
 
 
 _PROGRESS = """
@@ -67,31 +76,39 @@ FROM fold_progress FINAL ORDER BY partition
 """
 
 
-def look(settings: ClickHouseSettings) -> ClickHouseView:
-    """An error is part of the answer."""
+def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
+    """An error is part of the answer. `rejected_within` in seconds; 0 leaves rejections out."""
     from meterfold_sink.client import connect
     from meterfold_sink.errors import MISSING_DATABASE, code_of
 
     try:
         with connect(settings, timeout_seconds=ANSWER_SECONDS) as store:
-            return _view(store)
+            return _view(store, rejected_within)
     except MeterfoldError as error:
         if code_of(error) == MISSING_DATABASE:
             return ClickHouseView(missing=TABLES)
         return ClickHouseView(error=str(error))
 
 
-def _view(store: Client) -> ClickHouseView:
+def _view(store: Client, rejected_within: float) -> ClickHouseView:
+    from meterfold_sink.migrate import applied, migrations
+    from meterfold_sink.rejections import recent_rejections
+    from meterfold_sink.schema_decisions import read_schema_facts
+
     listed = store.rows("SELECT name FROM system.tables WHERE database = {name:String}", {"name": store.database})
     names = {row["name"] for row in listed}
     settings = store.rows("SELECT name, value FROM fold_settings FINAL") if "fold_settings" in names else []
     progress = store.rows(_PROGRESS) if "fold_progress" in names else []
+    current = "schema_migrations" in names and migrations()[-1].version in applied(store)
     return ClickHouseView(
         version=str(store.value("SELECT version()")),
         missing=tuple(table for table in TABLES if table not in names),
         settings={row["name"]: row["value"] for row in settings},
         progress={row.pop("partition"): _progress(row) for row in progress},
         undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
+        schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
+        rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
+        rejected_within=rejected_within,
     )
 
 

@@ -20,17 +20,23 @@ class Health:
     """Looks again and again at one installation. Takes up to about 10 s where a server does not answer."""
 
     def __init__(
-        self, sources: Sources, kafka: KafkaSettings, clickhouse: ClickHouseSettings, stuck_after: float = 60.0
+        self,
+        sources: Sources,
+        kafka: KafkaSettings,
+        clickhouse: ClickHouseSettings,
+        stuck_after: float = 60.0,
+        rejected_within: float = clickhouse_view.REJECTED_WITHIN_SECONDS,
     ) -> None:
-        """`stuck_after` in seconds. Raises InvalidSettings."""
+        """`stuck_after` and `rejected_within` in seconds. Raises InvalidSettings."""
         self._eye = KafkaEye(kafka)
         self._clickhouse = clickhouse
         self._groups = group_names(sources, kafka)
         self._stuck_after = stuck_after
+        self._rejected_within = rejected_within
 
     def look(self) -> Report:
         with ThreadPoolExecutor(2) as pool:
-            stored = pool.submit(clickhouse_view.look, self._clickhouse)
+            stored = pool.submit(clickhouse_view.look, self._clickhouse, self._rejected_within)
             kafka = self._eye.look(*self._groups)
             clickhouse = stored.result()
         waiting = Lookers({}, {})

@@ -16,7 +16,9 @@ from meterfold_deploy.health.kafka_view import KafkaView, Log, Waiting
 from meterfold_schemas import catalog
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
-POISON = "poison_fingerprint:"
+POISON = "poison"
+HOLD_SECONDS = "unknown_schema_hold_seconds"
+DEFAULT_HOLD_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ def make_report(
         *_server_problems(kafka, clickhouse),
         *_fold_problems(partitions, kafka, clickhouse, waiting),
         *_checker_problems(partitions, kafka, stuck_after),
+        *_rejections(clickhouse, now),
     )
     known = list(clickhouse.progress.values()) if clickhouse.error is None else None
     return Report(
@@ -165,13 +168,34 @@ def _state(
 
 
 def _unknown_schema(event: Waiting, clickhouse: ClickHouseView) -> str | None:
-    """The fingerprint that holds a partition, as 16 hexadecimal digits."""
+    """The fingerprint that holds a partition, as 16 hexadecimal digits. One that this version knows holds it only for
+    the seconds in which a worker decides it."""
     if len(event.header) < 10 or event.header[:2] != b"\xc3\x01":
         return None
     fingerprint = event.header[2:]
-    if catalog.by_fingerprint(fingerprint) is not None or POISON + fingerprint.hex() in clickhouse.settings:
-        return None
-    return fingerprint.hex()
+    facts = clickhouse.schemas.get(fingerprint.hex())
+    if facts is None or facts.decision is None:
+        return None if catalog.by_fingerprint(fingerprint) is not None else fingerprint.hex()
+    readable = facts.decision == POISON or catalog.labelled(facts.decision) is not None
+    return None if readable else fingerprint.hex()
+
+
+def _what_holds(fingerprint: str, clickhouse: ClickHouseView) -> str:
+    """How long it will, and what to do."""
+    facts = clickhouse.schemas.get(fingerprint)
+    if facts is not None and facts.decision is not None:
+        return f"It was decided to be {facts.decision}, which this version does not know: upgrade the fold workers"
+    hold = int(clickhouse.settings.get(HOLD_SECONDS, DEFAULT_HOLD_SECONDS))
+    if hold == 0 or (facts is not None and facts.waits):
+        until = "It waits for a decision"
+    elif facts is None:
+        until = f"It is rejected {hold:,} s after a fold worker has met it"
+    else:
+        until = f"It is rejected in {max(0.0, hold - facts.seen_age):,.0f} s"
+    return (
+        f"{until}. Upgrade the fold workers, or decide what it is: `meterfold schema poison {fingerprint}`, "
+        f"`meterfold schema alias {fingerprint} SCHEMA`, or `meterfold schema wait {fingerprint}`"
+    )
 
 
 def _server_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
@@ -202,10 +226,10 @@ def _fold_problems(
                 f"to {status.log_end}. Events were deleted before they were folded, or the topic is another one"
             )
         elif status.state == "held":
-            fingerprint = _unknown_schema(waiting.events[status.partition], clickhouse)
+            fingerprint = _unknown_schema(waiting.events[status.partition], clickhouse) or ""
             yield (
                 f"{where}: the event at offset {status.next_offset} or behind has the unknown schema {fingerprint}. "
-                f"Upgrade the fold workers, or record {POISON}{fingerprint} in fold_settings to have it rejected"
+                f"{_what_holds(fingerprint, clickhouse)}"
             )
     stuck = [status for status in partitions if status.state == "stuck"]
     if stuck:
@@ -220,6 +244,19 @@ def _checker_problems(partitions: tuple[PartitionStatus, ...], kafka: KafkaView,
     waited = max((status.checker_waiting_seconds or 0.0 for status in partitions), default=0.0)
     if waited > stuck_after and kafka.checker_group is not None and kafka.checker_group.nobody:
         yield f"no checker runs and windows have waited for {waited:,.0f} s: start `meterfold check`"
+
+
+def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
+    for one in clickhouse.rejections:
+        whose = f"of organization {one.org_id!r}" if one.org_id else "without an organization"
+        messages = "1 message" if one.count == 1 else f"{one.count:,} messages"
+        were = "was" if one.count == 1 else "were"
+        ago = max(0.0, (now - one.last_at).total_seconds())
+        yield (
+            f"{messages} {whose} {were} rejected as {one.reason} within the last {clickhouse.rejected_within:,.0f} s; "
+            f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
+            f"{one.last_detail}"
+        )
 
 
 def _checker_lag(number: int, kafka: KafkaView, window: Waiting | None) -> int | None:
