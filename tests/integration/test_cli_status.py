@@ -56,6 +56,26 @@ def test_events_that_nobody_folds_are_stuck_and_folded_ones_are_well(
         assert report["kafka"]["fold_group"]["state"] == "STABLE"
 
 
+def test_wait_returns_when_what_was_recorded_is_folded_and_judged(
+    migrated: dict[str, str], settings_file: Path, tmp_path: Path
+) -> None:
+    with Meter(config=settings_file) as meter:
+        for number in range(20):
+            meter.record("api.calls", ("user", f"u{number}"))
+    late = answer("status", "--wait", "0.5", env=migrated, code=3)
+    assert late["behind"] == ["not folded yet: partitions 0, 1"]
+    assert (
+        inside("status", "--wait", "0", env=migrated).stdout.splitlines()[-1].startswith("! after 0 s not folded yet")
+    )
+    with (
+        running("fold", env=migrated, folder=tmp_path, ready="fold: ready"),
+        running("check", env=migrated, folder=tmp_path, ready="check: ready"),
+    ):
+        report = answer("status", "--wait", env=migrated)
+        assert (report["counted"], report["behind"], report["well"]) == (20, [], True)
+        assert [p["checker_lag"] for p in report["partitions"]] == [0, 0]
+
+
 def test_an_event_of_an_unknown_schema_is_named(migrated: dict[str, str], kafka_settings: KafkaSettings) -> None:
     key = subject_key("", "m", "user", "u")
     client = producer(kafka_settings)

@@ -156,10 +156,9 @@ def _run(
     from meterfold_deploy.importing.words import problems_of, require_none, say_checked, say_outcome, say_summary
 
     rows, plan = source.open()  # a wrong file is named before anything else is
-    kafka = installation.kafka()
     refused = source.rejects(rows, wanted)
     if not dry_run:
-        require_kafka(kafka)
+        require_kafka(installation.kafka())
     rules = None if kafka_only else _stored_rules(installation.clickhouse())
     limits = None if rules is None else _limits(rules)
     with console.progress(f"checking {source.name}") as tell:
