@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from meterfold_deploy.commands import check, demo, fold, import_file, metric, migrate, status, threshold, up, verify
+from meterfold_deploy.commands import (
+    check,
+    demo,
+    fold,
+    import_file,
+    metric,
+    migrate,
+    schema,
+    status,
+    threshold,
+    up,
+    verify,
+)
 
 app = typer.Typer(
     name="meterfold",
@@ -28,6 +40,7 @@ app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
 app.add_typer(threshold.app, name="threshold")
+app.add_typer(schema.app, name="schema")
 
 
 @app.callback(invoke_without_command=True)

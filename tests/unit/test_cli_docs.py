@@ -41,6 +41,7 @@ def test_every_exit_code_is_documented() -> None:
 SUBCOMMANDS = {
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
+    "schema": ("list", "poison", "alias", "wait"),
 }
 
 

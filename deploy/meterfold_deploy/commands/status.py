@@ -34,17 +34,15 @@ def status(
 ) -> None:
     """Show offsets, lag, last flush and counts, and what is wrong.
 
-    Exit code 0: all is well. 1: a server is down, something is missing, nothing moves, or messages were rejected lately;
-    the last lines say what.
+    Exit code 0: all is well. 1: a server is down, something is missing, nothing moves, or messages were rejected; the
+    last lines say what.
     """
     from meterfold_deploy.health.look import Health
     from meterfold_deploy.logs import configure
 
     configure(as_json=as_json)
     installation = Installation.read(config)
-    health = Health(
-        installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within
-    )
+    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within)
     while True:
         report = health.look()
         if watch and not as_json and console.out().is_terminal:
