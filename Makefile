@@ -2,10 +2,11 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
+# nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, and what the wheel holds
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test chaos check bench
+.PHONY: demo up test chaos nightly check bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -24,6 +25,10 @@ test: .venv/.installed-dev
 FAULTS ?= 300
 chaos: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+nightly: .venv/.installed-dev
+	@METERFOLD_SEED=new METERFOLD_SIMULATIONS=5000 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/simulation $(ARGS)
+	@$(MAKE) --no-print-directory chaos
 
 check: .venv/.installed-dev
 	@$(BIN)/ruff check .

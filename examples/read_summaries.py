@@ -11,8 +11,8 @@ from meterfold_schemas.settings import ClickHouseSettings
 
 QUERY = """
 SELECT subject_id, total_quantity, record_count
-FROM usage_summaries
-WHERE metric_key = {metric:String} AND period_type = 'monthly'
+FROM usage_monthly
+WHERE metric_key = {metric:String}
 ORDER BY total_quantity DESC, subject_id
 """
 
@@ -23,7 +23,9 @@ def main() -> None:
         dsn=settings.url, username=settings.username, password=settings.password, database=settings.database
     )
     for subject, total, records in client.query(QUERY, parameters={"metric": "api.calls"}).result_rows:
-        print(f"{subject:10} {total:.2f} in {records} records")
+        # A metric without a definition has records, but no total.
+        shown = "no total" if total is None else f"{total:.2f}"
+        print(f"{subject:10} {shown} in {records} records")
 
 
 if __name__ == "__main__":

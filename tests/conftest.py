@@ -31,6 +31,7 @@ import pytest
 from meterfold_deploy.stack import LocalStack
 from meterfold_deploy.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support import seeds
 from stack_support.clickhouse import http_query
 from stack_support.denied_network import deny
 from stack_support.exclusive import turn
@@ -41,7 +42,7 @@ WITHOUT_SERVERS = (HERE / "unit", HERE / "simulation")
 STACK_FIXTURES = {"stack", "own_stack", "make_stack"}
 
 # How long an example takes says nothing on a machine that others use too.
-hypothesis.settings.register_profile("meterfold", deadline=None)
+hypothesis.settings.register_profile("meterfold", deadline=None, derandomize=not seeds.NEW)
 hypothesis.settings.load_profile("meterfold")
 
 _numbers = itertools.count(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated
 
 import typer
@@ -35,12 +34,12 @@ app.command("up", short_help="Run Kafka, ClickHouse and the workers here.")(up.u
 app.command("migrate", short_help="Make tables, views, topics and settings.")(migrate.migrate)
 app.command("fold", short_help="Run a fold worker.")(fold.fold)
 app.command("check", short_help="Run a checker.")(check.check)
-app.command("status", short_help="Offsets, lag, counts, and what is wrong.")(status.status)
+app.command("status", cls=status.StatusCommand, short_help="Offsets, lag, counts, and what is wrong.")(status.status)
 app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
-app.add_typer(threshold.app, name="threshold")
 app.add_typer(schema.app, name="schema")
+app.add_typer(threshold.app, name="threshold")
 
 
 @app.callback(invoke_without_command=True)
@@ -49,5 +48,7 @@ def options(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
+        import importlib.metadata
+
         typer.echo(f"meterfold {importlib.metadata.version('meterfold')}")
         raise typer.Exit

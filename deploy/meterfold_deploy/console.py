@@ -18,11 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 PLAIN_PROGRESS_SECONDS = 5.0
@@ -60,7 +56,7 @@ def emit(value: object) -> None:
 
 def plain(value: object) -> Any:
     """JSON's own types: decimals as text without an exponent, times as ISO 8601 in UTC."""
-    if isinstance(value, BaseModel):
+    if hasattr(value, "model_dump"):  # pydantic's; importing it only to ask would cost every command 0.1 s
         return plain(value.model_dump())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -101,6 +97,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
         for line in _columns(headers, texts, right):
             say(line)
         return
+    from rich import box
+    from rich.table import Table
+
     drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
     for header, to_the_right in zip(headers, right, strict=True):
         drawn.add_column(Text(header), justify="right" if to_the_right else "left", overflow="fold")
@@ -147,6 +146,8 @@ def progress(what: str, unit: str = "") -> Iterator[Meter]:
     if not console.is_terminal:
         yield _plain_progress(what, unit)
         return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(what, total=None, text="")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
+
+if TYPE_CHECKING:
+    from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 
 ConfigOption = Annotated[
     Path | None,
@@ -33,7 +35,11 @@ class Installation:
         return cls(Sources.read(config=config))
 
     def kafka(self) -> KafkaSettings:
+        from meterfold_schemas.settings import KafkaSettings
+
         return KafkaSettings.load(sources=self.sources)
 
     def clickhouse(self) -> ClickHouseSettings:
+        from meterfold_schemas.settings import ClickHouseSettings
+
         return ClickHouseSettings.load(sources=self.sources)

@@ -40,14 +40,30 @@ SELECT org_id, metric_key, subject_type, subject_id, period_type, period_start, 
 FROM usage_summaries
 WHERE period_type = {period_type:String} AND period_start = fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND has({metric_keys:Array(String)}, metric_key) AND has({subject_ids:Array(String)}, subject_id)
+    AND has({org_ids:Array(String)}, org_id)
+"""
+# A subject's id may be used in several organizations.
+_SAME_SUBJECT: Final = """
+SELECT org_id, metric_key, subject_type, subject_id, toString(w.period_type) AS period_type, period_start
+FROM usage_windows AS w
+WHERE w.period_type = {period_type:String} AND period_start = fromUnixTimestamp64Micro({start:Int64}, 'UTC')
+    AND metric_key = {metric_key:String} AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
+    AND NOT has({shown:Array(String)}, org_id)
+GROUP BY org_id, metric_key, subject_type, subject_id, period_type, period_start
+ORDER BY org_id
+LIMIT {limit:UInt64}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class WindowNow:
-    """A current window of one subject. `value` is None where nothing was counted in it; `percentage_used` is of the
-    threshold; `updated_at`: everything that had arrived until then is in the value."""
+    """A current window of one subject of an organization ("": without one).
 
+    `value` is None where nothing was counted in it; `percentage_used` is of the threshold; `updated_at`: everything
+    that had arrived until then is in the value.
+    """
+
+    org_id: str
     subject_type: str
     subject_id: str
     period_start: datetime
@@ -72,7 +88,8 @@ def standings(
 ) -> dict[str, Standing]:
     """threshold id -> where it stands, of rows of the table thresholds. Raises Retryable or Fatal.
 
-    A threshold on one subject has one window, also where it has reached nothing.
+    A threshold on one subject has its window, also where it has reached nothing; one of every organization has those
+    of each organization that uses the metric for a subject of that name.
     """
     at = micros(now or datetime.now(UTC))
     parameters: dict[str, Any] = {"ids": [row["id"] for row in thresholds], "limit": limit}
@@ -82,9 +99,8 @@ def standings(
     for window in shown:
         reached[window["threshold_id"]].append(window)
     for row in thresholds:
-        if row["subject_id"] is not None and not reached[row["id"]]:
-            start = from_micros(period_start(Period(row["period_type"]), at))
-            reached[row["id"]].append({**row, "period_start": start, "level": "none"})
+        if row["subject_id"] is not None and len(reached[row["id"]]) < limit:
+            reached[row["id"]] += _below(client, row, reached[row["id"]], at, limit)
     values = _values(client, [window for windows in reached.values() for window in windows])
     return {
         row["id"]: Standing(
@@ -94,6 +110,22 @@ def standings(
         )
         for row in thresholds
     }
+
+
+def _below(
+    client: Client, row: Mapping[str, Any], reached: Sequence[Mapping[str, Any]], at: int, limit: int
+) -> list[dict[str, Any]]:
+    """The current windows of a threshold on one subject that have reached nothing."""
+    start = period_start(Period(row["period_type"]), at)
+    if row["org_id"] is not None:
+        return [] if reached else [{**row, "period_start": from_micros(start), "level": "none"}]
+    parameters: dict[str, Any] = {
+        **{name: row[name] for name in ("period_type", "metric_key", "subject_type", "subject_id")},
+        "start": start,
+        "shown": [window["org_id"] for window in reached],
+        "limit": limit - len(reached),
+    }
+    return [{**window, "level": "none"} for window in client.rows(_SAME_SUBJECT, parameters)]
 
 
 def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
@@ -108,6 +140,7 @@ def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[
             "start": start,
             "metric_keys": sorted({window["metric_key"] for window in some}),
             "subject_ids": sorted({window["subject_id"] for window in some}),
+            "org_ids": sorted({window["org_id"] for window in some}),
         }
         for row in client.rows(_VALUES, parameters):
             found[_name(row)] = row
@@ -119,6 +152,7 @@ def _window(threshold: Decimal, window: Mapping[str, Any], values: Mapping[tuple
     value = None if row is None else row["total_quantity"]
     end = period_end(Period(window["period_type"]), micros(window["period_start"]))
     return WindowNow(
+        org_id=window["org_id"],
         subject_type=window["subject_type"],
         subject_id=window["subject_id"],
         period_start=window["period_start"],

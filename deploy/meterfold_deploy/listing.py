@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
+    from meterfold_deploy.resting import Condition
     from meterfold_sink.client import Client
+    from meterfold_sink.metric_usage import UndefinedMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,13 @@ class Page:
     rows: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class MetricPage(Page):
+    """`undefined`: metric keys with usage and without a definition."""
+
+    undefined: list[UndefinedMetric]
+
+
 def list_metrics(
     settings: ClickHouseSettings,
     *,
@@ -28,13 +37,15 @@ def list_metrics(
     is_active: bool | None = None,
     limit: int = 100,
     offset: int = 0,
-) -> Page:
+) -> MetricPage:
     """metric.list: by organization, then in the order they are displayed. Raises Retryable or Fatal."""
     from meterfold_sink.client import connect
+    from meterfold_sink.metric_usage import undefined_metrics
 
     wanted = {"org_id": org_id, "category": category, "is_active": is_active}
     with connect(settings) as client:
-        return _list(client, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+        page = _list(client, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+        return MetricPage(page.total, page.rows, undefined_metrics(client, org_id=org_id))
 
 
 def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict[str, Any]:
@@ -42,7 +53,8 @@ def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict
 
     Raises DefinitionRefused (METRIC_NOT_FOUND), Retryable or Fatal.
     """
-    from meterfold_processor.definitions import no_metric
+    from meterfold_processor.definitions import DefinitionRefused
+    from meterfold_processor.metric_words import not_defined
     from meterfold_sink.client import connect
 
     sql = (
@@ -51,9 +63,11 @@ def get_metric(settings: ClickHouseSettings, key: str, org_id: str = "") -> dict
     )
     with connect(settings) as client:
         rows = client.rows(sql, {"key": key, "org_id": org_id})
-    if not rows:
-        raise no_metric(key, org_id)
-    return rows[0]
+        if rows:
+            return rows[0]
+        known = client.rows("SELECT org_id, key FROM metric_definitions FINAL WHERE NOT deleted")
+    names = [(row["org_id"], row["key"]) for row in known]
+    raise DefinitionRefused(not_defined(key, org_id, names), code="METRIC_NOT_FOUND")
 
 
 def list_thresholds(
@@ -68,7 +82,11 @@ def list_thresholds(
     limit: int = 100,
     offset: int = 0,
 ) -> Page:
-    """threshold.list: by metric and value, each row with `standing`, a levels.Standing. Raises Retryable or Fatal."""
+    """threshold.list: by organization, metric and value, those of every organization first. Each row has `standing`, a
+    levels.Standing, and `resting` and `notes` of resting.Condition. Raises Retryable or Fatal.
+
+    `org_id`: those that name this organization ("": those for subjects without one).
+    """
     from meterfold_deploy.levels import standings
     from meterfold_sink.client import connect
 
@@ -80,11 +98,33 @@ def list_thresholds(
         "is_active": is_active,
     }
     with connect(settings) as client:
-        page = _list(client, "thresholds", "org_id, metric_key, name, threshold, id", wanted, limit, offset)
-        found = standings(client, page.rows, limit=windows) if page.rows else {}
+        order = "isNotNull(org_id), org_id, metric_key, name, threshold, id"
+        page = _list(client, "thresholds", order, wanted, limit, offset)
+        if page.rows:
+            found = standings(client, page.rows, limit=windows)
+            conditions = _conditions(client, page.rows)
     for row in page.rows:
         row["standing"] = found[row["id"]]
+        row["resting"], row["notes"] = conditions[row["id"]].resting, conditions[row["id"]].notes
     return page
+
+
+def _conditions(client: Client, rows: Sequence[Mapping[str, Any]]) -> dict[str, Condition]:
+    from meterfold_deploy.resting import condition
+    from meterfold_sink.thresholds import metric_definers, narrower_thresholds, same_thresholds
+
+    ids = [row["id"] for row in rows]
+    definers = metric_definers(
+        client,
+        sorted({row["metric_key"] for row in rows}),
+        sorted({row["org_id"] for row in rows if row["org_id"]}),
+    )
+    narrower, same = narrower_thresholds(client, ids), same_thresholds(client, ids)
+    none: tuple[int, list[Any]] = (0, [])
+    return {
+        row["id"]: condition(row, definers[row["metric_key"]], narrower.get(row["id"], none), same.get(row["id"], none))
+        for row in rows
+    }
 
 
 def _list(

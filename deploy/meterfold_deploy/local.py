@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from meterfold_deploy import console
+from meterfold_deploy import console, exits
 from meterfold_deploy.errors import StackError
 from meterfold_deploy.private_files import write_private
 from meterfold_deploy.process import ManagedProcess
@@ -22,6 +23,11 @@ READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
 WORKERS = ("fold", "check")
 CURL_SETTINGS = "curl.conf"
+SLOT_TAKEN = "[CHECKER_SLOT_TAKEN]"
+"""Ends the last line of a checker whose slot another one has taken (meterfold_processor/checker/slots.py)."""
+TAKEN_AGAIN = 3
+TAKEN_AGAIN_SECONDS = 300.0
+"""Ends for that reason after which a checker is not started again."""
 
 
 class LocalRun:
@@ -32,6 +38,7 @@ class LocalRun:
         self._migrate = migrate
         self._names = WORKERS if workers else ()
         self._workers: list[ManagedProcess] = []
+        self._taken: list[float] = []
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -51,23 +58,39 @@ class LocalRun:
     def hold(self, stop: threading.Event) -> None:
         """Until `stop` is set; StackError as soon as a server or worker has ended.
 
-        A worker that was killed is started again, as a supervisor does in production. One that ended by itself has
-        said why, and would only end again.
+        A worker that was killed is started again, as a supervisor does in production, and so is a checker that lost its
+        slot to another one, unless that happens again and again. Any other end has said why, and would only repeat.
         """
         while not stop.wait(_LOOK_SECONDS):
-            self._start_killed_again()
             try:
                 self._stack.check()
             except StackError:
-                if not any(_killed(worker) for worker in self._workers):
+                if not self._start_again():
                     raise
 
-    def _start_killed_again(self) -> None:
+    def _start_again(self) -> bool:
+        """Whether some worker that has ended was started again."""
+        started = False
         for worker in self._workers:
-            if _killed(worker):
-                console.note(f"{worker.name} was killed (status {worker.exit_code}); starting it again", "yellow")
+            if worker.exit_code is not None and (why := self._why_again(worker)):
+                console.note(f"{worker.name} {why}; starting it again", "yellow")
                 worker.start()
                 self._stack.write_state()
+                started = True
+        return started
+
+    def _why_again(self, worker: ManagedProcess) -> str:
+        """Why a worker that has ended is to be started again; "" where it is not."""
+        if _killed(worker):
+            return f"was killed (status {worker.exit_code})"
+        if not _lost_its_slot(worker):
+            return ""
+        now = time.monotonic()
+        self._taken = [moment for moment in self._taken if now - moment < TAKEN_AGAIN_SECONDS]
+        if len(self._taken) >= TAKEN_AGAIN:
+            return ""
+        self._taken.append(now)
+        return "lost its slot to another checker"
 
 
 def command(name: str) -> list[str]:
@@ -96,3 +119,7 @@ def kill_all(data_dir: Path) -> None:
 
 def _killed(worker: ManagedProcess) -> bool:
     return worker.exit_code is not None and worker.exit_code < 0
+
+
+def _lost_its_slot(worker: ManagedProcess) -> bool:
+    return worker.exit_code == exits.FAILED and worker.output().rstrip().endswith(SLOT_TAKEN)

@@ -42,6 +42,7 @@ def configure(*, as_json: bool = False, verbose: bool = False) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("meterfold").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # librdkafka repeats every lost connection; the workers say in their own words what they do about it.
+    # librdkafka repeats every lost connection, several hundred times a minute; commands and workers say in their own
+    # words what they do about it.
     for name in ("meterfold.kafka", "meterfold.librdkafka"):
-        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.ERROR)
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.CRITICAL)

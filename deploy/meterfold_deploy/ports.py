@@ -36,5 +36,5 @@ def choose_port(preferred: int, taken: Collection[int] = ()) -> int:
     for port in candidates:
         if port not in taken and is_free(port):
             return port
-    where = f"from {preferred} to {preferred + MOVE_ON - 1}" if preferred else "tried at random"
+    where = f"from {preferred} to {min(preferred + MOVE_ON, 65536) - 1}" if preferred else "tried at random"
     raise StackError(f"no free port on {HOST} {where}; stop what listens there or choose another port")

@@ -6,6 +6,7 @@ takes longer than STOP_SECONDS ends the process anyway: what was not flushed is 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_deploy import console, exits
 from meterfold_deploy.signals import Ending
-from meterfold_schemas.errors import Fatal
+from meterfold_schemas.errors import Fatal, MeterfoldError
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import KafkaSettings, load_settings
 from meterfold_schemas.settings_sources import Sources
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from meterfold_processor.checker.worker import CheckerWorker
     from meterfold_processor.fold.worker import FoldWorker
     from meterfold_processor.probes.vitals import Subject
+
+_LOG = logging.getLogger("meterfold.workers")
 
 STOP_SECONDS = 9.5
 PROGRESS_SECONDS = 5.0
@@ -69,9 +73,14 @@ class Reporter:
 
 
 def run_worker(
-    name: str, run: Callable[[threading.Event], None], look: Callable[[], Snapshot], *, as_json: bool = False
+    name: str,
+    run: Callable[[threading.Event], None],
+    look: Callable[[], Snapshot],
+    *,
+    as_json: bool = False,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Returns after a clean stop; raises what the worker raised."""
+    """Returns after a clean stop; raises what the worker raised. `on_ready` is called once, behind the ready line."""
     reporter = Reporter(name, as_json)
     failures: list[BaseException] = []
     ended = threading.Event()
@@ -92,6 +101,7 @@ def run_worker(
             if snapshot.ready and not ready:
                 ready = True
                 reporter.say("ready", snapshot)
+                on_ready()
             else:
                 reporter.progress(snapshot)
         asked = ending.event.is_set()
@@ -125,8 +135,22 @@ def run_probed(
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
     store = StoreCheck(Question(installation.clickhouse()), worker.status.errors.of("store"))
+    kafka = installation.kafka()
+    groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
     with serving(health, subject, store):
-        run_worker(name, worker.run, look, as_json=as_json)
+        run_worker(name, worker.run, look, as_json=as_json, on_ready=lambda: _name_others(name, kafka, groups[name]))
+
+
+def _name_others(name: str, kafka: KafkaSettings, group_id: str) -> None:
+    """Say whom this worker shares its partitions with: a second one may have been started by mistake."""
+    from meterfold_processor.groups import members
+
+    try:
+        others = len(members(kafka, group_id)) - 1
+    except MeterfoldError:  # nothing depends on it
+        return
+    if others > 0:
+        _LOG.info("%s in group %s; the partitions are shared", plural(others, "more worker"), group_id)
 
 
 def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:

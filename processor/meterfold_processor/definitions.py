@@ -15,24 +15,27 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from meterfold_processor import kafka
+from meterfold_processor import kafka, metric_changes, metric_words, threshold_words
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
-from meterfold_processor.checker.topic_reader import Place, TopicReader
-from meterfold_processor.topics import log_bounds
+from meterfold_processor.checker.topic_reader import TopicReader
+from meterfold_processor.metric_changes import MetricChange
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold, default_warn_threshold
 from meterfold_schemas.errors import InvalidDefinition, MeterfoldError, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import connect
+from meterfold_sink.metric_usage import metric_usage
+from meterfold_sink.thresholds import WatchedSubjects, watched_subjects
 
-__all__ = ["WAIT_SECONDS", "CheckerNotRunning", "DefinitionCommands", "DefinitionRefused", "no_metric"]
+__all__ = ["WAIT_SECONDS", "CheckerNotRunning", "DefinitionCommands", "DefinitionRefused"]
 
 _LOG = logging.getLogger("meterfold.definitions")
 
 WAIT_SECONDS: Final = 30.0
 """How long a command waits until ClickHouse shows what it has published."""
 _DELIVERY_SECONDS: Final = 20.0
-_LOOK_SECONDS: Final = 0.1
+_CALL_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.03
 _OWN: Final = frozenset({"id", "created_at", "updated_at", "version"})
 _FIXED: Final = frozenset({"org_id", "metric_key", "subject_type", "subject_id", "period_type"})
 
@@ -40,7 +43,7 @@ D = TypeVar("D", MetricDefinition, UsageThreshold)
 
 
 class DefinitionRefused(MeterfoldError):
-    """METRIC_KEY_EXISTS, METRIC_NOT_FOUND or THRESHOLD_NOT_FOUND."""
+    """METRIC_KEY_EXISTS, METRIC_NOT_FOUND, THRESHOLD_EXISTS or THRESHOLD_NOT_FOUND."""
 
     code = "METRIC_NOT_FOUND"
 
@@ -77,70 +80,103 @@ class DefinitionCommands:
             return self._publish_metric(wanted)
         if _content(known) == _content(wanted):
             return self._shown(known)
-        raise DefinitionRefused(
-            f"the metric {wanted.key!r} of {_org(wanted.org_id)} exists with another content; change it with "
-            f"metric.update ({_differences(known, wanted)})",
-            code="METRIC_KEY_EXISTS",
-        )
+        raise DefinitionRefused(metric_words.exists(known, wanted, values.keys()), code="METRIC_KEY_EXISTS")
 
     def update_metric(self, key: str, org_id: str = "", **changes: Any) -> MetricDefinition:
         """metric.update: any field but key and org_id. METRIC_NOT_FOUND."""
         _refuse_fields(changes, _OWN | {"key", "org_id"})
-        known = self._metric(key, org_id)
+        known = _metric(self._read(), key, org_id)
         wanted = known.changed(**changes, updated_at=self._now())
         return self._shown(known) if _content(known) == _content(wanted) else self._publish_metric(wanted)
 
     def delete_metric(self, key: str, org_id: str = "") -> None:
         """metric.delete: the usage stays, thresholds on it stop. METRIC_NOT_FOUND."""
-        known = self._metric(key, org_id)
+        known = _metric(self._read(), key, org_id)
         offset = self._publish(self._topics.metric_defined, known.message_key, None)
         self._wait("metric_definitions", {"org_id": org_id, "key": key}, offset)
 
-    def create_threshold(self, *, metric_key: str, org_id: str = "", **values: Any) -> UsageThreshold:
-        """threshold.create: as the entity, without id and times. METRIC_NOT_FOUND, PERIOD_NOT_KEPT."""
+    def preview_define(self, **values: Any) -> MetricChange | None:
+        """What define_metric would change for usage that exists: an organization's own definition hides the one for
+        every organization. None where nothing is hidden."""
+        wanted = _made(MetricDefinition, values, self._now())
         definitions = self._read()
-        metric = definitions.metric(org_id, metric_key)
+        before = definitions.metric(wanted.org_id, wanted.key)
+        if before is None or before.org_id == wanted.org_id:
+            return None
+        return self._preview(definitions, wanted.org_id, before, wanted)
+
+    def preview_update(self, key: str, org_id: str = "", **changes: Any) -> MetricChange:
+        """What update_metric would change for usage that exists. METRIC_NOT_FOUND."""
+        _refuse_fields(changes, _OWN | {"key", "org_id"})
+        definitions = self._read()
+        known = _metric(definitions, key, org_id)
+        return self._preview(definitions, org_id, known, known.changed(**changes))
+
+    def preview_delete(self, key: str, org_id: str = "") -> MetricChange:
+        """What delete_metric would change for usage that exists. METRIC_NOT_FOUND."""
+        definitions = self._read()
+        known = _metric(definitions, key, org_id)
+        return self._preview(definitions, org_id, known, definitions.own_metric("", key) if org_id else None)
+
+    def _preview(
+        self, definitions: Definitions, org_id: str, before: MetricDefinition, after: MetricDefinition | None
+    ) -> MetricChange:
+        except_orgs = () if org_id else metric_changes.hiding(definitions, before.key)
+        with connect(self._clickhouse) as client:
+            usage = metric_usage(client, before.key, org_id or None, except_orgs)
+        resting, judging = metric_changes.affected_thresholds(definitions, before.key, org_id, before, after)
+        example = metric_changes.example_of(usage.newest.to_pylist(), before, after)
+        return MetricChange(before, after, usage, example, resting, judging)
+
+    def create_threshold(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> UsageThreshold:
+        """threshold.create: as the entity, without id and times. METRIC_NOT_FOUND, THRESHOLD_EXISTS, PERIOD_NOT_KEPT.
+
+        `org_id` None is every organization, and needs a metric of every organization.
+        """
+        definitions = self._read()
+        metric = definitions.metric(org_id or "", metric_key)
         if metric is None:
-            raise no_metric(metric_key, org_id)
+            raise DefinitionRefused(
+                threshold_words.no_metric_to_watch(metric_key, org_id, definitions.metrics()), code="METRIC_NOT_FOUND"
+            )
         _refuse_fields(values, _OWN)
         now = self._now()
         own = {"id": str(uuid.uuid4()), "org_id": org_id, "created_at": now, "updated_at": now}
         wanted = UsageThreshold.for_metric(metric, **values, **own)
-        for known in definitions.watched():
+        same = _same_names(definitions, wanted)
+        for known in same:
             if _content(known) == _content(wanted):
                 return self._shown(known)
+        if same:
+            raise DefinitionRefused(threshold_words.exists(same[0], wanted, values.keys()), code="THRESHOLD_EXISTS")
         return self._publish_threshold(wanted)
+
+    def watched_subjects(self, threshold: UsageThreshold) -> WatchedSubjects:
+        """How many of the subjects that have used the metric the threshold judges now, as ClickHouse knows it."""
+        with connect(self._clickhouse) as client:
+            return watched_subjects(client, threshold.id)
 
     def update_threshold(self, threshold_id: str, **changes: Any) -> UsageThreshold:
         """threshold.update: any field but metric, subject and period. A warn threshold that was never given follows
-        the threshold. THRESHOLD_NOT_FOUND."""
+        the threshold. THRESHOLD_NOT_FOUND, THRESHOLD_EXISTS where another one has the new name."""
         _refuse_fields(changes, _OWN | _FIXED)
-        known = self._threshold(threshold_id)
+        definitions = self._read()
+        known = _threshold(definitions, threshold_id)
         follows = known.warn_threshold == default_warn_threshold(known.threshold)
         if "threshold" in changes and follows:
             changes.setdefault("warn_threshold", None)
         wanted = known.changed(**changes, updated_at=self._now())
-        return self._shown(known) if _content(known) == _content(wanted) else self._publish_threshold(wanted)
+        if _content(known) == _content(wanted):
+            return self._shown(known)
+        if wanted.name != known.name and (same := _same_names(definitions, wanted)):
+            raise DefinitionRefused(threshold_words.name_taken(same[0]), code="THRESHOLD_EXISTS")
+        return self._publish_threshold(wanted)
 
     def delete_threshold(self, threshold_id: str) -> None:
         """threshold.delete. THRESHOLD_NOT_FOUND."""
-        known = self._threshold(threshold_id)
+        known = _threshold(self._read(), threshold_id)
         offset = self._publish(self._topics.threshold_defined, known.message_key, None)
         self._wait("thresholds", {"id": threshold_id}, offset)
-
-    def _metric(self, key: str, org_id: str) -> MetricDefinition:
-        known = self._read().own_metric(org_id, key)
-        if known is None:
-            raise no_metric(key, org_id)
-        return known
-
-    def _threshold(self, threshold_id: str) -> UsageThreshold:
-        known = self._read().threshold(threshold_id)
-        if known is None:
-            raise DefinitionRefused(
-                f"there is no threshold {threshold_id!r}; threshold.list shows all of them", code="THRESHOLD_NOT_FOUND"
-            )
-        return known
 
     def _publish_metric(self, metric: MetricDefinition) -> MetricDefinition:
         offset = self._publish(self._topics.metric_defined, metric.message_key, metric.to_bytes())
@@ -179,12 +215,9 @@ class DefinitionCommands:
 
     def _read(self) -> Definitions:
         """Both topics as they are now."""
-        ends = {
-            Place(topic, 0): log_bounds(self._kafka, topic, [0])[0][1]
-            for topic in (self._topics.metric_defined, self._topics.threshold_defined)
-        }
         reader = TopicReader(self._kafka, "meterfold-definitions")
         try:
+            ends = reader.ends((self._topics.metric_defined, self._topics.threshold_defined), _CALL_SECONDS)
             found = reader.read(ends, lambda: None)
             positions = [reader.positions[place] for place in ends]
         finally:
@@ -200,7 +233,9 @@ class DefinitionCommands:
     def _publish(self, topic: str, key: bytes, value: bytes | None) -> int:
         """The offset of the message, once every in-sync replica has it."""
         delivered: list[tuple[KafkaError | None, Message]] = []
-        producer: Producer = kafka.producer(self._kafka, **{"delivery.timeout.ms": int(_DELIVERY_SECONDS * 1000)})
+        # Not idempotent, which librdkafka begins with half a second's wait: the same definition twice is the same.
+        settings = {"enable.idempotence": False, "delivery.timeout.ms": int(_DELIVERY_SECONDS * 1000), "linger.ms": 0}
+        producer: Producer = kafka.producer(self._kafka, **settings)
         try:
             producer.produce(
                 topic, value, key, 0, on_delivery=lambda error, message: delivered.append((error, message))
@@ -227,22 +262,40 @@ def _refuse_fields(values: dict[str, Any], fixed: frozenset[str]) -> None:
         raise InvalidDefinition(f"{', '.join(given)} cannot be given here")
 
 
+def _threshold(definitions: Definitions, threshold_id: str) -> UsageThreshold:
+    known = definitions.threshold(threshold_id)
+    if known is None:
+        raise DefinitionRefused(
+            f"there is no threshold {threshold_id!r}; `meterfold threshold list` shows the ids",
+            code="THRESHOLD_NOT_FOUND",
+        )
+    return known
+
+
+def _same_names(definitions: Definitions, wanted: UsageThreshold) -> list[UsageThreshold]:
+    """The other thresholds of the same metric, name and scope, the newest first. There is one at most, unless two were
+    created at the same moment or by a version that allowed it."""
+    name = (wanted.metric_key, wanted.name, wanted.scope)
+    found = [
+        known
+        for known in definitions.watched()
+        if (known.metric_key, known.name, known.scope) == name and known.id != wanted.id
+    ]
+    return sorted(found, key=lambda known: known.version, reverse=True)
+
+
 def _content(definition: MetricDefinition | UsageThreshold) -> dict[str, Any]:
     return definition.model_dump(exclude=set(_OWN))
 
 
-def _differences(known: MetricDefinition, wanted: MetricDefinition) -> str:
-    new = _content(wanted)
-    return ", ".join(
-        f"{name}: {value!r} -> {new[name]!r}" for name, value in _content(known).items() if value != new[name]
-    )
+def _metric(definitions: Definitions, key: str, org_id: str) -> MetricDefinition:
+    """The definition of exactly this organization."""
+    known = definitions.own_metric(org_id, key)
+    if known is None:
+        raise _not_defined(definitions, key, org_id)
+    return known
 
 
-def no_metric(key: str, org_id: str) -> DefinitionRefused:
-    return DefinitionRefused(
-        f"there is no metric {key!r} for {_org(org_id)}; define it with metric.define", code="METRIC_NOT_FOUND"
-    )
-
-
-def _org(org_id: str) -> str:
-    return f"organization {org_id!r}" if org_id else "every organization"
+def _not_defined(definitions: Definitions, key: str, org_id: str) -> DefinitionRefused:
+    known = [(metric.org_id, metric.key) for metric in definitions.metrics()]
+    return DefinitionRefused(metric_words.not_defined(key, org_id, known), code="METRIC_NOT_FOUND")

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from meterfold_processor.backoff import Backoff
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
@@ -17,6 +27,8 @@ from meterfold_schemas.settings import KafkaSettings
 _LOG = logging.getLogger("meterfold.kafka")
 
 _EDGE_SECONDS = 5.0
+AWAY_SECONDS = 5.0
+"""How long no broker may be reachable before a question is given up."""
 
 _FATAL = frozenset(
     {
@@ -32,6 +44,18 @@ _FATAL = frozenset(
         KafkaError._INVALID_ARG,
     }
 )
+_AWAY = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._SSL,
+        KafkaError._WAIT_COORD,
+    }
+)
+#: `sasl_plaintext://host:9092/bootstrap: ` before, ` (after 0ms in state CONNECT)` behind what went wrong.
+_ASIDE = re.compile(r"^\S+/(?:bootstrap|\d+): | \(after \d+ms in state [A-Z_]+.*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +73,49 @@ def as_error(error: KafkaError, doing: str) -> MeterfoldError:
     """The error in our tree: Fatal where trying again cannot help, Retryable otherwise."""
     message = f"Kafka, {doing}: {error.name()}: {error.str()}"
     if error.code() in _FATAL:
-        return Fatal(f"{message}. Check the address, the credentials and the permissions of this worker")
+        return Fatal(f"{message}. Check the address, the credentials and their permissions")
     return Retryable(message)
+
+
+class Heard:
+    """What a client says aside; its setting `error_cb`. Calls only run out of time, and the reason comes here, from
+    inside of the client's `poll` or `consume`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._servers = settings.bootstrap_servers
+        self._reason = ""
+        self.refused: KafkaError | None = None
+        self.unreachable = False
+        """No broker could be reached since the client was made."""
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._AUTHENTICATION:
+            self.refused = error
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.unreachable = True
+        elif error.code() in _AWAY:
+            self._reason = _ASIDE.sub("", error.str())
+
+    def gives_up(self, waited: float) -> bool:
+        """Whether there is no sense in waiting on, after so many seconds."""
+        return self.refused is not None or (self.unreachable and waited > AWAY_SECONDS)
+
+    def explained(self, error: MeterfoldError, doing: str) -> MeterfoldError:
+        """The error of a call, by what was heard meanwhile."""
+        if self.refused is not None:
+            return as_error(self.refused, doing)
+        if self._reason and kafka_code(error) in _AWAY:
+            return Retryable(
+                f"Kafka at {self._servers} could not be reached, {doing}: {self._reason}. Check the address, and "
+                "whether the brokers are running"
+            )
+        return error
+
+
+def kafka_code(error: BaseException) -> int | None:
+    """Kafka's code behind an error of ours."""
+    cause: Any = error.__cause__
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
 
 
 class GaveUp(Fatal):
@@ -140,6 +205,15 @@ def publish(to: Producer, messages: Iterable[Outgoing], timeout: float) -> None:
         to.purge()
         to.flush(1.0)
         raise Retryable(f"Kafka, publishing: {waiting} messages were not confirmed in {timeout:.0f} s")
+
+
+def arrived(consumer: Consumer, count: int, seconds: float) -> list[Message]:
+    """Up to `count` messages, errors and ends of partitions that are here; waits for the first one only.
+
+    `consume(count, seconds)` waits for all of them, and where there are fewer, for the whole time.
+    """
+    messages = consumer.consume(1, seconds)
+    return messages + consumer.consume(count - 1, 0) if messages else messages
 
 
 def at(topic: str, partition: int, offset: int | None = None) -> TopicPartition:

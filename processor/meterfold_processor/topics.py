@@ -5,16 +5,13 @@ A difference that would lose or double events is refused with a clear word; noth
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
-    AdminClient,
     ConfigResource,
     NewTopic,
     OffsetSpec,
@@ -22,7 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs d
     TopicDescription,
 )
 
-from meterfold_processor.kafka import as_error, listed_offset
+from meterfold_processor.admin import Admin, admin_for
+from meterfold_processor.kafka import as_error, kafka_code, listed_offset
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics, TopicSpec
@@ -39,12 +37,8 @@ __all__ = [
     "read_source",
 ]
 
-T = TypeVar("T")
-
-_LOG = logging.getLogger("meterfold.kafka")
 _TIMEOUT: Final = 15.0
 _READY_SECONDS: Final = 30.0
-_LISTEN_SECONDS: Final = 0.1
 #: What `usage.rejected` needs beyond the message it rejects: headers, and room in the record batch.
 _HEADERS_BYTES: Final = 65_536
 #: Flushed windows are published in messages of up to this size.
@@ -72,7 +66,7 @@ def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
 
 def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[str]:
     """Create the topics that are missing and wait until every broker knows a leader of each partition; their names."""
-    admin = _Admin(settings)
+    admin = admin_for(settings)
     there = _describe(admin, [spec.name for spec in specs])
     missing = [spec for spec in specs if spec.name not in there]
     if not missing:
@@ -84,16 +78,16 @@ def create_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
             admin.answer(future, f"creating topic {name}")
             created.append(name)
         except Retryable as error:
-            if _kafka_code(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another migration was faster
+            if kafka_code(error) != KafkaError.TOPIC_ALREADY_EXISTS:  # another migration was faster
                 raise
     for broker in _brokers(admin):
-        _wait_for_leaders(_Admin(settings.model_copy(update={"bootstrap_servers": broker})), missing)
+        _wait_for_leaders(admin_for(settings.model_copy(update={"bootstrap_servers": broker})), missing)
     return created
 
 
 def check_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
     """Raises Fatal where a topic is missing or differs in a way that would lose or double events."""
-    admin = _Admin(settings)
+    admin = admin_for(settings)
     names = [spec.name for spec in specs]
     there = _describe(admin, names)
     if missing := [name for name in names if name not in there]:
@@ -121,7 +115,7 @@ def read_source(settings: KafkaSettings) -> SourceTopic:
 
 
 def _source(settings: KafkaSettings) -> SourceTopic | None:
-    admin = _Admin(settings)
+    admin = admin_for(settings)
     name = Topics(settings.topic_prefix).usage_recorded
     description = _describe(admin, [name]).get(name)
     if description is None:
@@ -162,7 +156,7 @@ def log_bounds(
     settings: KafkaSettings, topic: str, partitions: Iterable[int], *, read_committed: bool = False
 ) -> dict[int, tuple[int, int]]:
     """partition -> (first offset of the log, offset after its end; with read_committed after its last stable one)."""
-    admin = _Admin(settings)
+    admin = admin_for(settings)
     at = [TopicPartition(topic, partition) for partition in partitions]
     if not at:
         return {}
@@ -182,7 +176,7 @@ def offsets_at(settings: KafkaSettings, topic: str, partitions: Iterable[int], s
     at = [TopicPartition(topic, partition) for partition in partitions]
     if not at:
         return {}
-    admin = _Admin(settings)
+    admin = admin_for(settings)
     spec = OffsetSpec.for_timestamp(stamp)
     futures = admin.list_offsets(dict.fromkeys(at, spec), request_timeout=_TIMEOUT)
     doing = f"looking for a time in {topic}"
@@ -227,7 +221,7 @@ def _retention_differences(spec: TopicSpec, config: Mapping[str, str]) -> list[s
     ]
 
 
-def _describe(admin: _Admin, names: Sequence[str]) -> dict[str, TopicDescription]:
+def _describe(admin: Admin, names: Sequence[str]) -> dict[str, TopicDescription]:
     """Those of the topics that are there."""
     found = {}
     futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=_TIMEOUT)
@@ -235,12 +229,12 @@ def _describe(admin: _Admin, names: Sequence[str]) -> dict[str, TopicDescription
         try:
             found[name] = admin.answer(future, f"describing topic {name}")
         except Retryable as error:
-            if _kafka_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if kafka_code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
     return found
 
 
-def _configs(admin: _Admin, names: Sequence[str]) -> dict[str, dict[str, str]]:
+def _configs(admin: Admin, names: Sequence[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.describe_configs(resources, request_timeout=_TIMEOUT)
     return {
@@ -252,7 +246,7 @@ def _configs(admin: _Admin, names: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _brokers(admin: _Admin) -> list[str]:
+def _brokers(admin: Admin) -> list[str]:
     """host:port of each broker that is up."""
     try:
         return [f"{broker.host}:{broker.port}" for broker in admin.list_topics(timeout=_TIMEOUT).brokers.values()]
@@ -260,7 +254,7 @@ def _brokers(admin: _Admin) -> list[str]:
         raise as_error(error.args[0], "listing the brokers") from error
 
 
-def _wait_for_leaders(admin: _Admin, specs: Sequence[TopicSpec]) -> None:
+def _wait_for_leaders(admin: Admin, specs: Sequence[TopicSpec]) -> None:
     """The controller has answered; each broker learns of a new topic a moment later, and a client may ask any. Another
     that was asked too early would say that a topic made a moment ago is missing."""
     end = time.monotonic() + _READY_SECONDS
@@ -278,35 +272,3 @@ def _led(description: TopicDescription) -> bool:
     return bool(description.partitions) and all(
         partition.leader is not None and partition.leader.id >= 0 for partition in description.partitions
     )
-
-
-class _Admin(AdminClient):
-    """An admin client that hears when its credentials are refused: by itself it would only run out of time."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._refused: list[KafkaError] = []
-        super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
-
-    def _heard(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._AUTHENTICATION:
-            self._refused.append(error)
-
-    def answer(self, future: Future[T], doing: str) -> T:
-        """What was asked for. Raises Fatal or Retryable."""
-        until = time.monotonic() + _TIMEOUT + 5.0
-        while True:
-            try:
-                return future.result(_LISTEN_SECONDS)
-            except KafkaException as error:
-                raise as_error(error.args[0], doing) from error
-            except TimeoutError as error:
-                self.poll(0)
-                if self._refused:
-                    raise as_error(self._refused[0], doing) from error
-                if time.monotonic() > until:
-                    raise Retryable(f"Kafka, {doing}: no answer in time") from error
-
-
-def _kafka_code(error: Exception) -> int | None:
-    cause: Any = error.__cause__
-    return cause.args[0].code() if isinstance(cause, KafkaException) else None

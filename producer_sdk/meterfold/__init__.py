@@ -13,7 +13,7 @@ silence.
 
 from __future__ import annotations
 
-from meterfold.batch import BatchResults, Recorded
+from meterfold.batch import BatchResults, Recorded, RefusedEvents
 from meterfold.delivery import Delivery, DeliveryCounts, FlushTimeout, UndeliveredEvents
 from meterfold.meter import Meter
 from meterfold.subjects import Resolver, Subject
@@ -40,6 +40,7 @@ __all__ = [
     "Meter",
     "MeterfoldError",
     "Recorded",
+    "RefusedEvents",
     "Resolver",
     "Retryable",
     "Subject",

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, overload
 
 from meterfold_schemas.errors import MeterfoldError
 
-__all__ = ["BatchResults", "Recorded"]
+__all__ = ["BatchResults", "Recorded", "RefusedEvents"]
 
 
 class Recorded(NamedTuple):
@@ -20,6 +20,24 @@ class Recorded(NamedTuple):
     status: Literal["accepted", "repeated", "refused"]
     id: str | None
     error: MeterfoldError | None = None
+
+
+class RefusedEvents(MeterfoldError):
+    """Events of a batch that were not taken: `refused` has them by their index, `total` is the size of the batch."""
+
+    code = "REFUSED_EVENTS"
+
+    def __init__(self, refused: Mapping[int, Recorded], total: int) -> None:
+        index, first = next(iter(refused.items()))
+        super().__init__(
+            f"{len(refused)} of {total} events were refused; the first is event {index}: {first.error}. The others "
+            "were taken; correct the refused ones and record them again"
+        )
+        self.refused = dict(refused)
+        self.total = total
+
+    def __reduce__(self) -> tuple[type[RefusedEvents], tuple[dict[int, Recorded], int]]:
+        return type(self), (self.refused, self.total)
 
 
 class BatchResults(Sequence[Recorded]):
@@ -45,6 +63,11 @@ class BatchResults(Sequence[Recorded]):
     def refused(self) -> dict[int, Recorded]:
         """The refused events by their index in the batch; empty when all is well."""
         return {index: other for index, other in self._others.items() if other.status == "refused"}
+
+    def raise_refused(self) -> None:
+        """Raises RefusedEvents if events were refused; the others of the batch were taken all the same."""
+        if refused := self.refused:
+            raise RefusedEvents(refused, len(self))
 
     def __len__(self) -> int:
         return len(self._ids)

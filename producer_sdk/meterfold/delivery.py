@@ -47,8 +47,8 @@ class UndeliveredEvents(DeliveryFailed):
     def __init__(self, failed: int, failures: tuple[Delivery, ...]) -> None:
         first = failures[0]
         super().__init__(
-            f"{failed} recorded events were not delivered; the first is {first.event_id}: {first.error}. "
-            "Record them again with the same ids: one that did arrive counts once"
+            f"{failed} recorded {'event was' if failed == 1 else 'events were'} not delivered; the first is "
+            f"{first.event_id}: {first.error}. Record them again with the same ids: one that did arrive counts once"
         )
         self.failed = failed
         self.failures = failures
@@ -58,19 +58,24 @@ class UndeliveredEvents(DeliveryFailed):
 
 
 class FlushTimeout(Retryable):
-    """`outstanding` events had no report when the time was up. They stay in the buffer and are still being sent."""
+    """`outstanding` events had no report when the time was up. They stay in the buffer and are still being sent.
+
+    `trouble` is what keeps the client from delivering, as far as it is known.
+    """
 
     code = "FLUSH_TIMEOUT"
 
-    def __init__(self, outstanding: int, seconds: float) -> None:
+    def __init__(self, outstanding: int, seconds: float, trouble: str | None = None) -> None:
         super().__init__(
-            f"{outstanding} events have no report from the broker after {seconds:g} s; they stay in the buffer"
+            f"{outstanding} {'event has' if outstanding == 1 else 'events have'} no report from the broker after "
+            f"{seconds:g} s and will still be sent" + (f"; the last trouble was: {trouble}" if trouble else "")
         )
         self.outstanding = outstanding
         self.seconds = seconds
+        self.trouble = trouble
 
-    def __reduce__(self) -> tuple[type[FlushTimeout], tuple[int, float]]:
-        return type(self), (self.outstanding, self.seconds)
+    def __reduce__(self) -> tuple[type[FlushTimeout], tuple[int, float, str | None]]:
+        return type(self), (self.outstanding, self.seconds, self.trouble)
 
 
 #: Called once per event from the SDK's own thread (or from flush and close): keep it short, never raise.

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from meterfold.batch import BatchResults, Recorded
-from meterfold.delivery import DeliveryCallback, DeliveryCounts
-from meterfold.event_ids import EventIds
+from meterfold.batch import BatchResults
+from meterfold.closing import attach, patience, send_unclosed
+from meterfold.delivery import DeliveryCallback, DeliveryCounts, UndeliveredEvents
+from meterfold.recorder import Recorder
 from meterfold.sender import Sender
 from meterfold.settings import SdkSettings, producer_config
-from meterfold.subjects import Resolver, subject_parts
-from meterfold.tables import Row, rows
-from meterfold_schemas.errors import BufferFull, InvalidUsage, MeterfoldError
-from meterfold_schemas.periods import micros
+from meterfold.subjects import Resolver
+from meterfold.values import Id, Quantity
+from meterfold_schemas.errors import BufferFull, MeterfoldError
 from meterfold_schemas.settings import KafkaSettings, Sources, load_settings
 from meterfold_schemas.topics import Topics
-from meterfold_schemas.usage_encoder import EncodedSubject, UsageEncoder
 
 __all__ = ["Meter"]
 
@@ -41,9 +37,14 @@ class Meter:
     buffer_timeout               how long `record` waits for room before it raises BufferFull
     delivery_timeout             after this an event that the broker has not confirmed is reported as failed
     close_timeout                how long `close` goes on sending
+    horizon_seconds, future_tolerance_seconds
+                                 the installation's rules: `record` refuses a timestamp that would not count
+    rounding                     "half_even" or "half_up" rounds quantities to 9 decimals; None (the default) refuses
+                                 those with more
 
     After a fork the child gets a producer of its own with its first event; what the parent had in its buffer is sent
-    by the parent alone. A child must close its Meter (or the `with` around it) as the parent must.
+    by the parent alone. Children of multiprocessing and Celery send what they have when they end; docs/recording.md
+    says what other servers and task queues need, and what to do in asyncio.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Meter:
         org_id: str | None = None,
         resolver: Resolver | None = None,
         on_delivery: DeliveryCallback | None = None,
+        rounding: Literal["half_even", "half_up"] | None = None,
         topic_prefix: str | None = None,
         librdkafka: Mapping[str, str] | None = None,
         buffer_events: int | None = None,
@@ -60,6 +62,8 @@ class Meter:
         buffer_timeout: float | None = None,
         delivery_timeout: float | None = None,
         close_timeout: float | None = None,
+        horizon_seconds: int | None = None,
+        future_tolerance_seconds: int | None = None,
         config: Path | str | None = None,
     ) -> None:
         """Raises InvalidSettings. Does not wait for the broker: events recorded before it is up are sent then."""
@@ -77,52 +81,56 @@ class Meter:
             buffer_timeout=buffer_timeout,
             delivery_timeout=delivery_timeout,
             close_timeout=close_timeout,
+            horizon_seconds=horizon_seconds,
+            future_tolerance_seconds=future_tolerance_seconds,
         )
-        self._org_id = sdk.org_id
-        self._buffer_timeout = sdk.buffer_timeout
         self._close_timeout = sdk.close_timeout
-        self._resolver = resolver
-        self._encoder = UsageEncoder()
-        self._ids = EventIds()
+        self._recorder = Recorder(
+            sdk.org_id,
+            resolver,
+            horizon_seconds=sdk.horizon_seconds,
+            future_tolerance_seconds=sdk.future_tolerance_seconds,
+            rounding=rounding,
+        )
         self._sender = Sender(
             producer_config(kafka, sdk),
             Topics(kafka.topic_prefix).usage_recorded,
             buffer_timeout=sdk.buffer_timeout,
-            event_id_of=self._encoder.event_id_of,
+            close_timeout=sdk.close_timeout,
+            event_id_of=self._recorder.event_id_of,
             on_delivery=on_delivery,
         )
         # No __del__: an object in the middle of its own destruction should not be talking to a broker.
-        self._finalizer = weakref.finalize(self, _unclosed, self._sender, sdk.close_timeout)
+        self._finalizer = weakref.finalize(self, send_unclosed, self._sender, sdk.close_timeout)
 
     def record(
         self,
         metric_key: str,
         subject: object,
-        quantity: int | Decimal | str | float = 1,
+        quantity: Quantity = 1,
         *,
-        id: str | None = None,
+        id: Id | None = None,
         timestamp: datetime | None = None,
-        org_id: str | None = None,
+        org_id: Id | None = None,
         source: str | None = None,
         resource_type: str | None = None,
-        resource_id: str | None = None,
+        resource_id: Id | None = None,
         metadata: Mapping[str, Any] | str | None = None,
     ) -> str:
         """Take one event into the buffer and return its id; its delivery is reported later.
 
         `subject` is (subject_type, subject_id), a Subject, or an object that the resolver knows. Without `id` the event
         gets a UUIDv7, without `timestamp` (an aware datetime) the present time. Give an id of your own where the same
-        event may be recorded twice: under one metric and subject an id counts once.
+        event may be recorded twice: under one metric and subject an id counts once. Ids may be text, UUIDs or integers;
+        a UUID or an integer stands for its text, so 42 and "42" are the same id.
 
-        Raises InvalidUsage; BufferFull when there was no room within buffer_timeout. Then nothing was taken.
+        Raises InvalidUsage, with code TOO_OLD or IN_FUTURE for a timestamp outside of horizon_seconds and
+        future_tolerance_seconds; BufferFull when there was no room within buffer_timeout. Then nothing was taken.
         """
-        kind, name, own_org = subject_parts(subject, self._resolver)
-        org = org_id if org_id is not None else own_org if own_org is not None else self._org_id
-        encoded = self._encoder.subject(org, metric_key, kind, name)
-        event_id = self._ids.next() if id is None else id
-        stamp = time.time_ns() // 1000 if timestamp is None else micros(timestamp)
-        value = self._encoder.value(event_id, encoded, quantity, stamp, source, resource_type, resource_id, metadata)
-        self._sender.send(encoded.key, value)
+        event_id, key, value = self._recorder.encode(
+            metric_key, subject, quantity, id, timestamp, org_id, source, resource_type, resource_id, metadata
+        )
+        self._sender.send(key, value)
         return event_id
 
     def record_batch(self, events: Iterable[Mapping[str, Any]] | Any) -> BatchResults:
@@ -130,45 +138,34 @@ class Meter:
 
         `events` is a list of mappings with the parameters of `record` (`subject`, or `subject_type` and `subject_id`),
         or a data frame or Arrow table with such columns. Once the buffer has been full for buffer_timeout, what finds
-        no room is refused at once with BufferFull.
+        no room is refused at once with BufferFull. Refused events are logged as one warning; `raise_refused()` of the
+        result makes them an error.
 
         Raises InvalidUsage only for a table or an argument that is unusable as a whole.
         """
-        ids: list[str | None] = []
-        others: dict[int, Recorded] = {}
-        seen: set[bytes] = set()
+        steps = self._recorder.batch(events)
         wait: float | None = None
-        encode, send, next_id = self._encoder.value, self._sender.send, self._ids.next
-        for row in rows(events):
-            event_id: str | None = None
-            try:
-                if isinstance(row, InvalidUsage):
-                    raise row
-                event_id = given = row[6]
-                subject = self._row_subject(row)
-                quantity, _, timestamp, source, resource_type, resource_id, metadata = row[5:]
-                if given is None:
-                    event_id = next_id()
-                stamp = time.time_ns() // 1000 if timestamp is None else micros(timestamp)
-                value = encode(event_id, subject, quantity, stamp, source, resource_type, resource_id, metadata)
-                if given is not None and (identity := subject.key + given.encode()) in seen:
-                    others[len(ids)] = Recorded("repeated", given)
+        try:
+            _, key, value = next(steps)
+            while True:
+                try:
+                    self._sender.send(key, value, wait)
+                except MeterfoldError as error:
+                    if isinstance(error, BufferFull):
+                        wait = 0.0
+                    _, key, value = steps.throw(error)
                 else:
-                    send(subject.key, value, wait)
-                    if given is not None:
-                        seen.add(identity)
-            except MeterfoldError as error:
-                if isinstance(error, BufferFull):
-                    wait = 0.0
-                others[len(ids)] = Recorded("refused", event_id if isinstance(event_id, str) else None, error)
-            ids.append(event_id)
-        return BatchResults(ids, others)
+                    _, key, value = next(steps)
+        except StopIteration as end:
+            results: BatchResults = end.value
+            return results
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until every recorded event is delivered, at most `timeout` seconds (None: as long as it takes).
+        """Wait until every event that was recorded before this call is delivered, at most `timeout` seconds.
 
-        Raises UndeliveredEvents if events failed for good since the last flush, and FlushTimeout if some had no report
-        in time; those stay in the buffer.
+        None waits as long as it takes, which delivery_timeout bounds. What other threads record meanwhile is not waited
+        for. Raises UndeliveredEvents if events failed for good since the last flush, and FlushTimeout if some had no
+        report in time; those stay in the buffer and are still sent.
         """
         self._sender.flush(timeout)
 
@@ -185,34 +182,32 @@ class Meter:
         """How many events were recorded, delivered, failed, and are outstanding."""
         return self._sender.counts()
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the client from delivering (broker away, wrong password, TLS), in librdkafka's words.
+
+        None while nothing is known to be wrong, and again once events are delivered.
+        """
+        return self._sender.trouble
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        """Close. An exception of the application is not held up for long and never replaced: what could not be
+        delivered is a note on it, and in the log.
+        """
+        if error is None:
+            self.close()
+            return
+        self._finalizer.detach()
+        timeout, idle = patience(error, self._close_timeout)
+        try:
+            self._sender.close(timeout, idle)
+        except UndeliveredEvents as lost:
+            attach(lost, error)
 
     def __repr__(self) -> str:
-        return f"<Meter {'closed' if self._sender.closed else 'open'} {self.counts}>"
-
-    def _row_subject(self, row: Row) -> EncodedSubject:
-        metric_key, subject, kind, name, org_id = row[:5]
-        if subject is not None:
-            if kind is not None or name is not None:
-                raise InvalidUsage("give either subject, or subject_type and subject_id")
-            kind, name, own_org = subject_parts(subject, self._resolver)
-            org_id = own_org if org_id is None else org_id
-        return self._encoder.subject(self._org_id if org_id is None else org_id, metric_key, kind, name)
-
-
-def _unclosed(sender: Sender, close_timeout: float) -> None:
-    """For a Meter that was dropped, or is still open at the end of the program."""
-    if (outstanding := sender.counts().outstanding) > 0:
-        warnings.warn(
-            f"a Meter was not closed and {outstanding} events had no report yet; use `with Meter()` or close(). "
-            f"Sending them now, at most {close_timeout:g} s",
-            ResourceWarning,
-            stacklevel=2,
-        )
-    sender.close(close_timeout)
+        return f"<{type(self).__name__} {'closed' if self._sender.closed else 'open'} {self.counts}>"

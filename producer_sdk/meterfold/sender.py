@@ -1,6 +1,6 @@
 """One librdkafka producer with a bounded buffer and a full account of what was handed to it.
 
-Every event ends in exactly one report: delivered, or failed. recorded = delivered + failed + outstanding, always.
+Every event ends in exactly one report: delivered, or failed.
 
 Which partition: librdkafka's `murmur2_random` computes Kafka's murmur2 of the key over all partitions of the topic's
 metadata, which it reads again by itself. Computing it here would need the partition count before the first event
@@ -14,34 +14,39 @@ buffer stays the parent's alone.
 from __future__ import annotations
 
 import ctypes
-import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from meterfold.account import Account, Cut, Generation
 from meterfold.delivery import Delivery, DeliveryCallback, DeliveryCounts, FlushTimeout, UndeliveredEvents
 from meterfold.forks import renew_after_fork
-from meterfold_schemas.errors import BufferFull, Fatal, InvalidSettings, MeterfoldError, Retryable
+from meterfold.log import client_logger, logger
+from meterfold.process_end import finish_at_process_end
+from meterfold.trouble import Trouble
+from meterfold_schemas.errors import BufferFull, Fatal, MeterfoldError, Retryable
+from meterfold_schemas.settings import librdkafka_refuses
 
-__all__ = ["Sender"]
+__all__ = ["ReportCallback", "Sender"]
 
-logger = logging.getLogger("meterfold")
-# A library is silent unless the application configures logging; without this, warnings would go to standard error.
-logger.addHandler(logging.NullHandler())
-
-_KEPT_FAILURES: Final = 1000
 _POLL_SECONDS: Final = 0.1
-_SLICE_SECONDS: Final = 0.1  # of a long wait, so that Ctrl-C is seen
+_SLICE_SECONDS: Final = 0.02  # of a long wait, so that Ctrl-C is seen, and the end of what is waited for
 _PURGE_SECONDS: Final = 2.0
+_GIVEN_UP: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+_OUT_OF_TIME: Final = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT})
 
 ProducerFactory = Callable[[dict[str, Any]], Any]
+#: Hears of one event's report. True: whoever waits for this event raises its failure, so a flush does not.
+ReportCallback = Callable[[Delivery], bool]
 
 
 def _librdkafka(config: dict[str, Any]) -> Any:
-    return Producer(config, logger=logger.getChild("librdkafka"))
+    return Producer(config, logger=client_logger)
 
 
 class Sender:
@@ -55,30 +60,33 @@ class Sender:
         buffer_timeout: float,
         event_id_of: Callable[[bytes], str],
         on_delivery: DeliveryCallback | None = None,
+        on_room: Callable[[], None] | None = None,
+        close_timeout: float = 30.0,
         make_producer: ProducerFactory = _librdkafka,
     ) -> None:
-        self._config = {**config, "on_delivery": self._reported, "error_cb": self._client_error}
+        self._config = {**config, "error_cb": self._client_error}
         self._topic = topic
         self._buffer_timeout = buffer_timeout
+        self._close_timeout = close_timeout
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
+        self._on_room = on_room
         self._make_producer = make_producer
         self._reset()
         self._ensure_producer()
         renew_after_fork(self)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._all_reported = threading.Condition(self._lock)
-        self._recorded = self._delivered = self._failed = 0
-        self._failures: list[Delivery] = []
-        self._unraised = 0
-        self._client_trouble = ""
+        self._account = Account(lambda generation: partial(self._reported, generation, None))
+        self._lock = self._account.lock
+        self._trouble = Trouble()
         self._closed = False
         self._producer: Any = None
         self._poller: _Poller | None = None
 
-    def send(self, key: bytes, value: bytes, wait: float | None = None) -> None:
+    def send(
+        self, key: bytes, value: bytes, wait: float | None = None, on_report: ReportCallback | None = None
+    ) -> None:
         """Take one event into the buffer. `wait` in seconds; None is the stated buffer timeout.
 
         Raises BufferFull if there was no room in that time, and MeterfoldError when closed; then nothing was taken.
@@ -87,70 +95,121 @@ class Sender:
             if self._closed:
                 raise MeterfoldError("this Meter is closed; make a new one", code="CLOSED")
             producer = self._producer
-            self._recorded += 1
+            account = self._account
+            account.recorded += 1
+            generation = account.present
+            generation.outstanding += 1
         try:
+            report = generation.on_delivery if on_report is None else partial(self._reported, generation, on_report)
             if producer is None:
                 producer = self._ensure_producer()
             try:
-                producer.produce(self._topic, value, key)
+                producer.produce(self._topic, value, key, -1, report)
             except BufferError:
-                self._send_when_room(producer, key, value, self._buffer_timeout if wait is None else wait)
+                self._send_when_room(producer, key, value, report, self._buffer_timeout if wait is None else wait)
             except KafkaException as error:
-                self._send_renewed(producer, key, value, error)
+                self._send_renewed(producer, key, value, report, error)
         except BaseException:  # also Ctrl-C while waiting: nothing was taken
-            with self._lock:
-                self._recorded -= 1
+            self._account.withdraw(generation)
             raise
 
+    def cut(self) -> Cut:
+        """What has been recorded until now, to wait for."""
+        return self._account.cut()
+
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until the buffer is empty, `timeout` in seconds (None: as long as it takes).
+        """Wait until what was recorded before this call is reported, `timeout` in seconds (None: as long as it takes).
 
         Raises UndeliveredEvents if events failed since the last flush, FlushTimeout if some have no report yet.
         """
-        self._wait_for_reports(timeout)
-        self._raise_failures()
-        if timeout is not None and (outstanding := self.counts().outstanding) > 0:
-            raise FlushTimeout(outstanding, timeout)
+        cut = self.cut()
+        self._wait_for(cut, timeout)
+        self.raise_failures()
+        if timeout is not None and (outstanding := cut.outstanding) > 0:
+            raise self.late(outstanding, timeout)
 
-    def close(self, timeout: float) -> None:
+    def late(self, outstanding: int, seconds: float) -> FlushTimeout:
+        """The error of a flush that has waited for so long."""
+        return FlushTimeout(outstanding, seconds, self.trouble)
+
+    def close(self, timeout: float, idle: float | None = None) -> None:
         """Send what is there within `timeout` seconds, report the rest as failed, and free the producer.
 
-        Raises UndeliveredEvents if an event of this Meter failed that no flush has raised. Closing twice is harmless.
+        With `idle` it also ends once no report has come for so many seconds. Raises UndeliveredEvents if an event of
+        this Meter failed that no flush has raised. Closing twice is harmless.
         """
+        self.take_no_more()
+        try:
+            self._wait_for(self.cut(), timeout, idle)
+        finally:
+            self.free()
+        self.raise_failures()
+
+    def take_no_more(self) -> None:
+        """The first step of closing: from now on `send` raises."""
         with self._lock:
             self._closed = True
+
+    def free(self) -> None:
+        """The last step of closing: report what is outstanding as failed (2 s at most) and free the producer."""
         try:
-            self._wait_for_reports(timeout)
             self._give_up_outstanding()
         finally:
             self._free_producer()
-        self._raise_failures()
+
+    def raise_failures(self) -> None:
+        """Raises UndeliveredEvents for the events that failed since the last call."""
+        failed, failures = self._account.take_failures()
+        if failed:
+            raise UndeliveredEvents(failed, failures)
+
+    def finish(self, *, last: bool) -> None:
+        """The process ends without atexit: send what is there. `last`: nothing more is recorded, so give up what could
+        not be sent within close_timeout, and log it. Never raises.
+        """
+        try:
+            self._wait_for(self.cut(), self._close_timeout)
+            if last:
+                self._give_up_outstanding()
+                self.raise_failures()
+        except MeterfoldError as error:
+            logger.error("at the end of process %d: %s", os.getpid(), error)
+        except Exception:
+            logger.exception("at the end of the process")
 
     def counts(self) -> DeliveryCounts:
-        with self._lock:
-            return DeliveryCounts(self._recorded, self._delivered, self._failed)
+        return self._account.counts()
+
+    def seconds_without_report(self) -> float:
+        return self._account.seconds_without_report()
 
     @property
     def closed(self) -> bool:
         return self._closed
 
-    def _send_when_room(self, producer: Any, key: bytes, value: bytes, wait: float) -> None:
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the client from delivering, in librdkafka's words; None once events are delivered again."""
+        return self._trouble.current
+
+    def _send_when_room(self, producer: Any, key: bytes, value: bytes, report: Any, wait: float) -> None:
         end = time.monotonic() + wait
         while (left := end - time.monotonic()) > 0 and not self._closed:
             # Reports are what makes room: serving them here wakes this thread as soon as there is some.
-            producer.poll(min(left, _SLICE_SECONDS))
+            self._serve(producer, min(left, _POLL_SECONDS))
             try:
-                producer.produce(self._topic, value, key)
+                producer.produce(self._topic, value, key, -1, report)
             except BufferError:
                 continue
             return
-        trouble = f" The last trouble was: {self._client_trouble}." if self._client_trouble else ""
         raise BufferFull(
-            f"the buffer is full ({self.counts().outstanding - 1} events without a report) and had no room for "
-            f"{wait:g} s; the event was not taken.{trouble}"
+            self._trouble.after(
+                f"the buffer is full ({self.counts().outstanding - 1} events without a report) and had no room for "
+                f"{wait:g} s; the event was not taken"
+            )
         )
 
-    def _send_renewed(self, producer: Any, key: bytes, value: bytes, error: KafkaException) -> None:
+    def _send_renewed(self, producer: Any, key: bytes, value: bytes, report: Any, error: KafkaException) -> None:
         """After a fatal error librdkafka's producer takes nothing more: once, go on with a new one."""
         cause: KafkaError = error.args[0]
         if not (cause.fatal() or cause.code() == KafkaError._FATAL):
@@ -158,7 +217,7 @@ class Sender:
         logger.error("the producer failed (%s); going on with a new one", cause.str())
         self._abandon(producer)
         try:
-            self._ensure_producer().produce(self._topic, value, key)
+            self._ensure_producer().produce(self._topic, value, key, -1, report)
         except (KafkaException, BufferError) as again:
             raise Fatal(f"the producer failed, and so did a new one: {again}") from error
 
@@ -178,26 +237,36 @@ class Sender:
                 try:
                     self._producer = self._make_producer(self._config)
                 except (KafkaException, ValueError, TypeError) as error:
-                    raise InvalidSettings(f"librdkafka refuses the settings: {_reason(error)}") from None
-                self._poller = _Poller(self._producer)
+                    raise librdkafka_refuses(_reason(error)) from None
+                self._poller = _Poller(partial(self._serve, self._producer, _POLL_SECONDS))
+                finish_at_process_end(self)
             return self._producer
 
-    def _wait_for_reports(self, timeout: float | None) -> None:
-        end = None if timeout is None else time.monotonic() + timeout
-        while self.counts().outstanding > 0:
-            left = _SLICE_SECONDS if end is None else min(_SLICE_SECONDS, end - time.monotonic())
-            if left <= 0 or (producer := self._producer) is None:
+    def _serve(self, producer: Any, timeout: float) -> None:
+        """Serve reports, and say that there may be room."""
+        if producer.poll(timeout) and self._on_room is not None:
+            self._on_room()
+
+    def _wait_for(self, cut: Cut, timeout: float | None, idle: float | None = None) -> None:
+        start = time.monotonic()
+        while not cut.done:
+            waited = time.monotonic() - start
+            left = _SLICE_SECONDS if timeout is None else min(_SLICE_SECONDS, timeout - waited)
+            if left <= 0 or (idle is not None and min(waited, self.seconds_without_report()) >= idle):
                 return
-            if not producer.flush(left):  # its queue is empty: the last reports are in another thread's hands
-                with self._all_reported:
-                    self._all_reported.wait_for(self._has_all_reports, left)
+            producer = self._producer
+            if producer is None and self._closed:
+                return
+            # An empty queue: the last reports are in another thread's hands.
+            if producer is None or not producer.flush(left):
+                cut.wait(left)
 
     def _give_up_outstanding(self) -> None:
         """Purge what the time was too short for: each purged event gets its report, as failed."""
         end = time.monotonic() + _PURGE_SECONDS
         while self.counts().outstanding > 0 and (producer := self._producer) is not None and time.monotonic() < end:
             producer.purge()
-            producer.flush(_SLICE_SECONDS)
+            producer.flush(_POLL_SECONDS)
 
     def _free_producer(self) -> None:
         with self._lock:
@@ -205,54 +274,40 @@ class Sender:
         if poller is not None:
             poller.stop()
 
-    def _raise_failures(self) -> None:
-        with self._lock:
-            failed, failures = self._unraised, tuple(self._failures)
-            self._unraised, self._failures = 0, []
-        if failed:
-            raise UndeliveredEvents(failed, failures)
-
-    def _reported(self, error: KafkaError | None, message: Message) -> None:
-        if error is None and self._on_delivery is None:
-            with self._lock:
-                self._delivered += 1
-                if self._has_all_reports():
-                    self._all_reported.notify_all()
+    def _reported(
+        self, generation: Generation, on_report: ReportCallback | None, error: KafkaError | None, message: Message
+    ) -> None:
+        if error is None and self._trouble.current is not None:
+            self._trouble.over()
+        if error is None and on_report is None and self._on_delivery is None:
+            self._account.delivered(generation)
             return
         value = message.value()
         event_id = self._event_id_of(value) if isinstance(value, bytes) else ""
         why = None if error is None else self._why(error)
         report = Delivery(event_id, message.partition(), message.offset(), why)
-        with self._lock:
-            if error is None:
-                self._delivered += 1
-            else:
-                self._failed += 1
-                self._unraised += 1
-                if len(self._failures) < _KEPT_FAILURES:
-                    self._failures.append(report)
-            if self._has_all_reports():
-                self._all_reported.notify_all()
+        # Whoever waits for this event is told before a flush that waits for it can end.
+        raised = on_report is not None and on_report(report)
+        if error is None:
+            self._account.delivered(generation)
+        else:
+            self._account.failed(generation, report, raised=raised)
         if self._on_delivery is not None:
             try:
                 self._on_delivery(report)
             except Exception:  # the application's own; it must not keep the next event's report from being counted
                 logger.exception("the delivery callback raised for event %s", event_id)
 
-    def _has_all_reports(self) -> bool:
-        return self._recorded <= self._delivered + self._failed
-
     def _client_error(self, error: KafkaError) -> None:
-        self._client_trouble = error.str()
-        logger.warning("librdkafka: %s", error.str())
+        self._trouble.heard(error)
 
     def _why(self, error: KafkaError) -> str:
-        text = error.str()
-        if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        text, code = error.str(), error.code()
+        if code in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART):
             return f"{text}; `meterfold migrate` creates the topics"
-        if error.code() == KafkaError._MSG_TIMED_OUT and self._client_trouble:
-            return f"{text}; the last trouble was: {self._client_trouble}"
-        return text
+        if code in _GIVEN_UP:
+            return self._trouble.after(f"not confirmed by the broker when it was given up ({text})")
+        return self._trouble.after(text) if code in _OUT_OF_TIME else text
 
     def after_fork(self) -> None:
         if self._producer is not None:  # never freed in the child, not even at its end
@@ -265,9 +320,9 @@ class Sender:
 class _Poller:
     """Serves delivery reports from a thread of its own, so that they come while the application is idle."""
 
-    def __init__(self, producer: Any) -> None:
+    def __init__(self, serve: Callable[[], None]) -> None:
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, args=(producer,), name="meterfold-delivery", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(serve,), name="meterfold-delivery", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -275,9 +330,9 @@ class _Poller:
         if self._thread is not threading.current_thread():
             self._thread.join(_POLL_SECONDS * 5)
 
-    def _run(self, producer: Any) -> None:
+    def _run(self, serve: Callable[[], None]) -> None:
         while not self._stopping:
-            producer.poll(_POLL_SECONDS)
+            serve()
 
 
 def _reason(error: Exception) -> str:

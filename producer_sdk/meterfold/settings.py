@@ -26,7 +26,7 @@ _OURS: Final = {
     "delivery.timeout.ms": "delivery_timeout",
 }
 _REFUSED: Final = {
-    "transactional.id": "the SDK sends each event by itself",
+    "transactional.id": "the SDK sends events without transactions",
     "delivery.report.only.error": "the SDK counts every report",
 }
 # Batches of a few milliseconds: far fewer requests, and lz4 halves what travels for little CPU.
@@ -34,7 +34,11 @@ _DEFAULTS: Final = {"linger.ms": "10", "compression.type": "lz4"}
 
 
 class SdkSettings(Settings):
-    """Times in seconds."""
+    """Times in seconds.
+
+    horizon_seconds and future_tolerance_seconds repeat the installation's stored rules, so that an event which the fold
+    would reject is refused when it is recorded. None: not known here, and not checked.
+    """
 
     org_id: str = Field(default="", max_length=512)
     buffer_events: int = Field(default=100_000, ge=1, le=10_000_000)
@@ -42,6 +46,8 @@ class SdkSettings(Settings):
     buffer_timeout: float = Field(default=10.0, ge=0, le=3600)
     delivery_timeout: float = Field(default=120.0, ge=1, le=86_400)
     close_timeout: float = Field(default=30.0, ge=0, le=3600)
+    horizon_seconds: int | None = Field(default=None, ge=1, le=10**10)
+    future_tolerance_seconds: int | None = Field(default=None, ge=0, le=10**10)
 
 
 def producer_config(kafka: KafkaSettings, sdk: SdkSettings) -> dict[str, Any]:
@@ -49,7 +55,7 @@ def producer_config(kafka: KafkaSettings, sdk: SdkSettings) -> dict[str, Any]:
     for name, value in kafka.librdkafka.items():
         if name in _FIXED and value.lower() != _FIXED[name][0] and (name, value) != ("acks", "-1"):
             wanted, why = _FIXED[name]
-            raise InvalidSettings(f"{name}={value} is not possible for the SDK, it needs {wanted}: {why}")
+            raise InvalidSettings(f"{name}={value} conflicts with the SDK, which requires {name}={wanted}: {why}")
         if name in _OURS:
             raise InvalidSettings(f"set {_OURS[name]} under [sdk] (or as an argument) instead of {name}")
         if name in _REFUSED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from meterfold.values import Id
 from meterfold_schemas.errors import InvalidUsage
 
 __all__ = ["Resolver", "Subject", "subject_parts"]
@@ -14,15 +15,15 @@ class Subject(NamedTuple):
     """A subject; `org_id` None leaves the organization to the call or to the Meter."""
 
     subject_type: str
-    subject_id: str
-    org_id: str | None = None
+    subject_id: Id
+    org_id: Id | None = None
 
 
 #: Turns an application's object (a request, a user, a session) into a Subject, or None if it knows nothing of it.
 Resolver = Callable[[object], Subject | None]
 
 
-def subject_parts(subject: object, resolver: Resolver | None) -> tuple[str, str, str | None]:
+def subject_parts(subject: object, resolver: Resolver | None) -> tuple[str, Id, Id | None]:
     """(subject_type, subject_id, org_id or None) of what was meant. Raises InvalidUsage where nothing can tell."""
     if isinstance(subject, Subject):
         return subject

@@ -6,6 +6,7 @@ by whoever read it. A deletion is a tombstone, which consumers handle: it has no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from decimal import Decimal
@@ -29,12 +30,12 @@ from pydantic import (
 from meterfold_schemas import ids, keys
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
 from meterfold_schemas.periods import KEPT, RESET_PERIOD, Period, micros
-from meterfold_schemas.quantities import to_decimal, to_unscaled
+from meterfold_schemas.quantities import UNIT, to_decimal, to_unscaled
 from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.vocabulary import Action, AggregationType, ResetPeriod
 from meterfold_schemas.wire import read_event, write_event
 
-__all__ = ["MetricDefinition", "UsageThreshold", "default_warn_threshold"]
+__all__ = ["MetricDefinition", "UsageThreshold", "default_warn_threshold", "percentage_of"]
 
 PERIOD_NOT_KEPT: Final = "PERIOD_NOT_KEPT"
 
@@ -101,7 +102,7 @@ class Definition(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _refused(type(self).__name__, error) from None
+            raise _refused(type(self), error) from None
 
     def changed(self, **changes: Any) -> Self:
         """A copy with changes, checked again as a whole."""
@@ -148,12 +149,13 @@ class MetricDefinition(Definition):
 class UsageThreshold(Definition):
     """A value to watch on one metric: of one subject, of every subject of a type, or of every subject.
 
-    `warn_threshold` left out is 80 % of `threshold`. `period_type` is fixed at creation; `for_metric` takes it from
-    the metric's reset period.
+    `org_id` None watches every organization, each subject judged by itself; "" only subjects without an organization.
+    `warn_threshold` is a quantity or a percentage of `threshold` such as "90%"; left out it is 80 % of it.
+    `period_type` is fixed at creation; `for_metric` takes it from the metric's reset period.
     """
 
     id: SomeText
-    org_id: Text = ""
+    org_id: Text | None = None
     metric_key: MetricKey
     subject_type: SomeText | None = None
     subject_id: SomeText | None = None
@@ -183,12 +185,23 @@ class UsageThreshold(Definition):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_warning(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("warn_threshold") is None and "threshold" in values:
-            try:
-                return {**values, "warn_threshold": default_warn_threshold(values["threshold"])}
-            except InvalidUsage as error:
-                raise ValueError(f"threshold: {error}") from None
+    def _relative_warning(cls, values: Any) -> Any:
+        """The warning where it follows from the threshold. A threshold that is wrong is the only error then."""
+        if not isinstance(values, Mapping) or "threshold" not in values:
+            return values
+        try:
+            unscaled = to_unscaled(values["threshold"])
+        except InvalidUsage as error:
+            raise ValueError(f"threshold: {error}") from None
+        if unscaled <= 0:
+            raise ValueError(f"threshold: {values['threshold']} must be greater than 0")
+        if unscaled == 1:
+            raise ValueError(f"threshold: {values['threshold']} is too small: no warn_threshold fits below it")
+        warning = values.get("warn_threshold")
+        if warning is None:
+            return {**values, "warn_threshold": default_warn_threshold(values["threshold"])}
+        if isinstance(warning, str) and warning.rstrip().endswith("%"):
+            return {**values, "warn_threshold": percentage_of(values["threshold"], warning)}
         return values
 
     @field_validator("notify_emails")
@@ -209,10 +222,28 @@ class UsageThreshold(Definition):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.subject_id is not None and self.subject_type is None:
-            raise ValueError("subject_id needs subject_type; leave both out to watch every subject")
+            raise ValueError("subject_id: needs a subject type as well; leave both out to watch every subject")
         if self.warn_threshold >= self.threshold:
-            raise ValueError(f"warn_threshold {self.warn_threshold} must be below threshold {self.threshold}")
+            warning, limit = (f"{number.normalize():f}" for number in (self.warn_threshold, self.threshold))
+            raise ValueError(f"warn_threshold: {warning} must be below the threshold, {limit}")
         return self
+
+    @property
+    def scope(self) -> tuple[str | None, str | None, str | None]:
+        """org_id, subject_type and subject_id: whom it watches. None: any."""
+        return self.org_id, self.subject_type, self.subject_id
+
+    @property
+    def narrowness(self) -> tuple[bool, bool, bool]:
+        """Greater is narrower. Of the thresholds of one metric and name that match a subject the narrowest ones judge
+        it: those of its organization before those of every organization, then one subject, a type, all subjects."""
+        return self.org_id is not None, self.subject_id is not None, self.subject_type is not None
+
+    def matches(self, org_id: str, subject_type: str, subject_id: str) -> bool:
+        """Whether the subject is one that it watches."""
+        return all(
+            mine in (None, its) for mine, its in zip(self.scope, (org_id, subject_type, subject_id), strict=True)
+        )
 
     @property
     def message_key(self) -> bytes:
@@ -236,6 +267,14 @@ def default_warn_threshold(threshold: int | Decimal | str | float) -> Decimal:
     return to_decimal(to_unscaled(threshold) * 4 // 5)
 
 
+def percentage_of(threshold: int | Decimal | str | float, percentage: str) -> Decimal:
+    """A text such as "90%" or "62.5 %" of a threshold, cut to 9 decimals. Raises ValueError outside of 0 to 100 %."""
+    number = percentage.strip().removesuffix("%").strip()
+    if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,9})?", number):
+        raise ValueError(f"warn_threshold: {percentage!r} must be a percentage above 0 and below 100, such as 80%")
+    return to_decimal(to_unscaled(threshold) * to_unscaled(number) // (100 * UNIT))
+
+
 def _written(name: str, definition: MetricDefinition | UsageThreshold) -> bytes:
     values = definition.model_dump(exclude={"version"})
     return write_event(name, {"event_id": definition.event_id, "occurred_at": definition.updated_at, **values})
@@ -245,7 +284,7 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("event_id", "occurred_at")}
 
 
-def _refused(model: str, error: ValidationError) -> InvalidDefinition:
+def _refused(model: type[BaseModel], error: ValidationError) -> InvalidDefinition:
     found = []
     code = None
     for entry in error.errors(include_url=False, include_context=False):
@@ -253,5 +292,11 @@ def _refused(model: str, error: ValidationError) -> InvalidDefinition:
         if text.startswith(PERIOD_NOT_KEPT):
             code, text = PERIOD_NOT_KEPT, text.removeprefix(f"{PERIOD_NOT_KEPT}: ")
         where = ".".join(map(str, entry["loc"]))
-        found.append(f"{where}: {text}" if where else text)
-    return InvalidDefinition(f"{model}: {'; '.join(found)}", code=code)
+        if not where and text.partition(": ")[0] in model.model_fields:  # of the whole, but about one field
+            where, _, text = text.partition(": ")
+        found.append((where, text))
+    return InvalidDefinition(
+        f"{model.__name__}: {'; '.join(': '.join(filter(None, problem)) for problem in found)}",
+        code=code,
+        problems=found,
+    )

@@ -17,6 +17,7 @@ A message says what was wrong, where, and what to do. It never holds a secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 __all__ = [
@@ -108,9 +109,14 @@ class InvalidUsage(MeterfoldError):
 
 
 class InvalidDefinition(MeterfoldError):
-    """A metric or threshold that breaks a rule of the contract."""
+    """A metric or threshold that breaks a rule of the contract. `problems`: (field, what is wrong with it) of each
+    problem; the field is empty where no single one is wrong."""
 
     code = "INVALID_DEFINITION"
+
+    def __init__(self, message: str, *, code: str | None = None, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, code=code)
+        self.problems = tuple(problems)
 
 
 class InvalidEvent(MeterfoldError):

@@ -12,7 +12,7 @@ from typing import Final
 
 from meterfold_schemas.errors import InvalidUsage
 
-__all__ = ["KEPT", "RESET_PERIOD", "Period", "from_micros", "micros", "period_end", "period_start"]
+__all__ = ["KEPT", "RESET_PERIOD", "STORED_NUMBER", "Period", "from_micros", "micros", "period_end", "period_start"]
 
 MICROS_PER_SECOND: Final = 1_000_000
 HOUR: Final = 3_600 * MICROS_PER_SECOND
@@ -34,7 +34,11 @@ class Period(StrEnum):
     LIFETIME = "lifetime"
 
 
-KEPT: Final = (Period.HOURLY, Period.DAILY, Period.MONTHLY, Period.LIFETIME)
+#: The periods that the fold keeps, each with the number under which ClickHouse stores it (the Enum8 `period_type`) and
+#: `usage.windows` carries it. A released number never changes; a new period takes the next free one.
+STORED_NUMBER: Final = MappingProxyType({Period.HOURLY: 1, Period.DAILY: 2, Period.MONTHLY: 3, Period.LIFETIME: 4})
+
+KEPT: Final = tuple(STORED_NUMBER)
 
 #: A metric's reset_period -> the period of its windows.
 RESET_PERIOD: Final = MappingProxyType(

@@ -1,23 +1,27 @@
 """Quantities: exact decimals of scale 9, held as unscaled integers (quantity x 10^9).
 
-`int`, `Decimal` and decimal strings are taken as they are; a float by its shortest repr. More than 9 decimals or
-20 integer digits is an error, never a rounding.
+`int` (and the integers of numpy), `Decimal` and decimal strings are taken as they are; a float by its shortest repr.
+More than 9 decimals or 20 integer digits is an error, never a rounding, unless the caller asks for one with `rounded`.
 """
 
 from __future__ import annotations
 
+import operator
 import re
-from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Final
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
+from types import MappingProxyType
+from typing import Final, SupportsIndex
 
 from meterfold_schemas.errors import InvalidUsage
 
 __all__ = [
     "MAX_STORED",
     "MAX_UNSCALED",
+    "ROUNDINGS",
     "SCALE",
     "exact_unscaled",
     "from_avro_bytes",
+    "rounded",
     "to_avro_bytes",
     "to_decimal",
     "to_unscaled",
@@ -32,18 +36,30 @@ MAX_UNSCALED: Final = 10**29 - 1
 MAX_STORED: Final = 10**38 - 1
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+#: Names of the roundings that `rounded` knows, and decimal's own.
+ROUNDINGS: Final = MappingProxyType({"half_even": ROUND_HALF_EVEN, "half_up": ROUND_HALF_UP})
+
 # Wide enough for every quantity; Inexact is trapped so that a digit which does not fit raises.
 _EXACT = Context(prec=60, traps=[InvalidOperation, Inexact])
 # to_decimal must not depend on the caller's decimal context.
 _WIDE = Context(prec=60, traps=[InvalidOperation])
+_LAST_PLACE = Decimal(1).scaleb(-SCALE)
 
 
-def to_unscaled(quantity: int | Decimal | str | float) -> int:
+def to_unscaled(quantity: int | Decimal | str | float | SupportsIndex) -> int:
     """Quantity as an unscaled integer of scale 9. Raises InvalidUsage for anything that would need a rounding."""
     unscaled = quantity * UNIT if type(quantity) is int else _decimal_to_unscaled(_as_decimal(quantity), quantity)
     if -MAX_UNSCALED <= unscaled <= MAX_UNSCALED:
         return unscaled
     raise InvalidUsage(f"quantity {_shown(quantity)} has more than 20 integer digits")
+
+
+def rounded(quantity: int | Decimal | str | float | SupportsIndex, rounding: str) -> Decimal:
+    """The quantity with 9 decimals, rounded as one of ROUNDINGS says. Raises InvalidUsage for what is not a number."""
+    number = _as_decimal(quantity)
+    if not number.is_finite() or number.adjusted() >= 20:
+        return number  # to_unscaled says what is wrong
+    return number.quantize(_LAST_PLACE, rounding=ROUNDINGS[rounding], context=_WIDE)
 
 
 def to_decimal(unscaled: int) -> Decimal:
@@ -83,6 +99,11 @@ def _as_decimal(quantity: object) -> Decimal:
         return Decimal(repr(float(quantity)))
     if isinstance(quantity, int) and not isinstance(quantity, bool):
         return Decimal(int(quantity))
+    if not isinstance(quantity, bool):
+        try:
+            return Decimal(operator.index(quantity))  # type: ignore[arg-type]  # numpy's integers, without numpy
+        except TypeError:
+            pass
     raise InvalidUsage(
         f"quantity {_shown(quantity)} is a {type(quantity).__name__}; "
         "give an int, a Decimal, a decimal string or a float"
@@ -97,7 +118,9 @@ def _decimal_to_unscaled(number: Decimal, quantity: object) -> int:
     try:
         return int(_EXACT.to_integral_exact(_EXACT.scaleb(number, SCALE)))
     except (Inexact, InvalidOperation):
-        raise InvalidUsage(f"quantity {_shown(quantity)} has more than {SCALE} decimals; round it yourself") from None
+        raise InvalidUsage(
+            f"quantity {_shown(quantity)} has more than {SCALE} decimals; round it first, for example round(x, {SCALE})"
+        ) from None
 
 
 def _shown(value: object) -> str:

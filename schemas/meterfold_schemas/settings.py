@@ -14,6 +14,8 @@ Any librdkafka setting passes through. A secret never shows in a repr, a message
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -24,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.settings_sources import PREFIX, Sources, suggestion
 
-__all__ = ["ClickHouseSettings", "KafkaSettings", "Settings", "Sources", "load_settings"]
+__all__ = ["ClickHouseSettings", "KafkaSettings", "Settings", "Sources", "librdkafka_refuses", "load_settings"]
 
 S = TypeVar("S", bound="Settings")
 
@@ -32,6 +34,7 @@ _MASK: Final = "********"
 _SECRET_WORDS: Final = ("password", "secret", "credential", "token", "jaas", "key", ".pem", "oauthbearer.config")
 _KAFKA_START: Final = "KAFKA_"
 _NOT_LIBRDKAFKA: Final = frozenset({"KAFKA_HOME"})
+_PROPERTY: Final = re.compile(r"""property:? ["'`]([^"'`]+)["'`]""")
 
 
 class Settings(BaseModel):
@@ -177,6 +180,17 @@ def load_settings(
     given = {name: value for name, value in arguments.items() if value is not None}
     words = sources.words(section, model.model_fields)
     return _validated(model, section, {**sources.table(section), **words, **given}, sources.path)
+
+
+def librdkafka_refuses(text: str, environ: Mapping[str, str] | None = None) -> InvalidSettings:
+    """The error for what librdkafka says of its settings when a client is made; names the variable that set it."""
+    found = _PROPERTY.search(text)
+    name = found.group(1) if found else ""
+    variable = f"{PREFIX}{_KAFKA_START}{name.upper().replace('.', '_')}"
+    if name and variable in (os.environ if environ is None else environ):
+        return InvalidSettings(f"librdkafka refuses {name}, set by the variable {variable}: {text}")
+    where = f"Correct {name} under [kafka.librdkafka]" if name else "See [kafka.librdkafka]"
+    return InvalidSettings(f"librdkafka refuses the settings: {text}. {where}")
 
 
 def _validated(model: type[S], section: str, values: Mapping[str, Any], path: Path | None) -> S:

@@ -2,10 +2,15 @@
 
 The file is METERFOLD_CONFIG, else ./meterfold.toml, else the .meterfold/meterfold.toml that a local stack writes.
 Nothing is read at import.
+
+A variable that sets nothing is a warning, once per process: anything may have put it into the environment. Kubernetes
+does so for every Service of a namespace (service_links.py); those are ignored silently. An unknown name in a file is an
+error, since the file is ours alone.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meterfold_schemas.errors import InvalidSettings
+from meterfold_schemas.service_links import is_service_link
 
 __all__ = ["PREFIX", "SECTIONS", "Sources", "suggestion"]
 
@@ -27,6 +33,9 @@ _SINGLE: Final = frozenset({"CONFIG", "BOOTSTRAP_SERVERS", "TOPIC_PREFIX", "KAFK
 # First words that tests and tools of this repository use for themselves.
 _FREE: Final = ("TEST_", "BENCH_", "DEMO_")
 
+_logger = logging.getLogger("meterfold.settings")
+_warned: set[str] = set()
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sources:
@@ -38,11 +47,16 @@ class Sources:
 
     @classmethod
     def read(cls, *, environ: Mapping[str, str] | None = None, config: Path | str | None = None) -> Sources:
-        """Reads the file if there is one. Raises InvalidSettings for names that nothing here can mean."""
+        """Reads the file if there is one. Raises InvalidSettings for names in it that nothing here can mean."""
         environ = os.environ if environ is None else environ
-        variables = {name[len(PREFIX) :]: value for name, value in environ.items() if name.startswith(PREFIX)}
+        variables = {
+            name[len(PREFIX) :]: value
+            for name, value in environ.items()
+            if name.startswith(PREFIX) and not is_service_link(name[len(PREFIX) :], value)
+        }
         _check_variables(variables)
-        path = _find(config or variables.get("CONFIG"))
+        named = "the argument `config` (--config on a command line)" if config else f"{PREFIX}CONFIG"
+        path = _find(config or variables.get("CONFIG"), named)
         return cls(variables, _parse(path) if path else {}, path)
 
     def table(self, section: str) -> dict[str, Any]:
@@ -53,15 +67,14 @@ class Sources:
         return table
 
     def words(self, section: str, fields: Iterable[str]) -> dict[str, str]:
-        """The variables METERFOLD_<SECTION>_<FIELD>. An unknown field is an error with a suggestion."""
+        """The variables METERFOLD_<SECTION>_<FIELD>. An unknown field is a warning with a suggestion."""
         start = section.upper() + "_"
         known = list(fields)
         found = {name[len(start) :].lower(): value for name, value in self.variables.items() if name.startswith(start)}
         for name in found:
             if name not in known:
-                hint = suggestion(PREFIX + start + name.upper(), [PREFIX + start + field.upper() for field in known])
-                raise InvalidSettings(f"the variable {PREFIX}{start}{name.upper()} sets nothing.{hint}")
-        return found
+                _warn_unknown(start + name.upper(), [PREFIX + start + field.upper() for field in known])
+        return {name: value for name, value in found.items() if name in known}
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -76,14 +89,20 @@ def _check_variables(variables: Iterable[str]) -> None:
     for name in variables:
         if name not in _SINGLE and not name.startswith(starts):
             known = [PREFIX + single for single in _SINGLE] + [f"{PREFIX}{section.upper()}_..." for section in SECTIONS]
-            raise InvalidSettings(f"the variable {PREFIX}{name} sets nothing.{suggestion(PREFIX + name, known)}")
+            _warn_unknown(name, known)
 
 
-def _find(named: Path | str | None) -> Path | None:
+def _warn_unknown(name: str, known: Iterable[str]) -> None:
+    if name not in _warned:
+        _warned.add(name)
+        _logger.warning("the variable %s%s sets nothing.%s", PREFIX, name, suggestion(PREFIX + name, known))
+
+
+def _find(named: Path | str | None, by: str) -> Path | None:
     if named:
         path = Path(named)
         if not path.is_file():
-            raise InvalidSettings(f"the settings file {path} is not there; correct {PREFIX}CONFIG or create the file")
+            raise InvalidSettings(f"the settings file {path} does not exist; correct {by}, or create the file")
         return path
     return next((Path(candidate) for candidate in _CANDIDATES if Path(candidate).is_file()), None)
 

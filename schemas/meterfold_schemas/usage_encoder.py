@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, SupportsIndex
 
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import InvalidUsage
@@ -74,7 +74,7 @@ class UsageEncoder:
         self,
         event_id: str,
         subject: EncodedSubject,
-        quantity: int | Decimal | str | float,
+        quantity: int | Decimal | str | float | SupportsIndex,
         timestamp: int,
         source: str | None = None,
         resource_type: str | None = None,
@@ -112,7 +112,7 @@ class UsageEncoder:
             size, start = size & 63 | value[start] << 6, start + 1
         return value[start : start + size].decode("utf-8")
 
-    def _quantity(self, quantity: int | Decimal | str | float) -> bytes:
+    def _quantity(self, quantity: int | Decimal | str | float | SupportsIndex) -> bytes:
         raw = to_avro_bytes(to_unscaled(quantity))
         encoded = self._sizes[len(raw)] + raw
         # Only true integers are looked up: 1, 1.0, True and Decimal(1) would be one key.

@@ -9,11 +9,20 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
 
-__all__ = ["MAX_METADATA_BYTES", "MAX_TEXT_BYTES", "metadata_text", "metric_key_bytes", "text_bytes"]
+__all__ = [
+    "MAX_METADATA_BYTES",
+    "MAX_TEXT_BYTES",
+    "AgeProblem",
+    "age_problem",
+    "metadata_text",
+    "metric_key_bytes",
+    "text_bytes",
+]
 
 MAX_TEXT_BYTES: Final = 512
 MAX_METADATA_BYTES: Final = 16 * 1024
@@ -26,6 +35,58 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _HUGE_INTEGER = re.compile(r"\d{309}")
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+class AgeProblem(NamedTuple):
+    """Why the fold rejects an event by its time. `reason` is the RejectReason; the text of the whole is `str()`."""
+
+    reason: Literal["too_old", "in_future"]
+    detail: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.detail}. {self.remedy}"
+
+
+def age_problem(timestamp: int, arrival: int, horizon: int | None, future_tolerance: int | None) -> AgeProblem | None:
+    """What is wrong with an event's time when it arrives at `arrival`; None if it counts. All in UTC microseconds.
+
+    An event counts from `arrival - horizon` to `arrival + future_tolerance`, both included. A limit that is None is
+    unknown and not checked. Who does not know the broker's stamp yet gives the present time.
+    """
+    if horizon is not None and timestamp < arrival - horizon:
+        return AgeProblem(
+            "too_old",
+            f"timestamp {_time_text(timestamp)} is too old: the oldest that counts is {_time_text(arrival - horizon)}, "
+            f"{_span_text(horizon)} (the horizon) before the event arrives",
+            "Leave the event out, or raise the stored horizon_seconds first (docs/operations.md, 'Changing stored "
+            "settings')",
+        )
+    if future_tolerance is not None and timestamp > arrival + future_tolerance:
+        return AgeProblem(
+            "in_future",
+            f"timestamp {_time_text(timestamp)} is in the future: the latest that counts is "
+            f"{_time_text(arrival + future_tolerance)}, {_span_text(future_tolerance)} (the future tolerance) after "
+            "the event arrives",
+            "Check the clock of this machine, and the time zone and unit of the timestamp",
+        )
+    return None
+
+
+def _time_text(micros: int) -> str:
+    try:
+        return from_micros(micros).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return f"{micros} (microseconds since 1970)"
+
+
+def _span_text(micros: int) -> str:
+    """A span in the largest unit that says it exactly: "35 days", "90 minutes", "1 second"."""
+    seconds, rest = divmod(micros, MICROS_PER_SECOND)
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if not rest and seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}{'s' if seconds != size else ''}"
+    return f"{micros / MICROS_PER_SECOND:g} seconds"
 
 
 def text_bytes(field: str, value: str, *, empty: bool = False) -> bytes:

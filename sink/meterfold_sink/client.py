@@ -1,25 +1,25 @@
 """A connection to ClickHouse: statements, Arrow in both directions, and errors of our own tree.
 
-Values always travel as bound parameters, `{name:Type}` in the statement, and never as part of it.
+Values always travel as bound parameters, `{name:Type}` in the statement, and never as part of it. Whoever only asks for
+a few rows pays for nothing else: clickhouse-connect and pyarrow are imported when they are first needed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from datetime import datetime
-from typing import Any, Final, Self
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
-
-import clickhouse_connect
-import pyarrow as pa
-from clickhouse_connect.driver.client import Client as Driver
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.settings import ClickHouseSettings
-from meterfold_sink.errors import MISSING_DATABASE, code_of, mapped
+from meterfold_sink.errors import MISSING_DATABASE, ServerError, code_of, mapped
+from meterfold_sink.small import CONNECT_SECONDS, NotSmall, Parameter, SmallResults
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from clickhouse_connect.driver.client import Client as Driver
 
 __all__ = ["Client", "connect"]
 
@@ -41,8 +41,6 @@ _ALWAYS: Final[Mapping[str, Any]] = {
 }
 """On every request."""
 
-Parameter = str | int | datetime | list[int] | list[str] | None
-
 
 def connect(settings: ClickHouseSettings, *, create_database: bool = False, timeout_seconds: int = 300) -> Client:
     """Open a connection of its own, for one thread at a time.
@@ -56,37 +54,67 @@ def connect(settings: ClickHouseSettings, *, create_database: bool = False, time
 
 
 def _open(settings: ClickHouseSettings, database: str, timeout_seconds: int) -> Client:
-    parts = urlsplit(settings.url)
-    secure = parts.scheme == "https"
-    where = f"connecting to {settings.url} as {settings.username!r}"
-    # Its warnings repeat what our errors say; without any handler Python prints them on the terminal.
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
-    with mapped(where):
-        driver = clickhouse_connect.get_client(
+    connection = Connection(settings, database, timeout_seconds)
+    with mapped(f"connecting to {settings.url} as {settings.username!r}"):
+        if connection.small.goes_through_proxy:
+            connection.driver()
+        else:
+            connection.small.select("SELECT 1", None, None)
+    return Client(connection, database)
+
+
+class Connection:
+    """Both ways to the server: `small` for a few rows, and clickhouse-connect's `driver` for everything else."""
+
+    def __init__(self, settings: ClickHouseSettings, database: str, timeout_seconds: int) -> None:
+        self.small = SmallResults(settings, database, _ALWAYS, timeout_seconds)
+        self._settings = settings
+        self._database = database
+        self._timeout_seconds = timeout_seconds
+        self._driver: Driver | None = None
+
+    def driver(self) -> Driver:
+        """Connected when it is first needed. Raises what `mapped` translates."""
+        if self._driver is None:
+            self._driver = self._connect()
+        return self._driver
+
+    def close(self) -> None:
+        self.small.close()
+        if self._driver is not None:
+            self._driver.close()
+
+    def _connect(self) -> Driver:
+        import clickhouse_connect
+
+        # Its warnings repeat what our errors say; without any handler Python prints them on the terminal.
+        logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+        parts = urlsplit(self._settings.url)
+        secure = parts.scheme == "https"
+        return clickhouse_connect.get_client(
             interface=parts.scheme,
             host=parts.hostname,
             port=parts.port or (8443 if secure else 8123),
             proxy_path=parts.path,
-            username=settings.username,
-            password=settings.password,
-            database=database,
+            username=self._settings.username,
+            password=self._settings.password,
+            database=self._database,
             settings=dict(_ALWAYS),
-            connect_timeout=10,
-            send_receive_timeout=timeout_seconds,
+            connect_timeout=int(CONNECT_SECONDS),
+            send_receive_timeout=self._timeout_seconds,
             query_retries=0,  # the callers retry, with backoff and bad health
             autogenerate_session_id=False,  # a session allows one query at a time and lives on the server
             dedicated_pool=True,
             compress=False,
             client_name="meterfold",
         )
-    return Client(driver, database)
 
 
 class Client:
     """One connection; not for several threads at once. Every method raises Retryable or Fatal."""
 
-    def __init__(self, driver: Driver, database: str) -> None:
-        self._driver = driver
+    def __init__(self, connection: Connection, database: str) -> None:
+        self._connection = connection
         self.database = database
 
     def command(
@@ -94,14 +122,14 @@ class Client:
     ) -> None:
         """Run a statement that returns no rows."""
         with mapped(f"running {_shown(sql)}"):
-            self._driver.command(sql, parameters=_bound(parameters), settings=dict(settings or {}))
+            self._connection.driver().command(sql, parameters=_bound(parameters), settings=dict(settings or {}))
 
     def query(
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
     ) -> pa.Table:
         """The whole result. Decimals are decimal128 (decimal256 above 38 digits), times timestamp[us, UTC]."""
         with mapped(f"reading {_shown(sql)}"):
-            data = self._driver.raw_query(
+            data = self._connection.driver().raw_query(
                 sql, parameters=_bound(parameters), settings={**_READ, **(settings or {})}, fmt="ArrowStream"
             )
             return _table(data)
@@ -110,8 +138,10 @@ class Client:
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """The result piece by piece, in constant memory. The connection is busy until the last piece was taken."""
+        import pyarrow as pa
+
         with mapped(f"reading {_shown(sql)}"):
-            stream: Any = self._driver.raw_stream(
+            stream: Any = self._connection.driver().raw_stream(
                 sql, parameters=_bound(parameters), settings={**_READ, **(settings or {})}, fmt="ArrowStream"
             )
             with closing(stream):
@@ -124,26 +154,28 @@ class Client:
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """The result as dictionaries of Python values: for small results."""
+        if not self._connection.small.goes_through_proxy:
+            with mapped(f"reading {_shown(sql)}"), suppress(NotSmall):
+                return self._connection.small.select(sql, parameters, settings)
         return self.query(sql, parameters, settings).to_pylist()
 
     def value(self, sql: str, parameters: Mapping[str, Parameter] | None = None) -> Any:
         """The only value of the only row."""
-        table = self.query(sql, parameters)
-        if table.num_rows != 1 or table.num_columns != 1:
-            raise Fatal(
-                f"{_shown(sql)} answered {table.num_rows} rows of {table.num_columns} columns; one was expected"
-            )
-        return table.column(0)[0].as_py()
+        rows = self.rows(sql, parameters)
+        if len(rows) != 1 or len(rows[0]) != 1:
+            columns = len(rows[0]) if rows else 0
+            raise Fatal(f"{_shown(sql)} answered {len(rows)} rows of {columns} columns; one was expected")
+        return next(iter(rows[0].values()))
 
     def insert_stream(self, table: str, columns: list[str], body: bytes, settings: Mapping[str, Any]) -> None:
         """Insert an Arrow IPC stream. clickhouse-connect may send it twice: the table must not mind."""
         with mapped(f"inserting into {table}"):
-            self._driver.raw_insert(table, columns, body, settings=dict(settings), fmt="ArrowStream")
+            self._connection.driver().raw_insert(table, columns, body, settings=dict(settings), fmt="ArrowStream")
 
     def exists(self) -> bool:
         """Whether the database is there."""
         try:
-            self.command("SELECT 1")
+            self.rows("SELECT 1")
         except Fatal as error:
             if code_of(error) == MISSING_DATABASE:
                 return False
@@ -151,7 +183,7 @@ class Client:
         return True
 
     def close(self) -> None:
-        self._driver.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -165,15 +197,17 @@ def _bound(parameters: Mapping[str, Parameter] | None) -> dict[str, Any] | None:
 
 
 def _table(data: bytes) -> pa.Table:
+    import pyarrow as pa
+
     try:
         return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
     except pa.ArrowInvalid as error:
         raise _broken(error) from error
 
 
-def _broken(error: Exception) -> ClickHouseError:
+def _broken(error: Exception) -> ServerError:
     """An answer that ends in the middle: the server died or ran into an error while it was sending."""
-    return ClickHouseError(f"the answer is incomplete: {error}")
+    return ServerError(f"the answer is incomplete: {error}")
 
 
 def _shown(sql: str) -> str:

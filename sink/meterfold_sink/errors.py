@@ -6,18 +6,17 @@ bad without progress. The codes are those of ClickHouse's src/Common/ErrorCodes.
 
 from __future__ import annotations
 
+import http.client
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
-from urllib3.exceptions import HTTPError
-
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
 
-__all__ = ["MISSING_DATABASE", "MISSING_TABLE", "code_of", "mapped", "translated"]
+__all__ = ["MISSING_DATABASE", "MISSING_TABLE", "ServerError", "code_of", "mapped", "translated"]
 
 MISSING_TABLE: Final = 60
 MISSING_DATABASE: Final = 81
@@ -78,6 +77,14 @@ _NOISE = re.compile(
 )
 
 
+class ServerError(Exception):
+    """What ClickHouse answered to a request of our own (small.py): `code` is its error code, where it sent one."""
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 def code_of(error: BaseException) -> int | None:
     """ClickHouse's code behind an error of ours or of clickhouse-connect, if the server sent one."""
     cause = error.__cause__ if isinstance(error, MeterfoldError) else error
@@ -86,7 +93,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def translated(error: Exception, doing: str) -> MeterfoldError:
-    """Retryable or Fatal for what clickhouse-connect, urllib3 or the socket raised; `doing` says during what."""
+    """Retryable or Fatal for what clickhouse-connect, small.py or the socket raised; `doing` says during what."""
     code = getattr(error, "code", None)
     text = _text(error)
     if isinstance(code, int):
@@ -104,8 +111,15 @@ def mapped(doing: str) -> Iterator[None]:
     """Turn the driver's errors into the tree of meterfold_schemas.errors."""
     try:
         yield
-    except (ClickHouseError, HTTPError, OSError) as error:
+    except _driver_errors() as error:
         raise translated(error, doing) from error
+
+
+def _driver_errors() -> tuple[type[Exception], ...]:
+    """clickhouse-connect takes long to import, and what was never imported has raised nothing."""
+    names = (("clickhouse_connect.driver.exceptions", "ClickHouseError"), ("urllib3.exceptions", "HTTPError"))
+    theirs = [getattr(sys.modules[module], name) for module, name in names if module in sys.modules]
+    return (ServerError, OSError, http.client.HTTPException, *theirs)
 
 
 def _text(error: Exception) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from meterfold_schemas.errors import Fatal
 from meterfold_sink.client import Client
+from meterfold_sink.comments import COMMENTS
 from meterfold_sink.errors import MISSING_DATABASE, MISSING_TABLE, code_of
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
@@ -83,6 +84,7 @@ def statements(migration: Migration, values: Mapping[str, int]) -> list[str]:
 def migrate(client: Client, rules: FoldRules) -> list[Migration]:
     """Bring the client's database to this version; returns what was applied. Safe to repeat after any failure.
 
+    The comments of tables, views and columns are renewed each time.
     Raises Fatal for a newer schema or an altered migration, before anything is changed.
     """
     client.command(_TABLE)
@@ -94,6 +96,7 @@ def migrate(client: Client, rules: FoldRules) -> list[Migration]:
         for statement in statements(migration, values):
             client.command(statement)
         _record(client, migration)
+    _write_comments(client)
     return new
 
 
@@ -148,3 +151,28 @@ def _record(client: Client, migration: Migration) -> None:
         }
     )
     Writer(client).insert("schema_migrations", row)
+
+
+def _write_comments(client: Client) -> None:
+    """Bring the comments in ClickHouse to COMMENTS; nothing is sent where they already are."""
+    database = {"database": client.database}
+    tables = client.rows("SELECT name, comment FROM system.tables WHERE database = {database:String}", database)
+    columns = client.rows(
+        "SELECT table, name, comment FROM system.columns WHERE database = {database:String}", database
+    )
+    table_comments = {row["name"]: row["comment"] for row in tables}
+    column_comments = {(row["table"], row["name"]): row["comment"] for row in columns}
+    for table, described in COMMENTS.items():
+        changes = [
+            f"COMMENT COLUMN `{column}` {_quoted(text)}"
+            for column, text in described.columns.items()
+            if column_comments.get((table, column), text) != text
+        ]
+        if table_comments.get(table, described.comment) != described.comment:
+            changes.append(f"MODIFY COMMENT {_quoted(described.comment)}")
+        if changes:
+            client.command(f"ALTER TABLE {table} {', '.join(changes)}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

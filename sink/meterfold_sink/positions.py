@@ -24,9 +24,11 @@ __all__ = [
     "positions",
     "positions_outside",
     "positions_twice",
+    "rejected_details",
     "stamp_at",
     "stored_offsets",
     "stored_rows",
+    "stored_since",
     "unknown_partitions",
 ]
 
@@ -105,6 +107,29 @@ def stored_offsets(client: Client, partition: int, first: int, until: int) -> pa
     """(kind, offset) of the slice, by offset."""
     sql = f"SELECT kind, offset FROM ({_union(_KIND_AND_OFFSET, _IN_SLICE)}) ORDER BY offset"  # noqa: S608
     return client.query(sql, _slice(partition, first, until), _FINAL)
+
+
+def stored_since(client: Client, partition: int, first: int, until: int, since: int) -> pa.Table:
+    """(kind, offset, reason) of the slice, in any order, of rows whose broker's stamp is `since` (UTC microseconds) or
+    later, so that older months are not read. `kind` is the place in KINDS; `reason` is empty but for rejected ones."""
+    reasons = ("''", "''", "CAST(reason AS String)")
+    sql = " UNION ALL ".join(
+        f"SELECT toUInt8({place}) AS kind, offset, {reason} AS reason FROM {table} FINAL "  # noqa: S608
+        f"WHERE partition = {{partition:Int32}} AND {_IN_SLICE} "
+        "AND received_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+        for place, (table, reason) in enumerate(zip(KINDS.values(), reasons, strict=True))
+    )
+    return client.query(sql, {**_slice(partition, first, until), "since": max(since, 0)}, _FINAL)
+
+
+def rejected_details(client: Client, partition: int, offsets: Sequence[int]) -> list[dict[str, Any]]:
+    """{offset, reason, detail} of rejected messages, by offset."""
+    return client.query(
+        "SELECT offset, CAST(reason AS String) AS reason, detail FROM usage_rejected FINAL "
+        "WHERE partition = {partition:Int32} AND has({offsets:Array(Int64)}, offset) ORDER BY offset",
+        {"partition": partition, "offsets": list(offsets)},
+        _FINAL,
+    ).to_pylist()
 
 
 def stored_rows(client: Client, table: str, columns: Sequence[str], partition: int, first: int, until: int) -> pa.Table:

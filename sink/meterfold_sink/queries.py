@@ -70,7 +70,10 @@ def get_usage(
     limit: int = 100,
     offset: int = 0,
 ) -> UsagePage:
-    """One subject's records with start <= timestamp < end. `total_quantity` is None where there is no record."""
+    """One subject's records with start <= timestamp < end.
+
+    `total_quantity` is None where there is no record, or no definition of the metric.
+    """
     _check_page(limit, offset)
     first, last = micros(start), micros(end)
     arrived_from, arrived_until = rules.arrivals(first, last)
@@ -106,7 +109,8 @@ def _totals() -> str:
         "total_by = 'avg', toDecimal256(unscaled_avg, 9) / 1000000000, "
         "total_by = 'max', toDecimal256(max(quantity), 9), total_by = 'min', toDecimal256(min(quantity), 9), "
         "total_by = 'last', toDecimal256(argMax(quantity, (timestamp, offset)), 9), "
-        f"sum(toDecimal256(quantity, 9)))) AS total_quantity {_RECORDS}"
+        "total_by = 'sum', sum(toDecimal256(quantity, 9)), "
+        f"NULL)) AS total_quantity {_RECORDS}"
     )
 
 

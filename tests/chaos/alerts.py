@@ -59,6 +59,8 @@ def check_alerts(ground: Ground, truth: Truth, fixed: Mapping[str, UsageThreshol
     _check_exact(events, windows, fixed["guest-cap"])
     _check_exact(events, windows, fixed["steady-cap"])
     _check_exact(events, windows, fixed["hour-cap"])
+    _check_exact(events, windows, fixed["every-cap"])
+    _check_exact(events, {}, fixed["replaced"])
     _check_levels(
         {(s.threshold_id, window_of(s)): s.level for s in states.values()},
         windows,
@@ -161,7 +163,8 @@ def _covers(threshold: UsageThreshold, key: WindowKey) -> bool:
     """Whether it is about this subject's use of this metric."""
     (org_id, metric, subject_type, subject_id), _, _ = key
     return (
-        (threshold.org_id, threshold.metric_key) == (org_id, metric)
+        threshold.metric_key == metric
+        and threshold.org_id in (None, org_id)
         and threshold.subject_type in (None, subject_type)
         and threshold.subject_id in (None, subject_id)
     )
@@ -192,7 +195,9 @@ def _check_levels(
 
 
 def _narrowness(threshold: UsageThreshold) -> int:
-    return (threshold.subject_type is not None) + (threshold.subject_id is not None)
+    """An organization's own is narrower than every one of all organizations."""
+    subject = (threshold.subject_type is not None) + (threshold.subject_id is not None)
+    return subject + (0 if threshold.org_id is None else 10)
 
 
 def _value(metric: MetricDefinition, window: Window) -> Decimal:

@@ -113,6 +113,9 @@ CHECKERS: Final[dict[str, type[checkers.Broken]]] = {
     "33_one_event_id": checkers.OneEventId,
     "34_no_replacement": checkers.NoReplacement,
     "34_only_own_subjects": checkers.OnlyOwnSubjects,
+    "34_org_does_not_replace": checkers.OrgDoesNotReplace,
+    "34_wide_changes_no_org": checkers.WideChangesNoOrg,
+    "34_wide_is_without_org": checkers.WideIsWithoutOrg,
 }
 
 NAMES: Final = (*FOLDS, *CHECKERS)

@@ -22,7 +22,8 @@ class _Made:
     id: str
     name: str
     period_type: str
-    wide: bool
+    org_id: str | None
+    subject_id: str | None
 
 
 class DefinitionChanges:
@@ -42,13 +43,17 @@ class DefinitionChanges:
                 persist(lambda: self._commands.update_metric(FLEX, aggregation_type=kind))
                 return f"metric is {kind}"
             if change == "threshold":
-                return self._create(chance, chance.choice(("flex-a", "flex-b")), chance.choice(_PERIODS), None)
+                name, org_id = chance.choice(("flex-a", "flex-b", "flex-c")), chance.choice((ORG, None))
+                return self._create(chance, name, chance.choice(_PERIODS), org_id, None)
             if not self._made:
-                self._create(chance, "flex-a", chance.choice(_PERIODS), None)
+                self._create(chance, "flex-a", chance.choice(_PERIODS), None, None)
             if change == "narrower threshold":
-                # It takes the place of a wider one of its name.
-                over = chance.choice([made for made in self._made if made.wide] or self._made)
-                return self._create(chance, over.name, over.period_type, chance.choice(FLEX_SUBJECTS))
+                # It takes the place of a wider one of its name: for one subject, or all of the organization.
+                over = chance.choice([made for made in self._made if made.subject_id is None] or self._made)
+                subject_id = (
+                    chance.choice((*FLEX_SUBJECTS, None)) if over.org_id is None else chance.choice(FLEX_SUBJECTS)
+                )
+                return self._create(chance, over.name, over.period_type, chance.choice((ORG, over.org_id)), subject_id)
             if change == "newest deleted":
                 self._delete(self._made[-1])
                 return "threshold deleted"
@@ -61,16 +66,25 @@ class DefinitionChanges:
             self._update(chosen, is_active=active)
             return "threshold works" if active else "threshold rests"
 
-    def _create(self, chance: random.Random, name: str, period_type: str, subject_id: str | None) -> str:
+    def _create(
+        self, chance: random.Random, name: str, period_type: str, org_id: str | None, subject_id: str | None
+    ) -> str:
+        for made in [
+            made for made in self._made if (made.name, made.org_id, made.subject_id) == (name, org_id, subject_id)
+        ]:
+            self._delete(made)  # two of one name and the same subjects are refused
         if len(self._made) == _MOST:
             self._delete(chance.choice(self._made))
         narrow = {"subject_type": "user", "subject_id": subject_id} if subject_id else {}
         values: dict[str, Any] = {"name": name, "threshold": chance.randint(20, 900), "period_type": period_type}
-        there = {made.id for made in self._made}
-        made = persist(lambda: self._commands.create_threshold(org_id=ORG, metric_key=FLEX, **values, **narrow))
-        if made.id not in there:
-            self._made.append(_Made(made.id, name, period_type, wide=not narrow))
-        return f"threshold for {subject_id or 'all'} is {values['threshold']}, {period_type}"
+        try:
+            made = persist(lambda: self._commands.create_threshold(org_id=org_id, metric_key=FLEX, **values, **narrow))
+        except DefinitionRefused as error:
+            if error.code != "THRESHOLD_EXISTS":
+                raise
+            return "threshold is there: an earlier try was not confirmed, and arrived"
+        self._made.append(_Made(made.id, name, period_type, org_id, subject_id))
+        return f"threshold for {subject_id or 'all'} of {org_id or 'all'} is {values['threshold']}, {period_type}"
 
     def _update(self, chosen: _Made, **values: Any) -> None:
         persist(lambda: self._commands.update_threshold(chosen.id, **values))

@@ -62,7 +62,7 @@ class Ground(Installation):
         return DefinitionCommands(self.kafka, self.clickhouse, wait_seconds=60, now=now)
 
     def define(self) -> dict[str, UsageThreshold]:
-        """Two metrics, and the thresholds that stay as they are, by name. A checker must run.
+        """Two metrics, and the thresholds that stay as they are, by name; "replaced" never judges. A checker must run.
 
         They were made long ago, so that they also watch the windows of late events.
         """
@@ -79,14 +79,19 @@ class Ground(Installation):
                 "warn_threshold": Decimal("40.5"),
                 "period_type": "daily",
             },
+            "every-cap": {"org_id": None, "subject_type": "user", "threshold": 30, "period_type": "lifetime"},
+            "replaced": {
+                "name": "guest-cap",
+                "org_id": None,
+                "subject_type": "guest",
+                "threshold": 50,
+                "period_type": "lifetime",
+            },
         }
         made = {}
         for name, values in fixed.items():
-            made[name] = persist(
-                lambda name=name, values=values: commands.create_threshold(
-                    org_id=ORG, metric_key=CALLS, name=name, **values
-                )
-            )
+            whole = {"org_id": ORG, "metric_key": CALLS, "name": name, **values}
+            made[name] = persist(lambda whole=whole: commands.create_threshold(**whole))
         return made
 
 

@@ -5,7 +5,6 @@ The long runs and what they showed are in docs/chaos.md.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ import pytest
 from chaos.plan import KINDS
 from chaos.report import table
 from chaos.run import Options, run
+from stack_support.seeds import seed_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 
 
 def test_every_kind_of_fault_once(tmp_path: Path) -> None:
-    seed = random.randrange(2**32)
-    print(f"chaos: seed {seed}")  # noqa: T201
+    seed = seed_of("every kind of fault once")
     result = run(Options(seed, len(KINDS), tmp_path), print)
     print(table(result.outcomes))  # noqa: T201
     assert result.findings.differences == []

@@ -57,6 +57,9 @@ _FOCUS: Final = {
     "32_deletions_elsewhere": ("definitions: threshold", "newest deleted", "checker killed at Commit"),
     "34_no_replacement": ("definitions: threshold", "definitions: narrower"),
     "34_only_own_subjects": ("definitions",),
+    "34_org_does_not_replace": ("definitions: narrower",),
+    "34_wide_changes_no_org": ("definitions",),
+    "34_wide_is_without_org": ("definitions: threshold",),
 }
 
 

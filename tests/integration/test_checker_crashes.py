@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import subprocess
 import threading
@@ -17,8 +18,9 @@ from checker_support.installation import Installation, Running, running
 from meterfold_processor import kafka
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.operations import Steps, drive_all
+from meterfold_processor.checker.slots import Slot, SlotTaken
 from meterfold_processor.checker.topic_reader import Place, TopicReader
-from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support import consume_all, eventually, producer
 
@@ -136,35 +138,86 @@ def test_killed_again_and_again(there: Installation, stack_environment: dict[str
             one.wait(10)
 
 
-def test_a_second_checker_on_the_same_slot_ends_the_first(there: Installation) -> None:
+def test_a_second_checker_on_the_same_slot_ends_and_the_first_goes_on(there: Installation) -> None:
     there.define_metric()
     there.define_threshold()
+    with running(there) as first:
+        first.ready(2)
+        there.use(120)
+        expected = [("t1", "u1", event, 1) for event in UP]
+        there.seen_soon(expected)
+        second = Running(there)
+        eventually(lambda: second.failure, 40, "the second one ends")
+        assert isinstance(second.failure, SlotTaken)
+        assert f"slot 0 already (process {os.getpid()} on " in str(second.failure)
+        assert "METERFOLD_CHECKER_SLOT=1" in str(second.failure)
+        there.use(120, "u2", partition=1)
+        there.seen_soon(expected + [("t1", "u2", event, 1) for event in UP])
+        assert first.worker.status.aborts == 0
+        assert first.worker.status.partitions == [0, 1]
+
+
+def test_two_that_start_on_one_slot_at_once_are_one_in_the_end(
+    there: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither sees the other before it joins; the one that was started later ends."""
+    there.define_metric()
+    there.define_threshold()
+    monkeypatch.setattr(Slot, "wait_until_free", lambda *_: None)
     first = Running(there)
     first.ready(2)
     second = Running(there)
     try:
-        numbers = itertools.count()
-
-        def one_gave_up() -> bool:
-            """Each is fenced only when it has something to write."""
-            number = next(numbers)
-            there.use(120, f"u{number}", partition=number % 2)
-            return bool(first.failure or second.failure)
-
-        eventually(one_gave_up, 120, "one of them gives up")
-        failed, left = (first, second) if first.failure else (second, first)
-        assert isinstance(failed.failure, Fatal)
-        assert "slot 0" in str(failed.failure)
-        left.ready(2)
-        used = {event[1] for event in there.seen()}
-        there.use(120, "last")
-        eventually(lambda: len({event[1] for event in there.seen()}) > len(used), 30)
-        seen = there.seen()
-        assert len(seen) == len(set(seen))
+        eventually(lambda: second.failure, 60, "the second one ends")
+        assert isinstance(second.failure, SlotTaken)
+        first.ready(2)
+        there.use(120)
+        there.seen_soon([("t1", "u1", event, 1) for event in UP])
+        assert first.failure is None
     finally:
         for one in (first, second):
             one.stop.set()
             one.thread.join(15)
+
+
+def test_a_checker_that_stands_still_is_replaced_and_one_is_left_when_it_goes_on(
+    there: Installation, stack_environment: dict[str, str]
+) -> None:
+    there.define_metric()
+    there.define_threshold()
+    expected: list[tuple[str, str, str, int]] = []
+
+    def use(subject_id: str) -> None:
+        for partition in (0, 1):
+            there.use(120, f"{subject_id}-{partition}", partition=partition)
+            expected.extend(("t1", f"{subject_id}-{partition}", event, 1) for event in UP)
+
+    still = process.start(stack_environment)
+    other: subprocess.Popen[bytes] | None = None
+    try:
+        use("before")
+        there.seen_soon(expected)
+        still.send_signal(signal.SIGSTOP)
+        use("during")
+        other = process.start(stack_environment)
+        there.seen_soon(expected)
+        assert other.poll() is None
+        still.send_signal(signal.SIGCONT)
+        pair = (still, other)
+        numbers = itertools.count()
+
+        def one_is_left() -> bool:
+            use(f"after{next(numbers)}")
+            return [one.poll() for one in pair].count(None) == 1
+
+        eventually(one_is_left, 60, "one of them ends")
+        there.seen_soon(expected)
+        seen = there.seen()
+        assert len(seen) == len(set(seen))
+    finally:
+        for one in filter(None, (still, other)):
+            one.kill()
+            one.wait(10)
 
 
 def test_committed_offsets_of_an_open_transaction_are_waited_for(there: Installation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import subprocess
@@ -13,9 +14,12 @@ import psutil
 import pytest
 
 from meterfold_deploy.stack_state import ProcessInfo, read_state, running_stack
+from meterfold_processor import kafka
+from meterfold_schemas.settings import KafkaSettings
 from stack_support import eventually
 from stack_support.cli import answer, meterfold, running
 
+HEADER = "id,metric_key,subject_type,subject_id,quantity,timestamp"
 PORTS = ("--port", "0", "--clickhouse-port", "0")
 
 
@@ -52,7 +56,7 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
             return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
         eventually(lambda: asked("SELECT count() FROM threshold_events FINAL") == "2", 30)
-        assert asked("SELECT total_quantity FROM usage_summaries WHERE period_type = 'monthly'") == "12"
+        assert asked("SELECT total_quantity FROM usage_monthly") == "12"
 
         again = meterfold("up", "--data", data, env=env)
         assert again.returncode == 1
@@ -62,6 +66,38 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
         psutil.Process(fold.pid).kill()
         eventually(lambda: any(p.name == "fold" and p.alive and p.pid != fold.pid for p in processes(data)), 30)
         eventually(lambda: answer("status", env=env)["kafka"]["fold_group"]["members"] == 1, 40)
+
+        checker = next(process for process in processes(data) if process.name == "check")
+        newcomer = meterfold("check", env=env)
+        assert newcomer.returncode == 1
+        told = [line for line in newcomer.stderr.splitlines() if line.startswith("meterfold: ")]
+        assert len(told) == 1
+        assert f"slot 0 already (process {checker.pid} on " in told[0]
+        assert f"run by `meterfold up` in {data}" in told[0]
+        assert "METERFOLD_CHECKER_SLOT=1 meterfold check" in told[0]
+        assert checker.alive
+
+        def add(event_id: str) -> None:
+            row = f"{event_id},api.calls,user,{event_id},12,{datetime.now(UTC).isoformat()}"
+            again = tmp_path / f"{event_id}.csv"
+            again.write_text(f"{HEADER}\n{row}\n", encoding="utf-8")
+            assert answer("import", again, env=env)["delivered"] == 1
+
+        numbers = itertools.count()
+
+        def ended_for_it() -> bool:
+            """Whoever is fenced once only begins anew, and notices when it has something to write."""
+            thief = kafka.producer(KafkaSettings.load(environ=env), **{"transactional.id": "meterfold-checker-0"})
+            thief.init_transactions(20)
+            add(f"f{next(numbers)}")
+            return not checker.alive
+
+        eventually(ended_for_it, 60, "the checker gives up its slot")
+        eventually(lambda: any(p.name == "check" and p.alive for p in processes(data)), 30)
+        add("last")
+        eventually(lambda: asked("SELECT count() FROM threshold_events FINAL WHERE subject_id = 'last'") == "2", 60)
+        assert "lost its slot to another checker; starting it again" in up.output()
+        assert up.running
 
         left = processes(data)
         asked_at = time.monotonic()

@@ -61,6 +61,15 @@ def test_a_fold_worker_folds_until_sigterm_and_stops_cleanly(
         assert (lines[-1]["counted"], lines[-1]["troubles"]) == (100, [])
 
 
+def test_a_second_fold_worker_says_that_it_is_not_the_only_one(migrated: dict[str, str], tmp_path: Path) -> None:
+    with running("fold", env=migrated, folder=tmp_path, ready="fold: ready, partitions 0, 1") as first:
+        assert "more worker" not in first.output()
+        (tmp_path / "second").mkdir()
+        with running("fold", env=migrated, folder=tmp_path / "second", ready="1 more worker in group") as second:
+            assert second.terminate(15) == 0
+        assert first.running
+
+
 def test_ctrl_c_stops_a_fold_worker_as_cleanly(migrated: dict[str, str], tmp_path: Path) -> None:
     with running("fold", env=migrated, folder=tmp_path, ready="fold: ready, partitions 0, 1") as worker:
         worker.signal(signal.SIGINT)

@@ -23,6 +23,7 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support import eventually
 from stack_support.kafka import admin
+from stack_support.seeds import seed_of
 
 PARTITIONS = 2
 SUBJECT = "ann"
@@ -142,9 +143,7 @@ def test_each_bad_message_is_rejected_with_reason_and_position_and_its_neighbour
 
 
 def test_random_damage_is_judged_like_a_reader_that_takes_one_message_at_a_time(installation: Installation) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")  # noqa: T201
-    rng = random.Random(seed)
+    rng = random.Random(seed_of("random damage"))
     messages = []
     for number in range(400):
         good = event(f"u{number % 7}", number)

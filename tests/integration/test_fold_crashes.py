@@ -28,6 +28,7 @@ from meterfold_deploy.local import command
 from meterfold_deploy.process import ManagedProcess
 from meterfold_processor.fold.flush import Operation, Step
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from stack_support.seeds import seed_of
 
 STEPS: tuple[str, ...] = get_args(Step)
 KILLS = 3
@@ -43,8 +44,7 @@ def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseS
 def test_sigkill_at_random_moments_while_events_flow(
     installation: Installation, stack_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"kills: seed {seed}")  # noqa: T201
+    seed = seed_of("kills at random moments")
     moments = random.Random(seed)
     with Flow(installation, seed):
         for number in range(KILLS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from fold_support.verdict import published_windows
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from stack_support import eventually
 from stack_support.mortal import mortal_members
+from stack_support.seeds import seed_of
 
 PARTITIONS = 4
 
@@ -37,7 +37,7 @@ def test_workers_join_leave_and_come_back_from_the_dead(
         quick = {**installation.kafka.librdkafka, "heartbeat.interval.ms": "300"}
         installation.kafka = installation.kafka.model_copy(update={"librdkafka": quick})
     environment = fold_environment(installation, tmp_path, stack_environment, **settings)
-    seed = random.randrange(2**32)
+    seed = seed_of("events while workers join and leave")
     with Flow(installation, seed), running(installation, **settings) as one:
         one.wait_for_partitions(PARTITIONS)
         with started("two", environment, tmp_path) as two, started("three", environment, tmp_path) as three:
@@ -107,7 +107,7 @@ def test_a_stop_under_load_is_clean_and_the_next_worker_goes_on(
     installation: Installation, stack_environment: dict[str, str], tmp_path: Path
 ) -> None:
     environment = fold_environment(installation, tmp_path, stack_environment, batch_events=200)
-    with Flow(installation, random.randrange(2**32)):
+    with Flow(installation, seed_of("events while a worker stops")):
         for name in ("first", "second"):
             before = installation.folded()
             with started(name, environment, tmp_path) as worker:

@@ -243,8 +243,7 @@ def _check_mirror(pipeline: Pipeline, threshold: UsageThreshold) -> None:
 
 def _check_summaries(installation: Installation, yesterday: datetime) -> None:
     rows = installation.client.rows(
-        "SELECT subject_id, total_quantity FROM usage_summaries WHERE period_type = 'daily' "
-        "AND toDate(period_start) = {day:Date}",
+        "SELECT subject_id, total_quantity FROM usage_daily WHERE toDate(period_start) = {day:Date}",
         {"day": yesterday.strftime("%Y-%m-%d")},
     )
     assert rows == [{"subject_id": "ann", "total_quantity": Decimal(50)}]

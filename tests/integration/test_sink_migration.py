@@ -23,7 +23,7 @@ def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: Click
         left = 5
 
         def __init__(self, client: Client) -> None:
-            super().__init__(client._driver, client.database)
+            super().__init__(client._connection, client.database)
 
         def command(self, sql: str, *args: Any, **more: Any) -> None:
             if self.left == 0:

@@ -212,7 +212,7 @@ def test_history_35_windows_that_move_while_they_are_proven_are_no_difference(cl
         """Folds the rest as soon as the windows are copied."""
 
         def __init__(self) -> None:
-            super().__init__(client._driver, client.database)
+            super().__init__(client._connection, client.database)
 
         def command(self, sql: str, *args: Any, **more: Any) -> None:
             super().command(sql, *args, **more)
@@ -243,7 +243,7 @@ def test_a_lifetime_seen_before_its_month_is_looked_at_again(client: Client) -> 
         """Finishes the flush after the first look."""
 
         def __init__(self) -> None:
-            super().__init__(client._driver, client.database)
+            super().__init__(client._connection, client.database)
 
         def command(self, sql: str, *args: Any, **more: Any) -> None:
             nonlocal looks

@@ -1,15 +1,19 @@
-"""The view usage_summaries, read as any client would read it."""
+"""The views of usage, read as any client would read them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from meterfold_deploy.stack import LocalStack
+from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import Period
 from meterfold_sink.client import Client
 from sink_support.database import database, empty, insert, rows, store
@@ -50,11 +54,12 @@ def summaries(client: Client, period: str, settings: dict[str, Any] | None = Non
     )
 
 
-def totals(client: Client, period: str) -> dict[str, Decimal]:
+def totals(client: Client, period: str) -> dict[str, Decimal | None]:
     return {row["org_id"] + "/" + row["metric_key"]: row["total_quantity"] for row in summaries(client, period)}
 
 
 AT = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+PERIODS = ("hourly", "daily", "weekly", "monthly", "yearly", "lifetime")
 FIVE = [Decimal(text) for text in ("3", "-1.5", "8.000000001", "2", "2.5")]
 
 
@@ -72,7 +77,7 @@ FIVE = [Decimal(text) for text in ("3", "-1.5", "8.000000001", "2", "2.5")]
 def test_the_total_is_by_the_metrics_own_type(client: Client, aggregation_type: str, expected: str) -> None:
     define(client, "calls", aggregation_type)
     store(client, [Record(i, AT, quantity) for i, quantity in enumerate(FIVE)])
-    for period in ("hourly", "daily", "weekly", "monthly", "yearly", "lifetime"):
+    for period in PERIODS:
         (row,) = summaries(client, period)
         assert row["total_quantity"] == Decimal(expected), period
         assert (row["record_count"], row["sum"]) == (5, Decimal("14.000000001"))
@@ -85,7 +90,7 @@ def test_an_own_definition_hides_the_global_one_until_it_is_deleted(client: Clie
     define(client, "calls", "max", org_id="acme")
     for offset, (org, metric) in enumerate([("acme", "calls"), ("other", "calls"), ("", "calls"), ("acme", "unknown")]):
         store(client, [Record(2 * offset + i, AT, 7 + i, org_id=org, metric_key=metric) for i in range(2)])
-    expected = {"acme/calls": 8, "other/calls": 2, "/calls": 2, "acme/unknown": 15}
+    expected = {"acme/calls": 8, "other/calls": 2, "/calls": 2, "acme/unknown": None}
     assert totals(client, "daily") == expected
     define(client, "calls", "max", org_id="acme", version=2, deleted=1)
     assert totals(client, "daily") == {**expected, "acme/calls": 2}
@@ -93,11 +98,48 @@ def test_an_own_definition_hides_the_global_one_until_it_is_deleted(client: Clie
     assert totals(client, "daily") == {**expected, "acme/calls": 2}
 
 
+def test_a_metric_without_a_definition_has_no_total_rather_than_another_one(client: Client) -> None:
+    store(client, [Record(0, AT, "10.5"), Record(1, AT, "8.25")])
+    define(client, "calls", "max")
+    for period in PERIODS:
+        assert totals(client, period) == {"acme/calls": Decimal("10.5")}, period
+    define(client, "calls", "max", version=2, deleted=1)
+    for period in PERIODS:
+        (row,) = summaries(client, period)
+        assert row["total_quantity"] is None, period
+        assert (row["record_count"], row["sum"], row["max_quantity"]) == (2, Decimal("18.75"), Decimal("10.5"))
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_the_view_of_a_period_has_its_rows_and_no_other(client: Client, period: str) -> None:
+    define(client, "calls", "sum")
+    store(client, [Record(i, AT + timedelta(days=40 * i), 10**i) for i in range(3)])
+    found = client.rows(f"SELECT * FROM usage_{period} ORDER BY period_start")
+    assert [{**row, "period_type": period} for row in found] == summaries(client, period)
+    (count, total) = client.rows(f"SELECT sum(record_count) AS n, sum(total_quantity) AS t FROM usage_{period}")[
+        0
+    ].values()
+    assert (count, total) == (3, 111)
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_decimals_have_38_digits_which_polars_reads(client: Client, period: str) -> None:
+    define(client, "calls", "avg")
+    store(client, [Record(0, AT, "1.000000001"), Record(1, AT, "2", metric_key="undefined")])
+    decimals = ["total_quantity", "sum", "min_quantity", "max_quantity", "avg_quantity", "last_quantity"]
+    for source in (f"usage_{period}", f"usage_summaries WHERE period_type = '{period}'"):
+        table = client.query(f"SELECT {', '.join(decimals)} FROM {source}")
+        assert {table.schema.field(name).type for name in decimals} == {pa.decimal128(38, 9)}
+        frame = pl.DataFrame(table)
+        assert dict(frame.schema) == dict.fromkeys(decimals, pl.Decimal(38, 9))
+        assert sorted(frame["total_quantity"].to_list(), key=str) == [Decimal("1.000000001"), None]
+
+
 def test_the_readers_own_settings_change_nothing(client: Client) -> None:
     define(client, "defined", "last", org_id="acme")
     store(client, [Record(0, AT, 7), Record(1, AT, 3, metric_key="defined"), Record(2, AT, 5, metric_key="defined")])
     plain = summaries(client, "monthly")
-    assert [row["total_quantity"] for row in plain] == [7, 5]
+    assert [row["total_quantity"] for row in plain] == [None, 5]
     assert plain == summaries(client, "monthly", {"join_use_nulls": 1, "transform_null_in": 1})
 
 
@@ -124,18 +166,73 @@ def test_averages_round_half_away_from_zero(client: Client, total: str, count: i
     assert row["avg_quantity"] == row["total_quantity"] == Decimal(expected)
 
 
-def test_history_37_sums_of_sums_and_averages_do_not_wrap(client: Client) -> None:
-    largest = Decimal("99999999999999999999999999999.999999999")
-    months = [window(Period.MONTHLY, day(2026, month, 1), largest, last_offset=month) for month in range(1, 13)]
-    insert(client, "usage_windows", windows_table(months))
+LARGEST = Decimal("99999999999999999999999999999.999999999")
+SMALLEST_STEP = Decimal("0.000000001")
+
+
+@pytest.mark.parametrize(
+    "months",
+    [
+        [LARGEST] * 12,  # beyond 2^127
+        [LARGEST, SMALLEST_STEP],  # 39 digits that 128 bits can hold
+        [LARGEST.copy_negate(), SMALLEST_STEP.copy_negate()],
+    ],
+    ids=["beyond 128 bits", "39 digits", "39 digits below zero"],
+)
+def test_history_37_a_sum_of_sums_that_does_not_fit_is_an_error_and_never_another_number(
+    client: Client, months: list[Decimal]
+) -> None:
+    define(client, "calls", "sum")
+    rows_ = [window(Period.MONTHLY, day(2026, i + 1, 1), total, last_offset=i) for i, total in enumerate(months)]
+    insert(client, "usage_windows", windows_table(rows_))
+    for columns in ("*", "total_quantity", "sum", "total_quantity * 0"):
+        with pytest.raises(MeterfoldError, match=r"does not fit into Decimal\(38, 9\): read a shorter period"):
+            client.query(f"SELECT {columns} FROM usage_yearly")
+    # What fits can be read beside it.
+    (year,) = client.rows("SELECT avg_quantity, max_quantity, record_count FROM usage_yearly")
+    assert (year["max_quantity"], year["record_count"]) == (max(months), len(months))
+    define(client, "calls", "max", version=2)
+    assert client.value("SELECT total_quantity FROM usage_yearly") == max(months)
+
+
+def test_history_37_the_largest_sums_and_averages_do_not_wrap(client: Client) -> None:
+    define(client, "calls", "sum")
+    halves = [Decimal("99999999999999999999999999998.999999999"), Decimal(1)]
+    rows_ = [window(Period.MONTHLY, day(2026, i + 1, 1), total, last_offset=i) for i, total in enumerate(halves)]
+    insert(client, "usage_windows", windows_table(rows_))
     (year,) = summaries(client, "yearly")
-    assert year["sum"] == year["total_quantity"] == Decimal("1199999999999999999999999999999.999999988")
-    assert year["avg_quantity"] == largest
+    assert year["sum"] == year["total_quantity"] == LARGEST
+    many = [window(Period.MONTHLY, day(2027, month, 1), LARGEST, last_offset=month) for month in range(1, 13)]
+    insert(client, "usage_windows", windows_table(many))
+    assert client.value("SELECT avg_quantity FROM usage_yearly WHERE period_start = '2027-01-01'") == LARGEST
     tenth = window(Period.LIFETIME, day(1970, 1, 1), Decimal(10) ** 26, record_count=3, metric_key="tenth")
     insert(client, "usage_windows", windows_table([tenth]))
     define(client, "tenth", "avg")
     (lifetime,) = summaries(client, "lifetime")
     assert lifetime["total_quantity"] == Decimal("33333333333333333333333333.333333333")
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_conditions_of_a_reader_reach_the_sort_key_of_one_branch(client: Client, period: str) -> None:
+    define(client, "calls", "sum")
+    store(client, [Record(i, AT + timedelta(days=i), 1, subject_id=f"s{i}") for i in range(3)])
+    start = {"yearly": "2026-01-01", "monthly": "2026-03-01", "weekly": "2026-03-09", "lifetime": "1970-01-01"}
+    conditions = (
+        "org_id = 'acme' AND metric_key = 'calls' AND subject_type = 'user' AND subject_id = 's1' "
+        f"AND period_start = '{start.get(period, '2026-03-10')}'"
+    )
+    for source in (f"usage_{period} WHERE", f"usage_summaries WHERE period_type = '{period}' AND"):
+        plan = [
+            row["explain"]
+            for row in client.rows(f"EXPLAIN indexes = 1 SELECT total_quantity FROM {source} {conditions}")
+        ]
+        text = "\n".join(plan)
+        assert text.count("ReadFromMergeTree") - text.count(".metric_definitions)") - text.count(".fold_progress)") == 6
+        # A branch whose condition is never true reads nothing, so the plan lists no index for it.
+        keys = re.findall(r"Condition: (and\(.*period_type in .*)", text)
+        assert len(keys) == 1, text
+        for column in ("org_id", "metric_key", "subject_type", "subject_id", "period_start"):
+            assert column in keys[0], column
 
 
 def test_weeks_begin_on_monday_and_go_over_new_year(client: Client) -> None:

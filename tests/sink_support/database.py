@@ -28,6 +28,7 @@ _FILLED = (
     "usage_windows",
     "fold_progress",
     "metric_definitions",
+    "thresholds",
     "threshold_events",
     "alert_actions",
 )

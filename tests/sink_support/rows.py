@@ -10,12 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from meterfold_schemas.periods import KEPT, Period, from_micros, micros, period_start
+from meterfold_schemas.periods import KEPT, STORED_NUMBER, Period, from_micros, micros, period_start
 
 DECIMAL = pa.decimal128(38, 9)
 TIME = pa.timestamp("us", "UTC")
 EXACT = Context(prec=120)
-CODES = {period: code for code, period in enumerate(KEPT, start=1)}
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -78,7 +77,10 @@ class Window:
     folded_through: int
 
     def row(self) -> dict[str, Any]:
-        return {**{name: getattr(self, name) for name in self.__slots__}, "period_type": CODES[self.period_type]}
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "period_type": STORED_NUMBER[self.period_type],
+        }
 
     def changed(self, **changes: Any) -> Window:
         return replace(self, **changes)

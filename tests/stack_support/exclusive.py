@@ -1,8 +1,8 @@
 """Whose turn it is: many tests at once, or one alone.
 
-Tests run in several processes. What is bounded in time only on a machine that does nothing else takes the lock for
-itself; every other test shares it. One that waits does not hold the others up: its turn comes when they pause or end,
-and files with a single test are handed out last.
+Tests run in several processes. A test whose time limits hold only on a machine that does nothing else takes the lock
+for itself; every other test shares it. A test that waits to be alone holds the gate, so that no other test begins
+meanwhile and its turn comes as soon as the running ones have ended.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_GATE: Final = Path(__file__)
+_LOCK: Final = Path(__file__).with_name("waiting.py")
 
 
 @contextmanager
-def turn(*, alone: bool) -> Iterator[None]:
-    """Wait for it and have it."""
-    with Path(__file__).open("rb") as lock:  # closing it lets go
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+def turn(*, alone: bool, gate: Path = _GATE, lock: Path = _LOCK) -> Iterator[None]:
+    """Wait for a turn and have it. `gate` and `lock` are two files that exist; closing one releases it."""
+    with lock.open("rb") as held:
+        with gate.open("rb") as door:
+            fcntl.flock(door, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(held, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield

@@ -55,5 +55,5 @@ def test_a_checker_that_is_fenced_in_time_twice_ends(worker: Any, clock: Clock) 
     clock.now += 1
     worker._fenced(FencedOut("fenced by another"))
     worker._transactions.begin()
-    with pytest.raises(Fatal, match="slot 0"):
+    with pytest.raises(Fatal, match="METERFOLD_CHECKER_SLOT, here 0"):
         worker._fenced(FencedOut("fenced by another"))

@@ -39,9 +39,9 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
+    "schema": ("list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
-    "schema": ("list", "poison", "alias", "wait"),
 }
 
 

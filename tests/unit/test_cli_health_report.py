@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from meterfold_deploy.health.clickhouse_view import TABLES, ClickHouseView, Progress
 from meterfold_deploy.health.kafka_view import Group, KafkaView, Log, Waiting
 from meterfold_deploy.health.report import Lookers, Report, make_report, positions, window_positions
 from meterfold_schemas import catalog
+from meterfold_sink.schema_decisions import SchemaFacts
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KNOWN = catalog.latest("usage_recorded").header
@@ -87,7 +89,7 @@ def test_an_unknown_schema_holds_its_partition_unless_it_is_declared_poison() ->
     held = report(kafka(), stored(progress(90)), waited=1, header=UNKNOWN)
     assert held.partitions[0].state == "held"
     assert "unknown schema 0001020304050607" in held.problems[0]
-    poison = stored(progress(90), poison_fingerprint__0001020304050607="")
+    poison = replace(stored(progress(90)), schemas={"0001020304050607": SchemaFacts(decision="poison")})
     assert report(kafka(), poison, waited=1, header=UNKNOWN).well
 
 

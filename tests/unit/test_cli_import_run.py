@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from meterfold import BufferFull, Delivery, DeliveryCounts, FlushTimeout, UndeliveredEvents
-from meterfold_deploy.commands.import_file import _open
 from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.importing.plan import Options
-from meterfold_deploy.importing.rejects import Rejects
 from meterfold_deploy.importing.run import Import, Summary
+from meterfold_deploy.importing.source import Form, Source
+from meterfold_deploy.importing.timestamps import zone_named
 from meterfold_schemas.usage import UsageRecorded
 
 PLAIN = Options(mapping={}, fixed={}, id_from=[], ignore_others=False)
@@ -55,6 +55,8 @@ class PlayedMeter:
         self.events.append(made)
         return made.id
 
+    trouble: str | None = None
+
     @property
     def counts(self) -> DeliveryCounts:
         failed = max(0, len(self.events) - self._broken_from)
@@ -71,10 +73,12 @@ class PlayedMeter:
         self.closed = True
 
 
-def run(path: Path, meter: PlayedMeter, options: Options = PLAIN, timezone: str | None = None) -> Summary:
-    rows, plan = _open(path, options, timezone, None)
-    rejects = Rejects(path.with_suffix(".rejects.csv"), rows.columns)
-    return Import(rows, plan, meter, rejects, lambda *_, **__: None).run()  # type: ignore[arg-type]
+def run(
+    path: Path, meter: PlayedMeter, options: Options = PLAIN, timezone: str | None = None, time_format: str = "iso"
+) -> Summary:
+    with Source(path, options, Form(None, time_format, zone_named(timezone))) as source:
+        rows, plan = source.open()
+        return Import(rows, plan, meter, source.rejects(rows, None), lambda *_, **__: None).run()  # type: ignore[arg-type]
 
 
 def line(number: int, quantity: str = "1", at: str = AT) -> str:
@@ -197,7 +201,7 @@ def test_parquet_columns_that_are_no_text_and_files_that_are_no_parquet_are_refu
         run(path, PlayedMeter())
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(WrongInput, match="is no Parquet file"):
+    with pytest.raises(WrongInput, match="is not a Parquet file"):
         run(broken, PlayedMeter())
     with pytest.raises(WrongInput, match="not a kind of file"):
         run(tmp_path / "events.xlsx", PlayedMeter())

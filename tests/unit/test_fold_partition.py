@@ -18,7 +18,7 @@ from meterfold_processor.fold.remembered import EVERYTHING
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import Progress
 from meterfold_schemas.errors import Fatal, Retryable
-from meterfold_schemas.periods import Period, from_micros
+from meterfold_schemas.periods import STORED_NUMBER, Period, from_micros
 from meterfold_schemas.usage import UsageRecorded
 
 RULES = Rules(horizon=10 * DAY, future_tolerance=3 * DAY, slack=5 * DAY, record_retention=60 * DAY, partition_count=1)
@@ -54,7 +54,7 @@ class Store:
             raise Retryable("windows are away")
         if not self.windows:
             return pl.DataFrame(pl.from_arrow(tables.WINDOWS.empty_table()))
-        code = tables.PERIOD_CODES[period]
+        code = STORED_NUMBER[period]
         rows = pl.concat(self.windows).filter(
             pl.col("period_type") == code, pl.col("period_start").to_physical().is_in(starts.tolist())
         )

@@ -42,14 +42,14 @@ def test_an_answer_needs_an_offset() -> None:
 
 
 def test_bounds_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "_Admin", lambda _: Admin(3))
+    monkeypatch.setattr(topics, "admin_for", lambda _: Admin(3))
     assert topics.log_bounds(SETTINGS, "t", [0]) == {0: (3, 3)}
-    monkeypatch.setattr(topics, "_Admin", lambda _: Admin(NO_OFFSET))
+    monkeypatch.setattr(topics, "admin_for", lambda _: Admin(NO_OFFSET))
     with pytest.raises(Retryable, match="no offset"):
         topics.log_bounds(SETTINGS, "t", [0])
     with pytest.raises(Retryable, match="no offset"):
         topics.offsets_at(SETTINGS, "t", [0], 1)
-    monkeypatch.setattr(topics, "_Admin", lambda _: Admin(-1))
+    monkeypatch.setattr(topics, "admin_for", lambda _: Admin(-1))
     assert topics.offsets_at(SETTINGS, "t", [0], 1) == {0: None}
 
 

@@ -60,7 +60,7 @@ def url(status: FoldStatus) -> Iterator[str]:
 
 def test_a_worker_that_is_well(url: str) -> None:
     partition = {"partition": 0, "next_offset": 7, "log_end": 7, "lag": 0, "still_seconds": 0.0, "held": None}
-    well = {"ok": True, "worker": "fold", "problems": [], "errors": {}, "partitions": [partition]}
+    well = {"ok": True, "worker": "fold", "problems": [], "errors": {}, "partitions": [partition], "rejections": []}
     assert probe(url + "/healthz") == (200, well)
     assert probe(url + "/readyz?verbose") == (200, well)
 

@@ -17,7 +17,7 @@ from fastavro.schema import to_parsing_canonical_form
 from meterfold_schemas import catalog, derive, framing
 from meterfold_schemas.catalog import ALIASES, Catalog, EventSchema
 from meterfold_schemas.errors import Fatal
-from meterfold_schemas.example_events import examples
+from meterfold_schemas.example_events import Example, examples
 
 AVRO = files("meterfold_schemas") / "avro"
 SCHEMAS = [schema for name in catalog.names() for schema in catalog.all_versions(name)]
@@ -83,7 +83,13 @@ def test_the_derived_files_are_current() -> None:
 
 @pytest.mark.parametrize("rule", COMPUTED)
 def test_a_rule_gives_what_the_library_computed(rule: str) -> None:
-    assert {schema.label: crc(rule, schema.definition) for schema in SCHEMAS} == COMPUTED[rule]
+    here = {schema.label: schema for schema in SCHEMAS}
+    assert {name: crc(rule, here[name].definition) for name in COMPUTED[rule]} == COMPUTED[rule]
+
+
+def examples_of(schema: EventSchema) -> list[Example]:
+    """The examples of the newest version: an older one is written by nobody any more."""
+    return list(examples(schema.name)) if schema is catalog.latest(schema.name) else []
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=label)
@@ -106,7 +112,7 @@ def test_every_alias_is_known_in_both_byte_orders(schema: EventSchema) -> None:
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=label)
 def test_a_value_with_an_alias_is_read_as_what_it_is(schema: EventSchema) -> None:
-    for example in examples(schema.name):
+    for example in examples_of(schema):
         body = framing.encode(schema.name, example.record)[framing.HEADER_SIZE :]
         for fingerprint in derive.aliases(schema):
             header = catalog.MAGIC + bytes.fromhex(fingerprint)
@@ -120,7 +126,7 @@ def test_the_plain_variant_has_the_same_fingerprint_by_every_rule_and_the_same_b
     assert {crc(rule, definition) for rule in derive.RULES} == {schema.fingerprint.hex()}
     theirs = avro.schema.parse(json.dumps(definition))
     assert theirs.fingerprint("CRC-64-AVRO") == schema.fingerprint
-    for example in examples(schema.name):
+    for example in examples_of(schema):
         body = framing.encode(schema.name, example.record)[framing.HEADER_SIZE :]
         record: Any = schemaless_reader(BytesIO(body), parse_schema(definition), None)
         out = BytesIO()

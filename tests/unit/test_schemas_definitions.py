@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,7 +66,7 @@ def test_a_metric_survives(example: Any) -> None:
     assert read.to_bytes() == data
 
 
-@pytest.mark.parametrize("example", list(examples("threshold_defined")), ids=lambda e: e.case)
+@pytest.mark.parametrize("example", list(examples("threshold_defined")), ids=lambda e: f"v{e.schema.version}.{e.case}")
 def test_a_threshold_survives(example: Any) -> None:
     data = framing.encode("threshold_defined", example.record)
     read = UsageThreshold.from_bytes(data, version=7)
@@ -120,13 +122,18 @@ def test_a_broken_metric_is_a_clear_error(change: dict[str, Any], reason: str) -
     ("change", "reason"),
     [
         ({"threshold": 0}, "threshold"),
-        ({"threshold": -1}, "threshold"),
+        ({"threshold": -1}, "^UsageThreshold: threshold: -1 must be greater than 0$"),
+        ({"threshold": "-5", "warn_threshold": "80%"}, "^UsageThreshold: threshold: -5 must be greater than 0$"),
+        ({"warn_threshold": "100%"}, "warn_threshold: '100%' must be a percentage above 0 and below 100"),
+        ({"warn_threshold": "-5 %"}, "warn_threshold: '-5 %' must be a percentage"),
+        ({"warn_threshold": "0%"}, "warn_threshold: .*greater than 0"),
+        ({"warn_threshold": "80%%"}, "warn_threshold"),
         ({"threshold": "abc"}, "threshold: quantity 'abc'"),
         ({"threshold": 0.0000000001}, "threshold"),
-        ({"warn_threshold": 100}, "warn_threshold 100.000000000 must be below"),
+        ({"warn_threshold": 100}, "warn_threshold: 100 must be below the threshold, 100$"),
         ({"warn_threshold": 0}, "warn_threshold"),
         ({"threshold": "0.000000001"}, "warn_threshold"),
-        ({"subject_id": "u-1"}, "subject_id needs subject_type"),
+        ({"subject_id": "u-1"}, "subject_id: needs a subject type"),
         ({"subject_type": ""}, "subject_type"),
         ({"action": "shout"}, "action"),
         ({"notify_emails": ["not an address"]}, "notify_emails"),
@@ -165,6 +172,37 @@ def test_a_threshold_takes_its_metrics_period(reset: str, period: Period) -> Non
 
 def test_the_default_warning_is_cut_not_rounded() -> None:
     assert threshold(threshold="0.000000009").warn_threshold == Decimal("0.000000007")
+
+
+@pytest.mark.parametrize("percentage", ["62.5%", "62.5 %", " 62.5% "])
+def test_a_warning_as_a_percentage_is_of_the_threshold(percentage: str) -> None:
+    made = threshold(threshold=1000, warn_threshold=percentage)
+    assert made.warn_threshold == Decimal(625)
+    assert made.changed(warn_threshold="90%", threshold=10).warn_threshold == Decimal(9)
+
+
+def test_a_threshold_without_an_organization_watches_every_organization() -> None:
+    wide, without = threshold(), threshold(org_id="")
+    assert (wide.org_id, UsageThreshold.from_bytes(wide.to_bytes()).org_id) == (None, None)
+    assert (without.org_id, UsageThreshold.from_bytes(without.to_bytes()).org_id) == ("", "")
+    assert [wide.matches(org_id, "user", "u1") for org_id in ("", "acme")] == [True, True]
+    assert [without.matches(org_id, "user", "u1") for org_id in ("", "acme")] == [True, False]
+
+
+def test_an_old_definition_keeps_its_meaning() -> None:
+    """Written with version 1, in which an empty org_id was the only way to leave it out."""
+    kept = json.loads((Path(__file__).parent / "schemas_kept_bytes.json").read_text())
+    read = UsageThreshold.from_bytes(bytes.fromhex(kept["threshold_defined.v1.one_type_lifetime"]))
+    assert read.org_id == ""
+    assert not read.matches("acme", "user", "u1")
+
+
+def test_an_organization_is_narrower_than_any_subject() -> None:
+    user: dict[str, Any] = {"subject_type": "user"}
+    scopes: list[dict[str, Any]] = [{}, user, {**user, "subject_id": "u1"}]
+    order = [threshold(**scope, **org) for org in ({}, {"org_id": "acme"}) for scope in scopes]
+    assert [one.narrowness for one in order] == sorted(one.narrowness for one in order)
+    assert len({one.narrowness for one in order}) == 6
 
 
 def test_definitions_are_frozen_and_changed_as_a_whole() -> None:

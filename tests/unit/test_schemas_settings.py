@@ -86,11 +86,10 @@ def test_kafka_home_is_no_librdkafka_setting() -> None:
     ("environ", "hint"),
     [
         ({}, "METERFOLD_BOOTSTRAP_SERVERS"),
-        ({"BOTSTRAP_SERVERS": "a"}, "Did you mean METERFOLD_BOOTSTRAP_SERVERS"),
         ({"BOOTSTRAP_SERVERS": ""}, "kafka.bootstrap_servers"),
         ({"BOOTSTRAP_SERVERS": "a", "TOPIC_PREFIX": "a/b"}, "kafka.topic_prefix"),
         ({"BOOTSTRAP_SERVERS": "a", "KAFKA_BOOTSTRAP_SERVERS": "b"}, "bootstrap_servers"),
-        ({"CONFIG": "nowhere.toml"}, "nowhere.toml is not there"),
+        ({"CONFIG": "nowhere.toml"}, "nowhere.toml does not exist; correct METERFOLD_CONFIG"),
     ],
 )
 def test_wrong_variables_are_clear_errors(environ: dict[str, str], hint: str) -> None:
@@ -130,7 +129,6 @@ def test_clickhouse_settings() -> None:
         ({"URL": "host:8123"}, "clickhouse.url"),
         ({"URL": f"http://user:{SECRET}@host:8123"}, "not in the URL"),
         ({"URL": "http://h:1", "DATABASE": "a; DROP"}, "clickhouse.database"),
-        ({"URI": "http://h:1"}, "Did you mean METERFOLD_CLICKHOUSE_URL"),
     ],
 )
 def test_wrong_clickhouse_settings_are_clear_errors(values: dict[str, str], hint: str) -> None:
@@ -160,12 +158,47 @@ def test_a_refused_secret_is_not_in_the_error() -> None:
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("BOTSTRAP_SERVERS", "Did you mean METERFOLD_BOOTSTRAP_SERVERS"),
+        ("CLICKHOUSE_URI", "Did you mean METERFOLD_CLICKHOUSE_URL"),
+    ],
+)
+def test_a_variable_that_sets_nothing_is_one_warning(
+    name: str, hint: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meterfold_schemas.settings_sources._warned", set())
+    environ = {"METERFOLD_CLICKHOUSE_URL": "http://h:1", "METERFOLD_BOOTSTRAP_SERVERS": "a:1", f"METERFOLD_{name}": "x"}
+    for _ in range(2):
+        assert ClickHouseSettings.load(environ=environ).url == "http://h:1"
+        assert KafkaSettings.load(environ=environ).bootstrap_servers == "a:1"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert hint in caplog.text
+
+
+def test_service_links_of_kubernetes_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    links = {
+        "METERFOLD_PORT": "tcp://10.0.0.1:80",
+        "METERFOLD_SERVICE_HOST": "10.0.0.1",
+        "METERFOLD_KAFKA_SERVICE_HOST": "10.0.0.2",
+        "METERFOLD_KAFKA_SERVICE_PORT": "9092",
+        "METERFOLD_KAFKA_PORT_9092_TCP": "tcp://10.0.0.2:9092",
+        "METERFOLD_KAFKA_PORT_9092_TCP_ADDR": "10.0.0.2",
+        "METERFOLD_KAFKA_PORT_9092_TCP_PROTO": "tcp",
+        "METERFOLD_CLICKHOUSE_SERVICE_HOST": "fd00::1",
+        "METERFOLD_CLICKHOUSE_PORT": "tcp://10.0.0.3:8123",
+    }
+    environ = {**links, "METERFOLD_CLICKHOUSE_URL": "http://h:1", "METERFOLD_BOOTSTRAP_SERVERS": "a:1"}
+    assert KafkaSettings.load(environ=environ).librdkafka == {}
+    assert ClickHouseSettings.load(environ=environ).url == "http://h:1"
+    assert caplog.records == []
+
+
 def test_a_part_has_a_section_of_its_own() -> None:
     write('[fold]\nseconds = 3\nname = "file"\n')
     found = load_settings(PartSettings, "fold", environ={"METERFOLD_FOLD_NAME": "variable"}, seconds=None)
     assert (found.seconds, found.name) == (3.0, "variable")
-    with pytest.raises(InvalidSettings, match="Did you mean METERFOLD_FOLD_SECONDS"):
-        load_settings(PartSettings, "fold", environ={"METERFOLD_FOLD_SECOND": "1"})
     with pytest.raises(InvalidSettings, match=r"fold.seconds"):
         load_settings(PartSettings, "fold", environ={"METERFOLD_FOLD_SECONDS": "-1"})
     with pytest.raises(InvalidSettings, match=r"unknown setting fold.secs"):

@@ -50,21 +50,21 @@ class ScriptedProducer:
     """A producer with room for `room` messages that reports when the test says so."""
 
     def __init__(self, config: dict[str, Any], room: int = 1000) -> None:
-        self.on_delivery = config["on_delivery"]
+        self.error_cb = config["error_cb"]
         self.room = room
-        self.held: deque[tuple[bytes, bytes]] = deque()
+        self.held: deque[tuple[bytes, bytes, Any]] = deque()
         self.purged = False
         self.fatal: KafkaError | None = None
-        self.reports: deque[tuple[KafkaError | None, bytes]] = deque()
+        self.reports: deque[tuple[KafkaError | None, bytes, Any]] = deque()
         self.lock = threading.Lock()
 
-    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Any) -> None:
         if self.fatal is not None:
             raise KafkaException(self.fatal)
         with self.lock:
             if len(self.held) + len(self.reports) >= self.room:
                 raise BufferError("Local: Queue full")
-            self.held.append((key, value))
+            self.held.append((key, value, on_delivery))
 
     def poll(self, timeout: float) -> int:
         end = time.monotonic() + timeout
@@ -75,11 +75,11 @@ class ScriptedProducer:
         served = 0
         while True:
             try:
-                error, value = self.reports.popleft()
+                error, value, on_delivery = self.reports.popleft()
             except IndexError:
                 return served
             served += 1
-            self.on_delivery(error, Report(value, served))
+            on_delivery(error, Report(value, served))
 
     def flush(self, timeout: float) -> int:
         self.poll(timeout)
@@ -92,7 +92,7 @@ class ScriptedProducer:
     def report(self, count: int | None = None, error: KafkaError | None = None) -> None:
         with self.lock:
             for _ in range(len(self.held) if count is None else count):
-                self.reports.append((error, self.held.popleft()[1]))
+                self.reports.append((error, *self.held.popleft()[1:]))
 
 
 class Factory:
@@ -165,7 +165,7 @@ def test_a_failure_is_raised_once_and_names_the_events() -> None:
     made.send(b"k", b"kept")
     factory.made[0].report(1, KafkaError(KafkaError._MSG_TIMED_OUT))
     factory.made[0].report(1)
-    with pytest.raises(UndeliveredEvents, match=r"1 recorded events .* lost") as caught:
+    with pytest.raises(UndeliveredEvents, match=r"1 recorded event .* lost") as caught:
         made.flush(5)
     assert [report.event_id for report in caught.value.failures] == ["lost"]
     assert caught.value.code == "DELIVERY_FAILED"
@@ -266,7 +266,7 @@ def test_after_a_fatal_error_a_new_producer_goes_on() -> None:
     factory.made[0].fatal = KafkaError(KafkaError._FATAL, "out of order", fatal=True)
     made.send(b"k", b"after")
     assert len(factory.made) == 2
-    assert [value for _, value in factory.made[1].held] == [b"after"]
+    assert [value for _, value, _ in factory.made[1].held] == [b"after"]
     factory.made[1].report()
     with pytest.raises(UndeliveredEvents, match="before"):
         made.flush(5)
@@ -325,8 +325,8 @@ def test_settings_that_librdkafka_refuses_are_named() -> None:
 @pytest.mark.parametrize(
     ("librdkafka", "hint"),
     [
-        ({"acks": "1"}, "it needs all"),
-        ({"enable.idempotence": "false"}, "it needs true"),
+        ({"acks": "1"}, "requires acks=all"),
+        ({"enable.idempotence": "false"}, "requires enable.idempotence=true"),
         ({"partitioner": "consistent_random"}, "murmur2_random"),
         ({"queue.buffering.max.messages": "5"}, "buffer_events"),
         ({"message.timeout.ms": "5"}, "delivery_timeout"),

@@ -24,6 +24,7 @@ PUBLIC = {
     "Meter",
     "MeterfoldError",
     "Recorded",
+    "RefusedEvents",
     "Resolver",
     "Retryable",
     "Subject",
@@ -75,7 +76,7 @@ def test_public_things_are_documented() -> None:
     for name in PUBLIC - {"Resolver"}:
         assert inspect.getdoc(getattr(meterfold, name))
     public = [name for name in vars(meterfold.Meter) if not name.startswith("_")]
-    assert public == ["record", "record_batch", "flush", "close", "counts"]
+    assert public == ["record", "record_batch", "flush", "close", "counts", "trouble"]
     assert all(inspect.getdoc(getattr(meterfold.Meter, name)) for name in public)
 
 

@@ -43,7 +43,7 @@ class Cluster:
 
 def test_every_broker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster()
-    monkeypatch.setattr(topics, "_Admin", cluster.client)
+    monkeypatch.setattr(topics, "admin_for", cluster.client)
     monkeypatch.setattr(topics, "_describe", cluster.describe)
     topics.create_topics(SETTINGS, [TopicSpec("usage.recorded", 1)])
     assert cluster.looks["two:2"] == LATE_LOOKS

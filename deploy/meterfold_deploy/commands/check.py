@@ -16,12 +16,13 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     """Run a checker: usage.windows into usage.aggregated, threshold events and threshold.state.
 
     It also copies definitions and threshold events into ClickHouse. Checkers side by side need a slot each
-    (METERFOLD_CHECKER_SLOT). Stops cleanly within 10 seconds on SIGTERM or Ctrl-C (exit code 0); a fatal error is
-    told on standard error (exit code 1).
+    (METERFOLD_CHECKER_SLOT); a second one on the same slot ends with exit code 1 and disturbs nobody. Stops cleanly
+    within 10 seconds on SIGTERM or Ctrl-C (exit code 0). A fatal error is one message on standard error (exit code 1).
     """
     from meterfold_deploy.logs import configure
     from meterfold_deploy.workers import run_probed
     from meterfold_processor.checker.settings import CheckerSettings
+    from meterfold_processor.checker.slots import SlotTaken
     from meterfold_processor.checker.worker import CheckerWorker
     from meterfold_processor.probes.checker import CheckerSubject
     from meterfold_schemas.settings import load_settings
@@ -31,7 +32,25 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     settings = load_settings(CheckerSettings, "checker", sources=installation.sources)
     worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse())
     subject = CheckerSubject(worker.status)
-    run_probed("check", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
+    try:
+        run_probed("check", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
+    except SlotTaken as taken:
+        raise SlotTaken(taken.holder, _of_local_stack(installation, taken.holder.pid)) from None
+
+
+def _of_local_stack(installation: Installation, pid: int) -> str:
+    """Where `meterfold up` runs the process, for an error message; "" where it does not."""
+    if installation.sources.path is None:
+        return ""
+    try:
+        from meterfold_deploy.stack_state import running_stack
+    except ModuleNotFoundError:  # without the extra there is no local stack
+        return ""
+    folder = installation.sources.path.parent.absolute()
+    state = running_stack(folder)
+    if state is None or all(process.pid != pid for process in state.processes):
+        return ""
+    return f", run by `meterfold up` in {folder}"
 
 
 def snapshot(status: CheckerStatus) -> Snapshot:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meterfold_deploy import console
+from meterfold_deploy import console, undefined
+from meterfold_deploy.confirming import YesOption, confirm
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
-from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
 
 if TYPE_CHECKING:
     from meterfold_processor.definitions import DefinitionCommands
+    from meterfold_processor.metric_changes import MetricChange
+    from meterfold_schemas.definitions import MetricDefinition
 
 app = typer.Typer(help="Define what is counted, and how its windows are read.", no_args_is_help=True)
 
@@ -49,10 +51,15 @@ def define(
     category: CategoryOption = None,
     display_order: OrderOption = None,
     metadata: MetadataOption = None,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Define a metric. The same definition again changes nothing; another one under the same key is refused."""
+    """Define a metric. The same definition again changes nothing; another one under the same key is refused.
+
+    An organization's own definition hides the one for every organization. Where that changes totals of usage that
+    exists, the command says so and asks.
+    """
     fields = given(
         description=description,
         aggregation_type=aggregation,
@@ -62,7 +69,11 @@ def define(
         display_order=display_order,
         metadata=metadata,
     )
-    show(commands(config).define_metric(key=key, name=name, unit=unit, org_id=org, **fields), as_json)
+    run = commands(config)
+    definition = {"key": key, "name": name, "unit": unit, "org_id": org, **fields}
+    if org and not yes:
+        _confirm("defining", key, org, run.preview_define(**definition))
+    show(run.define_metric(**definition), as_json)
 
 
 @app.command("update")
@@ -79,10 +90,17 @@ def update(
     display_order: OrderOption = None,
     metadata: MetadataOption = None,
     active: ActiveOption = None,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change fields of a metric. Nothing is recounted: windows keep the state of every aggregation."""
+    """Change fields of a metric. Nothing is counted again: windows keep the state of every aggregation type.
+
+    A new aggregation type, unit or reset period changes how windows that exist are read, and --inactive stops
+    thresholds. Then the command says what will change and asks.
+    """
+    from meterfold_processor.metric_changes import DECIDING
+
     changes = given(
         name=name,
         unit=unit,
@@ -95,13 +113,28 @@ def update(
         metadata=metadata,
         is_active=active,
     )
-    show(commands(config).update_metric(key, org, **changes), as_json)
+    run = commands(config)
+    if not yes and changes.keys() & set(DECIDING):
+        _confirm("changing", key, org, run.preview_update(key, org, **changes))
+    show(run.update_metric(key, org, **changes), as_json)
 
 
 @app.command("delete")
-def delete(key: KeyArgument, org: OrgOption = "", config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Delete a metric's definition. Its usage stays; thresholds on it stop."""
-    commands(config).delete_metric(key, org)
+def delete(
+    key: KeyArgument,
+    org: OrgOption = "",
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a metric's definition. Its usage stays, without totals; its thresholds are no longer judged.
+
+    Where usage or thresholds exist, the command says what will change and asks.
+    """
+    run = commands(config)
+    if not yes:
+        _confirm("deleting", key, org, run.preview_delete(key, org))
+    run.delete_metric(key, org)
     if as_json:
         console.emit({"deleted": key, "org_id": org})
     else:
@@ -147,6 +180,8 @@ def list_(
     headers = ("key", "org", "name", "unit", "aggregation", "reset", "category", "active")
     console.table(headers, [[row[name] for name in names] for row in page.rows])
     console.note(f"{len(page.rows)} of {page.total}")
+    for metric in page.undefined:
+        console.note(f"note: {undefined.sentence(metric)}", style="yellow")
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -161,6 +196,13 @@ def commands(config: Any) -> DefinitionCommands:
     configure()
     installation = Installation.read(config)
     return DefinitionCommands(installation.kafka(), installation.clickhouse())
+
+
+def _confirm(doing: str, key: str, org: str, change: MetricChange | None) -> None:
+    from meterfold_processor.metric_words import effects, where
+
+    if change is not None and change.changes_anything:
+        confirm(f"{doing} the metric {key} of {where(org)}", effects(change))
 
 
 def show(metric: MetricDefinition, as_json: bool) -> None:

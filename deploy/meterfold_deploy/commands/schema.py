@@ -19,7 +19,7 @@ app = typer.Typer(help="Decide how messages with an unknown schema are treated."
 FingerprintArgument = Annotated[
     str, typer.Argument(metavar="FINGERPRINT", help="16 hexadecimal digits, as `meterfold status` shows them.")
 ]
-NoteOption = Annotated[str, typer.Option(help="Why, for people.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
 
 
 @app.command("list")
@@ -38,7 +38,10 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("poison")
 def poison(
-    fingerprint: FingerprintArgument, note: NoteOption = "", config: ConfigOption = None, as_json: JsonOption = False
+    fingerprint: FingerprintArgument,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Reject every message with this fingerprint. Final: it cannot be changed later.
 
@@ -46,14 +49,14 @@ def poison(
     """
     from meterfold_processor import schema_decisions
 
-    _run(lambda client: schema_decisions.poison(client, fingerprint, note), config, as_json)
+    _run(lambda client: schema_decisions.poison(client, fingerprint, reason), config, as_json)
 
 
 @app.command("alias")
 def alias(
     fingerprint: FingerprintArgument,
     schema: Annotated[str, typer.Argument(metavar="SCHEMA", help="What it stands for, such as usage_recorded.v1.")],
-    note: NoteOption = "",
+    reason: ReasonOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,17 +67,20 @@ def alias(
     """
     from meterfold_processor import schema_decisions
 
-    _run(lambda client: schema_decisions.alias(client, fingerprint, schema, note), config, as_json)
+    _run(lambda client: schema_decisions.alias(client, fingerprint, schema, reason), config, as_json)
 
 
 @app.command("wait")
 def wait(
-    fingerprint: FingerprintArgument, note: NoteOption = "", config: ConfigOption = None, as_json: JsonOption = False
+    fingerprint: FingerprintArgument,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Hold partitions at messages with this fingerprint until it is decided, whatever the hold time is."""
     from meterfold_processor import schema_decisions
 
-    _run(lambda client: schema_decisions.wait(client, fingerprint, note), config, as_json)
+    _run(lambda client: schema_decisions.wait(client, fingerprint, reason), config, as_json)
 
 
 def _run(operation: Callable[[Client], SchemaState], config: ConfigOption, as_json: bool) -> None:

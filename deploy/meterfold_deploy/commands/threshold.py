@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,19 +19,34 @@ from meterfold_deploy.commands.metric import (
     given,
 )
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
-from meterfold_schemas.definitions import UsageThreshold
+from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action
 
 if TYPE_CHECKING:
     from meterfold_deploy.levels import WindowNow
+    from meterfold_schemas.definitions import UsageThreshold
+    from meterfold_sink.thresholds import WatchedSubjects
+
+
+class KeptPeriod(StrEnum):
+    """The choices of --period: periods.KEPT."""
+
+    HOURLY = Period.HOURLY
+    DAILY = Period.DAILY
+    MONTHLY = Period.MONTHLY
+    LIFETIME = Period.LIFETIME
+
 
 app = typer.Typer(help="Watch a metric: events when a value comes near, reaches or leaves it.", no_args_is_help=True)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `threshold list` shows it.")]
 # Text, so that no digit is lost on the way.
 WarnOption = Annotated[
-    str | None, typer.Option("--warn", metavar="VALUE", help="Approaching from here on. [default: 80 %]")
+    str | None,
+    typer.Option(
+        "--warn", metavar="VALUE", help="Approaching from here on: a value, or a percentage of --value. [default: 80%]"
+    ),
 ]
 ActionOption = Annotated[Action | None, typer.Option(help="What the application is to do. [default: alert]")]
 EmailOption = Annotated[list[str] | None, typer.Option("--email", help="Whom to notify. Repeatable.")]
@@ -44,9 +62,17 @@ def create(
     subject_type: Annotated[str | None, typer.Option(help="Only subjects of this type.")] = None,
     subject_id: Annotated[str | None, typer.Option(help="Only this subject.")] = None,
     period: Annotated[
-        Period | None, typer.Option(help="Hourly, daily, monthly or lifetime. [default: the metric's own]")
+        KeptPeriod | None,
+        typer.Option(
+            help="Which windows it watches; fixed at creation. [default: the metric's reset period]",
+        ),
     ] = None,
-    org: Annotated[str, typer.Option("--org", help="The organization whose usage it watches.")] = "",
+    org: Annotated[
+        str | None,
+        typer.Option(
+            "--org", help='Only subjects of this organization; "" those without one. [default: every organization]'
+        ),
+    ] = None,
     action: ActionOption = None,
     email: EmailOption = None,
     webhook: WebhookOption = None,
@@ -54,9 +80,10 @@ def create(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a threshold on a metric: of one subject, of all of a type, or (the default) of each by itself.
+    """Create a threshold on a metric, for one subject, every subject of a type, or (the default) every subject.
 
-    It judges windows that end from now on. The same threshold again changes nothing.
+    Each subject of each organization is judged by itself, in windows that end from now on. Of several thresholds of one
+    name only the narrowest judges a subject. The same threshold again changes nothing.
     """
     fields = given(
         warn_threshold=warn,
@@ -68,9 +95,17 @@ def create(
         notify_webhook=webhook,
         metadata=metadata,
     )
-    show(
-        commands(config).create_threshold(metric_key=metric, org_id=org, name=name, threshold=value, **fields), as_json
-    )
+    if subject_id is not None and subject_type is None:
+        raise typer.BadParameter("--subject-id needs --subject-type")
+    with option_names():
+        made = commands(config)
+        threshold = made.create_threshold(metric_key=metric, org_id=org, name=name, threshold=value, **fields)
+        found = made.watched_subjects(threshold)
+    if as_json:
+        console.emit({**threshold.model_dump(), "watched_subjects": found.watched})
+    else:
+        show(threshold, as_json)
+    console.note(watches(threshold, found), "yellow" if not found.watched else "dim")
 
 
 @app.command("update")
@@ -100,7 +135,9 @@ def update(
         metadata=metadata,
         is_active=active,
     )
-    show(commands(config).update_threshold(threshold_id, **changes), as_json)
+    with option_names():
+        threshold = commands(config).update_threshold(threshold_id, **changes)
+    show(threshold, as_json)
 
 
 @app.command("delete")
@@ -115,7 +152,10 @@ def delete(threshold_id: IdArgument, config: ConfigOption = None, as_json: JsonO
 
 @app.command("list")
 def list_(
-    org: Annotated[str | None, typer.Option("--org", help="Only of this organization.")] = None,
+    org: Annotated[
+        str | None,
+        typer.Option("--org", help='Only those created for this organization ("": for subjects without one).'),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Only on this metric.")] = None,
     subject_type: Annotated[str | None, typer.Option(help="Only of this subject type.")] = None,
     subject_id: Annotated[str | None, typer.Option(help="Only of this subject.")] = None,
@@ -131,6 +171,7 @@ def list_(
     A threshold on one subject shows its window in any case. A level is as new as the checker, a value as the fold.
     """
     from meterfold_deploy.listing import list_thresholds
+    from meterfold_processor.threshold_words import watched
 
     page = list_thresholds(
         Installation.read(config).clickhouse(),
@@ -146,31 +187,41 @@ def list_(
     if as_json:
         console.emit(page)
         return
-    names = ("id", "metric_key", "org_id", "name", "threshold", "warn_threshold", "period_type", "action", "is_active")
-    headers = ("id", "metric", "org", "name", "value", "warn", "period", "action", "active", "subject")
+    names = ("id", "metric_key", "name", "threshold", "warn_threshold", "period_type", "action")
+    headers = ("id", "metric", "name", "value", "warn", "period", "action", "watches", "state")
     more = ("exceeded", "approaching")
     rows = [
         [
             *(row[name] for name in names),
-            _subject(row["subject_type"], row["subject_id"]),
+            watched(row["org_id"], row["subject_type"], row["subject_id"]),
+            "judging" if row["resting"] is None else f"resting: {row['resting']}",
             *(getattr(row["standing"], level) for level in more),
         ]
         for row in page.rows
     ]
     console.table((*headers, *more), rows)
     _show_windows(page.rows)
+    for row in page.rows:
+        for text in row["notes"]:
+            console.say(f"threshold {row['id']}: {text}")
     console.note(f"{len(page.rows)} of {page.total}")
 
 
 def _show_windows(rows: list[dict[str, Any]]) -> None:
+    headers = ("threshold", "metric", "org", "type", "subject", "window from", "level", "value now", "used")
     shown = [
-        (row["name"], row["metric_key"], w.subject_type, w.subject_id, w.period_start, w.level, w.value, _percent(w))
+        (
+            row["name"],
+            row["metric_key"],
+            *(w.org_id, w.subject_type, w.subject_id, w.period_start, w.level, w.value),
+            _percent(w),
+        )
         for row in rows
         for w in row["standing"].windows
     ]
     if shown:
         console.say()
-        console.table(("threshold", "metric", "type", "subject", "window from", "level", "value now", "used"), shown)
+        console.table(headers, shown)
 
 
 def _percent(window: WindowNow) -> str | None:
@@ -178,20 +229,62 @@ def _percent(window: WindowNow) -> str | None:
 
 
 def show(threshold: UsageThreshold, as_json: bool) -> None:
+    from meterfold_processor.threshold_words import watched
+
     if as_json:
         console.emit(threshold)
         return
     console.say(
         f"threshold {threshold.id}: {threshold.name}, {threshold.metric_key} {threshold.period_type} of "
-        f"{_subject(threshold.subject_type, threshold.subject_id)}, approaching {_text(threshold.warn_threshold)}, "
+        f"{watched(*threshold.scope)}, approaching {_text(threshold.warn_threshold)}, "
         f"exceeded {_text(threshold.threshold)}"
     )
 
 
-def _subject(kind: str | None, name: str | None) -> str:
-    if kind is None:
-        return "every subject"
-    return f"every {kind}" if name is None else f"{kind} {name}"
+def watches(threshold: UsageThreshold, found: WatchedSubjects) -> str:
+    """How many subjects it watches now, and where none: why."""
+    if found.watched:
+        beside = f"; narrower thresholds named {threshold.name!r} watch {found.replaced} more" if found.replaced else ""
+        return f"it watches {_subjects(found.watched)} now{beside}"
+    if not threshold.is_active:
+        why = "it is inactive"
+    elif not found.subjects:
+        why = f"{threshold.metric_key} has no usage yet"
+    elif found.matching:
+        reasons = []
+        if found.replaced:
+            reasons.append(f"narrower thresholds named {threshold.name!r} watch {found.replaced}")
+        if found.undefined:
+            reasons.append(f"metric {threshold.metric_key} is not active for {found.undefined}")
+        why = f"of {_subjects(found.matching)} that match, {' and '.join(reasons)}"
+    else:
+        groups = [
+            f"{_subjects(group.subjects)} of type {group.subject_type} "
+            + (f"in organization {group.org_id}" if group.org_id else "without an organization")
+            for group in found.groups
+        ]
+        more = found.subjects - sum(group.subjects for group in found.groups)
+        groups += [f"{more} more"] if more else []
+        why = f"{threshold.metric_key} has usage of {', '.join(groups)}"
+    return f"warning: it watches no subject now: {why}"
+
+
+@contextmanager
+def option_names() -> Iterator[None]:
+    """A definition that is refused names the options of the command line."""
+    try:
+        yield
+    except InvalidDefinition as error:
+        from meterfold_processor.threshold_words import OPTIONS
+
+        found = [f"{OPTIONS.get(field.partition('.')[0], field)}: {text}" for field, text in error.problems if field]
+        if len(found) != len(error.problems) or not found:
+            raise
+        raise InvalidDefinition("; ".join(found), code=error.code) from None
+
+
+def _subjects(count: int) -> str:
+    return f"{count:,} subject{'' if count == 1 else 's'}"
 
 
 def _text(value: object) -> str:

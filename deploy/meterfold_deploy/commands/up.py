@@ -19,8 +19,12 @@ def up(
     brokers: Annotated[
         int | None, typer.Option(min=1, max=3, help="1 or 3; else as the folder was made, or 1.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Kafka's first port to try; 0 means a random one.")] = 9092,
-    clickhouse_port: Annotated[int, typer.Option(help="ClickHouse's first port to try; 0 means a random one.")] = 8123,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Kafka's first port to try; 0 means a random one.")
+    ] = 9092,
+    clickhouse_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="ClickHouse's first port to try; 0 means a random one.")
+    ] = 8123,
     no_migrate: Annotated[bool, typer.Option("--no-migrate", help="Create no tables and topics.")] = False,
     no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no fold worker and no checker.")] = False,
     as_json: JsonOption = False,
@@ -36,6 +40,7 @@ def up(
     from meterfold_deploy.stack import LocalStack
 
     configure(as_json=as_json)
+    _refuse_foreign(data)
     _refuse_running(data, as_json)
     with Ending(starting=True, kill=lambda: kill_all(data)) as ending:
         with console.progress("starting Kafka and ClickHouse") as tell:
@@ -61,6 +66,23 @@ def up(
             (stack.data_dir / CURL_SETTINGS).unlink(missing_ok=True)
     if not as_json:
         console.note("stopped; the data stays in " + str(data))
+
+
+def _refuse_foreign(data: Path) -> None:
+    """Raises WrongInput unless the folder is missing, empty, or one that `up` made."""
+    from meterfold_deploy.stack_state import LOCK_FILE
+
+    try:
+        if not data.exists() or (data / LOCK_FILE).is_file() or not any(data.iterdir()):
+            return
+    except NotADirectoryError:
+        raise exits.WrongInput(f"--data {data} is a file: name a folder for the stack's data") from None
+    except OSError as error:
+        raise exits.WrongInput(f"--data {data} cannot be used: {error.strerror}; name another folder") from None
+    raise exits.WrongInput(
+        f"--data {data} has other files in it, and `meterfold up` did not make it: name a new folder, such as "
+        f"{data / '.meterfold'}"
+    )
 
 
 def _refuse_running(data: Path, as_json: bool) -> None:

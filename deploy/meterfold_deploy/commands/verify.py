@@ -9,6 +9,7 @@ import typer
 
 from meterfold_deploy import console, exits
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
+from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
     from meterfold_processor.verify import Report, TimeRange
@@ -152,7 +153,7 @@ def _show(report: Report) -> None:
             console.say(f"and {len(report.orgs) - _SHOWN_ORGS:,} more organizations; --json lists all")
         console.say()
     _show_thresholds(report)
-    console.say(f"aggregates   {report.aggregates:,} events of usage.aggregated")
+    console.say(f"aggregates   {plural(report.aggregates, 'event')} of usage.aggregated")
     if report.unfolded:
         waiting = ", ".join(map(str, report.unfolded))
         console.say(f"not folded yet, so not looked at: what stands behind the progress of partitions {waiting}")
@@ -169,11 +170,12 @@ def _show_thresholds(report: Report) -> None:
     t = report.thresholds
     if t.judged:
         console.say(
-            f"thresholds   {t.thresholds:,} thresholds, {t.windows:,} open windows judged again, {t.states:,} states, "
-            f"{t.events:,} events, {t.mirrored:,} of them in ClickHouse; {t.definitions:,} definitions compared"
+            f"thresholds   {plural(t.thresholds, 'threshold')}, {plural(t.windows, 'open window')} judged again, "
+            f"{plural(t.states, 'state')}, {plural(t.events, 'event')}, {t.mirrored:,} of them in ClickHouse; "
+            f"{plural(t.definitions, 'definition')} compared"
         )
     else:
-        console.say(f"thresholds   {t.thresholds:,} thresholds, not judged")
+        console.say(f"thresholds   {plural(t.thresholds, 'threshold')}, not judged")
 
 
 def _summary(report: Report) -> str:
@@ -185,7 +187,7 @@ def _summary(report: Report) -> str:
                 f"proven: {windows:,} windows from {console.plain(report.range_start)} to "
                 f"{console.plain(report.range_end)}, and every message that can belong to them ({records:,} records)"
             )
-        return f"proven: {records:,} records in {windows:,} windows, every one once"
+        return f"proven: {plural(records, 'record')} in {plural(windows, 'window')}, every one once"
     if report.findings:
-        return f"NOT proven: {len(report.findings) + report.more:,} differences"
-    return f"nothing differs, but {len(report.unproven):,} things could not be proven"
+        return f"NOT proven: {plural(len(report.findings) + report.more, 'difference')}"
+    return f"nothing differs, but {plural(len(report.unproven), 'thing')} could not be proven"

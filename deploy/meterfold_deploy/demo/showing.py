@@ -16,16 +16,16 @@ from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
 
 _SUMMARIES = """
-SELECT metric_key, subject_id, period_start AS month, CAST(total_quantity AS Nullable(Decimal(38, 9))) AS total
-FROM usage_summaries
-WHERE org_id = {org:String} AND period_type = 'monthly'
+SELECT metric_key, subject_id, period_start AS month, total_quantity AS total
+FROM usage_monthly
+WHERE org_id = {org:String}
 ORDER BY metric_key, subject_id, month
 """
 SHOWN_EVENTS = 12
 
 
 def monthly_totals(client: Client) -> pl.DataFrame:
-    """What the view usage_summaries says: metric_key, subject_id, month, total (Decimal)."""
+    """What the view usage_monthly says: metric_key, subject_id, month, total (Decimal)."""
     return pl.DataFrame(client.query(_SUMMARIES, {"org": ORG})).with_columns(
         pl.col("metric_key", "subject_id").cast(pl.String)
     )

@@ -12,6 +12,7 @@ from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
+    from meterfold_sink.metric_usage import UndefinedMetric
     from meterfold_sink.rejections import RecentRejections
     from meterfold_sink.schema_decisions import SchemaFacts
 
@@ -27,6 +28,12 @@ TABLES = (
     "thresholds",
     "threshold_events",
     "usage_summaries",
+    "usage_hourly",
+    "usage_daily",
+    "usage_weekly",
+    "usage_monthly",
+    "usage_yearly",
+    "usage_lifetime",
     "usage_reconciliation",
 )
 ANSWER_SECONDS = 10
@@ -48,14 +55,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ClickHouseView:
-    """`error` is set when the server did not answer. `schemas`: what is stored about fingerprints (16 hexadecimal
-    digits). `rejections`: of the last `rejected_within` seconds."""
+    """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition.
+    `schemas`: what is stored about fingerprints (16 hexadecimal digits). `rejections`: of the last `rejected_within`
+    seconds."""
 
     error: str | None = None
     version: str | None = None
     missing: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     progress: Mapping[int, Progress] = field(default_factory=dict)
+    undefined: tuple[UndefinedMetric, ...] = ()
     schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
     rejections: Sequence[RecentRejections] = ()
     rejected_within: float = REJECTED_WITHIN_SECONDS
@@ -96,10 +105,21 @@ def _view(store: Client, rejected_within: float) -> ClickHouseView:
         missing=tuple(table for table in TABLES if table not in names),
         settings={row["name"]: row["value"] for row in settings},
         progress={row.pop("partition"): _progress(row) for row in progress},
+        undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
         schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
         rejected_within=rejected_within,
     )
+
+
+def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
+    from meterfold_sink.metric_usage import undefined_metrics
+
+    try:
+        return tuple(undefined_metrics(store))
+    except MeterfoldError:
+        # A note only: a server that is too busy for it answers all the same.
+        return ()
 
 
 def _progress(row: dict[str, Any]) -> Progress:

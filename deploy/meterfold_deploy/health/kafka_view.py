@@ -210,6 +210,9 @@ class KafkaEye:
                     found[number] = Waiting(known, (message.value() or b"")[:_HEADER_BYTES])
         finally:
             consumer.close()
+        if open_partitions:
+            # Nothing found and nothing known are not the same: a partition that did not answer may have events.
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer from {topic} in {PEEK_SECONDS:g} s"))
         return found
 
     def _why(self, error: KafkaException) -> str:

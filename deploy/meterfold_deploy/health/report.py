@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from meterfold_deploy import undefined
 from meterfold_deploy.health.clickhouse_view import ClickHouseView, Progress
 from meterfold_deploy.health.kafka_view import KafkaView, Log, Waiting
 from meterfold_schemas import catalog
@@ -46,11 +47,13 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`problems` is empty when all is well; each says what is wrong, where, and what to do."""
+    """`problems` is empty when all is well; each says what is wrong, where, and what to do. `notes` are worth knowing
+    and nothing that is wrong."""
 
     at: datetime
     well: bool
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     kafka: KafkaView
     clickhouse: ClickHouseView
     partitions: tuple[PartitionStatus, ...]
@@ -104,6 +107,7 @@ def make_report(
         at=now,
         well=not problems,
         problems=problems,
+        notes=tuple(map(undefined.sentence, clickhouse.undefined)),
         kafka=kafka,
         clickhouse=clickhouse,
         partitions=partitions,

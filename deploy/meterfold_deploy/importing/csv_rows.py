@@ -1,51 +1,61 @@
 """Rows of a CSV file with their line numbers, in constant memory; a broken row never takes a neighbour along.
 
-Python's reader, not a columnar one: it keeps every cell as the text that stands there, knows the line of each row and
-judges rows one by one.
+Python's reader, not a columnar one: it keeps every cell as the text in the file, knows the line of each row and judges
+rows one by one.
 """
 
 from __future__ import annotations
 
 import csv
-import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.importing.rows import BadRow, Row
+from meterfold_deploy.importing.text_files import CONVERT, open_text
 
 #: Characters of one cell. Metadata, the largest there is, may have 16 KiB.
 CELL_LIMIT = 131_072
 _LINE_LIMIT = 1 << 20
+#: A delimiter -> how to write it on a command line.
+_DELIMITERS: Final = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
 
 
 class CsvRows:
-    """One CSV file, or standard input as `-`. The first row is the header."""
+    """One CSV file. The first row is the header."""
 
     what = "line"
 
-    def __init__(self, path: Path, delimiter: str = ",") -> None:
-        """Raises WrongInput for a file that can't be read or has no header."""
-        self._delimiter = delimiter
-        self._file = _open(path)
-        # Nobody knows how long standard input is.
-        self.total = None if str(path) == "-" else path.stat().st_size
-        self._lines = _Lines(self._file)
+    def __init__(self, path: Path, delimiter: str | None = None, name: str | None = None) -> None:
+        """`delimiter` None: a tab for .tsv, else a comma, and a header that looks separated otherwise is an error.
+
+        `name` is what messages call the file. Raises WrongInput for a file that can't be read or has no header.
+        """
+        self._name = name or str(path)
+        self.delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+        self._file = open_text(path, self._name)
+        self.total: int | None = path.stat().st_size
+        self._lines = _Lines(self._file, self._name)
         header = next(self._parse(), None)
         if header is None:
-            raise WrongInput(f"{path} is empty; its first line has to name the columns")
+            raise WrongInput(f"{self._name} is empty; its first line must name the columns")
         if isinstance(header, BadRow):
-            raise WrongInput(f"{path}, line {header.line}: {header.reason}")
+            raise WrongInput(f"{self._name}, line {header.line}: {header.reason}")
         self.columns = tuple(name.strip() for name in header.values)
+        if any("\udc80" <= character <= "\udcff" for character in "".join(self.columns)):
+            raise WrongInput(f"{self._name}: the header is not valid UTF-8; {CONVERT}")
+        if delimiter is None:
+            self._check_delimiter()
 
     @property
     def position(self) -> int:
         """Bytes read so far, of `total`."""
-        return self._file.buffer.tell() if self.total is not None else 0  # type: ignore[attr-defined]
+        return self._file.buffer.tell()  # type: ignore[attr-defined, no-any-return]
 
     def rows(self) -> Iterator[Row | BadRow]:
+        """Raises WrongInput for a file that cannot be decoded from some line on (UTF-16 and UTF-32 only)."""
         width = len(self.columns)
         for row in self._parse():
             if isinstance(row, Row) and len(row.values) != width:
@@ -56,13 +66,23 @@ class CsvRows:
                 yield row
 
     def close(self) -> None:
-        if self._file is not sys.stdin:
-            self._file.close()
+        self._file.close()
+
+    def _check_delimiter(self) -> None:
+        text = self.delimiter.join(self.columns)
+        width = {one: text.count(one) for one in _DELIMITERS}
+        best = max(width, key=lambda one: width[one])
+        if width[best] > width[self.delimiter]:
+            found = "1 column" if len(self.columns) == 1 else f"{len(self.columns)} columns"
+            raise WrongInput(
+                f"{self._name}: the header has {found} ({text!r}) and looks separated by {_DELIMITERS[best]}. Give "
+                f"--delimiter {_DELIMITERS[best]}, or --delimiter {_DELIMITERS[self.delimiter]} if it is not"
+            )
 
     def _parse(self) -> Iterator[Row | BadRow]:
         csv.field_size_limit(CELL_LIMIT)
         lines = self._lines
-        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
         while True:
             lines.begin_row()
             try:
@@ -73,7 +93,7 @@ class CsvRows:
                 text = lines.row[0].rstrip("\r\n")
                 line = lines.first
                 lines.take_back()
-                reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+                reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
                 yield BadRow(line, [text], f"not CSV: {error}")
                 continue
             if values:
@@ -83,8 +103,9 @@ class CsvRows:
 class _Lines:
     """The lines of the file, with the numbers of those that the present row is made of."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], name: str) -> None:
         self._file = file
+        self._name = name
         self._again: deque[str] = deque()
         self._next = 1
         self.first = 1
@@ -94,7 +115,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else self._file.readline(_LINE_LIMIT)
+        line = self._again.popleft() if self._again else self._read()
         if not line:
             raise StopIteration
         self.row.append(line)
@@ -111,13 +132,10 @@ class _Lines:
         self._next = self.first + 1
         del self.row[1:]
 
-
-def _open(path: Path) -> IO[str]:
-    # Bytes that are no UTF-8 come as lone surrogates, which the rules of an event refuse: one bad row, not a bad file.
-    if str(path) == "-":
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape", newline="")  # type: ignore[union-attr]
-        return sys.stdin
-    try:
-        return path.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise WrongInput(f"{path} cannot be read: {error.strerror}") from None
+    def _read(self) -> str:
+        try:
+            return self._file.readline(_LINE_LIMIT)
+        except UnicodeDecodeError as error:
+            raise WrongInput(
+                f"{self._name}: after line {self._next - 1} it is not valid {error.encoding.upper()}: {error.reason}"
+            ) from None

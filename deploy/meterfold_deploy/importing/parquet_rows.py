@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.importing.rows import BadRow, Row
-from meterfold_deploy.importing.timestamps import Zone, from_epoch, from_text
+from meterfold_deploy.importing.timestamps import DATE, ISO, UNIX, Zone, from_day, from_epoch, text_reader
 
 SLICE_ROWS = 8192
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -23,34 +23,59 @@ class ParquetRows:
     what = "row"
 
     def __init__(self, path: Path) -> None:
-        """Raises WrongInput for a file that is none."""
+        """Raises WrongInput for a file that is not Parquet."""
         try:
             self._file = pq.ParquetFile(path)
         except FileNotFoundError:
             raise WrongInput(f"{path} cannot be read: no such file") from None
         except (OSError, pa.ArrowException) as error:
-            raise WrongInput(f"{path} is no Parquet file that can be read: {error}") from None
+            raise WrongInput(f"{path} is not a Parquet file that can be read: {error}") from None
         self._path = path
         self._schema = self._file.schema_arrow
         self.columns = tuple(self._schema.names)
         self.total: int | None = self._file.metadata.num_rows
         self._done = 0
         self._wanted: Sequence[str] = self.columns
+        self._slice: pa.RecordBatch | None = None
+        self._slice_first = 1
 
     @property
     def position(self) -> int:
         """Rows read so far."""
         return self._done
 
-    def timestamp_reader(self, zone: Zone) -> Callable[[str], Callable[[Any], Any]]:
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the columns in use."""
+        return pa.schema([self._schema.field(name) for name in self._wanted])
+
+    def original(self, line: int) -> pa.RecordBatch:
+        """The row of that number as the file has it; only for the slice that is being read."""
+        if self._slice is None:
+            raise LookupError(f"no slice with row {line} was read")
+        # `take` copies one row, where a slice would keep its whole batch in memory.
+        return self._slice.take(pa.array([line - self._slice_first]))
+
+    def timestamp_reader(self, zone: Zone, time_format: str = ISO) -> Callable[[str], Callable[[Any], Any]]:
         """For a column, what makes a datetime of its values. Raises WrongInput for a type that is no time."""
 
         def reader(column: str) -> Callable[[Any], Any]:
             kind = self._schema.field(column).type
+            where = f"{self._path}: the column {column!r} is {kind}"
             if _is_text(kind):
-                return lambda text: from_text(text, zone)
+                return text_reader(time_format, zone)
+            if pa.types.is_integer(kind):
+                if time_format not in UNIX:
+                    raise WrongInput(f"{where}; say what it counts since 1970: --time-format {', '.join(UNIX)}")
+                return from_epoch(UNIX[time_format], None, local=False)
+            if pa.types.is_date(kind):
+                if time_format != DATE or zone is None:
+                    raise WrongInput(f"{where}; give --time-format date and --timezone for the beginning of each day")
+                return lambda day: from_day(day, zone)
             if not pa.types.is_timestamp(kind):
-                raise WrongInput(f"{self._path}: the column {column!r} is {kind}; a timestamp or text is needed")
+                raise WrongInput(f"{where}; a timestamp, an integer or text is needed")
+            if time_format != ISO:
+                raise WrongInput(f"{where}, which is exact already; leave out --time-format {time_format}")
             if kind.tz is None and zone is None:
                 raise WrongInput(
                     f"{self._path}: the timestamps in {column!r} have no time zone; "
@@ -85,10 +110,10 @@ class ParquetRows:
                 return
             values = {name: _values(part.column(name)) for name in self._wanted}
             nothing = [None] * part.num_rows
-            first = self._done + 1
+            self._slice, self._slice_first = part, self._done + 1
             self._done += part.num_rows
             for number, row in enumerate(zip(*(values.get(name, nothing) for name in self.columns), strict=True)):
-                yield Row(first + number, row)
+                yield Row(self._slice_first + number, row)
 
     def close(self) -> None:
         self._file.close()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import uuid5
 
 from meterfold_deploy.exits import WrongInput
+from meterfold_deploy.importing.text_files import CONVERT
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.ids import NAMESPACE
 from meterfold_schemas.keys import compact_array
@@ -41,12 +42,14 @@ Reader = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said. `mapping` is column -> field, `fixed` field -> text."""
+    """What the command line said. `mapping` is column -> field, `fixed` field -> value; `strip` takes the spaces around
+    every cell away."""
 
     mapping: Mapping[str, str]
-    fixed: Mapping[str, str]
+    fixed: Mapping[str, Any]
     id_from: Sequence[str]
     ignore_others: bool
+    strip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Plan:
     metadata: tuple[tuple[str, int], ...]
     fixed: Mapping[str, Any]
     id_from: tuple[int, ...]
+    strip: bool = False
 
     @property
     def used(self) -> frozenset[str]:
@@ -69,15 +73,22 @@ class Plan:
         indexes = [index for _, index, _ in self.fields] + [index for _, index in self.metadata] + [*self.id_from]
         return frozenset(self.columns[index] for index in indexes)
 
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that make the id; empty where the file has ids."""
+        return tuple(self.columns[index] for index in self.id_from)
+
     def event(self, row: Sequence[Any]) -> dict[str, Any]:
         """Raises InvalidUsage for a row that can't be one."""
+        if self.strip:
+            row = [cell.strip() if type(cell) is str else cell for cell in row]
         event = dict(self.fixed)
         for name, index, read in self.fields:
             value = row[index]
             if value is None or value == "":
                 if name in _OPTIONAL:
                     continue
-                raise InvalidUsage(f"{name} is empty (column {self.columns[index]!r})")
+                raise InvalidUsage(f"{name} is empty")
             event[name] = value if read is None else read(value)
         if self.metadata:
             values = {name: row[index] for name, index in self.metadata if row[index] not in (None, "")}
@@ -86,6 +97,16 @@ class Plan:
         if self.id_from:
             event["id"] = row_id([row[index] for index in self.id_from])
         return event
+
+    def explained(self, reason: str, row: Sequence[Any]) -> str:
+        """What is wrong with a row, with the column that it is about and what to do where that is known."""
+        index = next((index for name, index, _ in self.fields if reason.startswith(f"{name} ")), None)
+        if index is None:
+            return reason
+        column, value = self.columns[index], row[index]
+        named = reason if reason.startswith(f"{column} ") else f"column {column!r}: {reason}"
+        hint = _hint(value, reason) if isinstance(value, str) else ""
+        return f"{named}; {hint}" if hint else named
 
 
 def row_id(values: Sequence[Any]) -> str:
@@ -135,6 +156,7 @@ def make_plan(columns: Sequence[str], options: Options, readers: Mapping[str, Ca
         tuple((field[len(_METADATA) :], index[column]) for field, column in targets.items() if field not in FIELDS),
         dict(options.fixed),
         tuple(index[column] for column in options.id_from),
+        options.strip,
     )
 
 
@@ -174,6 +196,16 @@ def _unknown(columns: Sequence[str]) -> str:
         f"unknown column{'s' if len(columns) > 1 else ''} {named}: map each with --map COLUMN=FIELD (or "
         f"=metadata.NAME), or leave all of them out with --ignore-others.{_near(columns[0])}"
     )
+
+
+def _hint(value: str, reason: str) -> str:
+    if any("\udc80" <= character <= "\udcff" for character in value):
+        return f"the cell is not valid UTF-8: {CONVERT}"
+    if value != value.strip() and "--strip" not in reason:
+        return "the cell has spaces around it, which --strip removes"
+    if reason.startswith("quantity ") and "," in value:
+        return "write decimals with a point and no separators of thousands"
+    return ""
 
 
 def _near(name: str) -> str:

@@ -21,6 +21,7 @@ from meterfold_deploy.kafka.jars import Progress, kafka_classpath
 from meterfold_deploy.ports import choose_port
 from meterfold_deploy.private_files import Passwords, write_private
 from meterfold_deploy.process import tail
+from meterfold_schemas.plurals import plural
 
 READY_SECONDS = 120.0
 DEFAULT_PORT = 9092
@@ -136,7 +137,7 @@ class KafkaCluster:
         before = json.loads(layout.read_text(encoding="utf-8")) if layout.exists() else {}
         if before and before["brokers"] != self.size:
             raise StackError(
-                f"{self.folder}: made for {before['brokers']} broker(s), not {self.size}; "
+                f"{self.folder}: made for {plural(before['brokers'], 'broker')}, not {self.size}; "
                 f"start it with --brokers {before['brokers']}, or use another folder"
             )
         voters = self._choose_ports(before.get("ports", []))
@@ -167,7 +168,11 @@ class KafkaCluster:
                 wanted_client, wanted_controller = before[node - 1]
             else:
                 wanted_client = self._port and self._port + node - 1
-                wanted_controller = wanted_client and wanted_client + CONTROLLER_OFFSET
+                # At the end of the range the controller's row is below the brokers'.
+                above = wanted_client + CONTROLLER_OFFSET + self.size <= 65535
+                wanted_controller = wanted_client and wanted_client + (
+                    CONTROLLER_OFFSET if above else -CONTROLLER_OFFSET
+                )
             client = choose_port(wanted_client, taken)
             taken.add(client)
             controller = choose_port(wanted_controller, taken)

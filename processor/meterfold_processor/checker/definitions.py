@@ -53,7 +53,7 @@ class Definitions:
         self.poison = 0
         self._metrics: dict[tuple[str, str], MetricDefinition] = {}
         self._thresholds: dict[str, UsageThreshold] = {}
-        self._of_metric: dict[tuple[str, str], dict[str, UsageThreshold]] = {}
+        self._of_metric: dict[tuple[str | None, str], dict[str, UsageThreshold]] = {}
 
     def apply(self, read: DefinitionsRead) -> Affected:
         """Take what was read; the metrics whose windows have to be judged again. Raises UnknownSchema."""
@@ -92,6 +92,10 @@ class Definitions:
         """The definition of exactly this organization ("" the global one)."""
         return self._metrics.get((org_id, metric_key))
 
+    def metrics(self) -> Iterable[MetricDefinition]:
+        """Every definition of a metric there is."""
+        return self._metrics.values()
+
     def aggregation_type(self, org_id: str, metric_key: str) -> AggregationType | None:
         """None where the metric is not defined."""
         metric = self.metric(org_id, metric_key)
@@ -105,20 +109,21 @@ class Definitions:
         return self._thresholds.values()
 
     def applicable(self, org_id: str, metric_key: str, subject_type: str, subject_id: str) -> list[UsageThreshold]:
-        """The thresholds that judge a subject, by id: active ones of a metric that is there and active, without those
-        that a narrower one of the same name replaces."""
+        """The thresholds that judge a subject, by id: active ones of its organization and of every organization, where
+        the metric as its organization sees it is there and active, without those that a narrower one of the same name
+        replaces."""
         metric = self.metric(org_id, metric_key)
         if metric is None or not metric.is_active:
             return []
-        matching = [
-            threshold
-            for threshold in self._of_metric.get((org_id, metric_key), {}).values()
-            if threshold.is_active and _matches(threshold, subject_type, subject_id)
-        ]
-        narrowest: dict[str, int] = {}
-        for threshold in matching:
-            narrowest[threshold.name] = max(_narrowness(threshold), narrowest.get(threshold.name, 0))
-        kept = [threshold for threshold in matching if _narrowness(threshold) == narrowest[threshold.name]]
+        by_name: dict[str, list[UsageThreshold]] = {}
+        for scope in _scopes(org_id):
+            for threshold in self._of_metric.get((scope, metric_key), {}).values():
+                if threshold.is_active and threshold.matches(org_id, subject_type, subject_id):
+                    by_name.setdefault(threshold.name, []).append(threshold)
+        kept = []
+        for matching in by_name.values():
+            narrowest = max(map(_narrowness, matching))
+            kept += [threshold for threshold in matching if _narrowness(threshold) == narrowest]
         return sorted(kept, key=lambda threshold: threshold.id)
 
     def _apply_metric(self, record: DefinitionRecord) -> set[tuple[str | None, str]]:
@@ -158,12 +163,13 @@ def _different(before: dict[K, V], now: dict[K, V]) -> list[K]:
     return [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
 
 
-def _matches(threshold: UsageThreshold, subject_type: str, subject_id: str) -> bool:
-    return threshold.subject_type in (None, subject_type) and threshold.subject_id in (None, subject_id)
+def _scopes(org_id: str) -> tuple[str | None, ...]:
+    """The org_id of the thresholds that may match a subject of this organization."""
+    return org_id, None
 
 
-def _narrowness(threshold: UsageThreshold) -> int:
-    return (threshold.subject_type is not None) + (threshold.subject_id is not None)
+def _narrowness(threshold: UsageThreshold) -> tuple[bool, bool, bool]:
+    return threshold.narrowness
 
 
 def _metric_name(key: bytes) -> tuple[str, str]:

@@ -36,6 +36,11 @@ _UNKNOWN_PLAN = -1
 _MOST = 39  # 3^39 < 2^63
 
 
+_Name = tuple[str, AggregationType]
+"""A threshold's id, and by which type it judges: one of every organization judges in each by the type that the metric
+has there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """One threshold as the judge needs it; `since` (created_at, UTC microseconds): it judges windows that end later."""
@@ -53,11 +58,11 @@ class Plans:
         self._definitions = definitions
         self._subjects = subjects
         self._of_slot = {code: np.empty(0, np.int32) for code in CODES.values()}
-        self._numbers: dict[tuple[str, ...], int] = {(): NO_PLAN}
+        self._numbers: dict[tuple[_Name, ...], int] = {(): NO_PLAN}
         self._plans: list[tuple[int, ...]] = [()]
-        self._ids: dict[str, int] = {}
+        self._names: dict[_Name, int] = {}
         self._watches: list[Watch] = []
-        self._made_from: dict[str, tuple[AggregationType, UsageThreshold]] = {}
+        self._made_from: dict[_Name, UsageThreshold] = {}
         self._columns: _Columns | None = None
 
     def of_rows(self, slots: Int64s, periods: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -112,29 +117,29 @@ class Plans:
 
     def _make(self, slot: int) -> None:
         subject = self._subjects[slot]
-        by_period: dict[int, list[str]] = {code: [] for code in CODES.values()}
+        by_period: dict[int, list[_Name]] = {code: [] for code in CODES.values()}
         kind = self._definitions.aggregation_type(subject[0], subject[1])
         for threshold in self._definitions.applicable(*subject):
             assert kind is not None  # a threshold of a metric that is not there does not apply
-            made_from = self._made_from.get(threshold.id)
-            if made_from is None or made_from[0] is not kind or made_from[1] is not threshold:
-                self._made_from[threshold.id] = (kind, threshold)
-                self._keep(_watch(threshold, kind))
-            by_period[CODES[threshold.period_type]].append(threshold.id)
+            name = (threshold.id, kind)
+            if self._made_from.get(name) is not threshold:
+                self._made_from[name] = threshold
+                self._keep(name, _watch(threshold, kind))
+            by_period[CODES[threshold.period_type]].append(name)
         for code, wanted in by_period.items():
             plan = tuple(wanted)
             number = self._numbers.get(plan)
             if number is None:
                 number = self._numbers[plan] = len(self._plans)
-                self._plans.append(tuple(self._ids[threshold_id] for threshold_id in plan))
+                self._plans.append(tuple(self._names[name] for name in plan))
                 self._columns = None
             column = self._of_slot[code] = grown(self._of_slot[code], len(self._subjects), _UNKNOWN_PLAN)
             column[slot] = number
 
-    def _keep(self, watch: Watch) -> None:
-        number = self._ids.get(watch.threshold_id)
+    def _keep(self, name: _Name, watch: Watch) -> None:
+        number = self._names.get(name)
         if number is None:
-            self._ids[watch.threshold_id] = len(self._watches)
+            self._names[name] = len(self._watches)
             self._watches.append(watch)
             self._columns = None
         elif self._watches[number] != watch:

@@ -129,8 +129,8 @@ def _in_shape(table: pa.Table) -> pa.Table:
     if pa.types.is_dictionary(period.type):
         period = period.cast(period.type.value_type)
     if not pa.types.is_integer(period.type):
-        words = pc.index_in(period.cast(pa.large_string()), pa.array([str(name) for name in CODES], pa.large_string()))
-        period = pc.add(words.cast(pa.int8()), pa.scalar(1, pa.int8()))  # rules.CODES counts from 1, in this order
+        names = pa.array([str(name) for name in CODES], pa.large_string())
+        period = pa.array(list(CODES.values()), pa.int8()).take(pc.index_in(period.cast(pa.large_string()), names))
     place = table.schema.get_field_index("period_type")
     return table.set_column(place, "period_type", period).cast(_SHAPE)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from meterfold_schemas.periods import KEPT, MICROS_PER_SECOND, Period, period_end
+from meterfold_schemas.periods import MICROS_PER_SECOND, STORED_NUMBER, Period, period_end
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["CODES", "NEVER", "PERIODS", "WindowRules", "end_of", "mark_of"]
 
-PERIODS: Final[dict[int, Period]] = dict(enumerate(KEPT, start=1))
-"""The numbers of the column period_type: hourly 1, daily 2, monthly 3, lifetime 4."""
-CODES: Final = {period: code for code, period in PERIODS.items()}
+CODES: Final = STORED_NUMBER
+PERIODS: Final[dict[int, Period]] = {code: period for period, code in CODES.items()}
 
 NEVER: Final = 2**62
 """The end of a lifetime window."""

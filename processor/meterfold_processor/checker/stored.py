@@ -76,4 +76,5 @@ def _queries(affected: Affected | None) -> Iterable[tuple[str | None, str | None
     """(org_id, metric_key) of each query; None: any."""
     if affected is None or len(affected) > _MOST_QUERIES:
         return [(None, None)]
-    return sorted(affected, key=str)
+    # A metric of every organization holds that of each one: no window twice.
+    return sorted({(org, key) for org, key in affected if org is None or (None, key) not in affected}, key=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +29,7 @@ class Subjects:
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}
         self._names: list[Subject] = []
-        self._of_metric: dict[tuple[str, str], list[int]] = {}
+        self._of_metric: dict[str, dict[str, list[int]]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -52,9 +53,10 @@ class Subjects:
 
     def of_metric(self, org_id: str | None, metric_key: str) -> Iterable[int]:
         """The slots of a metric in one organization, or in all (None)."""
+        by_org = self._of_metric.get(metric_key, {})
         if org_id is not None:
-            return self._of_metric.get((org_id, metric_key), [])
-        return [slot for (_, key), slots in self._of_metric.items() if key == metric_key for slot in slots]
+            return by_org.get(org_id, [])
+        return chain.from_iterable(by_org.values())
 
     def _add(self, name: str) -> int:
         known = self._slots.get(name)
@@ -63,5 +65,5 @@ class Subjects:
         org_id, metric_key, subject_type, subject_id = name.split(_SEPARATOR)
         slot = self._slots[name] = len(self._names)
         self._names.append((org_id, metric_key, subject_type, subject_id))
-        self._of_metric.setdefault((org_id, metric_key), []).append(slot)
+        self._of_metric.setdefault(metric_key, {}).setdefault(org_id, []).append(slot)
         return slot

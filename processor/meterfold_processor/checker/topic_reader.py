@@ -32,11 +32,34 @@ class TopicReader:
 
     def __init__(self, settings: KafkaSettings, name: str, stuck_seconds: float = STUCK_SECONDS) -> None:
         self._stuck_seconds = stuck_seconds
+        self._heard = kafka.Heard(settings)
         # Never commits: the group exists in the configuration only.
         self._consumer: Consumer = kafka.consumer(
-            settings, name, "classic", **{"enable.partition.eof": True, "fetch.wait.max.ms": 100}
+            settings,
+            name,
+            "classic",
+            **{"enable.partition.eof": True, "fetch.wait.max.ms": 100, "error_cb": self._heard},
         )
         self.positions: dict[Place, int] = {}
+
+    def ends(self, topics: Iterable[str], timeout: float) -> dict[Place, int]:
+        """The next offset of partition 0 of each topic as of now, open transactions left out.
+
+        Over the connection that reads them anyway; an admin client would open one more. Raises Retryable or Fatal.
+        """
+        begun = time.monotonic()
+        found: dict[Place, int] = {}
+        for topic in topics:
+            while Place(topic, 0) not in found:
+                try:
+                    edges = kafka.log_edge(self._consumer, topic, [0], OFFSET_END, _CALL_SECONDS)
+                    found[Place(topic, 0)] = edges[0]
+                except Retryable as error:
+                    self._consumer.poll(0)  # this is where the client says why
+                    waited = time.monotonic() - begun
+                    if waited > timeout or self._heard.gives_up(waited):
+                        raise self._heard.explained(error, f"reading the bounds of {topic}") from error
+        return found
 
     def read(self, ends: Mapping[Place, int], pump: Callable[[], None]) -> dict[Place, list[Message]]:
         """Everything from the beginnings up to `ends` (next offsets) or beyond; stays there for `poll`.
@@ -49,7 +72,7 @@ class TopicReader:
         last_progress = time.monotonic()
         while any(self.positions[place] < end for place, end in ends.items()):
             before = dict(self.positions)
-            self._take(self._consumer.consume(_CHUNK, _WAIT), found)
+            self._take(kafka.arrived(self._consumer, _CHUNK, _WAIT), found)
             pump()
             if self.positions != before:
                 last_progress = time.monotonic()

@@ -52,6 +52,11 @@ class Transactions:
         """Whether the open transaction is older than its timeout: then the broker itself has fenced us."""
         return self._open and time.monotonic() - self._begun >= TRANSACTION_TIMEOUT_SECONDS
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether `prepare` has nothing to do."""
+        return self._producer is not None
+
     def prepare(self) -> None:
         """Take over the transactional id: what a predecessor left open is aborted, and it is fenced."""
         if self._producer is not None:

@@ -25,6 +25,7 @@ from meterfold_processor.checker.operations import Drive, drive_all
 from meterfold_processor.checker.partition import Plan
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.checker.slots import Slot, SlotTaken
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.checker.stored import Stored
 from meterfold_processor.checker.transactions import FencedOut, Transactions
@@ -61,6 +62,9 @@ class CheckerWorker:
         self._clock = clock or SystemClock()
         self._topics = Topics(kafka_settings.topic_prefix)
         self._with_mirror = mirror
+        classic = settings.group_protocol == "classic"
+        session = settings.session_timeout_seconds if classic else None
+        self._slot = Slot(kafka_settings, self._group_id, settings.slot, session)
         self._fenced_at: float | None = None
         self._backoff = Backoff()
 
@@ -73,12 +77,13 @@ class CheckerWorker:
         stored = Stored(self._clickhouse)
         try:
             rules = persist(lambda: check(self._kafka, stored), stop, self.status.errors.of("start"))
+            self._slot.wait_until_free(stop, self.status.errors.of("slot"))
         except Stopped:
             return
         mirror = self._start_mirror(stop)
         self._checker = Checker(self._plan(rules), self._clock)
         self._group = Group(self._consumer(), self._topics.usage_windows, self._checker.drop)
-        self._transactions = Transactions(self._kafka, f"{self._group_id}-{self._settings.slot}")
+        self._transactions = Transactions(self._kafka, self._transactional_id)
         self._driver = Driver(self._kafka, self._group_id, self._group, self._transactions, stored, self._pump)
         try:
             self._group.join()
@@ -100,6 +105,8 @@ class CheckerWorker:
         committed = self._checker.transactions
         try:
             if opening:
+                if not self._transactions.is_prepared:
+                    self._slot.require()
                 # Fences a predecessor on this slot before anything of it is read.
                 self._transactions.prepare()
                 self._drive(self._checker.open(opening), self._driver.perform)
@@ -134,13 +141,17 @@ class CheckerWorker:
 
     def _fenced(self, error: FencedOut) -> None:
         """Our transactional id is someone else's, or our transaction took longer than its timeout: a process that stood
-        still may do so again and again, and nobody else is on its slot."""
+        still may do so again and again, and nobody else is on its slot. Where somebody is, the one that was started
+        later ends as soon as it is about to take the id again (see _turn)."""
         if not self._transactions.is_overdue:
             now = time.monotonic()
             if self._fenced_at is not None and now - self._fenced_at < FENCED_AGAIN_SECONDS:
                 raise Fatal(
-                    f"another checker of group {self._group_id!r} runs on slot {self._settings.slot}: give each "
-                    f"checker a slot of its own ({error})"
+                    f"another producer has taken the transactional id {self._transactional_id!r} twice within "
+                    f"{FENCED_AGAIN_SECONDS:.0f} s: give each checker of group {self._group_id!r} a slot of its own "
+                    f"(METERFOLD_CHECKER_SLOT, here {self._settings.slot}), and each installation on a cluster a topic "
+                    f"prefix of its own ({error})",
+                    code=SlotTaken.code,
                 ) from error
             self._fenced_at = now
         self._transactions.reset()
@@ -180,10 +191,15 @@ class CheckerWorker:
         """Behind the topic prefix, so that installations can share a cluster."""
         return self._kafka.topic_prefix + self._settings.group_id
 
+    @property
+    def _transactional_id(self) -> str:
+        return f"{self._group_id}-{self._settings.slot}"
+
     def _consumer(self) -> Any:
         more: dict[str, Any] = {
             "fetch.wait.max.ms": 50,
             "fetch.message.max.bytes": 4_000_000,
+            "client.id": self._slot.client_id,
             **self.status.membership.settings(self._topics.usage_windows),
         }
         if self._settings.group_protocol == "classic":

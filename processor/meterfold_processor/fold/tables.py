@@ -14,10 +14,7 @@ from meterfold_processor.fold import calendar, limbs
 from meterfold_processor.fold.duplicates import IDENTITY
 from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.subjects import SUBJECT
-from meterfold_schemas.periods import KEPT, Period
-
-PERIOD_CODES = {period: code for code, period in enumerate(KEPT, start=1)}
-"""The numbers of the Enum8 `period_type`: hourly 1, daily 2, monthly 3, lifetime 4."""
+from meterfold_schemas.periods import STORED_NUMBER, Period
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -106,7 +103,7 @@ def windows(partition: int, states: dict[Period, WindowRows], subjects: pl.DataF
     names = subjects.to_arrow(compat_level=pl.CompatLevel.oldest())
     parts = list(states.values())
     sizes = [len(part) for part in parts]
-    codes = np.repeat(np.array([PERIOD_CODES[period] for period in states], dtype=np.int8), sizes)
+    codes = np.repeat(np.array([STORED_NUMBER[period] for period in states], dtype=np.int8), sizes)
     columns = [
         *(names.column(name).combine_chunks() for name in SUBJECT),
         _array(codes),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
+from meterfold_processor.admin import kept_admin
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.topics import check_source
 from meterfold_processor.verify.aggregates import prove_aggregates
@@ -51,6 +52,7 @@ def verify(
     begun_at, begun = datetime.now(UTC), time.monotonic()
     group = checker_group or kafka.topic_prefix + CheckerSettings().group_id
     with ExitStack() as stack:
+        stack.enter_context(kept_admin(kafka))
         client = stack.enter_context(connect(clickhouse))
         check_schema(client)
         rules = read_rules(client)

@@ -55,7 +55,7 @@ class Scanner:
         moved = time.monotonic()
         while left:
             batch: list[Message] = []
-            for message in self._consumer.consume(_CHUNK, _WAIT):
+            for message in kafka.arrived(self._consumer, _CHUNK, _WAIT):
                 place = Place(message.topic() or "", message.partition() or 0)
                 offset, error = message.offset(), message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:

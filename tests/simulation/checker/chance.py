@@ -8,7 +8,7 @@ from meterfold_schemas.periods import DAY, HOUR, Period
 from simulation.checker.model_store import Flush
 from simulation.checker.verdict import check
 from simulation.checker.worker import Variant, Worker
-from simulation.checker.world import TOPICS, U1, U2, World
+from simulation.checker.world import NO_ORG, OTHER, TOPICS, U1, U2, World
 
 U3 = ("other", "api.calls", "team", "t1")
 HORIZON = 3 * DAY
@@ -61,7 +61,7 @@ class Chance:
 
     def usage(self) -> None:
         late = self.random.choice([0, 0, 0, self.random.randint(0, HORIZON)])
-        subject = self.random.choice([U1, U1, U2, U3])
+        subject = self.random.choice([U1, U1, U2, U3, OTHER, NO_ORG])
         self.world.use(self.random.choice([10, 30, 50, 90, 120, -40, -90]), subject, at=self.world.wall_now - late)
 
     def fold(self) -> None:
@@ -87,7 +87,7 @@ class Chance:
 
     def define(self) -> None:
         world, pick = self.world, self.random.choice
-        match self.random.randrange(9):
+        match self.random.randrange(12):
             case 0:
                 world.metric(pick(["sum", "max", "avg", "count", "min", "last"]), pick(["", "acme"]))
             case 1:
@@ -105,7 +105,16 @@ class Chance:
                 period = pick([Period.HOURLY, Period.MONTHLY])
                 world.threshold(f"{period}", pick([40, 100]), period=period, name="level")
             case 8:
-                world.delete_threshold(pick(["t1", "t2", "narrow", "life", "hourly"]))
+                world.delete_threshold(pick(["t1", "t2", "narrow", "life", "hourly", "every", "all", "own"]))
+            case 9:
+                # Of every organization; in acme t1, t2 and narrow have its name.
+                subject = pick([None, ("user", ""), ("user", "u1")])
+                world.threshold("every", pick([40, 100, 150]), org_id=None, subject=subject)
+            case 10:
+                world.threshold("all", pick([40, 100]), org_id=None, name="fair", subject=pick([None, ("user", "")]))
+            case 11:
+                org_id = pick(["acme", "other", ""])
+                world.threshold("own", pick([40, 100, 150]), org_id=org_id, name="fair", is_active=pick([True, False]))
 
     def start(self) -> None:
         if len(self.world.workers) < 3:

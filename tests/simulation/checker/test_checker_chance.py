@@ -1,14 +1,11 @@
-"""Thousands of random histories of the checker. A failure prints its seed:
+"""Random histories of the checker, each from a seed; a failure names it.
 
-METERFOLD_SIMULATION_SEED=<seed> runs that one history, METERFOLD_SIMULATION_SECONDS=3600 runs for an hour.
+METERFOLD_SIMULATIONS sets how many there are. METERFOLD_SEED=<seed> METERFOLD_SIMULATIONS=1 runs one history again.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,41 +13,25 @@ from meterfold_processor.checker import operations as ops
 from simulation.checker import variants
 from simulation.checker.chance import Chance
 from simulation.checker.variants import Broken
+from stack_support.seeds import seed_of
 
 # Read while the module is loaded: fixtures remove every METERFOLD_ variable before a test runs.
-SEED = os.environ.get("METERFOLD_SIMULATION_SEED")
-SECONDS = float(os.environ.get("METERFOLD_SIMULATION_SECONDS", "20"))
+HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "150"))
 LENGTH = 120
-ALWAYS = 40
-"""Histories that run however slow the machine is."""
-
-
-def seeds(seconds: float) -> Iterator[int]:
-    if SEED is not None:
-        yield int(SEED)
-        return
-    first = secrets.randbits(40)
-    until = time.monotonic() + seconds
-    number = 0
-    while number < ALWAYS or time.monotonic() < until:
-        yield first + number
-        number += 1
 
 
 def run(seed: int, variant: Broken | None = None) -> None:
     try:
         Chance(seed, variant).run(LENGTH)
     except Exception as error:
-        error.add_note(f"METERFOLD_SIMULATION_SEED={seed}")
+        error.add_note(f"METERFOLD_SEED={seed} METERFOLD_SIMULATIONS=1 runs this history again")
         raise
 
 
 def test_random_histories() -> None:
-    count = 0
-    for seed in seeds(SECONDS):
+    first = seed_of("random histories of the checker")
+    for seed in range(first, first + HISTORIES):
         run(seed)
-        count += 1
-    print(f"{count} random histories of {LENGTH} events")  # noqa: T201
 
 
 @pytest.mark.parametrize(
@@ -64,6 +45,10 @@ def test_random_histories() -> None:
         variants.ForgetsEarly,
         variants.NoReplacement,
         variants.OnlyOwnSubjects,
+        variants.WideIsWithoutOrg,
+        variants.OrgDoesNotReplace,
+        variants.OneTypePerThreshold,
+        variants.WideChangesNoOrg,
     ],
 )
 def test_random_histories_find_broken_checkers(variant: type[Broken]) -> None:

@@ -12,7 +12,7 @@ from simulation.checker import variants
 from simulation.checker.variants import Broken
 from simulation.checker.verdict import Violation, check, name_of, read
 from simulation.checker.worker import Worker
-from simulation.checker.world import T0, TOPICS, U1, U2, World
+from simulation.checker.world import NO_ORG, OTHER, T0, TOPICS, U1, U2, World
 
 History = Callable[[World], None]
 
@@ -433,9 +433,60 @@ def test_history_34_an_own_threshold_comes_and_goes() -> None:
     holds(history, variants.NoReplacement(), variants.OnlyOwnSubjects())
 
 
-def assert_levels(world: World, expected: dict[tuple[str, str], str]) -> None:
-    """Violation unless these are the states now, before anything else happens."""
-    found = {(state.threshold_id, name_of(state).subject[3]): state.level.value for _, state in read(world).states}
+def test_a_threshold_of_every_organization_judges_each_subject_by_itself() -> None:
+    def history(world: World) -> None:
+        world.metric("sum")
+        world.metric("max", "acme")
+        world.start()
+        for subject in (U1, OTHER, NO_ORG):
+            world.use(60, subject)
+            world.use(60, subject)
+        world.fold()
+        world.run()
+        world.threshold("all", limit=100, org_id=None)
+        world.run()
+        by_org = {"other": "exceeded", "": "exceeded"}  # acme's own metric takes the largest: 60
+        assert_levels(world, {("all", org): level for org, level in by_org.items()}, part=0)
+        world.threshold("all", limit=50, org_id=None)
+        world.run()
+        assert_levels(world, {("all", org): "exceeded" for org in ("acme", "other", "")}, part=0)
+        world.delete_metric()
+        world.run()
+        assert_levels(world, {("all", "acme"): "exceeded", ("all", "other"): "none", ("all", ""): "none"}, part=0)
+        finish(world)
+
+    holds(history, variants.WideIsWithoutOrg(), variants.OneTypePerThreshold(), variants.WideChangesNoOrg())
+
+
+def test_a_threshold_of_one_organization_replaces_that_of_every_organization_there() -> None:
+    def history(world: World) -> None:
+        world.metric()
+        world.threshold("all", limit=100, org_id=None, subject=("user", "u1"))
+        world.start()
+        for subject in (U1, U2, OTHER, NO_ORG):
+            world.use(120, subject)
+        world.fold()
+        world.run()
+        everywhere = {("all", org): "exceeded" for org in ("acme", "other", "")}
+        assert_levels(world, everywhere, part=0)
+        # Of all its subjects, and still narrower than the one that names u1.
+        world.threshold("own", limit=1000, warn=110)
+        world.run()
+        assert_levels(world, {**everywhere, ("all", "acme"): "none", ("own", "acme"): "approaching"}, part=0)
+        world.threshold("nobody", limit=1000, org_id="")
+        world.run()
+        world.delete_threshold("own")
+        world.run()
+        gone = {("all", ""): "none", ("own", "acme"): "none"}
+        assert_levels(world, {**everywhere, **gone}, part=0)
+        finish(world)
+
+    holds(history, variants.WideIsWithoutOrg(), variants.OrgDoesNotReplace(), variants.NoReplacement())
+
+
+def assert_levels(world: World, expected: dict[tuple[str, str], str], part: int = 3) -> None:
+    """Violation unless these are the states now, before anything else happens. `part`: which one of the subject."""
+    found = {(state.threshold_id, name_of(state).subject[part]): state.level.value for _, state in read(world).states}
     if found != expected:
         raise Violation(f"{found} instead of {expected}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meterfold_processor.checker import judge, partition, records
+from meterfold_processor.checker import judge, partition, plans, records
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.checker import Checker
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
@@ -235,6 +235,51 @@ class NoReplacement(Broken):
         from meterfold_processor.checker import definitions
 
         patch.setattr(definitions, "_narrowness", lambda threshold: 0)
+
+
+class WideIsWithoutOrg(Broken):
+    """A threshold of every organization judges only subjects that have none."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        from meterfold_processor.checker import definitions
+
+        patch.setattr(definitions, "_scopes", lambda org_id: ("", None) if org_id == "" else (org_id,))
+
+
+class OrgDoesNotReplace(Broken):
+    """An organization's own threshold does not replace the one of every organization."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        from meterfold_processor.checker import definitions
+
+        patch.setattr(definitions, "_narrowness", lambda threshold: threshold.narrowness[1:])
+
+
+class OneTypePerThreshold(Broken):
+    """A threshold of every organization judges all of them by the type of the one that was seen last."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        class OfTheLast(plans.Plans):
+            def _keep(self, name: Any, watch: plans.Watch) -> None:
+                super()._keep(name, watch)
+                for (threshold_id, _), number in self._names.items():
+                    if threshold_id == watch.threshold_id:
+                        self._watches[number] = watch
+                        self._columns = None
+
+        patch.setattr(judge, "Plans", OfTheLast)
+
+
+class WideChangesNoOrg(Broken):
+    """A change of a threshold of every organization judges only windows of subjects without one again."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        apply = Definitions._apply_threshold
+
+        def narrowed(self: Definitions, record: DefinitionRecord) -> set[tuple[str | None, str]]:
+            return {(org_id or "", key) for org_id, key in apply(self, record)}
+
+        patch.setattr(Definitions, "_apply_threshold", narrowed)
 
 
 class OnlyOwnSubjects(Broken):

@@ -70,7 +70,6 @@ def applies(thresholds: dict[Any, Any], threshold_id: str, name: Name) -> bool:
         other is not None
         and other.is_active
         and other.name == one.name
-        and other.org_id == one.org_id
         and watches(other, name)
         and narrowness(other) > narrowness(one)
         for other in thresholds.values()
@@ -80,14 +79,16 @@ def applies(thresholds: dict[Any, Any], threshold_id: str, name: Name) -> bool:
 def watches(threshold: Any, name: Name) -> bool:
     org_id, _, subject_type, subject_id = name.subject
     return (
-        threshold.org_id == org_id
+        threshold.org_id in (None, org_id)
         and threshold.subject_type in (None, subject_type)
         and threshold.subject_id in (None, subject_id)
     )
 
 
 def narrowness(threshold: Any) -> int:
-    return (threshold.subject_type is not None) + (threshold.subject_id is not None)
+    """An organization's own threshold is narrower than every one of all organizations."""
+    subject = (threshold.subject_type is not None) + (threshold.subject_id is not None)
+    return subject + (0 if threshold.org_id is None else 10)
 
 
 def level_at(metrics: dict[Any, Any], thresholds: dict[Any, Any], threshold_id: str, row: Row) -> int:

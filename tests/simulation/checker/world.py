@@ -27,6 +27,8 @@ INTERVAL = 10.0
 
 U1: Subject = ("acme", "api.calls", "user", "u1")
 U2: Subject = ("acme", "api.calls", "user", "u2")
+OTHER: Subject = ("other", "api.calls", "user", "u1")
+NO_ORG: Subject = ("", "api.calls", "user", "u1")
 
 
 @dataclass
@@ -105,7 +107,7 @@ class World:
         period: Period = Period.DAILY,
         subject: tuple[str, str] | None = None,
         is_active: bool = True,
-        org_id: str = "acme",
+        org_id: str | None = "acme",
         created_at: int | None = None,
     ) -> UsageThreshold:
         known = next((t for k, t in reversed(self.history["threshold"]) if k == threshold_id and t is not None), None)

@@ -17,13 +17,13 @@ import pyarrow as pa
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows
 from meterfold_processor.fold.store import Progress
-from meterfold_processor.fold.tables import PERIOD_CODES, WINDOWS, Original
-from meterfold_schemas.periods import Period, micros
+from meterfold_processor.fold.tables import WINDOWS, Original
+from meterfold_schemas.periods import STORED_NUMBER, Period, micros
 
 Row = dict[str, Any]
 WindowKey = tuple[str, int, str, str, str, str]
 
-_PERIODS = {code: period.value for period, code in PERIOD_CODES.items()}
+_PERIODS = {code: period.value for period, code in STORED_NUMBER.items()}
 _NO_WINDOWS = pl.DataFrame(pl.from_arrow(WINDOWS.empty_table()))
 _NO_RECORDS = pl.DataFrame(schema=COUNTED_SCHEMA)
 _BY_POSITION = {"usage_records": "records", "usage_duplicates": "duplicates", "usage_rejected": "rejected"}

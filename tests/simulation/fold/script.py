@@ -16,8 +16,7 @@ from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.flush import Insert, Operation
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.tables import PERIOD_CODES
-from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.periods import STORED_NUMBER, Period, micros
 from simulation.fold.logs import HERE, RULES, Log, Subject, log_of
 from simulation.fold.oracle import Event
 from simulation.fold.variants import VARIANTS, Variant
@@ -84,7 +83,7 @@ class Hand:
         """Of the rows of windows only those of one period."""
         for operation in operations:
             if operation.step == "windows" and isinstance(operation, Insert):
-                chosen = pc.equal(operation.rows["period_type"], PERIOD_CODES[period])
+                chosen = pc.equal(operation.rows["period_type"], STORED_NUMBER[period])
                 self.world.apply(operation, np.array(chosen.to_pylist(), dtype=np.bool_))
 
 

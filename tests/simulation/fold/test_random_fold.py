@@ -1,13 +1,11 @@
 """Random histories of the fold: the tables come to what the oracle says, whatever happens to the workers.
 
-Each run has seeds of its own: METERFOLD_SIMULATION_SEED sets the first of them, METERFOLD_SIMULATIONS how many there
-are.
+METERFOLD_SIMULATIONS sets how many there are. METERFOLD_SEED=<seed> METERFOLD_SIMULATIONS=1 runs one history again.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +20,9 @@ from simulation.fold.histories import run_history
 from simulation.fold.model_store import ModelStore
 from simulation.fold.variants import VARIANTS
 from simulation.fold.world import Worker, World
+from stack_support.seeds import seed_of
 
 HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "600"))
-FIRST_SEED = os.environ.get("METERFOLD_SIMULATION_SEED")
 WATCHED = range(120)
 """Seeds that are always run, and of which it is seen where their histories come."""
 
@@ -38,8 +36,7 @@ def run_and_name(seed: int) -> None:
 
 
 def test_random_histories_come_to_the_oracle() -> None:
-    first = secrets.randbits(40) if FIRST_SEED is None else int(FIRST_SEED)
-    print(f"{HISTORIES} random histories from seed {first} on")  # noqa: T201
+    first = seed_of("random histories of the fold")
     for seed in range(first, first + HISTORIES):
         run_and_name(seed)
 

@@ -1,0 +1,182 @@
+"""One checker per slot: who holds a slot shows in the client ids of the group's members.
+
+A slot names a transactional id, and Kafka gives that to whoever asks last: a second checker on the same slot fences
+the first one, which fences it in turn. So a checker looks at its group before it joins.
+
+    the holder is alive              the newcomer ends with SlotTaken; the holder never notices
+    the holder's process is gone     the newcomer takes the slot over at once
+    stopped, or on another machine   the newcomer waits until the broker has removed the holder: one session at most
+
+Two may still meet: both start at the same moment, or a process that stood still is replaced and then goes on. Whoever
+is about to take the transactional id looks once more, and the one that was started later ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Final, Self
+
+from meterfold_processor import groups
+from meterfold_processor.backoff import Stopped, persist
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.settings import KafkaSettings
+
+__all__ = ["Holder", "Slot", "SlotTaken"]
+
+_LOG = logging.getLogger("meterfold.checker")
+
+_NAME: Final = re.compile(r"(?:.*\.)?slot-(\d+)\.([\w.-]+)\.(\d+)\.([0-9a-f]{8})\.([0-9a-f]{1,12})", re.ASCII)
+_LOOK_SECONDS: Final = 0.5
+_LEAVING_SECONDS: Final = 2.0
+"""A holder that is alive may be about to stop."""
+_SPARE_SECONDS: Final = 10.0
+"""Beyond one session: the broker looks at its timers now and then, and starts them again when it moves the group."""
+
+
+class SlotTaken(Fatal):
+    """Another checker runs on the slot."""
+
+    code = "CHECKER_SLOT_TAKEN"
+
+    def __init__(self, holder: Holder, hint: str = "") -> None:
+        super().__init__(
+            f"a checker runs on slot {holder.slot} already (process {holder.pid} on {holder.host}{hint}). Leave the "
+            "work to it, or start a second one on a slot of its own: "
+            f"METERFOLD_CHECKER_SLOT={holder.slot + 1} meterfold check"
+        )
+        self.holder = holder
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One checker. Processes of the same `machine` can see each other's pids; `started` in UTC milliseconds."""
+
+    slot: int
+    host: str
+    pid: int
+    machine: str
+    started: int
+
+    @classmethod
+    def here(cls, slot: int) -> Self:
+        host = re.sub(r"[^\w.-]", "-", socket.gethostname(), flags=re.ASCII)[:80] or "unknown"
+        return cls(slot, host, os.getpid(), _machine(), time.time_ns() // 1_000_000)
+
+    @classmethod
+    def parse(cls, client_id: str) -> Self | None:
+        found = _NAME.fullmatch(client_id)
+        if found is None:
+            return None
+        slot, host, pid, machine, started = found.groups()
+        return cls(int(slot), host, int(pid), machine, int(started, 16))
+
+    def client_id(self, configured: str) -> str:
+        return f"{configured}.slot-{self.slot}.{self.host}.{self.pid}.{self.machine}.{self.started:x}"
+
+    @property
+    def age(self) -> tuple[int, str, int]:
+        """Smaller for whoever was started earlier."""
+        return self.started, self.machine, self.pid
+
+    def is_alive(self) -> bool | None:
+        """None where that cannot be known from here, or the process is stopped and may never go on."""
+        if self.machine != _machine():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's
+            pass
+        state = _state(self.pid)
+        return None if state in "Tt" else state not in "ZX"
+
+
+class Slot:
+    """The slot of one worker. `client_id` is what its consumer has to call itself."""
+
+    def __init__(self, settings: KafkaSettings, group_id: str, slot: int, session_seconds: float | None = None) -> None:
+        """`session_seconds`: None where the broker decides, as with the consumer protocol."""
+        self._settings = settings
+        self._group_id = group_id
+        self._session_seconds = session_seconds
+        self._own = Holder.here(slot)
+        self.client_id = self._own.client_id(settings.librdkafka.get("client.id", "meterfold-checker"))
+
+    def holder(self) -> Holder | None:
+        """Another checker on this slot whose process is not known to be gone. Raises Retryable or Fatal."""
+        for member in groups.members(self._settings, self._group_id):
+            found = Holder.parse(member.client_id)
+            if found is None or found.slot != self._own.slot or found == self._own:
+                continue
+            if found.is_alive() is not False:
+                return found
+        return None
+
+    def require(self) -> None:
+        """Raises SlotTaken where the slot is held by a checker that was started earlier; Retryable or Fatal."""
+        holder = self.holder()
+        if holder is not None and holder.age < self._own.age:
+            raise SlotTaken(holder)
+
+    def wait_until_free(self, stop: Event, report: Callable[[Retryable | None], None]) -> None:
+        """Return when nobody else holds the slot. Raises SlotTaken, Fatal, or Stopped when `stop` is set."""
+        holder = persist(self.holder, stop, report)
+        if holder is None:
+            return
+        begun, patience = time.monotonic(), self._patience(holder)
+        while holder is not None:
+            alive = bool(holder.is_alive())
+            waited = time.monotonic() - begun
+            if waited >= (min(_LEAVING_SECONDS, patience) if alive else patience):
+                raise SlotTaken(holder)
+            if not alive:
+                waiting = Retryable(
+                    f"slot {holder.slot} is still held by the checker with process {holder.pid} on {holder.host}; "
+                    f"waiting up to {patience:.0f} s until it has left the group"
+                )
+                if waited < _LOOK_SECONDS:
+                    _LOG.warning("%s", waiting)
+                report(waiting)
+            if stop.wait(_LOOK_SECONDS):
+                raise Stopped
+            holder = persist(self.holder, stop, report)
+        report(None)
+
+    def _patience(self, holder: Holder) -> float:
+        session = self._session_seconds
+        if session is None:
+            session = groups.session_seconds(self._settings, self._group_id)
+        return session + _SPARE_SECONDS
+
+
+def _machine() -> str:
+    """Processes with the same answer see each other's pids: not those of another container or after a reboot."""
+    parts = [socket.gethostname()]
+    try:
+        parts += [
+            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    except OSError:  # no Linux
+        parts.append(str(uuid.getnode()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _state(pid: int) -> str:
+    """Linux's letter for a process, such as R, S, T (stopped) or Z (zombie); "?" where there is none to read."""
+    try:
+        # The name before it may hold anything, parentheses too.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "?"

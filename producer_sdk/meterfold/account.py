@@ -1,0 +1,156 @@
+"""The account of what was recorded: recorded = delivered + failed + outstanding, always.
+
+`flush` waits for what was recorded before it was called, and not for what other threads record meanwhile. Reports of
+different partitions come in any order, so one count can't say that. Each event therefore belongs to a numbered
+generation, which counts its own events without a report, and `cut` ends the present generation. A cut is done when no
+generation up to its own is open. This costs one addition per event.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from meterfold.delivery import Delivery, DeliveryCounts
+
+__all__ = ["Account", "Cut", "Generation"]
+
+_KEPT_FAILURES: Final = 1000
+
+
+class Generation:
+    """The events between two cuts. `on_delivery` is what librdkafka calls with the report of one of them."""
+
+    __slots__ = ("number", "on_delivery", "outstanding")
+
+    def __init__(self, number: int, on_delivery: Callable[[Generation], Any]) -> None:
+        self.number = number
+        self.outstanding = 0
+        self.on_delivery = on_delivery(self)
+
+
+class Cut:
+    """What was recorded before a moment: the generations up to `number`."""
+
+    __slots__ = ("_account", "_number")
+
+    def __init__(self, account: Account, number: int) -> None:
+        self._account = account
+        self._number = number
+
+    @property
+    def done(self) -> bool:
+        """Every event has its report."""
+        return self._account.oldest > self._number
+
+    @property
+    def outstanding(self) -> int:
+        """Events without a report."""
+        return self._account.outstanding_until(self._number)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for other threads to serve the last reports, at most `timeout` seconds; whether it is done."""
+        with self._account.changed:
+            return self._account.changed.wait_for(lambda: self.done, timeout)
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Call it once all is reported, from whichever thread serves the last report. It must not block."""
+        self._account.when_oldest_passes(self._number, call)
+
+
+class Account:
+    """Counts, generations, and the failures that no flush has raised yet. Every method may be called by any thread.
+
+    Who records an event adds one to `recorded` and to `present.outstanding`, holding `lock`. A method for that would be
+    slower, and every event pays for it.
+    """
+
+    def __init__(self, on_delivery: Callable[[Generation], Any]) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        #: The number of the oldest generation that has, or may get, events without a report.
+        self.oldest = 0
+        self._on_delivery = on_delivery
+        self.recorded = self._delivered = self._failed = 0
+        self._reported_at = time.monotonic()
+        self.present = Generation(0, on_delivery)
+        self._closed: OrderedDict[int, Generation] = OrderedDict()  # by number; each has events without a report
+        self._waiting: list[tuple[int, int, Callable[[], None]]] = []  # a heap
+        self._asked = 0
+        self._failures: list[Delivery] = []
+        self._unraised = 0
+
+    def withdraw(self, generation: Generation) -> None:
+        """The event was not taken after all."""
+        with self.lock:
+            self.recorded -= 1
+            self._end(generation)
+
+    def delivered(self, generation: Generation) -> None:
+        with self.lock:
+            self._delivered += 1
+            self._end(generation)
+
+    def failed(self, generation: Generation, report: Delivery, *, raised: bool) -> None:
+        """`raised`: somebody else raises this failure, so a flush does not."""
+        with self.lock:
+            self._failed += 1
+            if not raised:
+                self._unraised += 1
+                if len(self._failures) < _KEPT_FAILURES:
+                    self._failures.append(report)
+            self._end(generation)
+
+    def cut(self) -> Cut:
+        """What has been recorded until now."""
+        with self.lock:
+            present = self.present
+            if present.outstanding:
+                self._closed[present.number] = present
+                self.present = Generation(present.number + 1, self._on_delivery)
+            return Cut(self, self.present.number - 1)
+
+    def counts(self) -> DeliveryCounts:
+        with self.lock:
+            return DeliveryCounts(self.recorded, self._delivered, self._failed)
+
+    def outstanding_until(self, number: int) -> int:
+        """Events without a report in the generations up to `number`."""
+        with self.lock:
+            return sum(generation.outstanding for generation in self._closed.values() if generation.number <= number)
+
+    def when_oldest_passes(self, number: int, call: Callable[[], None]) -> None:
+        """Call it as soon as `oldest` is above `number`."""
+        with self.lock:
+            if self.oldest <= number:
+                self._asked += 1
+                heapq.heappush(self._waiting, (number, self._asked, call))
+                return
+        call()
+
+    def seconds_without_report(self) -> float:
+        """How long ago the last report came, or the account began."""
+        return time.monotonic() - self._reported_at
+
+    def take_failures(self) -> tuple[int, tuple[Delivery, ...]]:
+        """How many have failed since the last call, and the first of them."""
+        with self.lock:
+            failed, failures = self._unraised, tuple(self._failures)
+            self._unraised, self._failures = 0, []
+        return failed, failures
+
+    def _end(self, generation: Generation) -> None:
+        self._reported_at = time.monotonic()
+        generation.outstanding -= 1
+        if generation is self.present or generation.outstanding:
+            return
+        del self._closed[generation.number]
+        # The present generation counts as open, though it may be empty: it belongs to no cut yet.
+        self.oldest = next(iter(self._closed), self.present.number)
+        while self._waiting and self._waiting[0][0] < self.oldest:
+            heapq.heappop(self._waiting)[2]()
+        self.changed.notify_all()

@@ -1,0 +1,149 @@
+"""From what `record` and `record_batch` are given to the key and value of a message, without any I/O.
+
+`Meter` and `AsyncMeter` differ only in how they wait for room in the buffer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from meterfold.batch import BatchResults, Recorded
+from meterfold.event_ids import EventIds
+from meterfold.log import logger
+from meterfold.subjects import Resolver, subject_parts
+from meterfold.tables import rows
+from meterfold.values import Id, Quantity, id_text
+from meterfold_schemas.errors import InvalidSettings, InvalidUsage, MeterfoldError
+from meterfold_schemas.periods import MICROS_PER_SECOND, micros
+from meterfold_schemas.quantities import ROUNDINGS, rounded
+from meterfold_schemas.usage_encoder import UsageEncoder
+from meterfold_schemas.usage_rules import age_problem
+
+__all__ = ["Encoded", "Recorder"]
+
+
+#: The id, key and value of an event that is ready to be sent. A plain tuple, since there is one for each event.
+Encoded = tuple[str, bytes, bytes]
+
+
+class Recorder:
+    """Checks and encodes events. `horizon_seconds` and `future_tolerance_seconds` None: not known, not checked."""
+
+    def __init__(
+        self,
+        org_id: str,
+        resolver: Resolver | None,
+        *,
+        horizon_seconds: int | None = None,
+        future_tolerance_seconds: int | None = None,
+        rounding: str | None = None,
+    ) -> None:
+        if rounding is not None and rounding not in ROUNDINGS:
+            raise InvalidSettings(f"rounding must be None or one of {', '.join(ROUNDINGS)}, not {rounding!r}")
+        self._org_id = org_id
+        self._resolver = resolver
+        self._rounding = rounding
+        self._horizon = None if horizon_seconds is None else horizon_seconds * MICROS_PER_SECOND
+        self._tolerance = None if future_tolerance_seconds is None else future_tolerance_seconds * MICROS_PER_SECOND
+        self._encoder = UsageEncoder()
+        self._next_id = EventIds().next
+        self.event_id_of = self._encoder.event_id_of
+
+    def encode(
+        self,
+        metric_key: str,
+        subject: object,
+        quantity: Quantity,
+        id: Id | None,
+        timestamp: datetime | None,
+        org_id: Id | None,
+        source: str | None,
+        resource_type: str | None,
+        resource_id: Id | None,
+        metadata: Mapping[str, Any] | str | None,
+    ) -> Encoded:
+        """One event. Raises InvalidUsage. An application pays for each line here with every event."""
+        if type(subject) is tuple and len(subject) == 2:
+            kind, name = subject
+            own_org = None
+        else:
+            kind, name, own_org = subject_parts(subject, self._resolver)
+        org = org_id if org_id is not None else own_org if own_org is not None else self._org_id
+        if type(name) is not str or type(org) is not str:
+            name, org = id_text("subject_id", name), id_text("org_id", org)
+        encoded = self._encoder.subject(org, metric_key, kind, name)
+        if id is None:
+            id = self._next_id()
+        elif type(id) is not str:
+            id = id_text("id", id)
+        if type(quantity) is not int and self._rounding is not None:
+            quantity = rounded(quantity, self._rounding)
+        stamp = time.time_ns() // 1000 if timestamp is None else self._checked(timestamp)
+        if resource_id is not None and type(resource_id) is not str:
+            resource_id = id_text("resource_id", resource_id)
+        value = self._encoder.value(id, encoded, quantity, stamp, source, resource_type, resource_id, metadata)
+        return id, encoded.key, value
+
+    def batch(self, events: Iterable[Mapping[str, Any]] | Any) -> Generator[Encoded, None, BatchResults]:
+        """The events of a batch, one by one, to be sent; throw in the error of one that could not be."""
+        ids: list[str | None] = []
+        others: dict[int, Recorded] = {}
+        seen: set[bytes] = set()
+        for row in rows(events):
+            event_id: str | None = None
+            try:
+                if isinstance(row, InvalidUsage):
+                    raise row
+                metric_key, subject, kind, name, org_id, quantity, given, *others_of_row = row
+                if given is not None:
+                    event_id = given = id_text("id", given)
+                if subject is None:
+                    subject = kind, name
+                elif kind is not None or name is not None:
+                    raise InvalidUsage("give either subject, or subject_type and subject_id")
+                timestamp, source, resource_type, resource_id, metadata = others_of_row
+                event = self.encode(
+                    metric_key,
+                    subject,
+                    quantity,
+                    given,
+                    timestamp,
+                    org_id,
+                    source,
+                    resource_type,
+                    resource_id,
+                    metadata,
+                )
+                event_id = event[0]
+                if given is not None and (identity := event[1] + given.encode()) in seen:
+                    others[len(ids)] = Recorded("repeated", event_id)
+                else:
+                    yield event
+                    if given is not None:
+                        seen.add(identity)
+            except MeterfoldError as error:
+                others[len(ids)] = Recorded("refused", event_id, error)
+            ids.append(event_id)
+        results = BatchResults(ids, others)
+        if refused := results.refused:
+            index, first = next(iter(refused.items()))
+            logger.warning(
+                "record_batch refused %d of %d events; the first is event %d: %s. raise_refused() of the result makes "
+                "it an error",
+                len(refused),
+                len(results),
+                index,
+                first.error,
+            )
+        return results
+
+    def _checked(self, timestamp: datetime) -> int:
+        """UTC microseconds of a timestamp that counts, as far as the rules are known here."""
+        stamp = micros(timestamp)
+        problem = age_problem(stamp, time.time_ns() // 1000, self._horizon, self._tolerance)
+        if problem is not None:
+            raise InvalidUsage(str(problem), code=problem.reason.upper())
+        return stamp

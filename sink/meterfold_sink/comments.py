@@ -1,0 +1,304 @@
+"""What every table, view and column means, for whoever opens the database in a client.
+
+`meterfold migrate` writes these comments into ClickHouse and renews those that differ. They are not part of the
+migrations: a view that is created again loses its comments, and a wording may become better at any time.
+docs/tables.md shows the same texts; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["COMMENTS", "Described"]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One table or view: what a row of it is, and what its columns mean."""
+
+    comment: str
+    columns: Mapping[str, str]
+
+
+_SUBJECT: Final = {
+    "org_id": "organization; empty: none",
+    "metric_key": "key of the metric",
+    "subject_type": "kind of subject: user, project, ...",
+    "subject_id": "subject within its organization and type",
+}
+_POSITION: Final = {
+    "partition": "partition of usage.recorded",
+    "offset": "offset in its partition of usage.recorded",
+}
+_ARRIVAL: Final = {"received_at": "arrival: the stamp that the broker gave it"}
+
+_RECORD: Final = {
+    **_SUBJECT,
+    "id": "id of the event, unique for its organization, metric and subject",
+    "quantity": "quantity of the event; negative: a credit",
+    "timestamp": "when the usage happened",
+    **_ARRIVAL,
+    **_POSITION,
+}
+
+_SUMMARY: Final = {
+    **_SUBJECT,
+    "period_type": "hourly, daily, weekly, monthly, yearly or lifetime",
+    "period_start": "start of the period, inclusive, in UTC; the epoch for a lifetime",
+    "period_end": "end of the period, exclusive, in UTC; NULL for a lifetime",
+    "total_quantity": "usage by the aggregation type of the metric; NULL while the metric has no definition",
+    "record_count": "counted events",
+    "sum": "sum of the quantities",
+    "min_quantity": "smallest quantity",
+    "max_quantity": "largest quantity",
+    "avg_quantity": "sum / record_count, rounded to 9 decimals, half away from zero",
+    "last_quantity": "quantity with the latest timestamp; among equal timestamps, with the highest offset",
+    "is_final": "true once the period and its grace time are over for everything that has arrived",
+    "updated_at": "arrival of the newest event that the fold has read in this partition; NULL before the first",
+}
+
+
+def _grain(period: str, comment: str) -> Described:
+    columns = {name: text for name, text in _SUMMARY.items() if name != "period_type"}
+    return Described(f"usage per {period}: {comment}", columns)
+
+
+_STORED: Final = "one row per organization, metric, subject and period"
+
+COMMENTS: Final[Mapping[str, Described]] = {
+    "usage_hourly": _grain("hour", _STORED),
+    "usage_daily": _grain("day", _STORED),
+    "usage_weekly": _grain("ISO week from Monday, derived from days", _STORED),
+    "usage_monthly": _grain("month", _STORED),
+    "usage_yearly": _grain("year, derived from months", _STORED),
+    "usage_lifetime": _grain("lifetime of a subject", "one row per organization, metric and subject"),
+    "usage_summaries": Described(
+        "the rows of usage_hourly to usage_lifetime together: always give a period_type, or a sum counts six times",
+        _SUMMARY,
+    ),
+    "usage_records": Described(
+        "counted events, kept for the record retention; read with FINAL",
+        {
+            **_RECORD,
+            "source": "where the event comes from",
+            "resource_type": "kind of the resource that was used",
+            "resource_id": "the resource that was used",
+            "metadata": "JSON object as it was sent",
+            "identity_hash": "xxHash64 of subject key and id",
+        },
+    ),
+    "usage_duplicates": Described(
+        "events that repeat a counted one; they are in no window; read with FINAL",
+        {**_RECORD, "counted_offset": "offset of the counted event with the same identity, in the same partition"},
+    ),
+    "usage_rejected": Described(
+        "messages that cannot be counted, with their original bytes; read with FINAL",
+        {
+            **_POSITION,
+            **_ARRIVAL,
+            "reason": "undecodable, invalid, too_old, in_future or misrouted",
+            "detail": "what was found, in words",
+            "key": "message key, unchanged",
+            "value": "message value, unchanged",
+        },
+    ),
+    "usage_windows": Described(
+        "stored state of hourly, daily, monthly and lifetime windows; read the usage_... views, or use FINAL",
+        {
+            **_SUBJECT,
+            "period_type": "hourly, daily, monthly or lifetime",
+            "period_start": _SUMMARY["period_start"],
+            "partition": "partition of usage.recorded that the window is folded from",
+            "record_count": _SUMMARY["record_count"],
+            "sum": _SUMMARY["sum"],
+            "min": _SUMMARY["min_quantity"],
+            "max": _SUMMARY["max_quantity"],
+            "last": _SUMMARY["last_quantity"],
+            "last_timestamp": "timestamp of that quantity",
+            "last_offset": "offset of that quantity",
+            "folded_through": "highest offset in this state; the row with the highest one is the newest",
+        },
+    ),
+    "fold_progress": Described(
+        "position and counters of the fold per partition: everything below next_offset is stored; read with FINAL",
+        {
+            "partition": "partition of usage.recorded",
+            "next_offset": "next offset to read",
+            "log_start": "offset at which the fold of this partition began",
+            "counted": "events counted since log_start",
+            "duplicates": "events found to be duplicates since log_start",
+            "rejected": "messages rejected since log_start",
+            "last_stamp": "arrival of the last event read; the epoch before the first",
+            "flushed_at": "when this row was written",
+        },
+    ),
+    "fold_settings": Described(
+        "settings that decide which events count, written once by `meterfold migrate`; read with FINAL",
+        {
+            "name": "name of the setting",
+            "value": "its value, as text",
+            "earlier": "orders the rows of a name: the first one written wins",
+        },
+    ),
+    "metric_definitions": Described(
+        "metric definitions, copied from the topic metric.defined; read with FINAL and deleted = 0",
+        {
+            "id": "UUID of the definition",
+            "key": "key of the metric, unique per organization",
+            "name": "name to show",
+            "description": "description to show",
+            "unit": "unit of the quantity: calls, tokens, bytes",
+            "aggregation_type": "count, sum, avg, max, min or last",
+            "reset_period": "never, hourly, daily, weekly, monthly or yearly",
+            "precision": "decimal digits to show",
+            "org_id": "organization; empty: every organization without a definition of its own",
+            "category": "category to group metrics by",
+            "display_order": "lower ones are shown first",
+            "metadata": "JSON object",
+            "is_active": "false: its thresholds are not judged",
+            "created_at": "when it was defined",
+            "updated_at": "when it was last changed",
+            "version": "offset of the message on metric.defined",
+            "deleted": "1: the definition was deleted",
+        },
+    ),
+    "thresholds": Described(
+        "thresholds, copied from the topic threshold.defined; read with FINAL and deleted = 0",
+        {
+            "id": "UUID of the threshold",
+            "org_id": "organization that it watches; NULL: every organization; empty: subjects without an organization",
+            "metric_key": "key of the metric that it watches",
+            "subject_type": "kind of subject that it watches; NULL: every subject, each by itself",
+            "subject_id": "subject that it watches; NULL: every subject of the type",
+            "name": "name; a narrower threshold replaces a wider one of the same name",
+            "threshold": "exceeded from this total on",
+            "warn_threshold": "approaching from this total on",
+            "period_type": "hourly, daily, monthly or lifetime",
+            "action": "none, alert, warn, block or downgrade",
+            "notify_emails": "addresses to notify",
+            "notify_webhook": "URL to notify",
+            "is_active": "false: it is not judged",
+            "metadata": "JSON object",
+            "created_at": "when it was created; it judges windows that end later",
+            "updated_at": "when it was last changed",
+            "version": "offset of the message on threshold.defined",
+            "deleted": "1: the threshold was deleted",
+        },
+    ),
+    "threshold_events": Described(
+        "threshold.approaching, threshold.exceeded and threshold.cleared as they were emitted; read with FINAL",
+        {
+            "event_id": "UUID of the event: alert id and event type",
+            "event_type": "threshold.approaching, threshold.exceeded or threshold.cleared",
+            "occurred_at": "when the checker found it",
+            "alert_id": "UUID of the alert: threshold, subject, window, level and crossing",
+            "threshold_id": "UUID of the threshold",
+            **_SUBJECT,
+            "period_type": "hourly, daily, monthly or lifetime",
+            "period_start": _SUMMARY["period_start"],
+            "period_end": _SUMMARY["period_end"],
+            "level": "approaching or exceeded",
+            "crossing": "how many times the level was reached in this window",
+            "threshold": "threshold at that time",
+            "warn_threshold": "warn threshold at that time",
+            "actual_value": "total of the window at that time",
+            "percentage_used": "actual_value in percent of the threshold",
+            "action": "action of the threshold at that time",
+        },
+    ),
+    "usage_alerts": Described(
+        "alerts with their status, derived from threshold_events and alert_actions",
+        {
+            "id": "UUID of the alert: threshold, subject, window, level and crossing",
+            "threshold_id": "UUID of the threshold",
+            **_SUBJECT,
+            "period_type": "hourly, daily, monthly or lifetime",
+            "period_start": _SUMMARY["period_start"],
+            "period_end": _SUMMARY["period_end"],
+            "level": "approaching or exceeded",
+            "crossing": "how many times the level was reached in this window",
+            "threshold": "threshold when the alert was triggered",
+            "actual_value": "total of the window when the alert was triggered",
+            "percentage_used": "actual_value in percent of the threshold",
+            "action": "action of the threshold when the alert was triggered",
+            "status": "pending, acknowledged or resolved",
+            "acknowledged_by": "who acknowledged it",
+            "acknowledged_at": "when it was acknowledged",
+            "resolved_at": "when it was resolved: by hand, by a fallen total, or by the end of the window",
+            "triggered_at": "when it was triggered",
+        },
+    ),
+    "alert_actions": Described(
+        "what people did with alerts: the first of each action stays; read with FINAL",
+        {
+            "alert_id": "UUID of the alert",
+            "action": "acknowledge or resolve",
+            "by": "who did it",
+            "at": "when",
+            "earlier": "orders the rows of an action: the first one wins",
+        },
+    ),
+    "period_closings": Described(
+        "closed periods with the checksum of their windows; read with FINAL",
+        {
+            "period_type": "type of the period",
+            "period_start": _SUMMARY["period_start"],
+            "metric_key": "key of the metric; empty: every metric",
+            "checksum": "checksum of the recounted windows",
+            "window_count": "windows in the period",
+            "record_count": "counted events in the period",
+            "next_offsets": "partition and the offset below which it was folded",
+            "closed_at": "when the period was closed",
+            "earlier": "orders the rows of a closing: the first one wins",
+        },
+    ),
+    "usage_reconciliation": Described(
+        "windows that differ from a recount of their records; no row: all agree. Exact while the fold is at rest",
+        {
+            **_SUBJECT,
+            "period_type": "hourly, daily, monthly or lifetime",
+            "period_start": _SUMMARY["period_start"],
+            "partition": "partition of usage.recorded",
+            "finding": "window missing, records missing or different",
+            **{
+                f"{side}_{name}": f"{text}, {what}"
+                for name, text in (
+                    ("count", "counted events"),
+                    ("sum", "sum of the quantities"),
+                    ("min", "smallest quantity"),
+                    ("max", "largest quantity"),
+                    ("last", "last quantity"),
+                    ("last_timestamp", "timestamp of the last quantity"),
+                    ("last_offset", "offset of the last quantity"),
+                    ("folded_through", "highest offset"),
+                )
+                for side, what in (("stored", "in the window"), ("recounted", "by the recount"))
+            },
+        },
+    ),
+    "usage_unprovable_windows": Described(
+        "windows that may have had records which expired: usage_reconciliation does not compare them",
+        {
+            **_SUBJECT,
+            "period_type": "hourly, daily or monthly",
+            "period_start": _SUMMARY["period_start"],
+            "partition": "partition of usage.recorded",
+            "record_count": "counted events",
+        },
+    ),
+    "mirror_progress": Described(
+        "how far definitions and threshold events are copied from their topics; read with FINAL",
+        {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to copy"},
+    ),
+    "schema_migrations": Described(
+        "migrations that were applied; read with FINAL",
+        {
+            "version": "number of the migration",
+            "name": "name of the migration",
+            "checksum": "SHA-256 of the migration",
+            "applied_at": "when it was applied",
+        },
+    ),
+}

@@ -1,0 +1,231 @@
+"""Questions about thresholds: whom each one watches, and which ones replace it or double it.
+
+The rule is that of `UsageThreshold.narrowness`: of the active thresholds of one metric and name that match a subject
+the narrowest judge it, where the metric as its organization sees it is defined and active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meterfold_sink.client import Client
+
+__all__ = [
+    "Definers",
+    "Rival",
+    "SubjectGroup",
+    "WatchedSubjects",
+    "metric_definers",
+    "narrower_thresholds",
+    "same_thresholds",
+    "watched_subjects",
+]
+
+_RANK: Final = "(isNotNull(org_id), isNotNull(subject_id), isNotNull(subject_type))"
+# Every subject that has used a metric has one row, of its lifetime; a row that was replaced counts once.
+_SUBJECTS: Final = f"""
+WITH
+    mine AS (SELECT * FROM thresholds FINAL WHERE NOT deleted AND id = {{id:String}}),
+    narrower AS
+    (
+        SELECT org_id, subject_type, subject_id
+        FROM thresholds FINAL
+        WHERE NOT deleted AND is_active
+            AND metric_key = (SELECT metric_key FROM mine) AND name = (SELECT name FROM mine)
+            AND {_RANK} > (SELECT {_RANK} FROM mine)
+    ),
+    definers AS
+    (
+        SELECT org_id, is_active
+        FROM metric_definitions FINAL
+        WHERE NOT deleted AND key = (SELECT metric_key FROM mine)
+    )
+SELECT
+    org_id,
+    subject_type,
+    ifNull(org_id = (SELECT org_id FROM mine), 1)
+        AND ifNull(subject_type = (SELECT subject_type FROM mine), 1)
+        AND ifNull(subject_id = (SELECT subject_id FROM mine), 1) AS is_matching,
+    (org_id, subject_type, subject_id) IN
+        (SELECT assumeNotNull(org_id), assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
+         WHERE isNotNull(org_id) AND isNotNull(subject_id))
+    OR (org_id, subject_type) IN
+        (SELECT assumeNotNull(org_id), assumeNotNull(subject_type) FROM narrower
+         WHERE isNotNull(org_id) AND isNotNull(subject_type) AND isNull(subject_id))
+    OR org_id IN
+        (SELECT assumeNotNull(org_id) FROM narrower WHERE isNotNull(org_id) AND isNull(subject_type))
+    OR (subject_type, subject_id) IN
+        (SELECT assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
+         WHERE isNull(org_id) AND isNotNull(subject_id))
+    OR subject_type IN
+        (SELECT assumeNotNull(subject_type) FROM narrower
+         WHERE isNull(org_id) AND isNotNull(subject_type) AND isNull(subject_id)) AS is_replaced,
+    if(
+        org_id IN (SELECT org_id FROM definers),
+        org_id IN (SELECT org_id FROM definers WHERE is_active),
+        '' IN (SELECT org_id FROM definers WHERE is_active)
+    ) AS is_defined
+FROM
+(
+    SELECT DISTINCT org_id, subject_type, subject_id
+    FROM usage_windows
+    WHERE period_type = 'lifetime' AND metric_key = (SELECT metric_key FROM mine)
+)
+"""  # noqa: S608
+_COUNTS: Final = f"""
+SELECT
+    toInt64(count()) AS subjects,
+    toInt64(countIf(is_matching)) AS matching,
+    toInt64(countIf(is_matching AND is_replaced)) AS replaced,
+    toInt64(countIf(is_matching AND NOT is_replaced AND NOT is_defined)) AS undefined,
+    (SELECT toInt64(any(is_active)) FROM thresholds FINAL WHERE NOT deleted AND id = {{id:String}}) AS is_active
+FROM ({_SUBJECTS})
+"""  # noqa: S608
+_GROUPS: Final = f"""
+SELECT org_id, subject_type, toInt64(count()) AS subjects
+FROM ({_SUBJECTS})
+GROUP BY org_id, subject_type
+ORDER BY subjects DESC, org_id, subject_type
+LIMIT {{limit:UInt64}}
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectGroup:
+    """The subjects of one type in one organization ("": without one)."""
+
+    org_id: str
+    subject_type: str
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSubjects:
+    """Of the subjects that have used a threshold's metric: `watched` are judged by it now. `matching` are those that
+    it is about; `replaced` of them are judged by a narrower threshold of the same name, and `undefined` belong to an
+    organization where the metric is not active. `groups`: the largest ones of all, only where none is watched."""
+
+    watched: int
+    subjects: int
+    matching: int
+    replaced: int
+    undefined: int
+    groups: tuple[SubjectGroup, ...] = ()
+
+
+def watched_subjects(client: Client, threshold_id: str, *, groups: int = 3) -> WatchedSubjects:
+    """Whom a threshold of the table `thresholds` watches now. Raises Retryable or Fatal."""
+    (row,) = client.rows(_COUNTS, {"id": threshold_id})
+    watched = row["matching"] - row["replaced"] - row["undefined"] if row["is_active"] else 0
+    found: list[dict[str, Any]] = []
+    if not watched and row["subjects"]:
+        found = client.rows(_GROUPS, {"id": threshold_id, "limit": groups})
+    return WatchedSubjects(
+        watched,
+        row["subjects"],
+        row["matching"],
+        row["replaced"],
+        row["undefined"],
+        tuple(SubjectGroup(**group) for group in found),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another active threshold of the same metric and name, with its scope (None: any)."""
+
+    id: str
+    org_id: str | None
+    subject_type: str | None
+    subject_id: str | None
+
+
+_THRESHOLDS: Final = f"""
+    SELECT id, metric_key, name, is_active, org_id, subject_type, subject_id, {_RANK} AS rank
+    FROM thresholds FINAL
+    WHERE NOT deleted"""  # noqa: S608
+# One that names organization and subject has no narrower one: only the few wide ones are joined.
+_NARROWER: Final = f"""
+SELECT mine.id AS mine_id, toInt64(count() OVER (PARTITION BY mine.id)) AS rivals, other.id AS id,
+    other.org_id AS org_id, other.subject_type AS subject_type, other.subject_id AS subject_id
+FROM ({_THRESHOLDS} AND has({{ids:Array(String)}}, id) AND (isNull(org_id) OR isNull(subject_id))) AS mine
+INNER JOIN ({_THRESHOLDS} AND is_active) AS other
+    ON mine.metric_key = other.metric_key AND mine.name = other.name
+WHERE other.rank > mine.rank
+    AND ifNull(mine.org_id = other.org_id, 1)
+    AND ifNull(mine.subject_type = other.subject_type, 1)
+    AND ifNull(mine.subject_id = other.subject_id, 1)
+ORDER BY mine_id, id
+LIMIT {{limit:UInt64}} BY mine_id
+"""  # noqa: S608
+_SAME: Final = f"""
+SELECT mine.id AS mine_id, toInt64(count() OVER (PARTITION BY mine.id)) AS rivals, other.id AS id,
+    other.org_id AS org_id, other.subject_type AS subject_type, other.subject_id AS subject_id
+FROM ({_THRESHOLDS} AND has({{ids:Array(String)}}, id)) AS mine
+INNER JOIN ({_THRESHOLDS} AND is_active) AS other
+    ON mine.metric_key = other.metric_key AND mine.name = other.name AND mine.rank = other.rank
+WHERE mine.id != other.id
+    AND ifNull(mine.org_id = other.org_id, 1)
+    AND ifNull(mine.subject_type = other.subject_type, 1)
+    AND ifNull(mine.subject_id = other.subject_id, 1)
+ORDER BY mine_id, id
+LIMIT {{limit:UInt64}} BY mine_id
+"""  # noqa: S608
+
+
+def narrower_thresholds(client: Client, ids: Sequence[str], *, limit: int = 3) -> dict[str, tuple[int, list[Rival]]]:
+    """threshold id -> how many narrower ones replace it for some of its subjects, and the first `limit` of them."""
+    return _rivals(client, _NARROWER, ids, limit)
+
+
+def same_thresholds(client: Client, ids: Sequence[str], *, limit: int = 3) -> dict[str, tuple[int, list[Rival]]]:
+    """threshold id -> how many others have the same metric, name and scope, so that both judge, and the first of them.
+    Commands refuse to create one; two at the same moment, and old versions, could."""
+    return _rivals(client, _SAME, ids, limit)
+
+
+def _rivals(client: Client, sql: str, ids: Sequence[str], limit: int) -> dict[str, tuple[int, list[Rival]]]:
+    found: dict[str, tuple[int, list[Rival]]] = {}
+    for row in client.rows(sql, {"ids": list(ids), "limit": limit}):
+        mine, count = row.pop("mine_id"), row.pop("rivals")
+        found.setdefault(mine, (count, []))[1].append(Rival(**row))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Definers:
+    """Who defines one metric: `by_org` says whether the definition of each organization that was asked about, and of
+    every organization (""), is active. `own` counts active ones of organizations, `some` names the first of them."""
+
+    by_org: dict[str, bool]
+    own: int = 0
+    some: tuple[str, ...] = ()
+
+
+_DEFINERS: Final = """
+SELECT key, org_id, toInt64(is_active) AS is_active
+FROM metric_definitions FINAL
+WHERE NOT deleted AND has({keys:Array(String)}, key) AND (org_id = '' OR has({org_ids:Array(String)}, org_id))
+"""
+_OWN: Final = """
+SELECT key, toInt64(count()) AS own, arraySlice(arraySort(groupArray(org_id)), 1, {limit:UInt64}) AS some
+FROM metric_definitions FINAL
+WHERE NOT deleted AND is_active AND org_id != '' AND has({keys:Array(String)}, key)
+GROUP BY key
+"""
+
+
+def metric_definers(
+    client: Client, keys: Sequence[str], org_ids: Sequence[str], *, limit: int = 3
+) -> dict[str, Definers]:
+    """metric key -> who defines it, for every one of `keys`."""
+    by_key: dict[str, dict[str, bool]] = {key: {} for key in keys}
+    for row in client.rows(_DEFINERS, {"keys": list(keys), "org_ids": list(org_ids)}):
+        by_key[row["key"]][row["org_id"]] = bool(row["is_active"])
+    own = {row["key"]: row for row in client.rows(_OWN, {"keys": list(keys), "limit": limit})}
+    return {
+        key: Definers(by_org, own[key]["own"], tuple(own[key]["some"])) if key in own else Definers(by_org)
+        for key, by_org in by_key.items()
+    }
