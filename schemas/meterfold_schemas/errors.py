@@ -68,8 +68,7 @@ class UnknownSchema(Retryable):
 
     def __init__(self, fingerprint: bytes) -> None:
         super().__init__(
-            f"no schema with fingerprint {fingerprint.hex()} in this version of meterfold: upgrade this process, "
-            "or let an operator record the fingerprint as poison"
+            f"no schema with fingerprint {fingerprint.hex()} in this version of meterfold: upgrade this process"
         )
         self.fingerprint = fingerprint
 

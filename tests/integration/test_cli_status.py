@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Message, Producer
 
 from meterfold import Meter
 from meterfold_deploy.stack_settings import write_settings
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.usage import UsageRecorded
 from stack_support import eventually, producer
 from stack_support.cli import answer, inside, meterfold, running
 
@@ -84,6 +87,53 @@ def test_an_event_of_an_unknown_schema_is_named(migrated: dict[str, str], kafka_
     report = answer("status", env=migrated, code=1)
     assert f"unknown schema {b'unknown!'.hex()}" in report["problems"][0]
     assert report["partitions"][partition_of(key, 2)]["state"] == "held"
+
+
+def test_events_of_a_foreign_partitioner_are_named_with_cause_and_remedy(
+    migrated: dict[str, str], kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    """librdkafka's default, as a producer in C, Go, Rust or .NET has it: 20 events, many of them astray."""
+    client = Producer(kafka_settings.client())
+    expected = dict[str, int]()
+    landed = dict[str, int]()
+    for number in range(20):
+        one = UsageRecorded(
+            id=f"e{number}",
+            org_id="acme",
+            metric_key="api.calls",
+            subject_type="user",
+            subject_id=f"u{number}",
+            quantity=1,
+            timestamp=datetime.now(UTC),
+        )
+
+        def delivered(error: object, sent: Message, key: str = one.key.decode()) -> None:
+            assert error is None, error
+            landed[key] = sent.partition()
+
+        client.produce(kafka_settings.topic_prefix + "usage.recorded", one.to_bytes(), one.key, on_delivery=delivered)
+        expected[one.key.decode()] = partition_of(one.key, 2)
+    assert client.flush(30) == 0
+    astray = {key for key, partition in landed.items() if partition != expected[key]}
+    assert 2 <= len(astray) <= 18
+    with running("fold", env=migrated, folder=tmp_path, ready="fold: ready"):
+        eventually(lambda: sum(answer("status", env=migrated, code=None)[n] for n in ("counted", "rejected")) == 20, 60)
+        report = answer("status", env=migrated, code=1)
+    (problem,) = (problem for problem in report["problems"] if "rejected as" in problem)
+    assert (
+        f"{len(astray)} messages of organization 'acme' were rejected as misrouted within the last 3,600 s" in problem
+    )
+    (shown,) = (key for key in astray if f"the key {key} is right, the partition is not" in problem)
+    assert f"expected partition {expected[shown]} (murmur2 of the key), found on partition {landed[shown]}" in problem
+    assert "set partitioner=murmur2_random" in problem
+    (rejection,) = report["clickhouse"]["rejections"]
+    assert (rejection["reason"], rejection["org_id"], rejection["count"]) == ("misrouted", "acme", len(astray))
+    log = (tmp_path / "fold.log").read_text()
+    warned = [line for line in log.splitlines() if "messages of organization 'acme' as misrouted" in line]
+    assert 1 <= len(warned) <= 2, "not a line per message"
+    text = meterfold("status", env=migrated)
+    assert (text.returncode, "all is well" in text.stdout) == (1, False)
+    assert answer("status", "--rejected-within", "0", env=migrated)["well"]
 
 
 def test_a_server_that_is_down_is_said_and_the_other_is_still_shown(

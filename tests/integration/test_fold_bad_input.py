@@ -14,13 +14,23 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from fold_support import Installation, Outgoing, Running, check, event, raw_event, running
 from fold_support.installation import METRIC, ORG, headers_of, send
+from meterfold_processor import schema_decisions
+from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.subjects import Subjects
+from meterfold_processor.schema_decisions import SchemaDecided
+from meterfold_processor.verify.contents import Contents
+from meterfold_processor.verify.findings import Findings
+from meterfold_processor.verify.log import LogReader
+from meterfold_processor.verify.report import Finding
+from meterfold_processor.verify.timerange import Part
 from meterfold_schemas import catalog, framing
 from meterfold_schemas.definitions import MetricDefinition
-from meterfold_schemas.errors import Fatal
+from meterfold_schemas.errors import Fatal, InvalidDefinition
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_sink.schema_decisions import read_schema_facts, write_unknown_schema_hold
 from stack_support import eventually
 from stack_support.kafka import admin
 from stack_support.seeds import seed_of
@@ -198,18 +208,30 @@ def test_history_16_poison_near_the_size_limit_goes_through(installation: Instal
     assert [len(message.value()) for message in installation.published_rejects()] == [len(poison)] * 2
 
 
-def test_an_unknown_schema_holds_its_partition_until_it_is_declared_poison(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production, only faster."""
     monkeypatch.setattr("meterfold_processor.fold.assignment.HOLD_SECONDS", 0.2)
-    fingerprint = bytes.fromhex("0123456789abcdef")
-    strange = Outgoing(b"\xc3\x01" + fingerprint + (event(SUBJECT).value or b"")[10:], KEY)
+    for module in ("meterfold_processor.fold.schemas", "meterfold_processor.schema_decisions"):
+        monkeypatch.setattr(f"{module}.SETTLE_SECONDS", 1.0)
+
+
+STRANGE = bytes.fromhex("0123456789abcdef")
+
+
+def _with_fingerprint(fingerprint: bytes, one: Outgoing) -> Outgoing:
+    return replace(one, value=catalog.MAGIC + fingerprint + (one.value or b"")[framing.HEADER_SIZE :])
+
+
+@pytest.mark.usefixtures("quick_decisions")
+def test_an_unknown_schema_holds_its_partition_until_a_command_says_what_it_is(installation: Installation) -> None:
+    strange = replace(_with_fingerprint(STRANGE, event(SUBJECT)), key=KEY)
     before = installation.send(event(SUBJECT), event(SUBJECT))
     held_at = installation.send(strange)[0]
     behind = installation.send(event(SUBJECT), strange, event(SUBJECT))
     elsewhere = _subject_on(ELSEWHERE)
     with running(installation) as worker:
-        eventually(lambda: worker.status.holds == {HERE: fingerprint.hex()}, 60, "the status says so")
+        eventually(lambda: worker.status.holds == {HERE: STRANGE.hex()}, 60, "the status says so")
         eventually(lambda: _next_offset(installation, HERE) == held_at[1], 60, "what stands before is flushed")
         # Other partitions go on, and so does the held one's membership.
         for _ in range(3):
@@ -217,30 +239,117 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_declared_poison(
             eventually(lambda end=there[1] + 1: _next_offset(installation, ELSEWHERE) == end, 60, "others go on")
         worker.require_running()
         assert _next_offset(installation, HERE) == held_at[1]
-        assert worker.status.holds == {HERE: fingerprint.hex()}
+        assert worker.status.holds == {HERE: STRANGE.hex()}
         assert installation.rejects() == []
         assert {row["offset"] for row in installation.rows("usage_records") if row["partition"] == HERE} == {
             offset for _, offset in before
         }
+        (waiting,) = schema_decisions.list_schemas(installation.client)
+        assert (waiting.fingerprint, waiting.state) == (STRANGE.hex(), "waits")
+        assert waiting.seen_where == f"partition {HERE}, offset {held_at[1]}"
+        assert waiting.seconds_left is not None
+        assert 3000 < waiting.seconds_left < 3600
 
-        installation.store_setting(f"poison_fingerprint:{fingerprint.hex()}", "an experiment of Tuesday")
+        done = schema_decisions.poison(installation.client, STRANGE.hex(), "an experiment of Tuesday")
+        assert (done.state, done.why) == ("poison", "an experiment of Tuesday")
         installation.wait_folded(worker)
         eventually(lambda: worker.status.holds == {}, 60, "nothing is held any more")
     truth = check(installation)
     assert truth.rejected == {held_at: "undecodable", behind[1]: "undecodable"}
-    assert fingerprint.hex() in installation.rejects()[0]["detail"]
+    assert STRANGE.hex() in installation.rejects()[0]["detail"]
+    assert installation.rejects()[0]["org_id"] == ORG
+    with pytest.raises(SchemaDecided, match=r"is decided already: its messages are rejected \(by an experiment"):
+        schema_decisions.alias(installation.client, STRANGE.hex(), "usage_recorded.v1")
+    with pytest.raises(SchemaDecided):
+        schema_decisions.wait(installation.client, STRANGE.hex())
 
 
-def test_a_held_partition_is_held_again_after_a_restart_and_by_a_worker_that_takes_it_over(
-    installation: Installation,
+@pytest.mark.usefixtures("quick_decisions")
+def test_an_event_with_the_fingerprint_of_another_library_is_counted(installation: Installation) -> None:
+    """hamba/avro's, which this version knows. It is written down before the first message is judged by it, and a worker
+    of another version, which knows nothing of it, obeys that."""
+    hamba = bytes.fromhex("f69a6eec52c0f203")
+    theirs = [_with_fingerprint(hamba, event(f"u{number}", number)) for number in range(20)]
+    installation.send(*theirs, *(event(f"u{number}", number) for number in range(20)))
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+        eventually(lambda: worker.status.holds == {}, 60, "nothing is held")
+    truth = check(installation)
+    assert (len(truth.counted), truth.rejected) == (40, {})
+    (state,) = schema_decisions.list_schemas(installation.client)
+    assert (state.fingerprint, state.state, state.schema) == (hamba.hex(), "read", "usage_recorded.v1")
+    installation.send(*theirs)
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    assert len(check(installation).duplicates) == 20
+
+
+@pytest.mark.usefixtures("quick_decisions")
+def test_what_was_rejected_stays_rejected_for_a_version_that_knows_the_schema(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An older worker lets the hold time run out; a newer one folds the same log from its beginning."""
+    hamba = bytes.fromhex("f69a6eec52c0f203")
+    write_unknown_schema_hold(installation.client, 1)
+    positions = installation.send(event(SUBJECT), _with_fingerprint(hamba, event(SUBJECT)), event(SUBJECT))
+    known = catalog.default()._by_fingerprint
+    with monkeypatch.context() as older:
+        older.delitem(known, hamba)
+        with running(installation) as worker:
+            installation.wait_folded(worker)
+    assert {(row["partition"], row["offset"]) for row in installation.rejects()} == {positions[1]}
+    assert _verify_contents(installation) == []
+    _forget(installation)
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    assert {(row["partition"], row["offset"]) for row in installation.rejects()} == {positions[1]}
+    assert _verify_contents(installation) == []
+    (state,) = schema_decisions.list_schemas(installation.client)
+    assert (state.state, state.why) == ("poison", "no decision within the hold time of 1 s")
+
+
+@pytest.mark.usefixtures("quick_decisions")
+def test_an_alias_that_an_operator_names_is_counted(installation: Installation) -> None:
+    strange = [_with_fingerprint(STRANGE, event(f"u{number}", number)) for number in range(10)]
+    installation.send(*strange)
+    write_unknown_schema_hold(installation.client, 1)
+    schema_decisions.wait(installation.client, STRANGE.hex())
+    with running(installation) as worker:
+        eventually(lambda: len(worker.status.holds) == PARTITIONS, 60, "every partition waits")
+        seen = schema_decisions.list_schemas(installation.client)[0].seen_at
+        assert seen is not None
+        eventually(lambda: datetime.now(UTC) - seen > timedelta(seconds=4), 60, "the hold time is over")
+        assert len(worker.status.holds) == PARTITIONS, "it waits for the operator"
+        schema_decisions.alias(installation.client, "c301" + STRANGE.hex(), "usage_recorded.v1")
+        installation.wait_folded(worker)
+    assert len(installation.rows("usage_records")) == 10
+    assert installation.rejects() == []
+    assert _verify_contents(installation) == []
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "why"),
+    [("0123", "16 hexadecimal digits"), ("zz" * 8, "16 hexadecimal digits"), ("f69a6eec52c0f203", "stands for")],
+)
+def test_fingerprints_about_which_nothing_can_be_decided_are_refused(
+    installation: Installation, fingerprint: str, why: str
+) -> None:
+    with pytest.raises(InvalidDefinition, match=why):
+        schema_decisions.poison(installation.client, fingerprint)
+    with pytest.raises(InvalidDefinition, match=r"known: usage_recorded.v1"):
+        schema_decisions.alias(installation.client, STRANGE.hex(), "metric_defined.v1")
+
+
+@pytest.mark.usefixtures("quick_decisions")
+def test_a_held_partition_is_held_again_after_a_restart_and_its_time_runs_on(installation: Installation) -> None:
     strange = Outgoing(b"\xc3\x01" + bytes(8) + b"whatever", KEY)
     first = installation.send(strange, event(SUBJECT))[0]
     for _ in range(2):
         with running(installation) as worker:
             eventually(lambda: worker.status.holds == {HERE: "00" * 8}, 60, "it is held")
             assert _next_offset(installation, HERE) == first[1]
-    installation.store_setting(f"poison_fingerprint:{'00' * 8}", "")
+    # It was seen long ago, by whichever worker; a process that begins anew does not begin anew to wait.
+    write_unknown_schema_hold(installation.client, 1)
     with running(installation) as worker:
         installation.wait_folded(worker)
     assert check(installation).rejected == {first: "undecodable"}
@@ -262,6 +371,27 @@ def test_a_producers_clock_is_refused(installation: Installation) -> None:
     assert "message.timestamp.type=LogAppendTime" in worker.wait_for_failure(Fatal)
     first = next(message.offset() for message in installation.log() if message.timestamp()[0] == 1)
     assert all(row["offset"] < first for row in installation.rows("usage_records"))
+
+
+def _verify_contents(installation: Installation) -> list[Finding]:
+    """What a comparison of each row with its message finds; the checker's topics are not there."""
+    findings = Findings(100)
+    reader = LogReader(installation.kafka)
+    try:
+        for partition, progress in installation.progress().items():
+            compared = Contents(
+                installation.client,
+                reader,
+                partition,
+                Rules.of(installation.rules),
+                judged_by(read_schema_facts(installation.client)),
+                findings,
+                lambda text: None,
+            )
+            compared.compare(Part(progress.log_start, progress.next_offset, True), progress.log_start)
+    finally:
+        reader.close()
+    return list(findings.found)
 
 
 def _subject_on(partition: int) -> str:

@@ -260,7 +260,7 @@ def test_another_horizon_than_the_stored_one_is_refused_by_migrate(installation:
 
 def test_a_poison_fingerprint_that_is_none_is_refused(installation: Installation) -> None:
     installation.store_setting("poison_fingerprint:xyz", "")
-    assert "does not name a fingerprint of 16 hexadecimal digits" in _refused(installation)
+    assert "'xyz' is not a fingerprint of 16 hexadecimal digits" in _refused(installation)
 
 
 def test_tables_of_a_newer_version_are_refused(installation: Installation) -> None:

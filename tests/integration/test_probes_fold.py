@@ -13,7 +13,7 @@ import pytest
 from fold_support import Installation, Running, event, fold_environment, raw_event, running, started
 from meterfold_deploy.process import ManagedProcess
 from meterfold_deploy.stack import LocalStack
-from meterfold_processor import kafka
+from meterfold_processor import kafka, schema_decisions
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.server import serving
 from meterfold_processor.probes.settings import HealthSettings
@@ -156,8 +156,12 @@ def test_a_held_partition_is_named_and_released(installation: Installation, stac
         assert found["fold_held_partitions"] == 1
         eventually(lambda: probes.metrics()["fold_standstill_seconds", "1"] > 4, DEADLINE)
         assert probes.ask("/healthz")[0] == 200
-        installation.store_setting("poison_fingerprint:0001020304050607", "of this test")
+        schema_decisions.poison(installation.client, "0001020304050607", "of this test")
         assert probes.wait_ready() == []
+        (rejection,) = probes.ask("/readyz")[1]["rejections"]
+        assert (rejection["reason"], rejection["org_id"], rejection["count"]) == ("undecodable", "acme", 1)
+        assert (rejection["partition"], rejection["offset"]) == at
+        assert "0001020304050607 is poison" in rejection["detail"]
         found = eventually(lambda: (m := probes.metrics()) and m["fold_lag_messages", "1"] == 0 and m, DEADLINE)
         assert found["fold_held_partitions"] == 0
 

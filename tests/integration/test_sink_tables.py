@@ -15,8 +15,9 @@ import pytest
 from meterfold_deploy.stack import LocalStack
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period, micros
-from meterfold_sink import conservation, positions, queries, reads
+from meterfold_sink import conservation, positions, queries, reads, schema_decisions
 from meterfold_sink.client import Client
+from meterfold_sink.rejections import recent_rejections
 from sink_support.database import RULES, database, empty, insert, rows, store
 from sink_support.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
 
@@ -365,15 +366,75 @@ def test_where_the_rows_of_a_time_begin(client: Client) -> None:
     assert positions.stamp_at(client, 0, 3) is None
 
 
-def test_an_operators_poison_is_read(client: Client) -> None:
-    assert reads.poison_fingerprints(client) == set()
+def test_poison_of_earlier_versions_is_a_decision(client: Client) -> None:
+    assert schema_decisions.read_schema_facts(client) == {}
     client.command("INSERT INTO fold_settings (name, value) VALUES ('poison_fingerprint:00112233445566ff', 'why')")
-    assert reads.poison_fingerprints(client) == {bytes.fromhex("00112233445566ff")}
+    facts = schema_decisions.read_schema_facts(client)[bytes.fromhex("00112233445566ff")]
+    assert (facts.decision, facts.decision_why) == (schema_decisions.POISON, "why")
+    assert facts.decision_age > 10**8
     assert reads.read_rules(client) == RULES
     client.command("INSERT INTO fold_settings (name, value) VALUES ('poison_fingerprint:0011', 'short')")
     with pytest.raises(Fatal, match="16 hexadecimal digits"):
-        reads.poison_fingerprints(client)
+        schema_decisions.read_schema_facts(client)
     client.command("DELETE FROM fold_settings WHERE name LIKE 'poison%'")
+
+
+def test_the_first_decision_about_a_schema_wins_and_what_was_seen_stays(client: Client) -> None:
+    one, other = bytes(range(8)), bytes(8)
+    schema_decisions.write_fact(client, one, "seen", "", "partition 1, offset 2")
+    schema_decisions.write_fact(client, one, "decision", "usage_recorded.v1", "first")
+    schema_decisions.write_fact(client, one, "decision", schema_decisions.POISON, "second")
+    schema_decisions.write_fact(client, one, "seen", "", "partition 3, offset 4")
+    schema_decisions.write_fact(client, other, "wait")
+    client.command("OPTIMIZE TABLE schema_decisions FINAL")
+    found = schema_decisions.read_schema_facts(client)
+    assert (found[one].decision, found[one].decision_why) == ("usage_recorded.v1", "first")
+    assert found[one].seen_where == "partition 1, offset 2"
+    assert 0 <= found[one].decision_age <= found[one].seen_age < 3600
+    assert (found[other].waits, found[other].decision) == (True, None)
+
+
+def test_the_hold_time_of_unknown_schemas_may_be_changed(client: Client) -> None:
+    assert schema_decisions.unknown_schema_hold(client) == 3600
+    for seconds in (60, 0, 7200):
+        schema_decisions.write_unknown_schema_hold(client, seconds)
+        assert schema_decisions.unknown_schema_hold(client) == seconds
+    assert reads.read_rules(client) == RULES
+    client.command("DELETE FROM fold_settings WHERE name = 'unknown_schema_hold_seconds'")
+
+
+def test_recent_rejections_are_by_reason_and_organization(client: Client) -> None:
+    now = datetime.now(UTC)
+
+    def row(offset: int, org_id: str, reason: str, minutes: float) -> dict[str, Any]:
+        return {
+            "partition": offset % 2,
+            "offset": offset,
+            "received_at": now - timedelta(minutes=minutes),
+            "org_id": org_id,
+            "reason": reason,
+            "detail": f"detail {offset}",
+            "key": "",
+            "value": "",
+        }
+
+    rejected = [
+        row(1, "acme", "misrouted", 5),
+        row(2, "acme", "misrouted", 1),
+        row(3, "acme", "misrouted", 9),
+        row(4, "", "undecodable", 2),
+        row(5, "acme", "too_old", 61),
+    ]
+    insert(client, "usage_rejected", table(rejected))
+    insert(client, "usage_rejected", table(rejected[:1]))  # a repeated insert counts once
+    found = recent_rejections(client, 3600)
+    assert [(r.reason, r.org_id, r.count, r.last_partition, r.last_offset, r.last_detail) for r in found] == [
+        ("misrouted", "acme", 3, 0, 2, "detail 2"),
+        ("undecodable", "", 1, 0, 4, "detail 4"),
+    ]
+    assert abs((found[0].last_at - now).total_seconds() + 60) < 1
+    assert len(recent_rejections(client, 2 * 3600)) == 3
+    assert len(recent_rejections(client, 3600, limit=1)) == 1
 
 
 def test_every_request_asks_for_a_quorum_and_for_consistent_reads(client: Client) -> None:

@@ -1,17 +1,20 @@
-"""`meterfold schema`: decide about messages whose schema fingerprint this version does not know."""
+"""`meterfold schema list|poison|alias|wait`: what is decided about schema fingerprints on usage.recorded."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meterfold_deploy import console
-from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
 
-app = typer.Typer(help="Decide about messages with an unknown schema.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from meterfold_processor.schema_decisions import SchemaState
+    from meterfold_sink.client import Client
+
+app = typer.Typer(help="Decide how messages with an unknown schema are treated.", no_args_is_help=True)
 
 FingerprintArgument = Annotated[
     str, typer.Argument(metavar="FINGERPRINT", help="16 hexadecimal digits, as `meterfold status` shows them.")
@@ -21,72 +24,85 @@ ReasonOption = Annotated[str, typer.Option(help="Why, for whoever reads it later
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the fingerprints that were met or decided about."""
-    from meterfold_sink.client import connect
-    from meterfold_sink.schema_decisions import read_schema_facts
+    """List the fingerprints that were met or decided."""
+    from meterfold_processor.schema_decisions import list_schemas
 
-    with connect(Installation.read(config).clickhouse()) as client:
-        facts = read_schema_facts(client)
-    rows = [(key.hex(), found.decision or ("waits" if found.waits else "undecided")) for key, found in facts.items()]
+    with _client(config) as client:
+        states = list_schemas(client)
     if as_json:
-        console.emit([{"fingerprint": fingerprint, "decision": decision} for fingerprint, decision in rows])
-    else:
-        console.table(("fingerprint", "decision"), rows)
+        console.emit(states)
+        return
+    headers = ("fingerprint", "state", "schema", "first seen", "where", "decided by")
+    console.table(headers, [(s.fingerprint, _text(s), s.schema, s.seen_at, s.seen_where, s.why) for s in states])
 
 
-@app.command()
-def poison(fingerprint: FingerprintArgument, reason: ReasonOption = "", config: ConfigOption = None) -> None:
-    """Reject messages with this fingerprint. The decision is final."""
-    from meterfold_sink.schema_decisions import POISON
-
-    _decide(fingerprint, POISON, reason, config)
-
-
-@app.command()
-def alias(
+@app.command("poison")
+def poison(
     fingerprint: FingerprintArgument,
-    schema: Annotated[str, typer.Argument(metavar="SCHEMA", help="Such as usage_recorded.v1.")],
     reason: ReasonOption = "",
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Read messages with this fingerprint as this schema. The decision is final."""
-    from meterfold_schemas import catalog
+    """Reject every message with this fingerprint. Final: it cannot be changed later.
 
-    if catalog.labelled(schema) is None:
-        raise WrongInput(f"there is no schema {schema!r}; usage.recorded takes usage_recorded.v1")
-    _decide(fingerprint, schema, reason, config)
+    Takes about 5 seconds. A worker that holds a partition goes on within 5 seconds more.
+    """
+    from meterfold_processor import schema_decisions
+
+    _run(lambda client: schema_decisions.poison(client, fingerprint, reason), config, as_json)
 
 
-@app.command()
-def wait(fingerprint: FingerprintArgument, reason: ReasonOption = "", config: ConfigOption = None) -> None:
-    """Hold partitions with this fingerprint until `poison` or `alias` decides, or the workers are upgraded."""
+@app.command("alias")
+def alias(
+    fingerprint: FingerprintArgument,
+    schema: Annotated[str, typer.Argument(metavar="SCHEMA", help="What it stands for, such as usage_recorded.v1.")],
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every message with this fingerprint as a known schema. Final: it cannot be changed later.
+
+    The bytes behind the header must be those of the schema: a library that computes another fingerprint for the same
+    schema. Takes about 5 seconds. A worker that holds a partition goes on within 5 seconds more.
+    """
+    from meterfold_processor import schema_decisions
+
+    _run(lambda client: schema_decisions.alias(client, fingerprint, schema, reason), config, as_json)
+
+
+@app.command("wait")
+def wait(
+    fingerprint: FingerprintArgument,
+    reason: ReasonOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold partitions at messages with this fingerprint until it is decided, whatever the hold time is."""
+    from meterfold_processor import schema_decisions
+
+    _run(lambda client: schema_decisions.wait(client, fingerprint, reason), config, as_json)
+
+
+def _run(operation: Callable[[Client], SchemaState], config: ConfigOption, as_json: bool) -> None:
+    with _client(config) as client:
+        state = operation(client)
+    if as_json:
+        console.emit(state)
+    else:
+        console.say(f"{state.fingerprint}  {_text(state)}")
+
+
+def _client(config: ConfigOption) -> Client:
     from meterfold_sink.client import connect
-    from meterfold_sink.schema_decisions import write_fact
 
-    key = _bytes(fingerprint)
-    with connect(Installation.read(config).clickhouse()) as client:
-        write_fact(client, key, "wait", detail=reason)
-    console.say(f"messages with {fingerprint} hold their partition until you decide")
+    return connect(Installation.read(config).clickhouse())
 
 
-def _decide(fingerprint: str, decision: str, reason: str, config: Path | None) -> None:
-    from meterfold_sink.client import connect
-    from meterfold_sink.schema_decisions import read_schema_facts, write_fact
-
-    key = _bytes(fingerprint)
-    with connect(Installation.read(config).clickhouse()) as client:
-        write_fact(client, key, "decision", decision, reason)
-        stored = read_schema_facts(client)[key].decision
-    if stored != decision:
-        raise WrongInput(f"{fingerprint} was decided before, as {stored}: a decision is final")
-    console.say(f"{fingerprint}: {decision}; workers apply it within some seconds")
-
-
-def _bytes(fingerprint: str) -> bytes:
-    try:
-        key = bytes.fromhex(fingerprint)
-    except ValueError:
-        key = b""
-    if len(key) != 8:
-        raise WrongInput(f"{fingerprint!r} is not a fingerprint; give 16 hexadecimal digits")
-    return key
+def _text(state: SchemaState) -> str:
+    if state.state == "read":
+        return f"read as {state.schema}"
+    if state.state == "poison":
+        return "rejected"
+    if state.seconds_left is None:
+        return "held until it is decided"
+    return f"held, rejected in {state.seconds_left:,.0f} s"

@@ -12,7 +12,7 @@ from decimal import Decimal
 from meterfold_processor.fold.calendar import DAY, HOUR
 from meterfold_processor.fold.messages import LOG_APPEND_TIME
 from meterfold_processor.fold.rules import Rules
-from meterfold_schemas import framing
+from meterfold_schemas import catalog, framing
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import micros
 from meterfold_schemas.quantities import exact_unscaled
@@ -28,6 +28,12 @@ RULES = Rules(
     partition_count=PARTITION_COUNT,
 )
 Subject = tuple[str, str, str, str]
+
+ALIAS = bytes.fromhex("f69a6eec52c0f203")
+"""A fingerprint that a newer version knows, and an older one does not."""
+UNKNOWN = bytes(range(8))
+"""One that no version knows."""
+FOREIGN = (ALIAS, UNKNOWN)
 
 
 def _subjects_on(partition: int) -> list[Subject]:
@@ -141,6 +147,18 @@ def random_log(rng: random.Random, size: int) -> Log:
         events.append(event)
         messages.append(message)
         offset += rng.choice([1, 1, 1, 1, 2, 3])
+    return Log(events, messages)
+
+
+def with_foreign_headers(rng: random.Random, log: Log) -> Log:
+    """Some of the readable events, as libraries send them that compute another fingerprint."""
+    events, messages = list(log.events), list(log.messages)
+    for number, (event, message) in enumerate(zip(log.events, log.messages, strict=True)):
+        if event.poison is None and rng.random() < 0.3:
+            fingerprint = rng.choice(FOREIGN)
+            value = catalog.MAGIC + fingerprint + (message.raw_value or b"")[framing.HEADER_SIZE :]
+            events[number] = _with(event, fingerprint=fingerprint)
+            messages[number] = FakeMessage(message.at_offset, message.stamp, message.raw_key, value)
     return Log(events, messages)
 
 

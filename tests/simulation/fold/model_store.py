@@ -19,6 +19,8 @@ from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRej
 from meterfold_processor.fold.store import Progress
 from meterfold_processor.fold.tables import WINDOWS, Original
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
+from meterfold_sink.schema_decisions import Fact, SchemaFacts
+from simulation.fold.oracle import EPOCH
 
 Row = dict[str, Any]
 WindowKey = tuple[str, int, str, str, str, str]
@@ -43,11 +45,23 @@ class Tables:
         return Tables(dict(self.records), dict(self.duplicates), dict(self.rejected), dict(self.windows), self.progress)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A row of `schema_decisions`: stamped at one tick, to be seen only some ticks later."""
+
+    fact: Fact
+    value: str
+    stamp: int
+    visible: int
+
+
 class ModelStore:
-    """`now` rows, and what was ever said about a version of a row."""
+    """`now` rows, and what was ever said about a version of a row. What was decided about schemas is not restored with
+    the tables: an operator records it again before workers start."""
 
     def __init__(self) -> None:
         self.now = Tables()
+        self.decisions: dict[bytes, list[Stored]] = {}
         self.expired: dict[int, Row] = {}
         self.published: set[tuple[WindowKey, int]] = set()
         self.originals: dict[int, Original] = {}
@@ -130,6 +144,28 @@ class ModelStore:
             self.now.progress = progress
         elif progress.next_offset == old.next_offset:
             assert progress == old, f"progress at {old.next_offset} is {old} and {progress}"
+
+    def write_fact(self, fingerprint: bytes, fact: Fact, value: str, tick: int, delay: int) -> None:
+        """Insert a row at a tick; it is seen `delay` ticks later."""
+        self.decisions.setdefault(fingerprint, []).append(Stored(fact, value, tick, tick + delay))
+
+    def schema_facts(self, tick: int) -> dict[bytes, SchemaFacts]:
+        """What is seen at a tick: of each kind the row with the earliest stamp. Ages in ticks."""
+        found = {}
+        for fingerprint, rows in self.decisions.items():
+            first: dict[str, Stored] = {}
+            for row in sorted(rows, key=lambda row: row.stamp):
+                if row.visible <= tick:
+                    first.setdefault(row.fact, row)
+            seen, decision = first.get("seen"), first.get("decision")
+            found[fingerprint] = SchemaFacts(
+                seen_at=None if seen is None else EPOCH,
+                seen_age=0.0 if seen is None else float(tick - seen.stamp),
+                waits="wait" in first,
+                decision=None if decision is None else decision.value,
+                decision_age=0.0 if decision is None else float(tick - decision.stamp),
+            )
+        return found
 
     def expire_before(self, stamp: int) -> None:
         """The time to live of usage_records."""

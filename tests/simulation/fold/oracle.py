@@ -15,7 +15,8 @@ EXACT = Context(prec=60)  # Decimal's own 28 digits would round a sum
 class Event:
     """One message of the log as the test wrote it; `time` and `stamp` in UTC microseconds.
 
-    `poison` stands in place of a readable event: the reason it must be rejected with.
+    `poison` stands in place of a readable event: the reason it must be rejected with. `fingerprint` is that of its
+    header where it is not the schema's own.
     """
 
     offset: int
@@ -25,6 +26,7 @@ class Event:
     quantity: Decimal
     time: int
     poison: str | None = None
+    fingerprint: bytes | None = None
 
 
 @dataclass
@@ -69,13 +71,15 @@ def start_of(period: str, time: int) -> int:
     return int((moment.replace(**fields) - EPOCH).total_seconds()) * 1_000_000
 
 
-def fold(log: list[Event], horizon: int, tolerance: int) -> Outcome:
-    """The rules, one event after the other."""
+def fold(log: list[Event], horizon: int, tolerance: int, poison: frozenset[bytes] = frozenset()) -> Outcome:
+    """The rules, one event after the other. `poison`: the fingerprints that were decided to be."""
     outcome = Outcome()
     counted: dict[tuple[tuple[str, str, str, str], str], list[Event]] = {}
     for event in log:
         if event.poison is not None:
             outcome.rejected[event.offset] = event.poison
+        elif event.fingerprint in poison:
+            outcome.rejected[event.offset] = "undecodable"
         elif event.time < event.stamp - horizon:
             outcome.rejected[event.offset] = "too_old"
         elif event.time > event.stamp + tolerance:

@@ -16,15 +16,18 @@ import pytest
 from meterfold_processor.fold import limbs
 from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.flush import Insert, window_messages
+from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import Period
 from meterfold_schemas.quantities import to_decimal
+from meterfold_sink.schema_decisions import POISON
 from simulation.fold import verdict
 from simulation.fold.histories import LAG
-from simulation.fold.logs import ELSEWHERE, RULES, Log, log_of, message_of, value_of
+from simulation.fold.logs import ALIAS, ELSEWHERE, RULES, Log, log_of, message_of, value_of
 from simulation.fold.script import Hand, event, turns_red, world_of
 from simulation.fold.variants import Variant
+from simulation.fold.world import SETTLE, Parts, World
 
 MESSAGE_LIMIT = 1_000_000
 """What brokers take by default, with room for what Kafka adds."""
@@ -380,3 +383,53 @@ def test_history_37_sum_beyond_decimal_38(monkeypatch: pytest.MonkeyPatch) -> No
         history_37()
     monkeypatch.setattr(limbs, "_refuse_overflow", lambda total, wrapped: None)
     assert min(history_37()) >= limbs.LIMIT  # 39 digits in a column of 38
+
+
+def log_of_an_alias() -> Log:
+    """One event, with the fingerprint that another library computes."""
+    only, header = event(0), catalog.MAGIC + ALIAS
+    message = replace(message_of(only), raw_value=header + value_of(only)[len(header) :])
+    return Log([replace(only, fingerprint=ALIAS)], [message])
+
+
+def history_of_a_schema(variant: Variant) -> None:
+    """A worker that knows the fingerprint writes that it is read. An operator's `poison` has an earlier stamp and turns
+    up later; the worker dies after its records were stored, and whoever comes next obeys the first decision."""
+    world = World(log_of_an_alias(), random.Random(0), variant.parts, gentle=True, schema_rng=random.Random(0))
+    world.batch_sizes = [1]
+    a = world.start()
+    a.knows = {ALIAS: catalog.latest("usage_recorded")}
+    while ALIAS not in world.store.decisions:
+        a.step()
+    (its_own,) = world.store.decisions[ALIAS]
+    world.store.write_fact(ALIAS, "decision", POISON, its_own.stamp - 1, SETTLE)
+    while not world.store.now.records and world.ticks < its_own.stamp + 2 * SETTLE:
+        a.step()
+    world.finish()
+    assert set(world.store.now.rejected) == {0}
+
+
+def test_a_decision_about_a_schema_is_obeyed_only_when_no_earlier_one_can_turn_up() -> None:
+    history_of_a_schema(Variant())
+    with pytest.raises(AssertionError):
+        history_of_a_schema(Variant(Parts(settle=0)))
+
+
+def test_what_decides_about_a_schema_is_stored() -> None:
+    """A worker of a newer version and one of an older one, which come to different ends by themselves."""
+    turns_red(history_of_two_versions, "39_own_clock_decides_a_schema", "39_version_decides_a_schema")
+    history_of_two_versions(Variant())
+
+
+def history_of_two_versions(variant: Variant) -> None:
+    """The older worker decides first: poison, by time. The newer one, which could read the message, takes over."""
+    world = World(log_of_an_alias(), random.Random(0), variant.parts, gentle=True, schema_rng=random.Random(0))
+    older, newer = world.start(), world.start()
+    older.knows, newer.knows = {}, {ALIAS: catalog.latest("usage_recorded")}
+    while newer.fold is None:
+        newer.step()
+    while not world.store.now.rejected:
+        older.step()
+    while newer.step():
+        pass
+    verdict.check_end(world.store, world.log, world.outcome)

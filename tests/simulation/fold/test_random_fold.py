@@ -15,7 +15,9 @@ import pytest
 from meterfold_processor.fold import duplicates
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.remembered import Remembered
+from meterfold_processor.fold.schemas import BY_TIME
 from simulation.fold import verdict
+from simulation.fold import world as world_module
 from simulation.fold.histories import run_history
 from simulation.fold.model_store import ModelStore
 from simulation.fold.variants import VARIANTS
@@ -78,7 +80,11 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
     watch(World, "restore", "ClickHouse was restored", lambda *_: True)
     watch(Worker, "_fold_next", "folded ahead of a flush", lambda _, worker: len(worker.in_flight) == 1)
     watch(verdict, "check_so_far", "a worker stopped for expired records", lambda *_: True)
+    watch(Worker, "obey", "a foreign schema was read", lambda _, __, ___, step: step.schema is not None)
+    watch(World, "_operator", "an operator decided", lambda *_: True)
+    by_time = "an unknown schema became poison by time"
+    watch(world_module, "next_schema_step", by_time, lambda step, *_: BY_TIME in getattr(step, "detail", ""))
     for seed in WATCHED:
         run_and_name(seed)
-    assert len(seen) == 12
+    assert len(seen) == 15
     assert min(seen.values()) > 0, seen

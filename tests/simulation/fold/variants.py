@@ -20,11 +20,13 @@ from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.ledger import Ledger, Rows
 from meterfold_processor.fold.partition import Folded, PartitionFold, _Pending
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import Decided, Step, Wait
 from meterfold_processor.fold.store import Progress
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.periods import KEPT, Period
+from meterfold_sink.schema_decisions import POISON, SchemaFacts
 from simulation.fold.logs import PARTITION
-from simulation.fold.world import Parts, Steps, Worker, World, make_fold, open_partition, seek
+from simulation.fold.world import Parts, Steps, Worker, World, make_fold, next_schema_step, open_partition, seek
 
 Int64s = Any
 
@@ -235,6 +237,34 @@ def open_at_minimum(world: World, worker: Worker) -> Steps:
     seek(world, worker)
 
 
+def own_clock_decides(worker: Worker, facts: SchemaFacts | None) -> Step:
+    """39: what this worker knows, and for how long it has waited, decide; nothing is stored."""
+    assert worker.held is not None
+    known = worker.knows.get(worker.held.fingerprint)
+    if known is not None or worker.held_for >= worker.world.hold_ticks:
+        return Decided(known)
+    return Wait("", None)
+
+
+def version_decides(worker: Worker, facts: SchemaFacts | None) -> Step:
+    """39: what a version knows wins over what is stored."""
+    assert worker.held is not None
+    known = worker.knows.get(worker.held.fingerprint)
+    return next_schema_step(worker, facts) if known is None else Decided(known)
+
+
+def own_decision_obeyed(worker: Worker, facts: SchemaFacts | None) -> Step:
+    """39: a worker writes its decision although there is one, and obeys its own without reading back what won."""
+    assert worker.held is not None
+    fingerprint = worker.held.fingerprint
+    known = worker.knows.get(fingerprint)
+    if known is None and worker.held_for < worker.world.hold_ticks:
+        return Wait("", None)
+    value = POISON if known is None else known.label
+    worker.world.store.write_fact(fingerprint, "decision", value, worker.world.ticks, 0)
+    return Decided(known)
+
+
 @dataclass(frozen=True)
 class Variant:
     """`parts` go into a World; `rules` changes its rules; `patched` replaces names in the modules of the fold."""
@@ -244,6 +274,8 @@ class Variant:
     patched: tuple[tuple[Any, str, Any], ...] = ()
     expiring: bool = False
     """Only seen where records expire."""
+    foreign: bool | None = False
+    """Whether the log has fingerprints of other libraries; None leaves it to chance."""
     seeds: range = range(60)
     """One of these random histories turns it red."""
 
@@ -285,4 +317,7 @@ VARIANTS = {
     "15_state_before_progress": Variant(Parts(open=open_identities_first)),
     "17_no_nonce": Variant(patched=((decode, "_read", reads_without_nonce),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),)),
+    "39_own_clock_decides_a_schema": Variant(Parts(next_step=own_clock_decides), foreign=True),
+    "39_version_decides_a_schema": Variant(Parts(next_step=version_decides), foreign=True),
+    "39_own_decision_of_a_schema_obeyed": Variant(Parts(next_step=own_decision_obeyed), foreign=True),
 }

@@ -16,20 +16,27 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from meterfold_processor.fold.decode import decode
+from meterfold_processor.fold.decode import Hold, decode
 from meterfold_processor.fold.flush import Operation, flush, progress_rows
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.partition import Folded, PartitionFold
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import Decided, Schemas, Step, Write, decided, next_step
 from meterfold_processor.fold.store import Progress
+from meterfold_schemas import catalog
+from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import Period
+from meterfold_sink.schema_decisions import POISON, SchemaFacts
 from simulation.fold import verdict
-from simulation.fold.logs import PARTITION, RULES, Log
+from simulation.fold.logs import ALIAS, FOREIGN, PARTITION, RULES, Log
 from simulation.fold.model_store import ModelStore, Tables
 from simulation.fold.oracle import Outcome, fold
 
 Steps = Iterator[None]
+
+SETTLE = 6
+"""Ticks after which a decision about a schema takes effect; it is seen within fewer."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Parts:
     fold: type[PartitionFold] = PartitionFold
     flush: Callable[[list[Folded]], Iterator[Operation]] = flush
     open: Callable[[World, Worker], Iterator[None]] | None = None
+    next_step: Callable[[Worker, SchemaFacts | None], Step] | None = None
+    settle: int = SETTLE
 
 
 @dataclass
@@ -51,6 +60,10 @@ class Worker:
     sequence: int = 0
     in_flight: deque[tuple[int, Iterator[Operation]]] = field(default_factory=deque)
     busy: bool = False
+    knows: dict[bytes, EventSchema] = field(default_factory=dict)
+    schemas: Schemas = field(default_factory=Schemas)
+    held: Hold | None = None
+    held_for: int = 0
     steps: Steps = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,20 +80,24 @@ class Worker:
     def step(self) -> bool:
         """Go on to the next effect; False when there is nothing left to do."""
         self.busy = True
+        self.world.ticks += 1
         try:
             return next(self.steps, self) is None
         finally:
             self.busy = False
 
     def _run(self) -> Steps:
+        self.schemas = decided(self.world.store.schema_facts(self.world.ticks), self.world.parts.settle)
         yield from (self.world.parts.open or open_partition)(self.world, self)
         rng = self.world.rng
         while True:
-            may_fold = len(self.in_flight) < 2 and self.position < self.world.available
+            may_fold = len(self.in_flight) < 2 and self.position < self.world.available and self.held is None
             if may_fold and (not self.in_flight or rng.random() < 0.4):
                 yield from self._fold_next()
             elif self.in_flight:
                 yield from self._flush_step()
+            elif self.held is not None:
+                yield from self._look(self.held)
             elif self.world.calm:
                 return
             else:
@@ -92,8 +109,14 @@ class Worker:
         messages = self.world.log.messages[self.position : min(self.position + size, self.world.available)]
         self.position += len(messages)
         consumed = columns(messages)
-        decoded = decode(consumed)
+        decoded = decode(consumed, self.schemas)
+        for hold in decoded.holds:
+            self.held, self.held_for = hold, 0
+            self.position = next(n for n, m in enumerate(self.world.log.messages) if m.at_offset == hold.offset)
         self.sequence += 1
+        if decoded.frame.is_empty():
+            yield
+            return
         while True:
             try:
                 folded = self.fold.fold(decoded.frame, consumed.values, self.sequence)
@@ -103,6 +126,30 @@ class Worker:
         if folded is not None:
             self.in_flight.append((self.sequence, self.world.parts.flush([folded])))
         yield
+
+    def _look(self, hold: Hold) -> Steps:
+        """What schemas.look does, with others between reading and writing."""
+        world = self.world
+        self.held_for += 1
+        stored = world.store.schema_facts(world.ticks)
+        step = (world.parts.next_step or next_schema_step)(self, stored.get(hold.fingerprint))
+        if isinstance(step, Write):
+            yield
+            delay = 0 if world.calm else world.schema_rng.randrange(SETTLE)
+            world.store.write_fact(hold.fingerprint, step.fact, step.value, world.ticks, delay)
+        elif isinstance(step, Decided):
+            self.obey(hold.fingerprint, step)
+            self.held = None
+        yield
+
+    def obey(self, fingerprint: bytes, step: Decided) -> None:
+        """Judge by a decision from now on."""
+        read, poison = dict(self.schemas.read), set(self.schemas.poison)
+        if step.schema is None:
+            poison.add(fingerprint)
+        else:
+            read[fingerprint] = step.schema
+        self.schemas = Schemas(read, frozenset(poison))
 
     def _flush_step(self) -> Steps:
         """One operation of the oldest flush: in part and again, twice, or once."""
@@ -117,6 +164,13 @@ class Worker:
             yield
         self.world.apply(operation)
         yield
+
+
+def next_schema_step(worker: Worker, facts: SchemaFacts | None) -> Step:
+    """The rule itself, with ticks for seconds."""
+    assert worker.held is not None
+    known = worker.knows.get(worker.held.fingerprint)
+    return next_step(facts, known, worker.world.hold_ticks, "here", worker.world.parts.settle)
 
 
 def open_partition(world: World, worker: Worker) -> Steps:
@@ -154,9 +208,17 @@ class World:
     """One history. `run` raises AssertionError when a promise is broken; Fatal is an answer only where it may be."""
 
     def __init__(
-        self, log: Log, rng: random.Random, parts: Parts | None = None, rules: Rules = RULES, *, gentle: bool = False
+        self,
+        log: Log,
+        rng: random.Random,
+        parts: Parts | None = None,
+        rules: Rules = RULES,
+        *,
+        gentle: bool = False,
+        schema_rng: random.Random | None = None,
     ) -> None:
-        """`gentle`: no fault but those that the test asks for."""
+        """`gentle`: no fault but those that the test asks for. `schema_rng`: the chance in what is done about foreign
+        fingerprints, where the log has some."""
         self.log = log
         self.rng = rng
         self.parts = parts or Parts()
@@ -171,6 +233,10 @@ class World:
         self.check_partition_count: Callable[[], None] = lambda: None
         self._snapshot: Tables | None = None
         self._depth = 0
+        self.ticks = 0
+        self.schema_rng = schema_rng or random.Random(0)
+        self.foreign = schema_rng is not None
+        self.hold_ticks = self.schema_rng.choice([2, 4, 12, 40])
         self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
         self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
 
@@ -181,10 +247,18 @@ class World:
 
     @property
     def outcome(self) -> Outcome:
-        return fold(self.log.events, self.rules.horizon, self.rules.future_tolerance)
+        return fold(self.log.events, self.rules.horizon, self.rules.future_tolerance, self.poison)
+
+    @property
+    def poison(self) -> frozenset[bytes]:
+        """The fingerprints of which the first decision ever written says so."""
+        stored = self.store.schema_facts(self.ticks + SETTLE)
+        return frozenset(fingerprint for fingerprint, facts in stored.items() if facts.decision == POISON)
 
     def start(self) -> Worker:
         worker = Worker(self)
+        if self.foreign and self.schema_rng.random() < 0.5:  # of a newer version
+            worker.knows = {ALIAS: catalog.latest("usage_recorded")}
         self.workers.append(worker)
         return worker
 
@@ -268,7 +342,17 @@ class World:
         if idle:
             self.rng.choice(idle[-2:] if self.rng.random() < 0.8 else idle).step()
 
+    def _operator(self) -> None:
+        """`meterfold schema` by somebody who looks now and then."""
+        fingerprint = self.schema_rng.choice(FOREIGN)
+        value = self.schema_rng.choice([POISON, "usage_recorded.v1"])
+        facts = self.store.schema_facts(self.ticks).get(fingerprint)
+        if facts is None or facts.decision is None:
+            self.store.write_fact(fingerprint, "decision", value, self.ticks, self.schema_rng.randrange(SETTLE))
+
     def _harm(self) -> None:
+        if self.foreign and self.schema_rng.random() < 0.2:
+            self._operator()
         chance = self.rng.random()
         if not self.workers or (chance < 0.04 and len(self.workers) < 3):
             self.start()
