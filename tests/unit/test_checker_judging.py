@@ -28,6 +28,7 @@ from meterfold_processor.checker.judged import (
 from meterfold_processor.checker.records import Records, read_emitted, read_state
 from meterfold_processor.checker.rows import Interest, newest, read_message, rows_of
 from meterfold_processor.checker.rules import CODES, NEVER, WindowRules, end_of, mark_of
+from meterfold_processor.checker.stored import _queries
 from meterfold_processor.checker.subjects import Subjects
 from meterfold_processor.checker.values import TYPE_CODES, WindowValues, average, value_of, values_of
 from meterfold_processor.fold.limbs import from_ints
@@ -202,6 +203,25 @@ def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_ans
         assert again.periods.tolist() == rows.periods.tolist() == [1, 2, 4]
         assert again.slots.tolist() == rows.slots.tolist()
         assert again.starts.tolist() == [3600_000_000, 0, 0]
+
+
+def test_subjects_of_a_metric_in_one_organization_or_in_all() -> None:
+    subjects = Subjects()
+    slots = [subjects.slot((org_id, key, "user", "u")) for org_id in ("", "acme") for key in ("calls", "tokens")]
+    assert [list(subjects.of_metric(org_id, "tokens")) for org_id in ("", "acme", "other")] == [
+        [slots[1]],
+        [slots[3]],
+        [],
+    ]
+    assert sorted(subjects.of_metric(None, "tokens")) == [slots[1], slots[3]]
+    assert list(subjects.of_metric(None, "unknown")) == []
+
+
+def test_a_change_for_every_organization_reads_no_window_twice() -> None:
+    """A threshold of every organization and one of acme: the windows of acme are among those of all."""
+    affected = frozenset({(None, "tokens"), ("acme", "tokens"), ("acme", "calls"), ("", "tokens")})
+    assert set(_queries(affected)) == {(None, "tokens"), ("acme", "calls")}
+    assert len(list(_queries(affected))) == 2
 
 
 def test_rows_that_no_one_asks_for_are_left_out() -> None:
