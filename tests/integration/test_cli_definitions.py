@@ -87,6 +87,9 @@ def test_thresholds_show_their_level_and_value_now(stack_environment: dict[str, 
         own = ("--org", "", "--subject-type", "user", "--subject-id", "eve", "--period", "monthly", "--value", "100")
         narrow = answer("threshold", "create", "api.calls", "--name", "eve", *own, env=env)
         (row,) = [row for row in answer("threshold", "list", env=env)["rows"] if row["id"] == narrow["id"]]
+        assert row["standing"]["windows"] == []  # no organization has an eve yet
+        alone = answer("threshold", "create", "api.calls", "--name", "alone", *own, "--org", "", env=env)
+        (row,) = [row for row in answer("threshold", "list", env=env)["rows"] if row["id"] == alone["id"]]
         (window,) = row["standing"]["windows"]
         assert (window["level"], window["value"], window["percentage_used"]) == ("none", None, None)
         record = {"ada": 12, "bob": 8, "carl": 1, "eve": 3}
@@ -100,7 +103,7 @@ def test_thresholds_show_their_level_and_value_now(stack_environment: dict[str, 
         def reached() -> bool:
             found = standing()
             counts = found[wide["id"]]["exceeded"], found[wide["id"]]["approaching"]
-            return counts == (1, 1) and found[narrow["id"]]["windows"][0]["value"] is not None
+            return counts == (1, 1) and [w["value"] for w in found[narrow["id"]]["windows"]] == ["3"]
 
         eventually(reached, 60, "the levels are shown")
         found = standing()

@@ -168,7 +168,8 @@ def list_(
 ) -> None:
     """List thresholds, with the level and the value now of each current window that has reached a level.
 
-    A threshold on one subject shows its window in any case. A level is as new as the checker, a value as the fold.
+    A threshold on one subject also shows windows that have reached nothing. A level is as new as the checker, a value
+    as the fold.
     """
     from meterfold_deploy.listing import list_thresholds
     from meterfold_processor.threshold_words import watched
