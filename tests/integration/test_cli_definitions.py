@@ -64,7 +64,7 @@ def test_metrics_and_thresholds_are_defined_changed_listed_and_deleted(
         answer("threshold", "delete", threshold["id"], env=env)
         assert answer("threshold", "list", env=env)["total"] == 0
         answer("metric", "delete", "api.calls", env=env)
-        assert answer("metric", "list", env=env) == {"total": 0, "rows": [], "undefined": []}
+        assert answer("metric", "list", env=env) == {"total": 0, "rows": []}
         unknown = inside("metric", "delete", "api.calls", env=env)
         assert (unknown.returncode, "METRIC_NOT_FOUND" in unknown.stderr) == (1, True)
         wrong = inside("metric", "define", "API", "--name", "x", "--unit", "x", env=env)
@@ -84,7 +84,7 @@ def test_thresholds_show_their_level_and_value_now(stack_environment: dict[str, 
         answer("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", env=env)
         every = ("--value", "10", "--period", "lifetime")
         wide = answer("threshold", "create", "api.calls", "--name", "all", *every, env=env)
-        own = ("--org", "", "--subject-type", "user", "--subject-id", "eve", "--period", "monthly", "--value", "100")
+        own = ("--subject-type", "user", "--subject-id", "eve", "--period", "monthly", "--value", "100")
         narrow = answer("threshold", "create", "api.calls", "--name", "eve", *own, env=env)
         (row,) = [row for row in answer("threshold", "list", env=env)["rows"] if row["id"] == narrow["id"]]
         assert row["standing"]["windows"] == []  # no organization has an eve yet
