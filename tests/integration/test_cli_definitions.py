@@ -64,7 +64,7 @@ def test_metrics_and_thresholds_are_defined_changed_listed_and_deleted(
         answer("threshold", "delete", threshold["id"], env=env)
         assert answer("threshold", "list", env=env)["total"] == 0
         answer("metric", "delete", "api.calls", env=env)
-        assert answer("metric", "list", env=env) == {"total": 0, "rows": []}
+        assert answer("metric", "list", env=env) == {"total": 0, "rows": [], "undefined": []}
         unknown = inside("metric", "delete", "api.calls", env=env)
         assert (unknown.returncode, "METRIC_NOT_FOUND" in unknown.stderr) == (1, True)
         wrong = inside("metric", "define", "API", "--name", "x", "--unit", "x", env=env)
