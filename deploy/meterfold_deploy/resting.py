@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_processor.threshold_words import watched
+from meterfold_schemas.plurals import listed, noun
 
 if TYPE_CHECKING:
     from meterfold_sink.thresholds import Definers, Rival
@@ -51,10 +52,7 @@ def condition(
 
 
 def _some(count: int, names: tuple[str, ...]) -> str:
-    more = f" and {count - len(names)} more" if count > len(names) else ""
-    return (
-        f"{', '.join(names)}{more}, which {'defines' if count == 1 else 'define'} it, {'is' if count == 1 else 'are'}"
-    )
+    return f"{listed(names, count)}, which {noun(count, 'defines', 'define')} it, {noun(count, 'is', 'are')}"
 
 
 def _shown(rivals: tuple[int, list[Rival]], *, with_scope: bool = True) -> str:
@@ -63,4 +61,4 @@ def _shown(rivals: tuple[int, list[Rival]], *, with_scope: bool = True) -> str:
         f"{rival.id} ({watched(rival.org_id, rival.subject_type, rival.subject_id)})" if with_scope else rival.id
         for rival in some
     ]
-    return ", ".join(shown) + (f" and {count - len(some)} more" if count > len(some) else "")
+    return listed(shown, count)

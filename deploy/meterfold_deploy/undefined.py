@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterfold_schemas.plurals import plural
+from meterfold_schemas.plurals import listed, noun, plural
 
 if TYPE_CHECKING:
     from meterfold_sink.metric_usage import UndefinedMetric
@@ -31,7 +31,6 @@ def sentence(metric: UndefinedMetric) -> str:
 def _where(metric: UndefinedMetric) -> str:
     if metric.organizations == ("",):
         return "without an organization"
-    shown = ", ".join(repr(org) if org else "none" for org in metric.organizations)
-    more = metric.organization_count - len(metric.organizations)
-    noun = "organization" if metric.organization_count == 1 else "organizations"
-    return f"in {noun} {shown}" + (f" and {more:,} more" if more else "")
+    count = metric.organization_count
+    shown = [repr(org) if org else "none" for org in metric.organizations]
+    return f"in {noun(count, 'organization')} {listed(shown, count)}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Collection
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
+from meterfold_processor.definition_words import changes, define_instead, differences, differing, number
 from meterfold_processor.metric_changes import MetricChange
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
-from meterfold_schemas.plurals import plural
+from meterfold_schemas.plurals import listed, plural
 
 __all__ = ["OPTIONS", "effects", "exists", "not_defined", "where"]
 
@@ -37,19 +36,14 @@ def where(org_id: str) -> str:
 def exists(known: MetricDefinition, wanted: MetricDefinition, given: Collection[str]) -> str:
     """METRIC_KEY_EXISTS. `given`: the fields that the caller has named; what differs only by a default is said only
     where nothing else differs."""
-    differing = [name for name in OPTIONS if getattr(known, name) != getattr(wanted, name)]
-    named = [name for name in differing if name in given] or differing
-    differences = ", ".join(
-        f"{OPTIONS[name]} is {_shown(getattr(known, name))}, not {_shown(getattr(wanted, name))}"
-        f"{'' if name in given else ' (the default)'}"
-        for name in named
-    )
-    changes = shlex.join(part for name in named for part in _option(name, getattr(wanted, name)))
+    names = differing(OPTIONS, known, wanted, given)
+    options = changes(OPTIONS, names, wanted)
     org = ["--org", known.org_id] if known.org_id else []
     command = shlex.join(["meterfold", "metric", "update", known.key, *org])
     return (
-        f"the metric {known.key!r} of {where(known.org_id)} exists and differs: {differences}. "
-        f"Change it with `{command}{' ' + changes if changes else ''}`"
+        f"the metric {known.key!r} of {where(known.org_id)} exists and differs: "
+        f"{differences(OPTIONS, names, known, wanted, given)}. "
+        f"Change it with `{command}{' ' + options if options else ''}`"
     )
 
 
@@ -60,10 +54,10 @@ def not_defined(key: str, org_id: str, known: Collection[tuple[str, str]]) -> st
     if others and not others[0]:
         return f"{shown}, only for every organization: leave out --org"
     if others:
-        return f"{shown}, only for {_listed([where(other) for other in others], len(others))}: name it with --org"
-    similar = difflib.get_close_matches(key, {name for _, name in known}, 1)
-    guess = f"did you mean {similar[0]!r}? Otherwise define" if similar else "define"
-    return f"{shown}: {guess} it with `meterfold metric define {shlex.quote(key)} --name NAME --unit UNIT`"
+        return (
+            f"{shown}, only for {listed([where(other) for other in others[:_NAMED]], len(others))}: name it with --org"
+        )
+    return f"{shown}: {define_instead(key, (name for _, name in known))}"
 
 
 def effects(change: MetricChange) -> list[str]:
@@ -94,35 +88,11 @@ def _example(change: MetricChange) -> str:
     example = change.example
     assert example is not None
     subject = f"{example.subject_type} {example.subject_id}" + (f" of {example.org_id}" if example.org_id else "")
-    after = "no total" if example.after is None else _number(example.after)
-    before = "no total" if example.before is None else _number(example.before)
+    after = "no total" if example.after is None else number(example.after)
+    before = "no total" if example.before is None else number(example.before)
     return f"for example {subject} in {example.period_start:%Y-%m}: {before} -> {after}"
 
 
 def _thresholds(thresholds: Collection[UsageThreshold]) -> str:
     names = [f"{threshold.name} ({threshold.id})" for threshold in thresholds]
-    return f"{plural(len(names), 'threshold')} ({_listed(names[:_NAMED], len(names))})"
-
-
-def _listed(some: list[str], number: int) -> str:
-    """The first of `number` things, and how many more there are."""
-    shown = some[:_NAMED]
-    return ", ".join(shown) + (f" and {number - len(shown):,} more" if number > len(shown) else "")
-
-
-def _option(name: str, value: Any) -> list[str]:
-    if name == "is_active":
-        return ["--active" if value else "--inactive"]
-    return [] if value is None else [OPTIONS[name], str(value)]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "empty" if value is None else str(value)
-
-
-def _number(value: Decimal) -> str:
-    # Not normalize(): that rounds to the 28 digits of the decimal context.
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{plural(len(names), 'threshold')} ({listed(names[:_NAMED], len(names))})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Collection, Iterable
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
+from meterfold_processor.definition_words import changes, define_command, define_instead, differences, differing
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.plurals import listed, noun
 
 __all__ = ["OPTIONS", "exists", "name_taken", "no_metric_to_watch", "watched"]
 
@@ -43,23 +43,18 @@ def watched(org_id: str | None, subject_type: str | None, subject_id: str | None
 def exists(known: UsageThreshold, wanted: UsageThreshold, given: Collection[str]) -> str:
     """THRESHOLD_EXISTS: `known` has the metric, scope and name of `wanted`, and other contents. `given`: the fields
     that the caller has named; what differs only by a default is said only where nothing else differs."""
-    differing = [name for name in OPTIONS if getattr(known, name) != getattr(wanted, name)]
-    named = [name for name in differing if name in given] or differing
-    differences = ", ".join(
-        f"{OPTIONS[name]} is {_shown(getattr(known, name))}, not {_shown(getattr(wanted, name))}"
-        f"{'' if name in given else ' (the default)'}"
-        for name in named
-    )
-    changes = [part for name in named if name != "period_type" for part in _option(name, getattr(wanted, name))]
+    names = differing(OPTIONS, known, wanted, given)
+    options = changes(OPTIONS, (name for name in names if name != "period_type"), wanted)
     remedies = []
-    if changes:
-        remedies.append(f"Change it with `meterfold threshold update {known.id} {shlex.join(changes)}`.")
-    if "period_type" in named:
+    if options:
+        remedies.append(f"Change it with `meterfold threshold update {known.id} {options}`.")
+    if "period_type" in names:
         remedies.append(
             f"The period cannot change: use another --name, or delete it first with `meterfold threshold delete "
             f"{known.id}`."
         )
-    return f"{_the(known)} exists (id {known.id}) and differs: {differences}. {' '.join(remedies)}"
+    found = differences(OPTIONS, names, known, wanted, given)
+    return f"{_the(known)} exists (id {known.id}) and differs: {found}. {' '.join(remedies)}"
 
 
 def name_taken(known: UsageThreshold) -> str:
@@ -74,37 +69,15 @@ def no_metric_to_watch(key: str, org_id: str | None, metrics: Iterable[MetricDef
     """METRIC_NOT_FOUND, with the definitions that there are: of other organizations, or of a similar key."""
     known = list(metrics)
     others = sorted(metric.org_id for metric in known if metric.key == key)
-    define = f"`meterfold metric define {key} --name NAME --unit UNIT`"
     if others:
-        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        where = "organization" if len(others) == 1 else "organizations"
+        where = f"{noun(len(others), 'organization')} {listed(others[:3], len(others))}"
         if org_id is None:
             remedy = f"watch it there with --org {shlex.quote(others[0])}, or define it for every organization with"
         else:
             remedy = "define it for every organization with"
-        return f"metric {key!r} is defined only for {where} {shown}: {remedy} {define}"
-    similar = difflib.get_close_matches(key, {metric.key for metric in known}, 1)
-    guess = f"did you mean {similar[0]!r}? Otherwise " if similar else ""
-    return f"metric {key!r} is not defined: {guess}define it with {define}"
+        return f"metric {key!r} is defined only for {where}: {remedy} {define_command(key)}"
+    return f"metric {key!r} is not defined: {define_instead(key, (metric.key for metric in known))}"
 
 
 def _the(threshold: UsageThreshold) -> str:
     return f"the threshold {threshold.name!r} on {threshold.metric_key} for {watched(*threshold.scope)}"
-
-
-def _option(name: str, value: Any) -> list[str]:
-    if name == "is_active":
-        return ["--active" if value else "--inactive"]
-    if name == "notify_emails":
-        return [part for email in value for part in ("--email", email)]
-    return [] if value is None else [OPTIONS[name], _shown(value)]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ", ".join(value) or "empty"
-    return "empty" if value is None else str(value)

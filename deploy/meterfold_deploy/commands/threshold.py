@@ -21,6 +21,7 @@ from meterfold_deploy.commands.metric import (
 from meterfold_deploy.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.periods import Period
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.vocabulary import Action
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def watches(threshold: UsageThreshold, found: WatchedSubjects) -> str:
     """How many subjects it watches now, and where none: why."""
     if found.watched:
         beside = f"; narrower thresholds named {threshold.name!r} watch {found.replaced} more" if found.replaced else ""
-        return f"it watches {_subjects(found.watched)} now{beside}"
+        return f"it watches {plural(found.watched, 'subject')} now{beside}"
     if not threshold.is_active:
         why = "it is inactive"
     elif not found.subjects:
@@ -257,10 +258,10 @@ def watches(threshold: UsageThreshold, found: WatchedSubjects) -> str:
             reasons.append(f"narrower thresholds named {threshold.name!r} watch {found.replaced}")
         if found.undefined:
             reasons.append(f"metric {threshold.metric_key} is not active for {found.undefined}")
-        why = f"of {_subjects(found.matching)} that match, {' and '.join(reasons)}"
+        why = f"of {plural(found.matching, 'subject')} that match, {' and '.join(reasons)}"
     else:
         groups = [
-            f"{_subjects(group.subjects)} of type {group.subject_type} "
+            f"{plural(group.subjects, 'subject')} of type {group.subject_type} "
             + (f"in organization {group.org_id}" if group.org_id else "without an organization")
             for group in found.groups
         ]
@@ -282,10 +283,6 @@ def option_names() -> Iterator[None]:
         if len(found) != len(error.problems) or not found:
             raise
         raise InvalidDefinition("; ".join(found), code=error.code) from None
-
-
-def _subjects(count: int) -> str:
-    return f"{count:,} subject{'' if count == 1 else 's'}"
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from meterfold_deploy.health.kafka_view import Log
 from meterfold_deploy.health.report import PartitionStatus, Report
+from meterfold_schemas.plurals import noun
 
 __all__ = ["CaughtUp", "Looks", "wait_until_caught_up"]
 
@@ -111,5 +112,4 @@ def _silent(report: Report) -> str | None:
 
 
 def _named(partitions: list[PartitionStatus]) -> str:
-    noun = "partition" if len(partitions) == 1 else "partitions"
-    return f"{noun} {', '.join(str(status.partition) for status in partitions)}"
+    return f"{noun(len(partitions), 'partition')} {', '.join(str(status.partition) for status in partitions)}"

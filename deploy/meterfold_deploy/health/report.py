@@ -14,6 +14,7 @@ from meterfold_deploy import undefined
 from meterfold_deploy.health.clickhouse_view import ClickHouseView, Progress
 from meterfold_deploy.health.kafka_view import KafkaView, Log, Waiting
 from meterfold_schemas import catalog
+from meterfold_schemas.plurals import noun, plural
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
 POISON = "poison"
@@ -249,11 +250,11 @@ def _checker_problems(partitions: tuple[PartitionStatus, ...], kafka: KafkaView,
 def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
     for one in clickhouse.rejections:
         whose = f"of organization {one.org_id!r}" if one.org_id else "without an organization"
-        messages = "1 message" if one.count == 1 else f"{one.count:,} messages"
-        were = "was" if one.count == 1 else "were"
+        were = noun(one.count, "was", "were")
         ago = max(0.0, (now - one.last_at).total_seconds())
         yield (
-            f"{messages} {whose} {were} rejected as {one.reason} within the last {clickhouse.rejected_within:,.0f} s; "
+            f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last "
+            f"{clickhouse.rejected_within:,.0f} s; "
             f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
             f"{one.last_detail}"
         )

@@ -15,6 +15,7 @@ from typing import IO, Final
 from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.importing.rows import BadRow, Row
 from meterfold_deploy.importing.text_files import CONVERT, open_text
+from meterfold_schemas.plurals import plural
 
 #: Characters of one cell. Metadata, the largest there is, may have 16 KiB.
 CELL_LIMIT = 131_072
@@ -73,7 +74,7 @@ class CsvRows:
         width = {one: text.count(one) for one in _DELIMITERS}
         best = max(width, key=lambda one: width[one])
         if width[best] > width[self.delimiter]:
-            found = "1 column" if len(self.columns) == 1 else f"{len(self.columns)} columns"
+            found = plural(len(self.columns), "column")
             raise WrongInput(
                 f"{self._name}: the header has {found} ({text!r}) and looks separated by {_DELIMITERS[best]}. Give "
                 f"--delimiter {_DELIMITERS[best]}, or --delimiter {_DELIMITERS[self.delimiter]} if it is not"

@@ -10,6 +10,7 @@ from meterfold_deploy.exits import WrongInput
 from meterfold_deploy.importing.checking import Checked
 from meterfold_deploy.importing.outcome import Outcome
 from meterfold_deploy.importing.run import Summary
+from meterfold_schemas.plurals import plural
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["problems_of", "require_none", "say_checked", "say_dry_run", "say_outcome", "say_summary"]
@@ -56,14 +57,14 @@ def _conflicts(number: int, id_columns: Sequence[str]) -> str:
         else "give each event an id of its own"
     )
     return (
-        f"{_count(number, 'row')} have an id that repeats with other contents, and only one row per id counts; {cause}"
+        f"{plural(number, 'row')} have an id that repeats with other contents, and only one row per id counts; {cause}"
     )
 
 
 def _untimely(checked: Checked, rules: FoldRules) -> str:
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(checked.untimely.items()))
     return (
-        f"The fold would reject {_count(sum(checked.untimely.values()), 'row')} for the timestamp ({reasons}): the "
+        f"The fold would reject {plural(sum(checked.untimely.values()), 'row')} for the timestamp ({reasons}): the "
         f"horizon is {_span(rules.horizon_seconds)}, the future tolerance {_span(rules.future_tolerance_seconds)}. "
         f"{'. '.join(_REMEDIES[reason] for reason in sorted(checked.untimely))}"
     )
@@ -75,7 +76,7 @@ def say_checked(checked: Checked, what: str) -> None:
         console.note(f"exact repeats of an earlier row: {checked.repeats:,}; each event counts once")
     if checked.spaced:
         console.note(
-            f"spaces around org_id, subject_type or subject_id: {_count(checked.spaced, 'row')}, the first is {what} "
+            f"spaces around org_id, subject_type or subject_id: {plural(checked.spaced, 'row')}, the first is {what} "
             f"{checked.first_spaced}. They are part of the name unless you add --strip",
             "yellow",
         )
@@ -86,7 +87,7 @@ def say_dry_run(checked: Checked, problems: Sequence[str]) -> None:
     for problem in problems:
         console.note(problem, "yellow")
     console.say(
-        f"{_count(checked.rows, 'row')} checked, nothing sent: {checked.unusable:,} not valid events, "
+        f"{plural(checked.rows, 'row')} checked, nothing sent: {checked.unusable:,} not valid events, "
         f"{checked.repeats:,} exact repeats, {len(checked.conflicts):,} with the id of another row but other contents, "
         f"{sum(checked.untimely.values()):,} with a timestamp that would be rejected"
     )
@@ -96,7 +97,7 @@ def say_summary(summary: Summary, what: str) -> None:
     """What was sent and refused."""
     rate = f" in {summary.seconds:.1f} s" if summary.seconds >= 0.1 else ""
     console.say(
-        f"{_count(summary.read, 'row')} read{rate}: {summary.delivered:,} delivered, {summary.refused:,} refused"
+        f"{plural(summary.read, 'row')} read{rate}: {summary.delivered:,} delivered, {summary.refused:,} refused"
     )
     for text in summary.first_refusals:
         console.note(text, "yellow")
@@ -113,7 +114,7 @@ def say_summary(summary: Summary, what: str) -> None:
         )
     elif summary.failed:
         console.note(
-            f"stopped at {what} {summary.last_line:,}: {_count(summary.failed, 'event')} not delivered "
+            f"stopped at {what} {summary.last_line:,}: {plural(summary.failed, 'event')} not delivered "
             f"({summary.first_failure}). Run the same command again when Kafka is well, nothing counts twice",
             "red",
         )
@@ -127,33 +128,29 @@ def say_outcome(outcome: Outcome | str | None, seconds: float | None) -> None:
         console.note(f"what the fold made of the events is unknown: {outcome}. {_ASK}", "red")
         return
     rejected = sum(outcome.rejected.values())
-    console.say(f"{outcome.counted:,} counted, {_count(outcome.duplicates, 'duplicate')}, {rejected:,} rejected")
+    console.say(f"{outcome.counted:,} counted, {plural(outcome.duplicates, 'duplicate')}, {rejected:,} rejected")
     if rejected:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in outcome.rejected.items())
-        console.note(f"the fold rejected {_count(rejected, 'event')} ({reasons}), such as:", "red")
+        console.note(f"the fold rejected {plural(rejected, 'event')} ({reasons}), such as:", "red")
         for text in outcome.rejected_shown:
             console.note(text, "red")
     if outcome.pending:
         partitions = ", ".join(map(str, outcome.waiting))
         console.note(
-            f"not folded within {seconds:g} s: {_count(outcome.pending, 'event')} of partition {partitions}; "
+            f"not folded within {seconds:g} s: {plural(outcome.pending, 'event')} of partition {partitions}; "
             f"`meterfold status` says why. {_ASK}",
             "yellow",
         )
     if outcome.unknown:
         console.note(
-            f"delivered, but not found by position: {_count(outcome.unknown, 'event')}; `meterfold verify` proves the "
+            f"delivered, but not found by position: {plural(outcome.unknown, 'event')}; `meterfold verify` proves the "
             "whole installation",
             "yellow",
         )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _span(seconds: int) -> str:
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size and seconds % size == 0:
-            return _count(seconds // size, unit)
-    return _count(seconds, "second")
+            return plural(seconds // size, unit)
+    return plural(seconds, "second")

@@ -16,6 +16,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from meterfold_schemas.plurals import plural
+
 RECENT_SECONDS = 3600.0
 LOG_SECONDS = 60.0
 MOST = 100
@@ -39,10 +41,9 @@ class Rejection:
 
     def text(self) -> str:
         whose = f"of organization {self.org_id!r}" if self.org_id else "without an organization"
-        messages = "1 message" if self.count == 1 else f"{self.count:,} messages"
         return (
-            f"rejected {messages} {whose} as {self.reason}, the last one at partition {self.partition}, offset "
-            f"{self.offset}: {self.detail}"
+            f"rejected {plural(self.count, 'message')} {whose} as {self.reason}, the last one at "
+            f"partition {self.partition}, offset {self.offset}: {self.detail}"
         )
 
 
