@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from meterfold_processor.kafka import Heard, as_error
+from meterfold_processor.kafka import Heard, as_error, settings_checked
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
@@ -32,7 +32,8 @@ class Admin(AdminClient):
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._heard = Heard(settings)
-        super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
+        with settings_checked():
+            super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
 
     def answer(self, future: Future[T], doing: str) -> T:
         """What was asked for. Raises Fatal or Retryable."""

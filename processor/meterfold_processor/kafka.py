@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -22,7 +23,7 @@ from confluent_kafka import (
 
 from meterfold_processor.backoff import Backoff
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
-from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.settings import KafkaSettings, librdkafka_refuses
 
 _LOG = logging.getLogger("meterfold.kafka")
 
@@ -145,6 +146,17 @@ def with_fresh_clients(serve: Callable[[], None], stop: Event, report: Callable[
             return
 
 
+@contextmanager
+def settings_checked() -> Iterator[None]:
+    """Around the making of any client. Raises InvalidSettings, which names the variable, for a setting that librdkafka
+    does not have."""
+    try:
+        yield
+    except (KafkaException, TypeError, ValueError) as error:
+        cause = error.args[0] if error.args else error
+        raise librdkafka_refuses(cause.str() if isinstance(cause, KafkaError) else str(cause)) from None
+
+
 def consumer(settings: KafkaSettings, group: str, protocol: str, **more: Any) -> Consumer:
     """A consumer that never commits by itself, never jumps to another offset silently, and reads committed messages.
 
@@ -160,13 +172,15 @@ def consumer(settings: KafkaSettings, group: str, protocol: str, **more: Any) ->
     }
     if protocol == "classic":
         wanted["partition.assignment.strategy"] = "cooperative-sticky"
-    return Consumer(settings.client(**{**wanted, **more}), logger=_LOG)
+    with settings_checked():
+        return Consumer(settings.client(**{**wanted, **more}), logger=_LOG)
 
 
 def producer(settings: KafkaSettings, **more: Any) -> Producer:
     """An idempotent producer that waits for every in-sync replica."""
     wanted = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random"}
-    return Producer(settings.client(**{**wanted, **more}), logger=_LOG)
+    with settings_checked():
+        return Producer(settings.client(**{**wanted, **more}), logger=_LOG)
 
 
 def publish(to: Producer, messages: Iterable[Outgoing], timeout: float) -> None:

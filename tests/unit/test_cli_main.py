@@ -90,6 +90,19 @@ def test_an_unknown_variable_is_a_warning_with_a_suggestion(tmp_path: Path) -> N
     assert "Did you mean METERFOLD_BOOTSTRAP_SERVERS" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["status"], ["verify"], ["metric", "define", "m", "--name", "m", "--unit", "u"]])
+def test_a_setting_that_librdkafka_does_not_have_is_one_line(command: list[str], tmp_path: Path) -> None:
+    environ = {
+        "METERFOLD_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "METERFOLD_CLICKHOUSE_URL": "http://127.0.0.1:1",
+        "METERFOLD_KAFKA_XYZ": "1",
+    }
+    done = python(f"from meterfold_deploy.main import main; main({command!r})", tmp_path, **environ)
+    assert done.returncode == 2
+    assert "set by the variable METERFOLD_KAFKA_XYZ" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
+from meterfold_processor.kafka import settings_checked
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import NAMES, Topics
 
@@ -94,7 +95,8 @@ class KafkaEye:
         self._topics = Topics(settings.topic_prefix)
         self._trouble: list[KafkaError] = []
         # Refused credentials are only told to this callback; the call itself just times out.
-        self._admin = AdminClient(settings.client(error_cb=self._trouble.append), logger=_quiet)
+        with settings_checked():
+            self._admin = AdminClient(settings.client(error_cb=self._trouble.append), logger=_quiet)
 
     def look(self, fold_group: str, checker_group: str) -> KafkaView:
         """Everything that does not depend on ClickHouse; an error is part of the answer."""

@@ -8,6 +8,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from meterfold_processor.kafka import settings_checked
 from meterfold_schemas.errors import Fatal, InvalidSettings, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -34,13 +35,8 @@ def require_kafka(settings: KafkaSettings) -> None:
     """Raises InvalidSettings for refused credentials, Retryable where nobody answers, Fatal without our topic."""
     # Refused credentials are only told to this callback; the call itself just times out.
     trouble: list[KafkaError] = []
-    try:
+    with settings_checked():
         client = AdminClient(settings.client(error_cb=trouble.append), logger=_quiet)
-    except (KafkaException, ValueError, TypeError) as error:
-        cause = error.args[0] if error.args else error
-        raise InvalidSettings(
-            f"librdkafka refuses the settings: {cause.str() if isinstance(cause, KafkaError) else cause}"
-        ) from None
     topic = Topics(settings.topic_prefix).usage_recorded
     for seconds in _ATTEMPTS_SECONDS:
         try:
