@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.periods import MICROS_PER_SECOND
 
-__all__ = ["POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "FoldRules"]
+__all__ = ["DEFAULT_HOLD_SECONDS", "POISON", "POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "FoldRules"]
 
 _DAY: Final = 86_400
 
@@ -22,6 +22,10 @@ POISON_FINGERPRINT: Final = "poison_fingerprint:"
 
 #: The fold_settings row with the seconds for which an unknown schema is held. It may change at any time.
 UNKNOWN_SCHEMA_HOLD: Final = "unknown_schema_hold_seconds"
+DEFAULT_HOLD_SECONDS: Final = 3600
+
+#: The decision about a fingerprint whose messages are rejected.
+POISON: Final = "poison"
 
 _PROCEDURE: Final = (
     "Nothing was changed. To change a stored rule, stop all workers and follow docs/operations.md, "

@@ -14,7 +14,7 @@ import pyarrow as pa
 from meterfold_schemas.errors import Fatal
 from meterfold_sink.client import Client
 from meterfold_sink.reads import read_settings
-from meterfold_sink.rules import POISON_FINGERPRINT, UNKNOWN_SCHEMA_HOLD
+from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, POISON_FINGERPRINT, UNKNOWN_SCHEMA_HOLD
 from meterfold_sink.writers import Writer
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
     "write_unknown_schema_hold",
 ]
 
-POISON: Final = "poison"
-DEFAULT_HOLD_SECONDS: Final = 3600
 _LONG_AGO: Final = 1e9
 
 Fact = Literal["seen", "wait", "decision"]

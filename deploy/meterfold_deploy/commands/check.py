@@ -16,8 +16,9 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     """Run a checker: usage.windows into usage.aggregated, threshold events and threshold.state.
 
     It also copies definitions and threshold events into ClickHouse. Checkers side by side need a slot each
-    (METERFOLD_CHECKER_SLOT); a second one on the same slot ends with exit code 1 and disturbs nobody. Stops cleanly
-    within 10 seconds on SIGTERM or Ctrl-C (exit code 0). A fatal error is one message on standard error (exit code 1).
+    (METERFOLD_CHECKER_SLOT); a second one on the same slot exits with code 1, and the first one keeps running. Stops
+    cleanly within 10 seconds on SIGTERM or Ctrl-C (exit code 0). A fatal error is one message on standard error (exit
+    code 1).
     """
     from meterfold_deploy.logs import configure
     from meterfold_deploy.workers import run_probed

@@ -45,7 +45,7 @@ def poison(
 ) -> None:
     """Reject every message with this fingerprint. Final: it cannot be changed later.
 
-    Takes about 5 seconds. A worker that holds a partition goes on within 5 seconds more.
+    Takes about 5 seconds. Workers that hold a partition resume within 5 more seconds.
     """
     from meterfold_processor import schema_decisions
 
@@ -55,7 +55,7 @@ def poison(
 @app.command("alias")
 def alias(
     fingerprint: FingerprintArgument,
-    schema: Annotated[str, typer.Argument(metavar="SCHEMA", help="What it stands for, such as usage_recorded.v1.")],
+    schema: Annotated[str, typer.Argument(metavar="SCHEMA", help="Schema of the messages, such as usage_recorded.v1.")],
     reason: ReasonOption = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -63,7 +63,7 @@ def alias(
     """Read every message with this fingerprint as a known schema. Final: it cannot be changed later.
 
     The bytes behind the header must be those of the schema: a library that computes another fingerprint for the same
-    schema. Takes about 5 seconds. A worker that holds a partition goes on within 5 seconds more.
+    schema. Takes about 5 seconds. Workers that hold a partition resume within 5 more seconds.
     """
     from meterfold_processor import schema_decisions
 
@@ -77,7 +77,7 @@ def wait(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold partitions at messages with this fingerprint until it is decided, whatever the hold time is."""
+    """Hold partitions at messages with this fingerprint until you decide, regardless of the hold time."""
     from meterfold_processor import schema_decisions
 
     _run(lambda client: schema_decisions.wait(client, fingerprint, reason), config, as_json)

@@ -15,11 +15,9 @@ from meterfold_deploy.health.clickhouse_view import ClickHouseView, Progress
 from meterfold_deploy.health.kafka_view import KafkaView, Log, Waiting
 from meterfold_schemas import catalog
 from meterfold_schemas.plurals import noun, plural
+from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
-POISON = "poison"
-HOLD_SECONDS = "unknown_schema_hold_seconds"
-DEFAULT_HOLD_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +184,7 @@ def _what_holds(fingerprint: str, clickhouse: ClickHouseView) -> str:
     facts = clickhouse.schemas.get(fingerprint)
     if facts is not None and facts.decision is not None:
         return f"It was decided to be {facts.decision}, which this version does not know: upgrade the fold workers"
-    hold = int(clickhouse.settings.get(HOLD_SECONDS, DEFAULT_HOLD_SECONDS))
+    hold = int(clickhouse.settings.get(UNKNOWN_SCHEMA_HOLD, DEFAULT_HOLD_SECONDS))
     if hold == 0 or (facts is not None and facts.waits):
         until = "It waits for a decision"
     elif facts is None:

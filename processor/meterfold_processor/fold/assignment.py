@@ -35,7 +35,7 @@ class Held:
     hold: Hold
     look_again: float
     why: str = ""
-    told: bool = False
+    logged: bool = False
 
 
 @dataclass(slots=True)
@@ -118,19 +118,19 @@ class Assignment:
         """Read on from the held message where it is decided what its schema is; else look again later."""
         hold = held.hold
         if isinstance(step, Decided):
-            _LOG.info("partition %d goes on at offset %d", hold.partition, hold.offset)
+            _LOG.info("partition %d resumes at offset %d", hold.partition, hold.offset)
             self._go_on(hold.partition, hold.offset)
             del self.held[hold.partition]
             return
         held.why = step.why
         pause = HOLD_SECONDS if step.seconds is None else min(HOLD_SECONDS, step.seconds)
         held.look_again = time.monotonic() + pause
-        if catalog.by_fingerprint(hold.fingerprint) is None and not held.told:
-            held.told = True
+        if catalog.by_fingerprint(hold.fingerprint) is None and not held.logged:
+            held.logged = True
             _LOG.error(
                 "partition %d waits at offset %d: no schema with fingerprint %s in this version, %s. Upgrade this "
                 "worker, or decide it: `meterfold schema poison %s`, `meterfold schema alias %s SCHEMA`. Other "
-                "partitions go on",
+                "partitions continue",
                 hold.partition,
                 hold.offset,
                 hold.fingerprint.hex(),
