@@ -8,7 +8,6 @@ generation up to its own is open. This costs one addition per event.
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
 from collections import OrderedDict
@@ -57,10 +56,6 @@ class Cut:
         with self._account.changed:
             return self._account.changed.wait_for(lambda: self.done, timeout)
 
-    def when_done(self, call: Callable[[], None]) -> None:
-        """Call it once all is reported, from whichever thread serves the last report. It must not block."""
-        self._account.when_oldest_passes(self._number, call)
-
 
 class Account:
     """Counts, generations, and the failures that no flush has raised yet. Every method may be called by any thread.
@@ -79,8 +74,6 @@ class Account:
         self._reported_at = time.monotonic()
         self.present = Generation(0, on_delivery)
         self._closed: OrderedDict[int, Generation] = OrderedDict()  # by number; each has events without a report
-        self._waiting: list[tuple[int, int, Callable[[], None]]] = []  # a heap
-        self._asked = 0
         self._failures: list[Delivery] = []
         self._unraised = 0
 
@@ -95,14 +88,12 @@ class Account:
             self._delivered += 1
             self._end(generation)
 
-    def failed(self, generation: Generation, report: Delivery, *, raised: bool) -> None:
-        """`raised`: somebody else raises this failure, so a flush does not."""
+    def failed(self, generation: Generation, report: Delivery) -> None:
         with self.lock:
             self._failed += 1
-            if not raised:
-                self._unraised += 1
-                if len(self._failures) < _KEPT_FAILURES:
-                    self._failures.append(report)
+            self._unraised += 1
+            if len(self._failures) < _KEPT_FAILURES:
+                self._failures.append(report)
             self._end(generation)
 
     def cut(self) -> Cut:
@@ -123,15 +114,6 @@ class Account:
         with self.lock:
             return sum(generation.outstanding for generation in self._closed.values() if generation.number <= number)
 
-    def when_oldest_passes(self, number: int, call: Callable[[], None]) -> None:
-        """Call it as soon as `oldest` is above `number`."""
-        with self.lock:
-            if self.oldest <= number:
-                self._asked += 1
-                heapq.heappush(self._waiting, (number, self._asked, call))
-                return
-        call()
-
     def seconds_without_report(self) -> float:
         """How long ago the last report came, or the account began."""
         return time.monotonic() - self._reported_at
@@ -151,6 +133,4 @@ class Account:
         del self._closed[generation.number]
         # The present generation counts as open, though it may be empty: it belongs to no cut yet.
         self.oldest = next(iter(self._closed), self.present.number)
-        while self._waiting and self._waiting[0][0] < self.oldest:
-            heapq.heappop(self._waiting)[2]()
         self.changed.notify_all()

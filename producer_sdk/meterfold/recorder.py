@@ -1,7 +1,4 @@
-"""From what `record` and `record_batch` are given to the key and value of a message, without any I/O.
-
-`Meter` and `AsyncMeter` differ only in how they wait for room in the buffer.
-"""
+"""From what `record` and `record_batch` are given to the key and value of a message, without any I/O."""
 
 from __future__ import annotations
 

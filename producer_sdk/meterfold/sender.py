@@ -32,7 +32,7 @@ from meterfold.trouble import Trouble
 from meterfold_schemas.errors import BufferFull, Fatal, MeterfoldError, Retryable
 from meterfold_schemas.settings import librdkafka_refuses
 
-__all__ = ["ReportCallback", "Sender"]
+__all__ = ["Sender"]
 
 _POLL_SECONDS: Final = 0.1
 _SLICE_SECONDS: Final = 0.02  # of a long wait, so that Ctrl-C is seen, and the end of what is waited for
@@ -41,8 +41,6 @@ _GIVEN_UP: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGH
 _OUT_OF_TIME: Final = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT})
 
 ProducerFactory = Callable[[dict[str, Any]], Any]
-#: Hears of one event's report. True: whoever waits for this event raises its failure, so a flush does not.
-ReportCallback = Callable[[Delivery], bool]
 
 
 def _librdkafka(config: dict[str, Any]) -> Any:
@@ -60,7 +58,6 @@ class Sender:
         buffer_timeout: float,
         event_id_of: Callable[[bytes], str],
         on_delivery: DeliveryCallback | None = None,
-        on_room: Callable[[], None] | None = None,
         close_timeout: float = 30.0,
         make_producer: ProducerFactory = _librdkafka,
     ) -> None:
@@ -70,23 +67,20 @@ class Sender:
         self._close_timeout = close_timeout
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
-        self._on_room = on_room
         self._make_producer = make_producer
         self._reset()
         self._ensure_producer()
         renew_after_fork(self)
 
     def _reset(self) -> None:
-        self._account = Account(lambda generation: partial(self._reported, generation, None))
+        self._account = Account(lambda generation: partial(self._reported, generation))
         self._lock = self._account.lock
         self._trouble = Trouble()
         self._closed = False
         self._producer: Any = None
         self._poller: _Poller | None = None
 
-    def send(
-        self, key: bytes, value: bytes, wait: float | None = None, on_report: ReportCallback | None = None
-    ) -> None:
+    def send(self, key: bytes, value: bytes, wait: float | None = None) -> None:
         """Take one event into the buffer. `wait` in seconds; None is the stated buffer timeout.
 
         Raises BufferFull if there was no room in that time, and MeterfoldError when closed; then nothing was taken.
@@ -100,7 +94,7 @@ class Sender:
             generation = account.present
             generation.outstanding += 1
         try:
-            report = generation.on_delivery if on_report is None else partial(self._reported, generation, on_report)
+            report = generation.on_delivery
             if producer is None:
                 producer = self._ensure_producer()
             try:
@@ -113,24 +107,16 @@ class Sender:
             self._account.withdraw(generation)
             raise
 
-    def cut(self) -> Cut:
-        """What has been recorded until now, to wait for."""
-        return self._account.cut()
-
     def flush(self, timeout: float | None = None) -> None:
         """Wait until what was recorded before this call is reported, `timeout` in seconds (None: as long as it takes).
 
         Raises UndeliveredEvents if events failed since the last flush, FlushTimeout if some have no report yet.
         """
-        cut = self.cut()
+        cut = self._account.cut()
         self._wait_for(cut, timeout)
         self.raise_failures()
         if timeout is not None and (outstanding := cut.outstanding) > 0:
-            raise self.late(outstanding, timeout)
-
-    def late(self, outstanding: int, seconds: float) -> FlushTimeout:
-        """The error of a flush that has waited for so long."""
-        return FlushTimeout(outstanding, seconds, self.trouble)
+            raise FlushTimeout(outstanding, timeout, self.trouble)
 
     def close(self, timeout: float, idle: float | None = None) -> None:
         """Send what is there within `timeout` seconds, report the rest as failed, and free the producer.
@@ -138,24 +124,16 @@ class Sender:
         With `idle` it also ends once no report has come for so many seconds. Raises UndeliveredEvents if an event of
         this Meter failed that no flush has raised. Closing twice is harmless.
         """
-        self.take_no_more()
-        try:
-            self._wait_for(self.cut(), timeout, idle)
-        finally:
-            self.free()
-        self.raise_failures()
-
-    def take_no_more(self) -> None:
-        """The first step of closing: from now on `send` raises."""
         with self._lock:
             self._closed = True
-
-    def free(self) -> None:
-        """The last step of closing: report what is outstanding as failed (2 s at most) and free the producer."""
         try:
-            self._give_up_outstanding()
-        finally:
-            self._free_producer()
+            self._wait_for(self._account.cut(), timeout, idle)
+        finally:  # after Ctrl-C, too: every event gets its report
+            try:
+                self._give_up_outstanding()
+            finally:
+                self._free_producer()
+        self.raise_failures()
 
     def raise_failures(self) -> None:
         """Raises UndeliveredEvents for the events that failed since the last call."""
@@ -168,7 +146,7 @@ class Sender:
         not be sent within close_timeout, and log it. Never raises.
         """
         try:
-            self._wait_for(self.cut(), self._close_timeout)
+            self._wait_for(self._account.cut(), self._close_timeout)
             if last:
                 self._give_up_outstanding()
                 self.raise_failures()
@@ -179,9 +157,6 @@ class Sender:
 
     def counts(self) -> DeliveryCounts:
         return self._account.counts()
-
-    def seconds_without_report(self) -> float:
-        return self._account.seconds_without_report()
 
     @property
     def closed(self) -> bool:
@@ -196,7 +171,7 @@ class Sender:
         end = time.monotonic() + wait
         while (left := end - time.monotonic()) > 0 and not self._closed:
             # Reports are what makes room: serving them here wakes this thread as soon as there is some.
-            self._serve(producer, min(left, _POLL_SECONDS))
+            producer.poll(min(left, _POLL_SECONDS))
             try:
                 producer.produce(self._topic, value, key, -1, report)
             except BufferError:
@@ -238,21 +213,16 @@ class Sender:
                     self._producer = self._make_producer(self._config)
                 except (KafkaException, ValueError, TypeError) as error:
                     raise librdkafka_refuses(_reason(error)) from None
-                self._poller = _Poller(partial(self._serve, self._producer, _POLL_SECONDS))
+                self._poller = _Poller(partial(self._producer.poll, _POLL_SECONDS))
                 finish_at_process_end(self)
             return self._producer
-
-    def _serve(self, producer: Any, timeout: float) -> None:
-        """Serve reports, and say that there may be room."""
-        if producer.poll(timeout) and self._on_room is not None:
-            self._on_room()
 
     def _wait_for(self, cut: Cut, timeout: float | None, idle: float | None = None) -> None:
         start = time.monotonic()
         while not cut.done:
             waited = time.monotonic() - start
             left = _SLICE_SECONDS if timeout is None else min(_SLICE_SECONDS, timeout - waited)
-            if left <= 0 or (idle is not None and min(waited, self.seconds_without_report()) >= idle):
+            if left <= 0 or (idle is not None and min(waited, self._account.seconds_without_report()) >= idle):
                 return
             producer = self._producer
             if producer is None and self._closed:
@@ -274,24 +244,20 @@ class Sender:
         if poller is not None:
             poller.stop()
 
-    def _reported(
-        self, generation: Generation, on_report: ReportCallback | None, error: KafkaError | None, message: Message
-    ) -> None:
+    def _reported(self, generation: Generation, error: KafkaError | None, message: Message) -> None:
         if error is None and self._trouble.current is not None:
             self._trouble.over()
-        if error is None and on_report is None and self._on_delivery is None:
+        if error is None and self._on_delivery is None:
             self._account.delivered(generation)
             return
         value = message.value()
         event_id = self._event_id_of(value) if isinstance(value, bytes) else ""
         why = None if error is None else self._why(error)
         report = Delivery(event_id, message.partition(), message.offset(), why)
-        # Whoever waits for this event is told before a flush that waits for it can end.
-        raised = on_report is not None and on_report(report)
         if error is None:
             self._account.delivered(generation)
         else:
-            self._account.failed(generation, report, raised=raised)
+            self._account.failed(generation, report)
         if self._on_delivery is not None:
             try:
                 self._on_delivery(report)
@@ -320,7 +286,7 @@ class Sender:
 class _Poller:
     """Serves delivery reports from a thread of its own, so that they come while the application is idle."""
 
-    def __init__(self, serve: Callable[[], None]) -> None:
+    def __init__(self, serve: Callable[[], object]) -> None:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, args=(serve,), name="meterfold-delivery", daemon=True)
         self._thread.start()
@@ -330,7 +296,7 @@ class _Poller:
         if self._thread is not threading.current_thread():
             self._thread.join(_POLL_SECONDS * 5)
 
-    def _run(self, serve: Callable[[], None]) -> None:
+    def _run(self, serve: Callable[[], object]) -> None:
         while not self._stopping:
             serve()
 
