@@ -10,12 +10,12 @@ import sys
 import polars as pl
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from meterfold_processor import kafka
-from meterfold_processor.fold import tables
+from meterfold_processor.columns import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.garbage import RareCollections
+from meterfold_processor.kafka import clients
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import connect
@@ -26,7 +26,7 @@ def copy(events: int) -> None:
     settings = KafkaSettings.load()
     topic = Topics(settings.topic_prefix).usage_recorded
     writer = Writer(connect(ClickHouseSettings.load()))
-    consumer = kafka.consumer(
+    consumer = clients.consumer(
         settings,
         "meterfold-bare-copy",
         "consumer",

@@ -22,15 +22,15 @@ import backlog
 import latency
 import machine
 import stages
-from meterfold_deploy import console
-from meterfold_deploy.local import command
-from meterfold_deploy.process import ManagedProcess
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_settings import write_settings
-from meterfold_processor import kafka
+from meterfold_cli import console
+from meterfold_cli.local_run import command
+from meterfold_local.process import ManagedProcess
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_settings import write_settings
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.garbage import RareCollections
+from meterfold_processor.kafka import clients
 from meterfold_processor.migration import Wanted, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -199,7 +199,7 @@ def _report(name: str, events: int, folds: list[Run], copies: list[Run]) -> None
 def _stages(stack: LocalStack, name: str, events: int) -> None:
     place = _place(stack, name, f"{name}_stages")
     migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
-    consumer = kafka.consumer(place.kafka, "bench-stages", "consumer", **{"fetch.min.bytes": 1_000_000})
+    consumer = clients.consumer(place.kafka, "bench-stages", "consumer", **{"fetch.min.bytes": 1_000_000})
     try:
         with RareCollections():
             found = stages.measure(

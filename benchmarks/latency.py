@@ -15,10 +15,10 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 import backlog
 from meterfold import Meter
-from meterfold_processor.definitions import DefinitionCommands
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
+from meterfold_service.definitions import DefinitionCommands
 
 CROSSINGS = 300
 WARM_UP = 15

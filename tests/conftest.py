@@ -28,14 +28,14 @@ from typing import Any
 import hypothesis
 import pytest
 
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_settings import write_settings
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import seeds
-from stack_support.clickhouse import http_query
-from stack_support.denied_network import deny
-from stack_support.exclusive import turn
-from stack_support.kafka import delete_topics
+from support import seeds
+from support.clickhouse import http_query
+from support.denied_network import deny
+from support.exclusive import turn
+from support.kafka import delete_topics
 
 HERE = Path(__file__).parent
 WITHOUT_SERVERS = (HERE / "unit", HERE / "simulation")

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from meterfold_processor.topics import SourceTopic, adjust_topics, check_source, ensure_topics, read_source
+from meterfold_processor.kafka.topics import SourceTopic, adjust_topics, check_source, ensure_topics, read_source
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import topic_specs

@@ -18,15 +18,15 @@ from typing import Any
 from confluent_kafka import Message
 
 from chaos.ground import GRACE_SECONDS, Ground
-from fold_support import Truth
-from fold_support.truth import stamp_of
 from meterfold_schemas import framing
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated
 from meterfold_schemas.periods import Period, from_micros, micros, period_end
 from meterfold_schemas.vocabulary import Level
 from simulation.fold.oracle import Window
-from stack_support import consume_all
+from support import consume_all
+from support.fold import Truth
+from support.fold.truth import stamp_of
 
 WindowKey = tuple[tuple[str, str, str, str], str, int]
 _LEVELS = (Level.APPROACHING, Level.EXCEEDED)

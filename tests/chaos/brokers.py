@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from meterfold_deploy.kafka import broker
-from meterfold_deploy.kafka.config import BrokerConfig
+from meterfold_local.kafka import broker
+from meterfold_local.kafka.config import BrokerConfig
 
 _MORE = "group.consumer.session.timeout.ms=3000\n"
 _usual = broker.server_properties

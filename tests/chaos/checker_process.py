@@ -12,9 +12,9 @@ from unittest import mock
 
 from chaos import broken
 from chaos.points import ALONE, Points
-from meterfold_deploy.commands.check import snapshot
-from meterfold_deploy.logs import configure
-from meterfold_deploy.workers import run_worker
+from meterfold_cli.commands.check import snapshot
+from meterfold_cli.logs import configure
+from meterfold_cli.workers import run_worker
 from meterfold_processor.checker import mirror, stored
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.group import Group

@@ -21,13 +21,13 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from chaos.ground import Ground
 from chaos.sender import Sender
-from fold_support import truth
-from fold_support.installation import event
 from meterfold_processor.fold import messages, remembered
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_sink.client import Client, connect
-from stack_support.kafka import admin
+from support.fold import truth
+from support.fold.installation import event
+from support.kafka import admin
 
 RULES: Final = {"horizon_seconds": 12, "future_tolerance_seconds": 5, "slack_seconds": 120}
 EXPIRING: Final = {"horizon_seconds": 3, "future_tolerance_seconds": 1, "slack_seconds": 1}

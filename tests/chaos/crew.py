@@ -14,7 +14,7 @@ from typing import Any
 from chaos.forked import ForkedProcess
 from chaos.plan import AHEAD, CHECKERS, FOLDS, PRODUCERS
 from chaos.points import Points
-from meterfold_deploy.errors import StackError
+from meterfold_local.errors import StackError
 
 CLICKHOUSE_SECONDS = 4
 """How long workers here wait for ClickHouse (300 s when shipped): "slower than the time-out" takes so long."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chaos.events import FLEX, FLEX_SUBJECTS, ORG
 from chaos.ground import Ground, persist
-from meterfold_processor.definitions import DefinitionRefused
+from meterfold_service.definitions import DefinitionRefused
 
 CHANGES: Final = ("threshold", "narrower threshold", "other limit", "rest", "newest deleted", "other aggregation")
 _AGGREGATIONS: Final = ("sum", "max", "last", "count")

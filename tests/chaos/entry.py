@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from meterfold_deploy import exits
+from meterfold_cli import exits
 from meterfold_schemas.errors import MeterfoldError
 
 

@@ -25,10 +25,10 @@ from chaos.plan import CHECKERS, FOLDS, PRODUCERS, Fault
 from chaos.points import Point
 from chaos.proxy import Harm, Proxy
 from chaos.sentry import Sentry
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.fold.settings import FoldSettings
-from stack_support.kafka import admin
+from support.kafka import admin
 
 TOGETHER = 8
 """So many faults may be open at the same time."""

@@ -25,12 +25,12 @@ from chaos.proxy import Harm, Proxy
 from chaos.scenes import USUAL, Scene
 from chaos.sender import Sender
 from chaos.sentry import Sentry
-from fold_support import Truth, check
-from meterfold_deploy import exits
-from meterfold_deploy.local import command
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_settings import write_settings
-from stack_support import eventually
+from meterfold_cli import exits
+from meterfold_cli.local_run import command
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_settings import write_settings
+from support import eventually
+from support.fold import Truth, check
 
 T = TypeVar("T")
 Tell = Callable[[str], None]

@@ -16,9 +16,9 @@ from unittest import mock
 
 from chaos import broken, clocks
 from chaos.points import Points
-from meterfold_deploy.commands.fold import snapshot
-from meterfold_deploy.logs import configure
-from meterfold_deploy.workers import run_worker
+from meterfold_cli.commands.fold import snapshot
+from meterfold_cli.logs import configure
+from meterfold_cli.workers import run_worker
 from meterfold_processor.fold import opening
 from meterfold_processor.fold.flush import Operation
 from meterfold_processor.fold.settings import FoldSettings

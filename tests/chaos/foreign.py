@@ -9,8 +9,8 @@ from typing import Any
 from chaos.ground import PARTITIONS, Ground
 from chaos.journal import Journal
 from chaos.sender import Sender
-from fold_support.installation import Outgoing, event, raw_event
 from meterfold_schemas.keys import partition_of
+from support.fold.installation import Outgoing, event, raw_event
 
 
 class Foreign(Sender):

@@ -23,12 +23,12 @@ from unittest import mock
 
 import psutil
 
-from meterfold_deploy import watchdog
-from meterfold_deploy.errors import StackError
-from meterfold_deploy.process import POLL_SECONDS, ManagedProcess
+from meterfold_local import watchdog
+from meterfold_local.errors import StackError
+from meterfold_local.process import POLL_SECONDS, ManagedProcess
+from support.paths import TESTS
 
 PROGRAMS = ("chaos.fold_process", "chaos.checker_process", "chaos.producer_process")
-TESTS = Path(__file__).parents[1]
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()

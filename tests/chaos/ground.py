@@ -10,16 +10,16 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from chaos.events import CALLS, FLEX, ORG
-from fold_support.installation import Installation
-from meterfold_deploy.stack import LocalStack
-from meterfold_processor.definitions import DefinitionCommands
+from meterfold_local.stack import LocalStack
+from meterfold_processor.kafka.topics import create_topics
 from meterfold_processor.migration import Wanted, migrate_all
-from meterfold_processor.topics import create_topics
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.topics import Topics, topic_specs
+from meterfold_service.definitions import DefinitionCommands
 from meterfold_sink.client import Client, connect
-from stack_support import producer
+from support import producer
+from support.fold.installation import Installation
 
 PARTITIONS = 4
 GRACE_SECONDS = 5

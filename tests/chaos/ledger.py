@@ -1,6 +1,6 @@
 """The journals against the log and the tables: acknowledged within counted, counted within handed in, each once.
 
-Everything is plain Python. What the log comes to is `fold_support.Truth`, which reads message by message and folds with
+Everything is plain Python. What the log comes to is `support.fold.Truth`, which reads message by message and folds with
 Decimal and dict; nothing of the fold is used.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 from chaos import journal
 from chaos.ground import Ground
 from chaos.journal import Entry, Position
-from fold_support import Truth
-from fold_support.truth import stamp_of
 from meterfold_schemas.periods import micros
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink.rules import FoldRules
+from support.fold import Truth
+from support.fold.truth import stamp_of
 
 
 @dataclass(frozen=True, slots=True)

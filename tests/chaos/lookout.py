@@ -10,8 +10,9 @@ from threading import Condition, Thread
 from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
 from chaos.ground import Ground
-from meterfold_processor import kafka
 from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.offsets import at, log_edge
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
@@ -99,7 +100,7 @@ class Lookout:
             self._ends_at = begun
             self.window_ends = self._ends(consumer, topics.usage_windows)
             self._windows_at = begun
-            places = [kafka.at(topics.usage_windows, p) for p in partitions]
+            places = [at(topics.usage_windows, p) for p in partitions]
             found = consumer.committed(places, _CALL_SECONDS)
             self.judged |= {place.partition: place.offset for place in found if place.error is None}
         except (KafkaException, MeterfoldError):
@@ -109,10 +110,10 @@ class Lookout:
             self._consumer = None
 
     def _ends(self, consumer: Consumer, topic: str) -> Offsets:
-        return kafka.log_edge(consumer, topic, range(self._ground.partitions), OFFSET_END, _CALL_SECONDS)
+        return log_edge(consumer, topic, range(self._ground.partitions), OFFSET_END, _CALL_SECONDS)
 
     def _new_consumer(self) -> Consumer:
         """In the checker's group without ever joining it, to read its offsets; a transaction that is open does not
         hold it up."""
         group = self._ground.kafka.topic_prefix + CheckerSettings().group_id
-        return kafka.consumer(self._ground.kafka, group, "classic", **{"isolation.level": "read_uncommitted"})
+        return clients.consumer(self._ground.kafka, group, "classic", **{"isolation.level": "read_uncommitted"})

@@ -12,7 +12,7 @@ from chaos.brokers import quick
 from chaos.faults import Outcome
 from chaos.field import Field, Findings
 from chaos.plan import KINDS, draw
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from threading import Event, Thread
 
 from chaos.ground import QUICK, Ground
-from stack_support import producer
+from support import producer
 
 
 class Sender(ABC):

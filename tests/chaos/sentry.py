@@ -15,7 +15,8 @@ import pyarrow as pa
 from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
 from chaos.ground import Ground
-from meterfold_processor import kafka
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.offsets import at, log_edge
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
@@ -131,8 +132,8 @@ class Sentry:
     def _published(self) -> Consumer:
         if self._consumer is None:
             topic = self._ground.topics.usage_windows
-            made = kafka.consumer(self._ground.kafka, "chaos-sentry", "classic")
-            ends = kafka.log_edge(made, topic, range(self._ground.partitions), OFFSET_END, 5)
-            made.assign([kafka.at(topic, p, end) for p, end in ends.items()])
+            made = clients.consumer(self._ground.kafka, "chaos-sentry", "classic")
+            ends = log_edge(made, topic, range(self._ground.partitions), OFFSET_END, 5)
+            made.assign([at(topic, p, end) for p, end in ends.items()])
             self._consumer = made
         return self._consumer

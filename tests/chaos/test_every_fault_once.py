@@ -12,7 +12,7 @@ import pytest
 from chaos.plan import KINDS
 from chaos.report import table
 from chaos.run import Options, run
-from stack_support.seeds import seed_of
+from support.seeds import seed_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 

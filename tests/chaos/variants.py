@@ -27,7 +27,7 @@ from chaos.plan import CHECKERS as CHECKER_NAMES
 from chaos.plan import FOLDS as FOLD_NAMES
 from chaos.plan import KINDS, Fault, draw
 from chaos.scenes import SCENES, USUAL
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 
 MOST: Final = 50
 _ROUNDS: Final = (4, 8, 14, 24)

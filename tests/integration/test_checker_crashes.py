@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 
-from checker_support import process
-from checker_support.installation import Installation, Running, running
-from meterfold_processor import kafka
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.operations import Steps, drive_all
 from meterfold_processor.checker.slots import Slot, SlotTaken
-from meterfold_processor.checker.topic_reader import Place, TopicReader
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.reader import Place, TopicReader
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import consume_all, eventually, producer
+from support import consume_all, eventually, producer
+from support.checker import process
+from support.checker.installation import Installation, Running, running
 
 UP = ("approaching approaching", "exceeded exceeded")
 
@@ -224,11 +224,11 @@ def test_committed_offsets_of_an_open_transaction_are_waited_for(there: Installa
     """What the order of opening relies on: the group's offsets are read stable."""
     group = f"{there.kafka.topic_prefix}stable"
     topic = there.topics.usage_windows
-    member = kafka.consumer(there.kafka, group, "consumer")
+    member = clients.consumer(there.kafka, group, "consumer")
     member.subscribe([topic])
     transactional = producer(there.kafka, **{"transactional.id": group, "transaction.timeout.ms": 10_000})
     transactional.init_transactions(20)
-    reader = kafka.consumer(there.kafka, group, "classic")
+    reader = clients.consumer(there.kafka, group, "classic")
     try:
         eventually(lambda: member.consume(1, 0.2) == [] and member.assignment(), 30)
         transactional.begin_transaction()

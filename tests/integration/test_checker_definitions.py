@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from checker_support.installation import Installation, running
-from meterfold_processor.definitions import CheckerNotRunning, DefinitionCommands, DefinitionRefused
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import consume_all, eventually
+from meterfold_service.definitions import CheckerNotRunning, DefinitionCommands, DefinitionRefused
+from support import consume_all, eventually
+from support.checker.installation import Installation, running
 
 
 @pytest.fixture

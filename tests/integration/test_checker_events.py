@@ -8,12 +8,12 @@ from decimal import Decimal
 
 import pytest
 
-from checker_support.installation import Installation, running
 from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.vocabulary import Level
-from stack_support import consume_all, eventually
-from stack_support.mortal import mortal_members
+from support import consume_all, eventually
+from support.checker.installation import Installation, running
+from support.mortal import mortal_members
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from checker_support.installation import Installation, running
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_schemas.periods import KEPT
 from meterfold_sink.client import connect
-from stack_support import eventually
+from support import eventually
+from support.checker.installation import Installation, running
 
 UP = ("approaching approaching", "exceeded exceeded")
 

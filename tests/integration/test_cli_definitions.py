@@ -8,8 +8,8 @@ from typing import Any
 from unittest import mock
 
 from meterfold import Meter
-from stack_support import eventually
-from stack_support.cli import answer, inside, running
+from support import eventually
+from support.cli import answer, inside, running
 
 
 def test_metrics_and_thresholds_are_defined_changed_listed_and_deleted(

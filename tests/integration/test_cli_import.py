@@ -14,16 +14,16 @@ import polars as pl
 import pytest
 
 from meterfold import Meter
-from meterfold_deploy.importing.deliveries import Deliveries
-from meterfold_deploy.importing.outcome import wait_for_fold
-from meterfold_deploy.local import command
-from meterfold_deploy.stack_settings import write_settings
+from meterfold_cli.importing.deliveries import Deliveries
+from meterfold_cli.importing.outcome import wait_for_fold
+from meterfold_cli.local_run import command
+from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_sink.client import connect
-from stack_support import consume_all, eventually
-from stack_support.cli import answer, inside, meterfold, running
-from stack_support.clickhouse import http_query
+from support import consume_all, eventually
+from support.cli import answer, inside, meterfold, running
+from support.clickhouse import http_query
 
 ROWS = 500
 

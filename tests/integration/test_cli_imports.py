@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from stack_support.cli import answer
+from support.cli import answer
 
 HEAVY = ("chdb", "clickhouse_connect", "numpy", "pandas", "polars", "prometheus_client", "pyarrow", "urllib3")
 NAMES = (
     "import sys\n"
-    "from meterfold_deploy.main import run\n"
+    "from meterfold_cli.main import run\n"
     "assert run(sys.argv[1:]) == 0\n"
     "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
 )
@@ -38,7 +38,7 @@ def test_a_look_at_definitions_imports_nothing_heavy(words: str, stack_environme
 
 def test_defining_imports_nothing_heavy() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, meterfold_processor.definitions; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, meterfold_service.definitions; print(*sys.modules)"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -12,9 +12,9 @@ import pytest
 
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink.client import Client, connect
-from sink_support.database import insert
-from sink_support.rows import Record, windows_of, windows_table
-from stack_support.cli import answer, inside, running
+from support.cli import answer, inside, running
+from support.sink.database import insert
+from support.sink.rows import Record, windows_of, windows_table
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CALLS = ("api.calls", "--name", "Calls", "--unit", "call")

@@ -9,12 +9,12 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from meterfold import Meter
-from meterfold_deploy.stack_settings import write_settings
+from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
-from stack_support import eventually, producer
-from stack_support.cli import answer, inside, meterfold, running
+from support import eventually, producer
+from support.cli import answer, inside, meterfold, running
 
 
 @pytest.fixture

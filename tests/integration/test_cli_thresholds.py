@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 
 from meterfold import Meter
-from stack_support import eventually
-from stack_support.cli import answer, inside, running
+from support import eventually
+from support.cli import answer, inside, running
 
 
 @pytest.fixture

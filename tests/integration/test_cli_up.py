@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from meterfold_deploy.stack_state import ProcessInfo, read_state, running_stack
-from meterfold_processor import kafka
+from meterfold_local.stack_state import ProcessInfo, read_state, running_stack
+from meterfold_processor.kafka import clients
 from meterfold_schemas.settings import KafkaSettings
-from stack_support import eventually
-from stack_support.cli import answer, meterfold, running
+from support import eventually
+from support.cli import answer, meterfold, running
 
 HEADER = "id,metric_key,subject_type,subject_id,quantity,timestamp"
 PORTS = ("--port", "0", "--clickhouse-port", "0")
@@ -87,7 +87,7 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
 
         def ended_for_it() -> bool:
             """Whoever is fenced once only begins anew, and notices when it has something to write."""
-            thief = kafka.producer(KafkaSettings.load(environ=env), **{"transactional.id": "meterfold-checker-0"})
+            thief = clients.producer(KafkaSettings.load(environ=env), **{"transactional.id": "meterfold-checker-0"})
             thief.init_transactions(20)
             add(f"f{next(numbers)}")
             return not checker.alive

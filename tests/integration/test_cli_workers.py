@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from meterfold import Meter
-from meterfold_deploy.stack_settings import write_settings
+from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import eventually
-from stack_support.cli import answer, inside, meterfold, running
+from support import eventually
+from support.cli import answer, inside, meterfold, running
 
 
 @pytest.fixture

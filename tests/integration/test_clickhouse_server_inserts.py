@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from clickhouse_server_support import Server
+from support.clickhouse_server import Server
 
 HEAD = "POST /?query=INSERT+INTO+t+FORMAT+TSV HTTP/1.1\nHost: x\n"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from clickhouse_server_support import PASSWORD, USER, Server, launch
+from support.clickhouse_server import PASSWORD, USER, Server, launch
 
 
 def end_of(folder: Path, log: Path, *arguments: str, password: str | None = PASSWORD) -> tuple[int, str]:

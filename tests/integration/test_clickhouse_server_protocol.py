@@ -23,7 +23,7 @@ import zstandard
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 from clickhouse_connect.driver.external import ExternalData
 
-from clickhouse_server_support import PASSWORD, USER, Server, target
+from support.clickhouse_server import PASSWORD, USER, Server, target
 
 
 @pytest.fixture(scope="module")

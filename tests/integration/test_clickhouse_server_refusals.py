@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clickhouse_server_support import Server, target
+from support.clickhouse_server import Server, target
 
 SECRET = "s3cr3t-of-the-machine"
 
@@ -298,12 +298,12 @@ def test_words_of_the_guard_are_free_in_names_and_texts(server: Server) -> None:
 CHILD = """
 import json, sys
 from pathlib import Path
-from meterfold_deploy.clickhouse.errors import QueryError
-from meterfold_deploy.clickhouse.folder import DataFolder
+from meterfold_local.clickhouse.errors import QueryError
+from meterfold_local.clickhouse.folder import DataFolder
 
 with DataFolder(Path(sys.argv[1])) as folder:
     folder.enter()
-    from meterfold_deploy.clickhouse.engine import Engine
+    from meterfold_local.clickhouse.engine import Engine
     engine = Engine()
     codes = []
     for sql in json.load(sys.stdin):
@@ -368,7 +368,7 @@ def test_the_engine_alone_has_another_file_function(tmp_path: Path, outside: Pat
 SANDBOXED = """
 import json, os, socket, subprocess, sys
 from pathlib import Path
-from meterfold_deploy.clickhouse import sandbox
+from meterfold_local.clickhouse import sandbox
 
 said = sandbox.enter(Path(sys.argv[1]))
 found = {}

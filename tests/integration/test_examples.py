@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stack_support import eventually
-from stack_support.cli import answer, running
+from support import eventually
+from support.cli import answer, running
+from support.paths import ROOT
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def example(name: str, *arguments: str, env: dict[str, str]) -> str:

@@ -12,13 +12,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from fold_support import Installation, Outgoing, Running, check, event, raw_event, running
-from fold_support.installation import METRIC, ORG, headers_of, send
-from meterfold_processor import schema_decisions
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.subjects import Subjects
-from meterfold_processor.schema_decisions import SchemaDecided
 from meterfold_processor.verify.contents import Contents
 from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.log import LogReader
@@ -30,10 +26,14 @@ from meterfold_schemas.errors import Fatal, InvalidDefinition
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_service import schema_decisions
+from meterfold_service.schema_decisions import SchemaDecided
 from meterfold_sink.schema_decisions import read_schema_facts, write_unknown_schema_hold
-from stack_support import eventually
-from stack_support.kafka import admin
-from stack_support.seeds import seed_of
+from support import eventually
+from support.fold import Installation, Outgoing, Running, check, event, raw_event, running
+from support.fold.installation import METRIC, ORG, headers_of, send
+from support.kafka import admin
+from support.seeds import seed_of
 
 PARTITIONS = 2
 SUBJECT = "ann"
@@ -212,7 +212,7 @@ def test_history_16_poison_near_the_size_limit_goes_through(installation: Instal
 def quick_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in production, only faster."""
     monkeypatch.setattr("meterfold_processor.fold.assignment.HOLD_SECONDS", 0.2)
-    for module in ("meterfold_processor.fold.schemas", "meterfold_processor.schema_decisions"):
+    for module in ("meterfold_processor.fold.schemas", "meterfold_service.schema_decisions"):
         monkeypatch.setattr(f"{module}.SETTLE_SECONDS", 1.0)
 
 

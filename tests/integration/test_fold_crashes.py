@@ -11,7 +11,11 @@ from typing import get_args
 
 import pytest
 
-from fold_support import (
+from meterfold_cli.local_run import command
+from meterfold_local.process import ManagedProcess
+from meterfold_processor.fold.flush import Operation, Step
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from support.fold import (
     Flow,
     Installation,
     Outgoing,
@@ -23,12 +27,8 @@ from fold_support import (
     running,
     started,
 )
-from fold_support.installation import DEADLINE
-from meterfold_deploy.local import command
-from meterfold_deploy.process import ManagedProcess
-from meterfold_processor.fold.flush import Operation, Step
-from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support.seeds import seed_of
+from support.fold.installation import DEADLINE
+from support.seeds import seed_of
 
 STEPS: tuple[str, ...] = get_args(Step)
 KILLS = 3

@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fold_support import Flow, Installation, check, dying_worker, event, fold_environment, running, started
-from fold_support.installation import DEADLINE
-from fold_support.verdict import published_windows
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import eventually
-from stack_support.mortal import mortal_members
-from stack_support.seeds import seed_of
+from support import eventually
+from support.fold import Flow, Installation, check, dying_worker, event, fold_environment, running, started
+from support.fold.installation import DEADLINE
+from support.fold.verdict import published_windows
+from support.mortal import mortal_members
+from support.seeds import seed_of
 
 PARTITIONS = 4
 

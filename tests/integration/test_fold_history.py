@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from fold_support import Installation, check, fold_environment
-from fold_support.verdict import PERIOD_NAMES, published_windows
 from meterfold import Meter
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import eventually
-from stack_support.cli import running
+from support import eventually
+from support.cli import running
+from support.fold import Installation, check, fold_environment
+from support.fold.verdict import PERIOD_NAMES, published_windows
 
 PARTITIONS = 3
 

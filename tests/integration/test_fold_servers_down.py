@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException
 
-from fold_support import Installation, Outgoing, check, event, fold_environment, running, started
-from meterfold_deploy.stack import LocalStack
-from stack_support import eventually
+from meterfold_local.stack import LocalStack
+from support import eventually
+from support.fold import Installation, Outgoing, check, event, fold_environment, running, started
 
 pytestmark = pytest.mark.stack
 
@@ -89,7 +89,7 @@ def test_kafka_is_killed_and_comes_back(mortal_stack: LocalStack, installation: 
 def test_both_are_killed_while_events_wait_and_a_worker_that_starts_meanwhile_waits_for_them(
     mortal_stack: LocalStack, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meterfold_processor.topics._TIMEOUT", 3.0)
+    monkeypatch.setattr("meterfold_processor.kafka.topics._TIMEOUT", 3.0)
     installation.send(*_events(200))
     mortal_stack.clickhouse.kill()
     mortal_stack.kafka.broker(1).kill()

@@ -14,19 +14,19 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
-from fold_support import Installation, Outgoing, Running, check, event, fold_environment, running, started
-from fold_support.installation import DEADLINE
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import PartitionFold
+from meterfold_processor.kafka.topics import ensure_topics
 from meterfold_processor.migration import Wanted, migrate_all
-from meterfold_processor.topics import ensure_topics
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import topic_specs
 from meterfold_sink.writers import Writer
-from stack_support import eventually, producer
-from stack_support.kafka import admin
+from support import eventually, producer
+from support.fold import Installation, Outgoing, Running, check, event, fold_environment, running, started
+from support.fold.installation import DEADLINE
+from support.kafka import admin
 
 PARTITIONS = 2
 GROUP = "meterfold-fold"

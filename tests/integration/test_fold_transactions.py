@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from fold_support import Installation, Outgoing, check, event, running
-from fold_support.installation import send
-from meterfold_processor import kafka
-from meterfold_processor.topics import log_bounds
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.offsets import log_bounds
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from support.fold import Installation, Outgoing, check, event, running
+from support.fold.installation import send
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_reader_of_uncommitted_events_would_count_what_was_aborted(installatio
 
     def careless() -> object:
         group = installation.kafka.topic_prefix + "careless"
-        return kafka.consumer(installation.kafka, group, "consumer", **{"isolation.level": "read_uncommitted"})
+        return clients.consumer(installation.kafka, group, "consumer", **{"isolation.level": "read_uncommitted"})
 
     with running(installation, consumer=careless) as worker:
         installation.wait_folded(worker)

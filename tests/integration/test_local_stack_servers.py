@@ -13,13 +13,13 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from meterfold_deploy.errors import AlreadyRunning, StackError
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_state import running_stack
+from meterfold_local.errors import AlreadyRunning, StackError
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_state import running_stack
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from stack_support import consume_all, create_topics, producer
-from stack_support.clickhouse import http_query
-from stack_support.kafka import admin
+from support import consume_all, create_topics, producer
+from support.clickhouse import http_query
+from support.kafka import admin
 
 MESSAGES = 2000
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_state import StackState, read_state, running_stack
-from stack_support import eventually
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_state import StackState, read_state, running_stack
+from support import eventually
 
 pytestmark = pytest.mark.stack
 
 SUPERVISOR = """
 import signal, sys, threading
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 
 stop = threading.Event()
 for number in (signal.SIGINT, signal.SIGTERM):

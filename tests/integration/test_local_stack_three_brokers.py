@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from confluent_kafka.admin import NewTopic
 
-from meterfold_deploy.stack import LocalStack
-from stack_support import consume_all, eventually, producer
-from stack_support.kafka import admin
+from meterfold_local.stack import LocalStack
+from support import consume_all, eventually, producer
+from support.kafka import admin
 
 
 def test_one_of_three_brokers_is_killed_and_comes_back(make_stack: Callable[..., LocalStack]) -> None:

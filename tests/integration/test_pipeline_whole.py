@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from fold_support import Installation, check
 from meterfold import Meter
-from meterfold_deploy.process import ManagedProcess
-from meterfold_processor.definitions import DefinitionCommands
+from meterfold_local.process import ManagedProcess
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated
 from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.vocabulary import Level
-from stack_support import consume_all, eventually
-from stack_support.cli import answer, running
+from meterfold_service.definitions import DefinitionCommands
+from support import consume_all, eventually
+from support.cli import answer, running
+from support.fold import Installation, check
 
 DEADLINE = 120
 PARTITIONS = 2

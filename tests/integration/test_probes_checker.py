@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from checker_support.installation import Installation, Running, running
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_settings import write_settings
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_settings import write_settings
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.probes.checker import CheckerSubject
 from meterfold_processor.probes.server import serving
@@ -19,9 +18,10 @@ from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_sink.client import connect
-from probes_support import DEADLINE, Metrics, Probes
-from stack_support import consume_all, eventually
-from stack_support.cli import running as process
+from support import consume_all, eventually
+from support.checker.installation import Installation, Running, running
+from support.cli import running as process
+from support.probes import DEADLINE, Metrics, Probes
 
 pytestmark = pytest.mark.stack
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
-from fold_support import Installation, Running, event, fold_environment, raw_event, running, started
-from meterfold_deploy.process import ManagedProcess
-from meterfold_deploy.stack import LocalStack
-from meterfold_processor import kafka, schema_decisions
+from meterfold_local.process import ManagedProcess
+from meterfold_local.stack import LocalStack
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.offsets import at
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.server import serving
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from probes_support import Probes
-from stack_support import eventually
+from meterfold_service import schema_decisions
+from support import eventually
+from support.fold import Installation, Running, event, fold_environment, raw_event, running, started
+from support.probes import Probes
 
 pytestmark = pytest.mark.stack
 
@@ -167,7 +169,7 @@ def test_a_held_partition_is_named_and_released(installation: Installation, stac
 
 
 def test_transaction_markers_behind_the_last_event_are_no_lag(installation: Installation) -> None:
-    producer = kafka.producer(installation.kafka, **{"transactional.id": f"{installation.kafka.topic_prefix}probes"})
+    producer = clients.producer(installation.kafka, **{"transactional.id": f"{installation.kafka.topic_prefix}probes"})
     producer.init_transactions(30)
     with _served(installation) as (worker, probes):
         producer.begin_transaction()
@@ -224,9 +226,9 @@ def _served(installation: Installation) -> Iterator[tuple[Running, Probes]]:
 
 def _log_ends(installation: Installation) -> dict[int, int]:
     """The offset behind the last one of each partition, be it an event or a marker."""
-    reader = kafka.consumer(installation.kafka, "nobody", "consumer")
+    reader = clients.consumer(installation.kafka, "nobody", "consumer")
     try:
         topic = installation.topics.usage_recorded
-        return {p: reader.get_watermark_offsets(kafka.at(topic, p), 30)[1] for p in range(installation.partitions)}
+        return {p: reader.get_watermark_offsets(at(topic, p), 30)[1] for p in range(installation.partitions)}
     finally:
         reader.close()

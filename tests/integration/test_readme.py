@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stack_support.cli import running
-
-ROOT = Path(__file__).parents[2]
+from support.cli import running
+from support.paths import ROOT
 
 
 def five_minutes() -> list[str]:

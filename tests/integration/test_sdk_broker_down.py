@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from meterfold import BufferFull, Delivery, DeliveryCounts, FlushTimeout, Meter, UndeliveredEvents
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
-from stack_support.kafka import consume_all, create_topics
+from support.kafka import consume_all, create_topics
 
 NOBODY = "127.0.0.1:1"
 

@@ -20,7 +20,7 @@ from meterfold_schemas.periods import from_micros
 from meterfold_schemas.quantities import to_decimal
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
-from stack_support.kafka import admin, consume_all, create_topics, producer
+from support.kafka import admin, consume_all, create_topics, producer
 
 PARTITIONS = 6
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
-from stack_support.kafka import consume_all, create_topics
+from support.kafka import consume_all, create_topics
 
 PROCESSES = """
 import multiprocessing

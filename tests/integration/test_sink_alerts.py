@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_sink.client import Client
-from sink_support.database import database, empty, insert
-from sink_support.rows import DECIMAL, NOW, TIME
+from support.sink.database import database, empty, insert
+from support.sink.rows import DECIMAL, NOW, TIME
 
 MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
 END = (MONTH + timedelta(days=32)).replace(day=1)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_sink.client import Client
 from meterfold_sink.comments import COMMENTS
 from meterfold_sink.migrate import migrate
-from sink_support.database import RULES, database
+from support.paths import ROOT
+from support.sink.database import RULES, database
 
-PAGE = Path(__file__).parents[2] / "docs" / "tables.md"
+PAGE = ROOT / "docs" / "tables.md"
 COLUMNS = (
     "SELECT table, name, type, comment FROM system.columns WHERE database = currentDatabase() ORDER BY table, position"
 )

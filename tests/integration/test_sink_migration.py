@@ -13,7 +13,7 @@ from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import code_of
 from meterfold_sink.migrate import applied, check_schema, migrate, migrations
-from sink_support.database import RULES
+from support.sink.database import RULES
 
 
 def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: ClickHouseSettings) -> None:

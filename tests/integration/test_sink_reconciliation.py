@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink.client import Client
 from meterfold_sink.proof import prove_partition
-from sink_support.database import database, empty, insert, rows, store
-from sink_support.rows import NOW, Record, Window, progress_table, records_table, windows_of, windows_table
+from support.sink.database import database, empty, insert, rows, store
+from support.sink.rows import NOW, Record, Window, progress_table, records_table, windows_of, windows_table
 
 
 @pytest.fixture(scope="module")

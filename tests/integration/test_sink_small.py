@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import code_of
-from sink_support.database import database
+from support.sink.database import database
 
 NASTY = [
     "",

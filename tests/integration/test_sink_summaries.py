@@ -12,12 +12,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import Period
 from meterfold_sink.client import Client
-from sink_support.database import database, empty, insert, rows, store
-from sink_support.rows import Record, progress_table, window, windows_table
+from support.sink.database import database, empty, insert, rows, store
+from support.sink.rows import Record, progress_table, window, windows_table
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink import conservation, positions, queries, reads, schema_decisions
 from meterfold_sink.client import Client
 from meterfold_sink.rejections import recent_rejections
-from sink_support.database import RULES, database, empty, insert, rows, store
-from sink_support.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
+from support.sink.database import RULES, database, empty, insert, rows, store
+from support.sink.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
 
 HOSTILE = [
     "",

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
@@ -23,8 +23,8 @@ from meterfold_sink.thresholds import (
     same_thresholds,
     watched_subjects,
 )
-from sink_support.database import database, empty, insert
-from sink_support.rows import Record, windows_of, windows_table
+from support.sink.database import database, empty, insert
+from support.sink.rows import Record, windows_of, windows_table
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 KEY = "tokens"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import NewPartitions
 
-from meterfold_processor import topics
+from meterfold_processor.kafka import topics
 from meterfold_processor.migration import Wanted, migrate_all
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -16,8 +16,8 @@ from meterfold_schemas.topics import NAMES, Topics, TopicSpec, topic_specs
 from meterfold_sink import reads
 from meterfold_sink.client import connect
 from meterfold_sink.migrate import check_schema
-from stack_support.kafka import admin, create_topics, delete_topics, producer
-from stack_support.waiting import eventually
+from support.kafka import admin, create_topics, delete_topics, producer
+from support.waiting import eventually
 
 DAY = 86_400
 

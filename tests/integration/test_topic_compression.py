@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from checker_support.installation import Installation, running
-from meterfold_deploy.stack import LocalStack
+from meterfold_local.stack import LocalStack
 from meterfold_processor.migration import Wanted, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import NAMES
-from stack_support import consume_all, eventually
-from stack_support.kafka import create_topics, producer
-from stack_support.stored import stored_codecs
+from support import consume_all, eventually
+from support.checker.installation import Installation, running
+from support.kafka import create_topics, producer
+from support.stored import stored_codecs
 
 INTERNAL = {"usage.recorded", "usage.windows"}
 PUBLIC = sorted(set(NAMES) - INTERNAL)

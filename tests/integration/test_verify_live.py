@@ -12,15 +12,15 @@ from threading import Event, Thread
 import pytest
 from confluent_kafka import TopicPartition
 
-from meterfold_deploy import exits
-from meterfold_deploy.stack import LocalStack
-from meterfold_deploy.stack_settings import write_settings
+from meterfold_cli import exits
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_settings import write_settings
 from meterfold_processor.verify import TimeRange, Verdict
 from meterfold_schemas.errors import Retryable
-from stack_support import eventually
-from stack_support.cli import answer, inside, meterfold
-from stack_support.kafka import admin
-from verify_support.history import History, folded, installed
+from support import eventually
+from support.cli import answer, inside, meterfold
+from support.kafka import admin
+from support.verify.history import History, folded, installed
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from meterfold_deploy import exits
-from meterfold_deploy.commands.verify import exit_code
-from meterfold_deploy.stack import LocalStack
+from meterfold_cli import exits
+from meterfold_cli.commands.verify import exit_code
+from meterfold_local.stack import LocalStack
 from meterfold_processor.verify import Finding, Report, TimeRange, Verdict
-from verify_support.history import METRIC, Copy, History, folded, installed
+from support.verify.history import METRIC, Copy, History, folded, installed
 
 HOURS = timedelta(hours=30)
 TWO_TABLES = "2 rows (usage_duplicates, usage_records)"

@@ -13,10 +13,18 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"meterfold_schemas", "meterfold", "meterfold_sink", "meterfold_processor", "meterfold_deploy"}
+PACKAGES = {
+    "meterfold_schemas",
+    "meterfold",
+    "meterfold_sink",
+    "meterfold_processor",
+    "meterfold_service",
+    "meterfold_cli",
+    "meterfold_local",
+}
 NOT_NEEDED = ("polars", "pyarrow", "numpy", "clickhouse_connect", "chdb", "typer")
 DATA = (
-    "meterfold_deploy/kafka/kafka.lock.toml",
+    "meterfold_local/kafka/kafka.lock.toml",
     "meterfold_schemas/avro/",
     "meterfold_schemas/examples/",
     "meterfold_sink/migrations/",
@@ -50,7 +58,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 def check_contents(wheel: Path) -> None:
-    """Exactly the five packages at top level, typed, with the data files that they read."""
+    """Exactly these packages at top level, typed, with the data files that they read."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     top = {name.split("/")[0] for name in names if ".dist-info/" not in name}

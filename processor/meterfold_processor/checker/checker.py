@@ -22,7 +22,7 @@ from meterfold_processor.checker.clock import Clock
 from meterfold_processor.checker.definitions import Affected, Definitions
 from meterfold_processor.checker.operations import Steps
 from meterfold_processor.checker.partition import Group, PartitionChecker, Plan
-from meterfold_processor.kafka import Outgoing
+from meterfold_processor.kafka.clients import Outgoing
 
 __all__ = ["Checker"]
 

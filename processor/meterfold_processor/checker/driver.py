@@ -9,16 +9,18 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not re-exported by its stubs
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # not re-exported by its stubs
 
-from meterfold_processor import kafka
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.definitions import DefinitionRecord, DefinitionsRead
 from meterfold_processor.checker.group import Group
 from meterfold_processor.checker.rows import read_message
 from meterfold_processor.checker.stored import Stored
-from meterfold_processor.checker.topic_reader import Place, TopicReader
 from meterfold_processor.checker.transactions import Transactions
+from meterfold_processor.kafka import errors
+from meterfold_processor.kafka.admin import Admin
+from meterfold_processor.kafka.offsets import listed_offset
+from meterfold_processor.kafka.reader import Place, TopicReader
 from meterfold_schemas.errors import Poison, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -146,19 +148,19 @@ class Driver:
                 asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_CALL_SECONDS
             )
             return {
-                Place(place.topic, place.partition): kafka.listed_offset(future.result(_CALL_SECONDS), _BOUNDS)
+                Place(place.topic, place.partition): listed_offset(future.result(_CALL_SECONDS), _BOUNDS)
                 for place, future in futures.items()
             }
         except KafkaException as error:
             # After a broker's restart a client may ask with an old leader epoch for ever: the next one is fresh.
             self._admin = self._new_admin()
-            raise kafka.as_error(error.args[0], _BOUNDS) from error
+            raise errors.as_error(error.args[0], _BOUNDS) from error
         except FutureTimeout as error:
             self._admin = self._new_admin()
             raise Retryable(f"Kafka, reading the ends of topics: no answer in {_CALL_SECONDS:.0f} s") from error
 
-    def _new_admin(self) -> AdminClient:
-        return AdminClient(self._settings.client(), logger=kafka._LOG)
+    def _new_admin(self) -> Admin:
+        return Admin(self._settings)
 
     def _read(self, found: dict[Place, list[Message]]) -> DefinitionsRead:
         records = [

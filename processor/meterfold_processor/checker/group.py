@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from meterfold_processor import kafka
+from meterfold_processor.kafka import clients, errors
+from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
 
 __all__ = ["Group"]
@@ -42,12 +43,12 @@ class Group:
         """The group's offsets. A read_committed consumer asks for stable ones: a transaction that is not decided yet
         is waited for."""
         try:
-            found = self._consumer.committed([kafka.at(self._topic, p) for p in partitions], _CALL_SECONDS)
+            found = self._consumer.committed([at(self._topic, p) for p in partitions], _CALL_SECONDS)
         except KafkaException as error:
-            raise kafka.as_error(error.args[0], "reading committed offsets") from error
+            raise errors.as_error(error.args[0], "reading committed offsets") from error
         for place in found:
             if place.error is not None:
-                raise kafka.as_error(place.error, "reading committed offsets")
+                raise errors.as_error(place.error, "reading committed offsets")
         return {place.partition: place.offset if place.offset >= 0 else None for place in found}
 
     def start(self, offsets: Mapping[int, int]) -> None:
@@ -55,8 +56,8 @@ class Group:
         for partition, offset in offsets.items():
             if partition in self.to_open:
                 try:
-                    self._consumer.seek(kafka.at(self._topic, partition, offset))
-                    self._consumer.resume([kafka.at(self._topic, partition)])
+                    self._consumer.seek(at(self._topic, partition, offset))
+                    self._consumer.resume([at(self._topic, partition)])
                 except KafkaException as error:  # the fetcher of a partition just assigned may not be up yet
                     raise Retryable(f"Kafka, seeking partition {partition}: {error.args[0].str()}") from error
                 self._let_go({partition})
@@ -65,7 +66,7 @@ class Group:
 
     def start_again(self) -> None:
         """Everything that is ours is to be opened anew."""
-        self._consumer.pause([kafka.at(self._topic, partition) for partition in self.assigned])
+        self._consumer.pause([at(self._topic, partition) for partition in self.assigned])
         self.to_open = set(self.assigned)
         self._held = []
 
@@ -100,7 +101,7 @@ class Group:
                 f"partition {message.partition()} of {self._topic}: the next offset is not in the log any more "
                 f"({error.str()}); the stored windows are judged instead"
             )
-        found = kafka.consuming_error(error)
+        found = errors.consuming_error(error)
         if isinstance(found, Fatal):
             raise found
         _LOG.warning("%s", found)
@@ -108,7 +109,7 @@ class Group:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        kafka.assign_paused(consumer, self._topic, numbers)
+        clients.assign_paused(consumer, self._topic, numbers)
         self.assigned.update(numbers)
         self.to_open.update(numbers)
 

@@ -20,10 +20,11 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from meterfold_processor import kafka
 from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.checker.mirror_rows import PROGRESS, TABLES, row_of
 from meterfold_processor.checker.status import CheckerStatus
+from meterfold_processor.kafka import clients, errors
+from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Poison, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -72,7 +73,7 @@ class Mirror:
     def run(self, stop: Event) -> None:
         """Mirror until `stop` is set. Raises Fatal."""
         report = self._status.errors.of("mirror")
-        consumer = kafka.consumer(
+        consumer = clients.consumer(
             self._kafka, self._group_id, self._protocol, **{"fetch.wait.max.ms": 100, **self._session}
         )
         client: Client | None = None
@@ -101,11 +102,11 @@ class Mirror:
             stored = reads.read_mirrored(client)
             for topic, partition in sorted(self._to_open):
                 offset = stored.get((topic, partition), OFFSET_BEGINNING)
-                consumer.seek(kafka.at(topic, partition, offset))
-                consumer.resume([kafka.at(topic, partition)])
+                consumer.seek(at(topic, partition, offset))
+                consumer.resume([at(topic, partition)])
                 self._to_open.discard((topic, partition))
         except (Retryable, KafkaException) as error:  # the fetcher of a partition just assigned may not be up yet
-            trouble = error if isinstance(error, Retryable) else kafka.as_error(error.args[0], "seeking")
+            trouble = error if isinstance(error, Retryable) else errors.as_error(error.args[0], "seeking")
             if not isinstance(trouble, Retryable):
                 raise trouble from error
             report(trouble)
@@ -171,12 +172,12 @@ class Mirror:
         if error is None:
             return True
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            place = kafka.at(message.topic() or "", message.partition() or 0, OFFSET_BEGINNING)
+            place = at(message.topic() or "", message.partition() or 0, OFFSET_BEGINNING)
             _LOG.warning("%s: offsets are gone, reading from the log's beginning (%s)", place.topic, error.str())
             consumer.incremental_unassign([place])
             consumer.incremental_assign([place])
             return False
-        found = kafka.consuming_error(error)
+        found = errors.consuming_error(error)
         if isinstance(found, Fatal):
             raise found
         _LOG.warning("%s", found)
@@ -210,7 +211,7 @@ def _progress(messages: list[Message]) -> pa.Table:
 
 def _commit(consumer: Consumer, messages: list[Message]) -> None:
     """Not repeated where it fails: the next one carries it along, or the rows are inserted once more."""
-    places = [kafka.at(topic, partition, offset) for (topic, partition), offset in _next_offsets(messages).items()]
+    places = [at(topic, partition, offset) for (topic, partition), offset in _next_offsets(messages).items()]
     try:
         consumer.commit(offsets=places, asynchronous=False)
     except KafkaException as error:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from meterfold_processor.fold.limbs import DECIMAL
-from meterfold_processor.fold.tables import TIMESTAMP
+from meterfold_processor.columns.limbs import DECIMAL
+from meterfold_processor.columns.tables import TIMESTAMP
 from meterfold_schemas import framing
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.periods import from_micros

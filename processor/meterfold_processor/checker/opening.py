@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
-from meterfold_processor import kafka
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_processor.checker.stored import Stored
-from meterfold_processor.topics import check_source
+from meterfold_processor.kafka import errors
+from meterfold_processor.kafka.admin import Admin
+from meterfold_processor.kafka.topics import check_source
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -41,9 +41,9 @@ def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:
         topics.threshold_defined: 1,
     }
     try:
-        found = AdminClient(settings.client(), logger=kafka._LOG).list_topics(timeout=_CALL_SECONDS).topics
+        found = Admin(settings).list_topics(timeout=_CALL_SECONDS).topics
     except KafkaException as error:
-        raise kafka.as_error(error.args[0], "looking at the topics") from error
+        raise errors.as_error(error.args[0], "looking at the topics") from error
     for name, count in wanted.items():
         there = len(found[name].partitions) if name in found else 0
         if there != count:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from meterfold_processor.checker.definitions import Affected
-from meterfold_processor.kafka import Outgoing
+from meterfold_processor.kafka.clients import Outgoing
 from meterfold_schemas.periods import Period
 
 __all__ = [

@@ -15,7 +15,7 @@ from meterfold_processor.checker.records import Records, read_emitted, read_stat
 from meterfold_processor.checker.rows import Interest, rows_of
 from meterfold_processor.checker.rules import CODES, WindowRules, mark_of
 from meterfold_processor.checker.subjects import Subjects
-from meterfold_processor.kafka import Outgoing
+from meterfold_processor.kafka.clients import Outgoing
 from meterfold_schemas.errors import Fatal, Poison
 from meterfold_schemas.periods import Period
 from meterfold_schemas.topics import Topics

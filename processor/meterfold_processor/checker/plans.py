@@ -19,7 +19,7 @@ from meterfold_processor.checker.rows import Rows
 from meterfold_processor.checker.rules import CODES
 from meterfold_processor.checker.subjects import Subjects
 from meterfold_processor.checker.values import TYPE_CODES, values_of
-from meterfold_processor.fold.limbs import Limbs, from_ints, less
+from meterfold_processor.columns.limbs import Limbs, from_ints, less
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.periods import micros
 from meterfold_schemas.quantities import exact_unscaled

@@ -17,7 +17,7 @@ from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import LEVELS, Crossing, Judged, Positions, Terms
 from meterfold_processor.checker.rules import CODES, NEVER, end_of
-from meterfold_processor.kafka import Outgoing
+from meterfold_processor.kafka.clients import Outgoing
 from meterfold_schemas import catalog, cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key

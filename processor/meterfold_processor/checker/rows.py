@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from meterfold_processor.checker.rules import CODES
 from meterfold_processor.checker.subjects import SUBJECT, Subjects
 from meterfold_processor.checker.values import WindowValues
-from meterfold_processor.fold.limbs import Limbs, from_arrow
-from meterfold_processor.fold.tables import WINDOWS
+from meterfold_processor.columns.limbs import Limbs, from_arrow
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
 
 __all__ = ["Interest", "Rows", "newest", "read_message", "rows_of"]

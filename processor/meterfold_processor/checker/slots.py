@@ -26,8 +26,8 @@ from pathlib import Path
 from threading import Event
 from typing import Final, Self
 
-from meterfold_processor import groups
 from meterfold_processor.backoff import Stopped, persist
+from meterfold_processor.kafka import groups
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import KafkaSettings
 

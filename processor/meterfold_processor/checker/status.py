@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from meterfold_processor.backoff import Troubles
 from meterfold_processor.durations import Durations
-from meterfold_processor.membership import Membership
+from meterfold_processor.kafka.membership import Membership
 
 __all__ = ["CheckerStatus"]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from meterfold_processor import kafka
-from meterfold_processor.kafka import Outgoing
+from meterfold_processor.kafka import errors
+from meterfold_processor.kafka.clients import Outgoing
+from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
 from meterfold_schemas.settings import KafkaSettings
 
@@ -119,7 +120,7 @@ class Transactions:
             raise Retryable(f"Kafka, flushing a transaction: {waiting} messages not confirmed in {_CALL_SECONDS:.0f} s")
 
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any) -> None:
-        places = [kafka.at(topic, partition, offset) for partition, offset in offsets.items()]
+        places = [at(topic, partition, offset) for partition, offset in offsets.items()]
         producer = self._ready()
         self._wait(
             lambda seconds: producer.send_offsets_to_transaction(places, group_metadata, seconds),
@@ -215,7 +216,7 @@ def _error(error: KafkaException, doing: str) -> MeterfoldError:
     cause: KafkaError = error.args[0]
     if cause.code() in _FENCED:
         return FencedOut(f"Kafka, {doing}: {cause.str()}")
-    found = kafka.as_error(cause, doing)
+    found = errors.as_error(cause, doing)
     if isinstance(found, Fatal):
         return found
     return Retryable(str(found))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from meterfold_processor.fold.limbs import Limbs, from_int64, from_ints
+from meterfold_processor.columns.limbs import Limbs, from_int64, from_ints
 from meterfold_schemas.quantities import UNIT
 from meterfold_schemas.vocabulary import AggregationType
 

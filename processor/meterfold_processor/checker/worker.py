@@ -13,7 +13,6 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from meterfold_processor import kafka
 from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.checker.checker import Checker
 from meterfold_processor.checker.clock import Clock, SystemClock
@@ -29,6 +28,7 @@ from meterfold_processor.checker.slots import Slot, SlotTaken
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.checker.stored import Stored
 from meterfold_processor.checker.transactions import FencedOut, Transactions
+from meterfold_processor.kafka import clients, errors
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -70,7 +70,7 @@ class CheckerWorker:
 
     def run(self, stop: Event) -> None:
         """Judge until `stop` is set. Raises Fatal."""
-        kafka.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
+        clients.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
 
     def _serve(self, stop: Event) -> None:
         self._stop = stop
@@ -117,7 +117,7 @@ class CheckerWorker:
         except Retryable as error:
             self._start_again(error)
         except KafkaException as error:
-            cause = kafka.as_error(error.args[0], "checking")
+            cause = errors.as_error(error.args[0], "checking")
             if not isinstance(cause, Retryable) or error.args[0].fatal():
                 raise Fatal(str(cause)) from error
             self._start_again(cause)
@@ -204,7 +204,7 @@ class CheckerWorker:
         }
         if self._settings.group_protocol == "classic":
             more["session.timeout.ms"] = self._settings.session_timeout_seconds * 1000
-        return kafka.consumer(self._kafka, self._group_id, self._settings.group_protocol, **more)
+        return clients.consumer(self._kafka, self._group_id, self._settings.group_protocol, **more)
 
     def _start_mirror(self, stop: Event) -> _MirrorThread:
         thread = _MirrorThread(

@@ -18,7 +18,8 @@ from meterfold_processor.backoff import Backoff
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.schemas import Decided, Wait
-from meterfold_processor.kafka import assign_paused, at
+from meterfold_processor.kafka.clients import assign_paused
+from meterfold_processor.kafka.offsets import at
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Retryable
 

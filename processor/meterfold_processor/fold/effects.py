@@ -9,10 +9,10 @@ from typing import Protocol, get_args
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from meterfold_processor import kafka
+from meterfold_processor.columns.tables import Original
 from meterfold_processor.durations import Durations
 from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows, Step
-from meterfold_processor.fold.tables import Original
+from meterfold_processor.kafka import clients
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -58,7 +58,7 @@ class Effects:
                 self._writer.insert(table, rows)
             case PublishWindows(messages=messages):
                 topic = self._topics.usage_windows
-                self._publish([kafka.Outgoing(topic, value, partition=partition) for partition, value in messages])
+                self._publish([clients.Outgoing(topic, value, partition=partition) for partition, value in messages])
             case PublishRejected(originals=originals):
                 self._publish([self._rejected(original) for original in originals])
             case Commit(offsets=offsets):
@@ -66,9 +66,9 @@ class Effects:
         took = self.seconds[operation.step] = time.monotonic() - begun
         self.durations[operation.step].observe(took)
 
-    def _publish(self, messages: list[kafka.Outgoing]) -> None:
+    def _publish(self, messages: list[clients.Outgoing]) -> None:
         if self._producer is None:
-            self._producer = kafka.producer(
+            self._producer = clients.producer(
                 self._settings,
                 **{
                     "message.max.bytes": _LARGEST_MESSAGE,
@@ -77,13 +77,13 @@ class Effects:
                 },
             )
         try:
-            kafka.publish(self._producer, messages, DELIVERY_SECONDS + 5.0)
+            clients.publish(self._producer, messages, DELIVERY_SECONDS + 5.0)
         except MeterfoldError:
             # A producer that gave up on messages cannot promise their order any more: the next try has its own.
             self._producer = None
             raise
 
-    def _rejected(self, original: Original) -> kafka.Outgoing:
+    def _rejected(self, original: Original) -> clients.Outgoing:
         """The bytes as they came; where they came from and why they do not count stands in the headers."""
         headers = {
             "reason": original.reason,
@@ -92,7 +92,7 @@ class Effects:
             "partition": str(original.partition),
             "offset": str(original.offset),
         }
-        return kafka.Outgoing(
+        return clients.Outgoing(
             self._topics.usage_rejected,
             original.value,
             original.key,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from meterfold_processor.columns.limbs import Limbs, group_extremes, group_sums
 from meterfold_processor.fold import calendar
-from meterfold_processor.fold.limbs import Limbs, group_extremes, group_sums
 from meterfold_schemas.periods import Period
 
 Int64s = npt.NDArray[np.int64]

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from meterfold_processor.fold import calendar, tables
+from meterfold_processor.columns import tables
+from meterfold_processor.columns.limbs import from_arrow
+from meterfold_processor.fold import calendar
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
-from meterfold_processor.fold.limbs import from_arrow
 from meterfold_processor.fold.store import History
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_processor.fold.windows import WindowTable

@@ -9,15 +9,16 @@ import numpy.typing as npt
 import polars as pl
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 
-from meterfold_processor import kafka
-from meterfold_processor.fold import tables
+from meterfold_processor.columns import tables
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.flush import progress_rows
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Schemas, Wait, decided, look
 from meterfold_processor.fold.store import Progress
-from meterfold_processor.topics import check_source
+from meterfold_processor.kafka import errors
+from meterfold_processor.kafka.offsets import log_edge
+from meterfold_processor.kafka.topics import check_source
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period
@@ -169,9 +170,9 @@ class Opening:
         try:
             topic = consumer.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic]
         except KafkaException as error:
-            raise kafka.as_error(error.args[0], "reading the partition count") from error
+            raise errors.as_error(error.args[0], "reading the partition count") from error
         if topic.error is not None:
-            raise kafka.as_error(topic.error, f"reading the partition count of {self._topic}")
+            raise errors.as_error(topic.error, f"reading the partition count of {self._topic}")
         expected = self._stored_settings.partition_count
         if len(topic.partitions) != expected:
             raise Fatal(
@@ -187,7 +188,7 @@ class Opening:
         return self._stored
 
     def _log_edge(self, partition: int, consumer: Consumer, edge: int) -> int:
-        return kafka.log_edge(consumer, self._topic, [partition], edge, _TIMEOUT)[partition]
+        return log_edge(consumer, self._topic, [partition], edge, _TIMEOUT)[partition]
 
 
 def _check_bounds(progress: Progress, log_start: int, log_end: int) -> None:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from meterfold_processor.fold import tables
+from meterfold_processor.columns import tables
+from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.fold.batch import judge
 from meterfold_processor.fold.duplicates import (
     COUNTED_SCHEMA,
@@ -27,7 +28,6 @@ from meterfold_processor.fold.duplicates import (
 )
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
-from meterfold_processor.fold.limbs import from_arrow
 from meterfold_processor.fold.remembered import EVERYTHING, Remembered
 from meterfold_processor.fold.rules import SECOND, Rules
 from meterfold_processor.fold.store import History, Progress

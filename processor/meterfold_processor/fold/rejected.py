@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from meterfold_processor.fold.murmur import partitions_of
 from meterfold_processor.fold.subjects import SUBJECT, subject_keys
 from meterfold_processor.fold.validate import MAX_STRING
+from meterfold_processor.kafka.murmur import partitions_of
 from meterfold_schemas.keys import parse_subject_key
 
 _SHOWN = 200

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from meterfold_processor.fold.murmur import partitions_of
+from meterfold_processor.kafka.murmur import partitions_of
 from meterfold_schemas.keys import subject_key
 
 Int64s = npt.NDArray[np.int64]

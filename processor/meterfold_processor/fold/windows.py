@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from meterfold_processor.columns.limbs import Limbs, add, less
 from meterfold_processor.fold.grouping import WindowRows
-from meterfold_processor.fold.limbs import Limbs, add, less
 
 Int64s = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]

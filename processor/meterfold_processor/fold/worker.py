@@ -17,7 +17,6 @@ from threading import Event
 import polars as pl
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from meterfold_processor import kafka
 from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.fold.assignment import Assignment
 from meterfold_processor.fold.decode import decode
@@ -30,6 +29,8 @@ from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.status import FoldStatus
 from meterfold_processor.garbage import RareCollections
+from meterfold_processor.kafka import clients, errors
+from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -72,7 +73,7 @@ class FoldWorker:
 
     def run(self, stop: Event) -> None:
         with RareCollections() as self._garbage:
-            kafka.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
+            clients.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
 
     def _serve(self, stop: Event) -> None:
         starting = self.status.errors.of("start")
@@ -188,7 +189,7 @@ class FoldWorker:
                 f"partition {message.partition()}: the next offset to fold is not in the log any more ({error.str()}). "
                 "Its events were deleted before they were folded; nothing can bring them back from Kafka"
             )
-        answer = kafka.consuming_error(error)
+        answer = errors.consuming_error(error)
         if isinstance(answer, Fatal):
             raise answer
         _LOG.warning("%s", answer)
@@ -305,7 +306,7 @@ class FoldWorker:
         flushed: dict[int, int] = {}
         while self._flushed:
             flushed.update(self._flushed.popleft())
-        ours = [kafka.at(self._topic, p, offset) for p, offset in flushed.items() if p in self._assignment.active]
+        ours = [at(self._topic, p, offset) for p, offset in flushed.items() if p in self._assignment.active]
         if not ours:
             return
         for place in ours:
@@ -323,7 +324,7 @@ class FoldWorker:
     def _default_consumer(self) -> Consumer:
         """Large fetches: with librdkafka's defaults a backlog is read at a quarter of the speed."""
         classic = {"session.timeout.ms": self._settings.session_timeout_seconds * 1000}
-        return kafka.consumer(
+        return clients.consumer(
             self._kafka_settings,
             self._kafka_settings.topic_prefix + self._settings.group_id,
             self._settings.group_protocol,

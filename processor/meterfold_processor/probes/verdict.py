@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meterfold_processor.fold.rejections import Rejection
-from meterfold_processor.membership import Seen
+from meterfold_processor.kafka.membership import Seen
 from meterfold_processor.probes.progress import Place, Standstill
 
 

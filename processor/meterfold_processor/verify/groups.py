@@ -7,8 +7,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException
 
-from meterfold_processor import kafka
-from meterfold_processor.topics import log_bounds
+from meterfold_processor.kafka import clients, errors
+from meterfold_processor.kafka.offsets import at, log_bounds
 from meterfold_processor.verify.scan import Place
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_sink.client import Client
@@ -25,19 +25,19 @@ class GroupPositions:
     def __init__(self, settings: KafkaSettings, group_id: str) -> None:
         # Not through the admin client: librdkafka crashes there when the group's coordinator is not ready
         # (confluent-kafka-python issue 1982).
-        self._consumer: Consumer = kafka.consumer(settings, group_id, "classic")
+        self._consumer: Consumer = clients.consumer(settings, group_id, "classic")
         self.group_id = group_id
 
     def read(self, places: Iterable[Place]) -> dict[Place, int]:
         """The next offset of each place; no entry where nothing is committed. Pending transactions are waited for."""
-        wanted = [kafka.at(place.topic, place.partition) for place in places]
+        wanted = [at(place.topic, place.partition) for place in places]
         try:
             found = self._consumer.committed(wanted, _CALL_SECONDS)
         except KafkaException as error:
-            raise kafka.as_error(error.args[0], f"reading the offsets of group {self.group_id}") from error
+            raise errors.as_error(error.args[0], f"reading the offsets of group {self.group_id}") from error
         for place in found:
             if place.error is not None:
-                raise kafka.as_error(place.error, f"reading the offsets of group {self.group_id}")
+                raise errors.as_error(place.error, f"reading the offsets of group {self.group_id}")
         return {Place(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
     def close(self) -> None:

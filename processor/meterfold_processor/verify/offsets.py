@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from meterfold_processor.topics import log_bounds
+from meterfold_processor.kafka.offsets import log_bounds
 from meterfold_processor.verify.log import LogReader
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import judged_by
-from meterfold_processor.topics import log_bounds
+from meterfold_processor.kafka.offsets import log_bounds
 from meterfold_processor.verify.conservation import Conservation
 from meterfold_processor.verify.contents import Contents
 from meterfold_processor.verify.findings import Findings

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
-from meterfold_processor.admin import kept_admin
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.topics import check_source
+from meterfold_processor.kafka.admin import kept_admin
+from meterfold_processor.kafka.topics import check_source
 from meterfold_processor.verify.aggregates import prove_aggregates
 from meterfold_processor.verify.findings import Findings, Tell
 from meterfold_processor.verify.log import LogReader

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, Message
 
-from meterfold_processor import kafka
-from meterfold_processor.checker.topic_reader import Place
+from meterfold_processor.kafka import clients, errors
+from meterfold_processor.kafka.offsets import at
+from meterfold_processor.kafka.reader import Place
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
@@ -36,7 +37,7 @@ class Scanner:
 
     def __init__(self, settings: KafkaSettings) -> None:
         # The group exists in the configuration only.
-        self._consumer: Consumer = kafka.consumer(settings, "meterfold-verify", "classic", **_FETCH)
+        self._consumer: Consumer = clients.consumer(settings, "meterfold-verify", "classic", **_FETCH)
         self.positions: dict[Place, int] = {}
 
     def read(
@@ -51,15 +52,15 @@ class Scanner:
         left = {place for place, end in ends.items() if self.positions[place] < end}
         if not left:
             return
-        self._consumer.assign([kafka.at(place.topic, place.partition, self.positions[place]) for place in left])
+        self._consumer.assign([at(place.topic, place.partition, self.positions[place]) for place in left])
         moved = time.monotonic()
         while left:
             batch: list[Message] = []
-            for message in kafka.arrived(self._consumer, _CHUNK, _WAIT):
+            for message in clients.arrived(self._consumer, _CHUNK, _WAIT):
                 place = Place(message.topic() or "", message.partition() or 0)
                 offset, error = message.offset(), message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise kafka.as_error(error, f"reading {place.topic} partition {place.partition}")
+                    raise errors.as_error(error, f"reading {place.topic} partition {place.partition}")
                 if place not in left or offset is None:
                     continue
                 if error is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from meterfold_processor.topics import offsets_at
+from meterfold_processor.kafka.offsets import offsets_at
 from meterfold_processor.verify.offsets import Fixed
 from meterfold_processor.verify.report import WindowName
 from meterfold_schemas.errors import InvalidUsage

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from meterfold_processor.checker.rules import CODES, end_of
-from meterfold_processor.fold.tables import WINDOWS
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.periods import KEPT, Period, period_start
 from meterfold_schemas.quantities import UNIT, to_decimal
 

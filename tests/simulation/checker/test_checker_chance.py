@@ -13,7 +13,7 @@ from meterfold_processor.checker import operations as ops
 from simulation.checker import variants
 from simulation.checker.chance import Chance
 from simulation.checker.variants import Broken
-from stack_support.seeds import seed_of
+from support.seeds import seed_of
 
 # Read while the module is loaded: fixtures remove every METERFOLD_ variable before a test runs.
 HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "150"))

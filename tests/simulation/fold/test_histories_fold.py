@@ -13,7 +13,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from meterfold_processor.fold import limbs
+from meterfold_processor.columns import limbs
 from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.flush import Insert, window_messages
 from meterfold_schemas import catalog

@@ -22,7 +22,7 @@ from simulation.fold.histories import run_history
 from simulation.fold.model_store import ModelStore
 from simulation.fold.variants import VARIANTS
 from simulation.fold.world import Worker, World
-from stack_support.seeds import seed_of
+from support.seeds import seed_of
 
 HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "600"))
 WATCHED = range(120)

@@ -1,0 +1,54 @@
+"""The commands, put together. Each is a module in commands/ and imports what is heavy only when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from meterfold_cli.commands import (
+    check,
+    demo,
+    fold,
+    import_file,
+    metric,
+    migrate,
+    schema,
+    status,
+    threshold,
+    up,
+    verify,
+)
+
+app = typer.Typer(
+    name="meterfold",
+    help="Usage metering on Kafka and ClickHouse: every accepted event counts exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("demo", short_help="A million real events, end to end, twice.")(demo.demo)
+app.command("up", short_help="Run Kafka, ClickHouse and the workers here.")(up.up)
+app.command("migrate", short_help="Make tables, views, topics and settings.")(migrate.migrate)
+app.command("fold", short_help="Run a fold worker.")(fold.fold)
+app.command("check", short_help="Run a checker.")(check.check)
+app.command("status", cls=status.StatusCommand, short_help="Offsets, lag, counts, and what is wrong.")(status.status)
+app.command("verify", short_help="Prove every number.")(verify.verify)
+app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
+app.add_typer(metric.app, name="metric")
+app.add_typer(schema.app, name="schema")
+app.add_typer(threshold.app, name="threshold")
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        import importlib.metadata
+
+        typer.echo(f"meterfold {importlib.metadata.version('meterfold')}")
+        raise typer.Exit

@@ -1,0 +1,88 @@
+"""`meterfold migrate`: tables, views, topics and the stored settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from meterfold_cli import console
+from meterfold_cli.installation import ConfigOption, Installation, JsonOption
+
+_DAY = 86_400
+
+
+def migrate(
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Of usage.recorded; never changes afterwards. [default: 6]")
+    ] = None,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each new topic.")] = 1,
+    horizon_days: Annotated[
+        float | None, typer.Option(min=0.001, help="An event older than this is rejected as too_old. [default: 35]")
+    ] = None,
+    future_tolerance_seconds: Annotated[
+        int | None, typer.Option(min=0, help="An event may be so far ahead. [default: 300]")
+    ] = None,
+    slack_seconds: Annotated[
+        int | None, typer.Option(min=0, help="The brokers' clocks may step back so far. [default: 86400]")
+    ] = None,
+    grace_seconds: Annotated[
+        int | None, typer.Option(min=0, help="A window is final so long after its end. [default: 3600]")
+    ] = None,
+    record_retention_days: Annotated[
+        float | None, typer.Option(min=0.001, help="How long usage_records keeps an event. [default: 100]")
+    ] = None,
+    source_retention_days: Annotated[
+        float | None, typer.Option(min=0.001, help="How long usage.recorded keeps an event. [default: 14]")
+    ] = None,
+    unknown_schema_hold_seconds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How long a message with an unknown schema holds its partition before it is rejected; 0: until "
+            "`meterfold schema` decides. May be changed at any time. [default: 3600]",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create what is missing of tables, views, topics and stored settings, and check the rest. Safe to repeat.
+
+    The stored settings decide which events count. They are written once: what is not given stays as it is, another
+    value than the stored one is refused.
+    """
+    from meterfold_cli.logs import configure
+    from meterfold_processor.migration import Wanted, migrate_all
+
+    configure(as_json=as_json)
+    installation = Installation.read(config)
+    wanted = Wanted(
+        partition_count=partitions,
+        replication=replication,
+        horizon_seconds=_seconds(horizon_days),
+        future_tolerance_seconds=future_tolerance_seconds,
+        slack_seconds=slack_seconds,
+        grace_seconds=grace_seconds,
+        record_retention_seconds=_seconds(record_retention_days),
+        source_retention_seconds=_seconds(source_retention_days),
+        unknown_schema_hold_seconds=unknown_schema_hold_seconds,
+    )
+    done = migrate_all(installation.kafka(), installation.clickhouse(), wanted)
+    if as_json:
+        console.emit(done)
+    else:
+        console.say(f"tables    {_done(done.migrations, 'applied')}")
+        console.say(f"topics    {_done(done.topics, 'created')}")
+        if done.adjusted:
+            console.say(f"topics    compression set to gzip: {', '.join(done.adjusted)}")
+        stored = {**console.plain(done.rules), "unknown_schema_hold_seconds": done.unknown_schema_hold_seconds}
+        settings = ", ".join(f"{name} {value}" for name, value in stored.items())
+        console.say(f"settings  {settings}")
+
+
+def _seconds(days: float | None) -> int | None:
+    return None if days is None else round(days * _DAY)
+
+
+def _done(names: list[str], what: str) -> str:
+    return f"{what} {', '.join(names)}" if names else "all there"

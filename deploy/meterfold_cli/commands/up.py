@@ -1,0 +1,135 @@
+"""`meterfold up`: the local stack, its tables and topics, and one worker of each kind, until Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meterfold_cli import console, exits
+from meterfold_cli.installation import JsonOption
+
+if TYPE_CHECKING:
+    from meterfold_local.stack import LocalStack
+
+
+def up(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = Path(".meterfold"),
+    brokers: Annotated[
+        int | None, typer.Option(min=1, max=3, help="1 or 3; else as the folder was made, or 1.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Kafka's first port to try; 0 means a random one.")
+    ] = 9092,
+    clickhouse_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="ClickHouse's first port to try; 0 means a random one.")
+    ] = 8123,
+    no_migrate: Annotated[bool, typer.Option("--no-migrate", help="Create no tables and topics.")] = False,
+    no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no fold worker and no checker.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start real Apache Kafka and ClickHouse's engine on this machine, with a fold worker and a checker beside them.
+
+    The data stays in DIR and survives a restart. Ctrl-C stops everything in order (exit code 0), a second Ctrl-C
+    kills it. The first start on a machine fetches Kafka (43 MB).
+    """
+    from meterfold_cli.local_run import CURL_SETTINGS, LocalRun, kill_all
+    from meterfold_cli.logs import configure
+    from meterfold_cli.signals import Ending
+    from meterfold_local.stack import LocalStack
+
+    configure(as_json=as_json)
+    _refuse_foreign(data)
+    _refuse_running(data, as_json)
+    with Ending(starting=True, kill=lambda: kill_all(data)) as ending:
+        with console.progress("starting Kafka and ClickHouse") as tell:
+            stack = LocalStack(
+                data,
+                brokers=brokers,
+                kafka_port=port,
+                clickhouse_port=clickhouse_port,
+                progress=lambda done, total: tell(done, total, "fetching Kafka, once per machine"),
+            )
+            stack.start()
+        try:
+            run = LocalRun(stack, migrate=not no_migrate, workers=not no_workers)
+            run.start()
+            _tell(stack, run.workers, as_json)
+            ending.starting = False
+            run.hold(ending.event)
+            if not as_json:
+                console.note("stopping; Ctrl-C again kills")
+        finally:
+            ending.starting = False
+            stack.stop()
+            (stack.data_dir / CURL_SETTINGS).unlink(missing_ok=True)
+    if not as_json:
+        console.note("stopped; the data stays in " + str(data))
+
+
+def _refuse_foreign(data: Path) -> None:
+    """Raises WrongInput unless the folder is missing, empty, or one that `up` made."""
+    from meterfold_local.stack_state import LOCK_FILE
+
+    try:
+        if not data.exists() or (data / LOCK_FILE).is_file() or not any(data.iterdir()):
+            return
+    except NotADirectoryError:
+        raise exits.WrongInput(f"--data {data} is a file: name a folder for the stack's data") from None
+    except OSError as error:
+        raise exits.WrongInput(f"--data {data} cannot be used: {error.strerror}; name another folder") from None
+    raise exits.WrongInput(
+        f"--data {data} has other files in it, and `meterfold up` did not make it: name a new folder, such as "
+        f"{data / '.meterfold'}"
+    )
+
+
+def _refuse_running(data: Path, as_json: bool) -> None:
+    from meterfold_local.stack_state import running_stack
+
+    state = running_stack(data.absolute())
+    if state is None:
+        return
+    if as_json:
+        console.emit(
+            {"event": "already_running", "pid": state.supervisor.pid, **_places(data, state.bootstrap_servers)}
+        )
+    else:
+        console.fail(
+            f"a stack runs on {data} already (pid {state.supervisor.pid}); use it, or stop it with Ctrl-C there"
+        )
+        _say_places(data, state.bootstrap_servers, state.clickhouse_url, ())
+    raise typer.Exit(exits.FAILED)
+
+
+def _tell(stack: LocalStack, workers: tuple[str, ...], as_json: bool) -> None:
+    settings = stack.clickhouse_settings()
+    if as_json:
+        places = _places(stack.data_dir, stack.kafka.bootstrap_servers)
+        console.emit({"event": "ready", **places, "clickhouse_url": settings.url, "workers": workers})
+        return
+    _say_places(stack.data_dir, stack.kafka.bootstrap_servers, settings.url, workers)
+    console.say("ready; Ctrl-C stops it", "green")
+
+
+def _places(data: Path, bootstrap_servers: str) -> dict[str, object]:
+    return {"data": data, "bootstrap_servers": bootstrap_servers, "settings": data / "meterfold.toml"}
+
+
+def _say_places(data: Path, bootstrap_servers: str, clickhouse_url: str, workers: tuple[str, ...]) -> None:
+    shown = _short(data)
+    console.say(f"Kafka       {bootstrap_servers}  (SASL/PLAIN, as in the settings file)")
+    console.say(f"ClickHouse  {clickhouse_url}  (database meterfold, user default)")
+    console.say(
+        f"settings    {shown / 'meterfold.toml'}  (with the passwords; clients find it, or set METERFOLD_CONFIG)"
+    )
+    console.say(f"curl        curl -sK {shown / 'curl.conf'} --data-binary @query.sql")
+    console.say(f"logs        {shown / 'logs'}")
+    if workers:
+        console.say(f"workers     {', '.join(workers)}")
+
+
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

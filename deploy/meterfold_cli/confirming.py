@@ -1,0 +1,36 @@
+"""Ask before something that cannot be taken back unseen: on a terminal, or by an option where there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from meterfold_cli import console, exits
+
+__all__ = ["YesOption", "confirm"]
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+def confirm(what: str, effects: Sequence[str]) -> None:
+    """Show what doing `what` (such as "deleting the metric calls") will change, and ask whether to go on.
+
+    Raises typer.Exit with exits.FAILED when the answer is no, and WrongInput where there is no terminal to ask on.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise exits.WrongInput(
+            f"{what}: {'; '.join(effects)}. Run the command again with --yes to do it", code="NOT_CONFIRMED"
+        )
+    console.note(f"{what}:", style="bold")
+    for effect in effects:
+        console.note(f"  {effect}", style="")
+    try:
+        wanted = typer.confirm("Continue?", err=True)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if not wanted:
+        console.note("nothing was changed")
+        raise typer.Exit(exits.FAILED)

@@ -1,0 +1,93 @@
+"""Where the work stands: what the fold has counted, and whether everybody is done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from meterfold_local.errors import StackError
+from meterfold_local.stack import LocalStack
+from meterfold_processor.kafka.offsets import log_bounds, log_edge
+from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.topics import Topics
+from meterfold_sink import reads
+from meterfold_sink.client import Client
+
+LOOK_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sums over all partitions."""
+
+    counted: int
+    duplicates: int
+    rejected: int
+
+    @property
+    def folded(self) -> int:
+        return self.counted + self.duplicates + self.rejected
+
+
+class Watch:
+    """Looks at a running stack through the client of one thread."""
+
+    def __init__(self, stack: LocalStack, client: Client, partitions: int) -> None:
+        self._stack = stack
+        self._client = client
+        self._partitions = range(partitions)
+        self._topics = Topics()
+
+    def counts(self) -> Counts:
+        rows = reads.read_progress(self._client).values()
+        return Counts(
+            sum(row.counted for row in rows), sum(row.duplicates for row in rows), sum(row.rejected for row in rows)
+        )
+
+    def wait_until_folded(self, told: Callable[[Counts], None], stop: threading.Event, deadline: float) -> Counts:
+        """Until the fold has everything that is in the log now. StackError when it has not by the deadline."""
+        ends = {
+            partition: end
+            for partition, (_, end) in log_bounds(
+                self._stack.kafka_settings(), self._topics.usage_recorded, self._partitions
+            ).items()
+        }
+
+        def folded() -> bool:
+            told(self.counts())
+            rows = reads.read_progress(self._client)
+            return all(end == 0 or (p in rows and rows[p].next_offset >= end) for p, end in ends.items())
+
+        self._wait(folded, "the fold to be done", stop, deadline)
+        return self.counts()
+
+    def wait_until_checked(self, group: str, stop: threading.Event, deadline: float) -> None:
+        """Until the checker has read everything that the fold has published."""
+        wanted = [TopicPartition(self._topics.usage_windows, partition) for partition in self._partitions]
+        # A consumer of the group that never joins it: it only asks for the offsets that were committed.
+        reader = Consumer(self._stack.kafka_settings().client(**{"group.id": group}))
+
+        def caught_up() -> bool:
+            ends = log_edge(reader, self._topics.usage_windows, self._partitions, OFFSET_END, 10)
+            found = reader.committed(wanted, timeout=10)
+            return all(ends[place.partition] == 0 or place.offset >= ends[place.partition] for place in found)
+
+        try:
+            self._wait(caught_up, "the checker to be done", stop, deadline)
+        except (KafkaException, MeterfoldError) as error:
+            raise StackError(f"the checker's position cannot be read: {error}") from error
+        finally:
+            reader.close()
+
+    def _wait(self, condition: Callable[[], bool], what: str, stop: threading.Event, deadline: float) -> None:
+        end = time.monotonic() + deadline
+        while not condition():
+            self._stack.check()
+            if time.monotonic() > end:
+                raise StackError(f"waited {deadline:.0f} s for {what}; see the logs in {self._stack.logs}")
+            if stop.wait(LOOK_SECONDS):
+                raise KeyboardInterrupt

@@ -1,0 +1,142 @@
+"""Rows of a CSV file with their line numbers, in constant memory; a broken row never takes a neighbour along.
+
+Python's reader, not a columnar one: it keeps every cell as the text in the file, knows the line of each row and judges
+rows one by one.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from meterfold_cli.exits import WrongInput
+from meterfold_cli.importing.rows import BadRow, Row
+from meterfold_cli.importing.text_files import CONVERT, open_text
+from meterfold_schemas.plurals import plural
+
+#: Characters of one cell. Metadata, the largest there is, may have 16 KiB.
+CELL_LIMIT = 131_072
+_LINE_LIMIT = 1 << 20
+#: A delimiter -> how to write it on a command line.
+_DELIMITERS: Final = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
+
+
+class CsvRows:
+    """One CSV file. The first row is the header."""
+
+    what = "line"
+
+    def __init__(self, path: Path, delimiter: str | None = None, name: str | None = None) -> None:
+        """`delimiter` None: a tab for .tsv, else a comma, and a header that looks separated otherwise is an error.
+
+        `name` is what messages call the file. Raises WrongInput for a file that can't be read or has no header.
+        """
+        self._name = name or str(path)
+        self.delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+        self._file = open_text(path, self._name)
+        self.total: int | None = path.stat().st_size
+        self._lines = _Lines(self._file, self._name)
+        header = next(self._parse(), None)
+        if header is None:
+            raise WrongInput(f"{self._name} is empty; its first line must name the columns")
+        if isinstance(header, BadRow):
+            raise WrongInput(f"{self._name}, line {header.line}: {header.reason}")
+        self.columns = tuple(name.strip() for name in header.values)
+        if any("\udc80" <= character <= "\udcff" for character in "".join(self.columns)):
+            raise WrongInput(f"{self._name}: the header is not valid UTF-8; {CONVERT}")
+        if delimiter is None:
+            self._check_delimiter()
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far, of `total`."""
+        return self._file.buffer.tell()  # type: ignore[attr-defined, no-any-return]
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """Raises WrongInput for a file that cannot be decoded from some line on (UTF-16 and UTF-32 only)."""
+        width = len(self.columns)
+        for row in self._parse():
+            if isinstance(row, Row) and len(row.values) != width:
+                # A quote that was never closed may have swallowed its neighbours: they are read again, one by one.
+                self._lines.take_back()
+                yield BadRow(row.line, row.values, f"{len(row.values)} cells where the header has {width}")
+            else:
+                yield row
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check_delimiter(self) -> None:
+        text = self.delimiter.join(self.columns)
+        width = {one: text.count(one) for one in _DELIMITERS}
+        best = max(width, key=lambda one: width[one])
+        if width[best] > width[self.delimiter]:
+            found = plural(len(self.columns), "column")
+            raise WrongInput(
+                f"{self._name}: the header has {found} ({text!r}) and looks separated by {_DELIMITERS[best]}. Give "
+                f"--delimiter {_DELIMITERS[best]}, or --delimiter {_DELIMITERS[self.delimiter]} if it is not"
+            )
+
+    def _parse(self) -> Iterator[Row | BadRow]:
+        csv.field_size_limit(CELL_LIMIT)
+        lines = self._lines
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+        while True:
+            lines.begin_row()
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                text = lines.row[0].rstrip("\r\n")
+                line = lines.first
+                lines.take_back()
+                reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+                yield BadRow(line, [text], f"not CSV: {error}")
+                continue
+            if values:
+                yield Row(lines.first, values)
+
+
+class _Lines:
+    """The lines of the file, with the numbers of those that the present row is made of."""
+
+    def __init__(self, file: IO[str], name: str) -> None:
+        self._file = file
+        self._name = name
+        self._again: deque[str] = deque()
+        self._next = 1
+        self.first = 1
+        self.row: list[str] = []
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._read()
+        if not line:
+            raise StopIteration
+        self.row.append(line)
+        self._next += 1
+        return line
+
+    def begin_row(self) -> None:
+        self.first = self._next
+        self.row = []
+
+    def take_back(self) -> None:
+        """Give all lines of the row but its first once more."""
+        self._again.extendleft(reversed(self.row[1:]))
+        self._next = self.first + 1
+        del self.row[1:]
+
+    def _read(self) -> str:
+        try:
+            return self._file.readline(_LINE_LIMIT)
+        except UnicodeDecodeError as error:
+            raise WrongInput(
+                f"{self._name}: after line {self._next - 1} it is not valid {error.encoding.upper()}: {error.reason}"
+            ) from None

@@ -1,0 +1,125 @@
+"""What `meterfold up` runs on the local stack: migration, a fold worker and a checker, and the watch over all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from meterfold_cli import console, exits
+from meterfold_local.errors import StackError
+from meterfold_local.private_files import write_private
+from meterfold_local.process import ManagedProcess
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_state import read_state
+from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_schemas.settings import ClickHouseSettings
+
+READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.3
+WORKERS = ("fold", "check")
+CURL_SETTINGS = "curl.conf"
+SLOT_TAKEN = "[CHECKER_SLOT_TAKEN]"
+"""Ends the last line of a checker whose slot another one has taken (meterfold_processor/checker/slots.py)."""
+TAKEN_AGAIN = 3
+TAKEN_AGAIN_SECONDS = 300.0
+"""Ends for that reason after which a checker is not started again."""
+
+
+class LocalRun:
+    """The workers beside a stack that has started. The stack stops them before its servers."""
+
+    def __init__(self, stack: LocalStack, *, migrate: bool = True, workers: bool = True) -> None:
+        self._stack = stack
+        self._migrate = migrate
+        self._names = WORKERS if workers else ()
+        self._workers: list[ManagedProcess] = []
+        self._taken: list[float] = []
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Name and pid of each."""
+        return tuple(f"{worker.name} (pid {worker.pid})" for worker in self._workers)
+
+    def start(self) -> None:
+        """Raises what the migration raises, and StackError when a worker does not come up."""
+        write_curl_settings(self._stack.data_dir / CURL_SETTINGS, self._stack.clickhouse_settings())
+        if self._migrate:
+            copies = len(self._stack.kafka.brokers)
+            migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), Wanted(replication=copies))
+        self._workers = [self._stack.spawn(name, command(name)) for name in self._names]
+        for worker in self._workers:
+            worker.wait_for_line(f"{worker.name}: ready", READY_SECONDS)
+
+    def hold(self, stop: threading.Event) -> None:
+        """Until `stop` is set; StackError as soon as a server or worker has ended.
+
+        A worker that was killed is started again, as a supervisor does in production, and so is a checker that lost its
+        slot to another one, unless that happens again and again. Any other end has said why, and would only repeat.
+        """
+        while not stop.wait(_LOOK_SECONDS):
+            try:
+                self._stack.check()
+            except StackError:
+                if not self._start_again():
+                    raise
+
+    def _start_again(self) -> bool:
+        """Whether some worker that has ended was started again."""
+        started = False
+        for worker in self._workers:
+            if worker.exit_code is not None and (why := self._why_again(worker)):
+                console.note(f"{worker.name} {why}; starting it again", "yellow")
+                worker.start()
+                self._stack.write_state()
+                started = True
+        return started
+
+    def _why_again(self, worker: ManagedProcess) -> str:
+        """Why a worker that has ended is to be started again; "" where it is not."""
+        if _killed(worker):
+            return f"was killed (status {worker.exit_code})"
+        if not _lost_its_slot(worker):
+            return ""
+        now = time.monotonic()
+        self._taken = [moment for moment in self._taken if now - moment < TAKEN_AGAIN_SECONDS]
+        if len(self._taken) >= TAKEN_AGAIN:
+            return ""
+        self._taken.append(now)
+        return "lost its slot to another checker"
+
+
+def command(name: str) -> list[str]:
+    """A `meterfold` command as a child process of this interpreter; -P keeps the working directory out of its path."""
+    return [sys.executable, "-P", "-m", "meterfold_cli", name]
+
+
+def write_curl_settings(path: Path, settings: ClickHouseSettings) -> None:
+    """Where `curl -K` finds address and password, so that no command line and no history ever holds it."""
+    write_private(
+        path,
+        f'url = "{settings.url}/?database={settings.database}"\n'
+        f'header = "X-ClickHouse-User: {settings.username}"\n'
+        f'header = "X-ClickHouse-Key: {settings.password}"\n',
+    )
+
+
+def kill_all(data_dir: Path) -> None:
+    """SIGKILL to every process of the stack that runs there; the watchdog sees to what stack.json does not know yet."""
+    state = read_state(data_dir.absolute())
+    for process in state.processes if state else ():
+        if process.alive:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def _killed(worker: ManagedProcess) -> bool:
+    return worker.exit_code is not None and worker.exit_code < 0
+
+
+def _lost_its_slot(worker: ManagedProcess) -> bool:
+    return worker.exit_code == exits.FAILED and worker.output().rstrip().endswith(SLOT_TAKEN)

@@ -1,1 +1,0 @@
-"""How Meterfold runs: the `meterfold` command and the local stack."""

@@ -1,0 +1,46 @@
+"""`meterfold.toml`, which a running stack leaves in its data folder: every command and client finds it there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meterfold_local.private_files import write_private
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+
+HEADER = """\
+# Written by `meterfold up` for the stack that runs here, and removed when it stops.
+# It holds passwords: keep it readable for yourself only.
+"""
+
+
+def write_settings(path: Path, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
+    """Write both sections with mode 0600."""
+    lines = [
+        HEADER,
+        "[kafka]",
+        f"bootstrap_servers = {quote(kafka.bootstrap_servers)}",
+        f"topic_prefix = {quote(kafka.topic_prefix)}",
+        "",
+        "[kafka.librdkafka]",
+        *(f"{quote(name)} = {quote(value)}" for name, value in kafka.librdkafka.items()),
+        "",
+        "[clickhouse]",
+        f"url = {quote(clickhouse.url)}",
+        f"database = {quote(clickhouse.database)}",
+        f"username = {quote(clickhouse.username)}",
+        f"password = {quote(clickhouse.password)}",
+    ]
+    write_private(path, "\n".join(lines) + "\n")
+
+
+def quote(text: str) -> str:
+    """A TOML basic string."""
+    out = []
+    for character in text:
+        if character in '"\\':
+            out.append(f"\\{character}")
+        elif character < " " or character == "\x7f":
+            out.append(f"\\u{ord(character):04x}")
+        else:
+            out.append(character)
+    return '"' + "".join(out) + '"'

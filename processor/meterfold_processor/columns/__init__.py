@@ -1,0 +1,1 @@
+"""Columns that fold and checker share: 128-bit sums in numpy, and the Arrow tables that they exchange."""

@@ -1,0 +1,1 @@
+"""Kafka as the processors use it: clients, their errors, offsets, topics, groups."""

@@ -1,0 +1,75 @@
+"""The admin client that asks Kafka about topics and groups, with errors of our own tree."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from meterfold_processor.kafka.errors import Heard, as_error, settings_checked
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.settings import KafkaSettings
+
+__all__ = ["TIMEOUT_SECONDS", "Admin", "admin_for", "kept_admin"]
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("meterfold.kafka")
+
+TIMEOUT_SECONDS: Final = 15.0
+_LISTEN_SECONDS: Final = 0.1
+
+
+class Admin(AdminClient):
+    """An admin client that knows why a call ran out of time: refused credentials, or no broker at the address."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._heard = Heard(settings)
+        with settings_checked():
+            super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
+
+    def answer(self, future: Future[T], doing: str) -> T:
+        """What was asked for. Raises Fatal or Retryable."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return future.result(_LISTEN_SECONDS)
+            except KafkaException as error:
+                self.poll(0)
+                found = as_error(error.args[0], doing)
+                found.__cause__ = error
+                raise self._heard.explained(found, doing) from error
+            except TimeoutError as error:
+                self.poll(0)
+                waited = time.monotonic() - begun
+                if waited > TIMEOUT_SECONDS + 5.0 or self._heard.gives_up(waited):
+                    away = Retryable(f"Kafka, {doing}: no answer in time")
+                    away.__cause__ = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+                    raise self._heard.explained(away, doing) from error
+
+
+_KEPT: ContextVar[tuple[KafkaSettings, Admin] | None] = ContextVar("kept_admin", default=None)
+
+
+@contextmanager
+def kept_admin(settings: KafkaSettings) -> Iterator[Admin]:
+    """Within it, and in this thread, one connection answers every question about this cluster (see admin_for)."""
+    admin = Admin(settings)
+    token = _KEPT.set((settings, admin))
+    try:
+        yield admin
+    finally:
+        _KEPT.reset(token)
+
+
+def admin_for(settings: KafkaSettings) -> Admin:
+    """The one of `kept_admin`, else a new one: connecting and signing in costs as much as ten questions."""
+    kept = _KEPT.get()
+    return kept[1] if kept is not None and kept[0] == settings else Admin(settings)

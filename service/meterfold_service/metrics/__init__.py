@@ -1,0 +1,1 @@
+"""Metrics: what a change of one does, and how to say it."""

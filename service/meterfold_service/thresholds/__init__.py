@@ -1,0 +1,1 @@
+"""Thresholds: whom they watch, where they stand, and why one rests."""

@@ -1,0 +1,77 @@
+"""Output of the commands: plain text where there is no terminal, JSON's own types, nothing cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from meterfold_cli import console, exits
+from meterfold_schemas.errors import Fatal, InvalidSettings, InvalidUsage, Retryable
+
+
+def test_json_keeps_decimals_exact_and_times_in_utc(capsys: pytest.CaptureFixture[str]) -> None:
+    console.emit({"q": Decimal("1E+3"), "r": Decimal("0.100000000"), "t": datetime(2026, 1, 2, 3, tzinfo=UTC)})
+    assert json.loads(capsys.readouterr().out) == {"q": "1000", "r": "0.1", "t": "2026-01-02T03:00:00Z"}
+
+
+def test_a_table_without_a_terminal_has_plain_columns_that_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "x" * 300
+    console.table(("name", "count"), [(long, 1_000_000), ("[bold]b", None)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        f"{'name':300}  {'count':>9}",
+        f"{long}  1,000,000",
+        f"{'[bold]b':300}  {'-':>9}",
+    ]
+
+
+def test_errors_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    console.fail("it is [red]broken[/red]")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "meterfold: it is [red]broken[/red]\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Fatal("x"), 1),
+        (InvalidSettings("x"), 2),
+        (InvalidUsage("x"), 2),
+        (exits.WrongInput("x"), 2),
+        (Retryable("x"), 3),
+    ],
+)
+def test_exit_codes_follow_the_error_tree(error: Exception, code: int) -> None:
+    assert exits.code_of(error) == code  # type: ignore[arg-type]
+
+
+def on_a_terminal(**env: str) -> str:
+    """What `meterfold status` without any settings writes to a terminal of 60 columns."""
+    controller, terminal = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "meterfold_cli", "status"],
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+            env={"PATH": "/usr/bin:/bin", "TERM": "xterm-256color", "COLUMNS": "60", **env},
+            timeout=60,
+            check=False,
+        )
+        return os.read(controller, 65_536).decode()
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+def test_colour_on_a_terminal_unless_it_is_not_wanted() -> None:
+    assert "\x1b[1;31mmeterfold: " in on_a_terminal()
+    assert "\x1b[" not in on_a_terminal(NO_COLOR="1").replace("\x1b[1m", "").replace("\x1b[0m", "")

@@ -1,0 +1,302 @@
+"""The pure parts of the checker against naive oracles."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meterfold_processor.checker.aggregates import Aggregate
+from meterfold_processor.checker.index import Window, WindowIndex
+from meterfold_processor.checker.judge import Judgement, Target
+from meterfold_processor.checker.judged import (
+    LEVELS,
+    Crossing,
+    Judged,
+    Positions,
+    Terms,
+    crossings,
+    follows,
+    judge_again,
+    level_of,
+)
+from meterfold_processor.checker.records import Records, read_emitted, read_state
+from meterfold_processor.checker.rows import Interest, newest, read_message, rows_of
+from meterfold_processor.checker.rules import CODES, NEVER, WindowRules, end_of, mark_of
+from meterfold_processor.checker.stored import _queries
+from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.values import TYPE_CODES, WindowValues, average, value_of, values_of
+from meterfold_processor.columns.limbs import from_ints
+from meterfold_processor.columns.tables import WINDOWS
+from meterfold_schemas.errors import Poison
+from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated, percentage_used
+from meterfold_schemas.periods import DAY, HOUR, Period, from_micros
+from meterfold_schemas.quantities import MAX_STORED, to_decimal
+from meterfold_schemas.topics import Topics
+from meterfold_schemas.vocabulary import Action, AggregationType
+
+AMOUNTS = st.integers(-MAX_STORED, MAX_STORED)
+COUNTS = st.integers(1, 10**9)
+SUBJECT = ("acme", "api.calls", "user", 'u"1')
+TERMS = Terms("cap", 100, 80, Action.BLOCK)
+
+
+@given(AMOUNTS, COUNTS)
+def test_average_is_rounded_half_away_from_zero(total: int, count: int) -> None:
+    exact = Fraction(total, count)
+    found = average(total, count)
+    assert abs(found - exact) <= Fraction(1, 2)
+    if abs(found - exact) == Fraction(1, 2):
+        assert abs(found) > abs(exact)
+    wide = Context(prec=100, rounding=ROUND_HALF_UP)
+    assert found == int(wide.divide(Decimal(total), Decimal(count)).quantize(Decimal(1), context=wide))
+
+
+def test_average_beyond_what_decimal128_divides() -> None:
+    assert average(10**26 * 10**9, 3) == 33333333333333333333333333333333333
+    assert [average(n, 2) for n in (1, -1, 3, -3)] == [1, -1, 2, -2]
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(AggregationType)), COUNTS, AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)))
+def test_columns_have_the_values_of_single_windows(rows: list[tuple[AggregationType, int, int, int, int, int]]) -> None:
+    expected = [value_of(kind, WindowValues(*window)) for kind, *window in rows]
+    types = np.array([TYPE_CODES[row[0]] for row in rows], dtype=np.int8)
+    count = np.array([row[1] for row in rows], dtype=np.int64)
+    amounts = [from_ints([row[n] for row in rows]) for n in range(2, 6)]
+    assert values_of(types, count, *amounts).to_ints() == expected
+
+
+@given(st.lists(st.integers(-50, 200), max_size=30))
+def test_crossings_tell_the_whole_story(values: list[int]) -> None:
+    """Replaying the events of a sequence of values gives the level of each value, and no id comes twice."""
+    state: Judged | None = None
+    open_levels: set[str] = set()
+    seen: set[tuple[str, str, int]] = set()
+    for offset, value in enumerate(values):
+        level = level_of(value, TERMS)
+        events = crossings(state, level)
+        if level == (state.level if state else 0):
+            assert events == []
+            continue
+        state = judge_again(state, level, Positions(offset, 0, 0), value, TERMS)
+        for event in events:
+            assert (event.event_type, event.level, event.number) not in seen
+            seen.add((event.event_type, event.level, event.number))
+            if event.event_type == "threshold.cleared":
+                open_levels.remove(event.level)
+            else:
+                open_levels.add(event.level)
+        naive = {name for name, limit in (("approaching", 80), ("exceeded", 100)) if value >= limit}
+        assert open_levels == naive
+        assert LEVELS[level] == ("exceeded" if value >= 100 else "approaching" if value >= 80 else "none")
+
+
+def test_both_levels_at_once() -> None:
+    up = crossings(None, 2)
+    assert [(e.event_type, e.number) for e in up] == [("threshold.approaching", 1), ("threshold.exceeded", 1)]
+    state = judge_again(None, 2, Positions(0, 0, 0), 120, TERMS)
+    down = crossings(state, 0)
+    assert [(e.event_type, e.level) for e in down] == [
+        ("threshold.cleared", "exceeded"),
+        ("threshold.cleared", "approaching"),
+    ]
+
+
+@pytest.mark.parametrize("older", [(0, 5, 5), (5, 0, 5), (5, 5, 0)])
+def test_nothing_that_is_older_in_any_way_counts(older: tuple[int, int, int]) -> None:
+    state = judge_again(None, 1, Positions(1, 1, 1), 90, TERMS)
+    assert not follows(state, Positions(*older))
+    assert follows(state, Positions(1, 1, 1))
+    assert follows(None, Positions(*older))
+
+
+def test_windows_are_open_final_and_forgotten_in_this_order() -> None:
+    rules = WindowRules(open_for=36 * DAY, grace=HOUR)
+    end = 100 * DAY
+    assert [rules.is_final(end, mark) for mark in (end + HOUR - 1, end + HOUR)] == [False, True]
+    assert [rules.is_open(end, end + 36 * DAY - 1), rules.is_open(end, end + 36 * DAY)] == [True, False]
+    assert [rules.is_forgotten(end, end + 72 * DAY), rules.is_forgotten(end, end + 72 * DAY + 1)] == [False, True]
+    lifetime = end_of(CODES[Period.LIFETIME], 0)
+    far = 10**17
+    assert lifetime == NEVER
+    assert (rules.is_open(NEVER, far), rules.is_final(NEVER, far), rules.is_forgotten(NEVER, far)) == (
+        True,
+        False,
+        False,
+    )
+    assert (mark_of(7, 5), mark_of(5, 7), mark_of(5, None)) == (5, 5, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5), st.booleans()), min_size=1, max_size=60))
+def test_rows_of_windows_are_dense_and_distinct(asked: list[tuple[int, int, bool]]) -> None:
+    index = WindowIndex()
+    naive: dict[tuple[int, int], int] = {}
+    for slot, hour, create in asked:
+        one = np.array([slot]), np.array([1], np.int8), np.array([hour * HOUR]), np.array([create])
+        row = int(index.locate(*one)[0])
+        if (slot, hour) in naive:
+            assert row == naive[slot, hour]
+        elif create:
+            assert row not in naive.values()
+            naive[slot, hour] = row
+            assert index.window(row).start == hour * HOUR
+            assert int(index.slot[row]) == slot
+        else:
+            assert row == -1
+    assert index.size == len(naive)
+    for pane in list(index.panes()):
+        dropped = index.drop(pane).tolist()
+        assert sorted(dropped) == sorted(row for (_, hour), row in naive.items() if hour * HOUR == pane.start)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=40))
+def test_the_newest_row_of_each_window_is_kept(rows: list[tuple[int, int]]) -> None:
+    places = np.array([row[0] for row in rows], dtype=np.int64)
+    through = np.array([row[1] for row in rows], dtype=np.int64)
+    kept = newest(places, through)
+    found = {int(places[at]): int(through[at]) for at in kept}
+    assert len(found) == len(kept)
+    assert found == {place: max(t for p, t in rows if p == place) for place, _ in rows}
+
+
+def window_table(rows: int = 3, **changed: object) -> pa.Table:
+    columns: dict[str, object] = {
+        "org_id": ["acme"] * rows,
+        "metric_key": ["api.calls", "storage", "api.calls"][:rows],
+        "subject_type": ["user"] * rows,
+        "subject_id": ["u1", 'u"2', "u1"][:rows],
+        "period_type": [1, 2, 4][:rows],
+        "period_start": [3600_000_000, 0, 0][:rows],
+        "partition": [0] * rows,
+        "record_count": [1] * rows,
+        **{name: [to_decimal(-5)] * rows for name in ("sum", "min", "max", "last")},
+        "last_timestamp": [0] * rows,
+        "last_offset": [1] * rows,
+        "folded_through": [7] * rows,
+        **changed,
+    }
+    return pa.Table.from_pydict(columns, schema=WINDOWS)
+
+
+def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_answers() -> None:
+    table = window_table()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    subjects = Subjects()
+    rows = rows_of(read_message(sink.getvalue().to_pybytes()), subjects)
+    assert [subjects[slot] for slot in rows.slots.tolist()] == [
+        ("acme", "api.calls", "user", "u1"),
+        ("acme", "storage", "user", 'u"2'),
+        ("acme", "api.calls", "user", "u1"),
+    ]
+    assert rows.values(1) == WindowValues(1, -5, -5, -5, -5)
+    words = pa.array(["hourly", "daily", "lifetime"])
+    answered = table.set_column(4, "period_type", words).set_column(0, "org_id", pa.array(["acme"] * 3))
+    for stored in (answered, answered.set_column(4, "period_type", words.dictionary_encode())):
+        again = rows_of(stored, subjects)
+        assert again.periods.tolist() == rows.periods.tolist() == [1, 2, 4]
+        assert again.slots.tolist() == rows.slots.tolist()
+        assert again.starts.tolist() == [3600_000_000, 0, 0]
+
+
+def test_subjects_of_a_metric_in_one_organization_or_in_all() -> None:
+    subjects = Subjects()
+    slots = [subjects.slot((org_id, key, "user", "u")) for org_id in ("", "acme") for key in ("calls", "tokens")]
+    assert [list(subjects.of_metric(org_id, "tokens")) for org_id in ("", "acme", "other")] == [
+        [slots[1]],
+        [slots[3]],
+        [],
+    ]
+    assert sorted(subjects.of_metric(None, "tokens")) == [slots[1], slots[3]]
+    assert list(subjects.of_metric(None, "unknown")) == []
+
+
+def test_a_change_for_every_organization_reads_no_window_twice() -> None:
+    """A threshold of every organization and one of acme: the windows of acme are among those of all."""
+    affected = frozenset({(None, "tokens"), ("acme", "tokens"), ("acme", "calls"), ("", "tokens")})
+    assert set(_queries(affected)) == {(None, "tokens"), ("acme", "calls")}
+    assert len(list(_queries(affected))) == 2
+
+
+def test_rows_that_no_one_asks_for_are_left_out() -> None:
+    interest = Interest(frozenset({4}), {1: frozenset({"storage"}), 2: frozenset({"storage"})})
+    rows = rows_of(window_table(), Subjects(), interest)
+    assert rows.periods.tolist() == [2, 4]
+
+
+def test_no_interest_leaves_nothing() -> None:
+    assert len(rows_of(window_table(), Subjects(), Interest(frozenset(), {}))) == 0
+
+
+@pytest.mark.parametrize("value", [None, b"", b"no arrow", b"\xff" * 200])
+def test_a_message_that_is_no_table_is_poison(value: bytes | None) -> None:
+    with pytest.raises(Poison):
+        read_message(value)
+
+
+def test_a_table_without_its_columns_or_with_nulls_is_poison() -> None:
+    for table in (window_table().drop_columns(["sum"]), window_table(1, record_count=[None])):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        with pytest.raises(Poison):
+            read_message(sink.getvalue().to_pybytes())
+
+
+WINDOW = Window(SUBJECT, Period.DAILY, 3 * DAY, 4 * DAY)
+NOW = 4 * DAY + 17
+
+
+@pytest.mark.parametrize("window", [WINDOW, Window(SUBJECT, Period.LIFETIME, 0, NEVER)])
+@given(value=AMOUNTS, threshold=st.integers(1, 10**29), number=st.integers(1, 9))
+def test_messages_are_those_of_the_models(window: Window, value: int, threshold: int, number: int) -> None:
+    records = Records(Topics("p."), 3)
+    target = Target("t1", window)
+    terms = Terms("cap", threshold, max(1, threshold // 2), Action.BLOCK)
+    state = Judged(2, (number, number), Positions(7, 8, 9), value, terms)
+    events = (Crossing("threshold.exceeded", LEVELS[2], number), Crossing("threshold.cleared", LEVELS[1], number))
+    written = records.judgement(Judgement(target, state, events), NOW)
+    model = ThresholdState.from_bytes(written[0].value or b"")
+    assert model.to_bytes() == written[0].value
+    assert model.key == written[0].key
+    assert (written[0].topic, written[0].partition) == ("p.threshold.state", 3)
+    assert read_state(written[0].value or b"") == (target, state)
+    for message, crossing in zip(written[1:], events, strict=True):
+        event = ThresholdEvent.from_bytes(message.value or b"")
+        assert event.to_bytes() == message.value
+        assert (event.event_type, event.level, event.crossing) == (crossing.event_type, crossing.level, number)
+        assert event.percentage_used == percentage_used(to_decimal(value), to_decimal(threshold))
+        assert dict(message.headers)["ce_id"] == event.event_id.encode()
+        assert message.topic == f"p.{crossing.event_type}"
+    exceeded = ThresholdEvent.from_bytes(written[1].value or b"")
+    assert model.exceeded_alert_id == exceeded.alert_id
+
+
+@given(AMOUNTS, st.booleans(), st.none() | AMOUNTS)
+def test_aggregates_are_those_of_the_model(total: int, is_final: bool, previous: int | None) -> None:
+    message = Records(Topics(""), 5).aggregate(
+        Aggregate(WINDOW, WindowValues(4, total, -1, 2, 3), total, 11, is_final, previous), NOW
+    )
+    event = UsageAggregated.from_bytes(message.value or b"")
+    assert event.to_bytes() == message.value
+    assert (event.key, event.partition, event.occurred_at) == (message.key, 5, from_micros(NOW))
+    emitted = read_emitted(message.value or b"")
+    assert (emitted.window, emitted.revision, emitted.is_final, emitted.total) == (WINDOW, 11, is_final, total)
+
+
+def test_tombstones_stand_under_the_keys_of_what_they_remove() -> None:
+    records = Records(Topics(""), 2)
+    target = Target("t1", WINDOW)
+    state = Judged(1, (1, 0), Positions(0, 0, 0), 90, TERMS)
+    written = records.judgement(Judgement(target, state, ()), NOW)[0]
+    gone = records.forgotten_state(target)
+    assert (gone.key, gone.partition, gone.value) == (written.key, 2, None)
+    emitted = records.aggregate(Aggregate(WINDOW, WindowValues(1, 1, 1, 1, 1), 1, 0, False, None), NOW)
+    forgotten = records.forgotten_window(WINDOW)
+    assert (forgotten.key, forgotten.partition, forgotten.value) == (emitted.key, 2, None)

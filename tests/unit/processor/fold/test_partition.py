@@ -1,0 +1,205 @@
+"""The memory of a partition: what it needs, what it forgets, and when it refuses to go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from meterfold_processor.columns import tables
+from meterfold_processor.fold.calendar import DAY
+from meterfold_processor.fold.decode import decode
+from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
+from meterfold_processor.fold.messages import Consumed
+from meterfold_processor.fold.partition import Folded, PartitionFold
+from meterfold_processor.fold.remembered import EVERYTHING
+from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.store import Progress
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.periods import STORED_NUMBER, Period, from_micros
+from meterfold_schemas.usage import UsageRecorded
+
+RULES = Rules(horizon=10 * DAY, future_tolerance=3 * DAY, slack=5 * DAY, record_retention=60 * DAY, partition_count=1)
+START = 19_800 * DAY
+
+
+class Store:
+    """Records and windows as they were inserted; fails while `down`."""
+
+    def __init__(self) -> None:
+        self.records: list[pl.DataFrame] = []
+        self.windows: list[pl.DataFrame] = []
+        self.down: set[str] = set()
+        self.asked = 0
+
+    def insert(self, folded: Folded) -> None:
+        self.records.append(pl.DataFrame(pl.from_arrow(folded.records)))
+        self.windows.append(pl.DataFrame(pl.from_arrow(folded.windows)))
+
+    def find_records(self, hashes: Any) -> pl.DataFrame:
+        if "records" in self.down:
+            raise Retryable("records are away")
+        self.asked += 1
+        if not self.records:
+            return pl.DataFrame(schema=COUNTED_SCHEMA)
+        found = pl.concat(self.records).with_columns(
+            stamp=pl.col("received_at").to_physical(), hash=pl.col("identity_hash")
+        )
+        return found.filter(pl.col("hash").is_in(hashes.tolist()))
+
+    def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:
+        if period.value in self.down:
+            raise Retryable("windows are away")
+        if not self.windows:
+            return pl.DataFrame(pl.from_arrow(tables.WINDOWS.empty_table()))
+        code = STORED_NUMBER[period]
+        rows = pl.concat(self.windows).filter(
+            pl.col("period_type") == code, pl.col("period_start").to_physical().is_in(starts.tolist())
+        )
+        key = ["period_type", "period_start", "subject_id"]
+        return rows.sort("folded_through").unique(key, keep="last", maintain_order=True)
+
+
+class Partition:
+    """A fold on a store, and a log that grows: one event per call, at day `r`."""
+
+    def __init__(self, *, stored: bool = False, progress: Progress | None = None, now: float = 0) -> None:
+        self.store = Store()
+        self.now = now
+        self.sequence = 0
+        begun = progress or Progress(0, 0, 0, 0, 0, 0, None)
+        self.fold = PartitionFold(
+            begun, self.store, RULES, lambda: START + int(self.now * DAY), lambda: None, stored=stored
+        )
+        self.offset = begun.next_offset
+
+    def send(self, *names: str, r: float, land: bool = True) -> Folded:
+        stamp = START + int(r * DAY)
+        self.now = max(self.now, r)
+        events = [
+            UsageRecorded(
+                id=name, metric_key="m", subject_type="t", subject_id="s", quantity=1, timestamp=from_micros(stamp)
+            )
+            for name in names
+        ]
+        size = len(events)
+        consumed = Consumed(
+            np.zeros(size, np.int64),
+            np.arange(size) + self.offset,
+            np.full(size, stamp),
+            [event.key for event in events],
+            [event.to_bytes() for event in events],
+        )
+        folded = self.fold.fold(decode(consumed).frame, consumed.values, self.sequence + 1)
+        assert folded is not None
+        self.sequence += 1
+        self.offset += size
+        if land:
+            self.store.insert(folded)
+            self.fold.acknowledge(self.sequence)
+        return folded
+
+
+def test_counters_add_up() -> None:
+    partition = Partition()
+    partition.send("a", "b", "a", r=0)
+    folded = partition.send("c", "b", r=1)
+    assert folded.progress == Progress(0, 5, 0, 3, 2, 0, START + DAY)
+    assert partition.fold.progress == folded.progress
+
+
+def test_what_was_folded_is_not_folded_again() -> None:
+    progress = Progress(0, 2, 0, 2, 0, 0, START)
+    partition = Partition(stored=True, progress=progress)
+    partition.offset = 0
+    with pytest.raises(AssertionError):
+        partition.send("a", "b", r=0)
+    assert partition.fold.progress == progress
+    assert partition.send("a", "b", "c", r=0).records["id"].to_pylist() == ["c"]
+
+
+def test_a_new_partition_needs_nothing_from_clickhouse() -> None:
+    partition = Partition()
+    assert partition.fold.load_from == EVERYTHING
+    for name in "abcdef":
+        partition.send(name, r=0)
+    assert partition.store.asked == 0
+
+
+@pytest.mark.parametrize(("last", "needed"), [(40.0, 22.0), (None, None)])
+def test_what_is_loaded_on_assignment(last: float | None, needed: float | None) -> None:
+    stamp = None if last is None else START + int(last * DAY)
+    partition = Partition(stored=True, progress=Progress(0, 9, 0, 9, 0, 0, stamp), now=40)
+    assert partition.fold.load_from == (EVERYTHING if needed is None else START + int(needed * DAY))
+
+
+def test_expired_records_are_not_loaded() -> None:
+    partition = Partition(stored=True, progress=Progress(0, 9, 0, 9, 0, 0, START + 40 * DAY), now=90)
+    assert partition.fold.load_from == START + 30 * DAY
+
+
+def test_identities_are_forgotten_after_lookback_and_slack() -> None:
+    partition = Partition()
+    for r in range(60):
+        partition.send(f"id{r}", r=r)
+        assert partition.fold.sizes()["identities"] <= 13 + 5 + 1
+    assert partition.fold.load_from > START
+    assert partition.store.asked == 0
+    folded = partition.send("id50", r=60)
+    assert folded.duplicates["counted_offset"].to_pylist() == [50]
+
+
+def test_a_stamp_before_what_is_loaded_is_looked_up() -> None:
+    partition = Partition()
+    partition.send("x", r=0)
+    for r in (10, 20, 30):
+        partition.send(f"id{r}", r=r)
+    assert partition.fold.sizes()["identities"] == 2
+    asked = partition.store.asked
+    folded = partition.send("x", r=12.5)
+    assert partition.store.asked == asked + 1
+    assert folded.duplicates["counted_offset"].to_pylist() == [0]
+
+
+def test_pending_records_keep_their_days() -> None:
+    partition = Partition()
+    partition.send("x", r=0, land=False)
+    partition.send("y", r=40, land=False)
+    assert partition.fold.sizes()["pending"] == 2
+    partition.fold.acknowledge(0)
+    assert partition.fold.sizes() == {"subjects": 1, "windows": 7, "identities": 2, "pending": 2}
+    partition.fold.acknowledge(1)
+    assert partition.fold.sizes()["pending"] == 1
+
+
+def test_records_that_have_expired_stop_the_worker() -> None:
+    partition = Partition()
+    partition.send("x", r=0)
+    partition.now = 60 - 13
+    partition.send("y", r=0)
+    partition.now += 0.001
+    with pytest.raises(Fatal, match="usage_records keeps 60 days"):
+        partition.send("z", r=0)
+
+
+@pytest.mark.parametrize("away", ["records", "hourly", "daily", "monthly", "lifetime"])
+def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str) -> None:
+    partition = Partition()
+    expected = Partition()
+    for one in (partition, expected):
+        one.send("x", "y", r=0)
+        one.fold = PartitionFold(one.fold.progress, one.store, RULES, lambda: START, lambda: None, stored=True)
+        hashes = pl.concat(one.store.records)
+        one.fold.remember(hashes["identity_hash"].to_numpy(), hashes["received_at"].to_physical().to_numpy())
+    partition.store.down = {away}
+    for _ in range(2):
+        with pytest.raises(Retryable):
+            partition.send("x", "z", r=1)
+    partition.store.down = set()
+    got, wanted = partition.send("x", "z", r=1), expected.send("x", "z", r=1)
+    assert got.windows == wanted.windows
+    assert got.records == wanted.records
+    assert got.duplicates == wanted.duplicates
+    assert got.progress == wanted.progress
