@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import Period, micros
@@ -30,10 +31,7 @@ WHERE partition = {partition:Int32}
     AND timestamp >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
 """
-_COLUMNS: Final = (
-    "id, org_id, metric_key, subject_type, subject_id, quantity, source, resource_type, resource_id, metadata, "
-    "timestamp, received_at, partition, offset"
-)
+_COLUMNS: Final = ", ".join((*usage_fields.NAMES, "received_at", "partition", "offset"))
 _TYPE: Final = """
 SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')

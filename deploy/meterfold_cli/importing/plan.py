@@ -10,27 +10,16 @@ from uuid import uuid5
 
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing.text_files import CONVERT
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.ids import NAMESPACE
 from meterfold_schemas.keys import compact_array
 
 #: The fields of one event that a column or --set may give.
-FIELDS: Final = (
-    "id",
-    "metric_key",
-    "subject_type",
-    "subject_id",
-    "quantity",
-    "timestamp",
-    "org_id",
-    "source",
-    "resource_type",
-    "resource_id",
-    "metadata",
-)
+FIELDS: Final = usage_fields.NAMES
 _NEEDED: Final = ("metric_key", "subject_type", "subject_id", "timestamp")
 # An empty cell means "not given" for these; for the others it is an error of its row.
-_OPTIONAL: Final = frozenset({"org_id", "source", "resource_type", "resource_id", "metadata"})
+_OPTIONAL: Final = frozenset({"org_id", *usage_fields.OPTIONAL})
 _METADATA: Final = "metadata."
 
 #: Columns of a rejects file, so that a corrected one can be imported as it is.

@@ -17,6 +17,7 @@ from meterfold_cli.importing.parquet_rows import ParquetRows
 from meterfold_cli.importing.plan import FIELDS, Options, Plan, Reader, make_plan
 from meterfold_cli.importing.rejects import Rejects, rejects_for
 from meterfold_cli.importing.timestamps import ISO, Zone, text_reader
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.usage import UsageRecorded
 
@@ -25,16 +26,7 @@ __all__ = ["Form", "Source"]
 _STDIN: Final = Path("-")
 _PARQUET: Final = (".parquet", ".pq")
 _TEXT: Final = (".csv", ".tsv", ".txt")
-_TEXT_FIELDS: Final = (
-    "id",
-    "metric_key",
-    "subject_type",
-    "subject_id",
-    "org_id",
-    "source",
-    "resource_type",
-    "resource_id",
-)
+_TEXT_FIELDS: Final = tuple(field.name for field in usage_fields.TEXTS)
 
 
 @dataclass(frozen=True, slots=True)

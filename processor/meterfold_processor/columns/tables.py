@@ -15,6 +15,7 @@ from meterfold_processor.fold import calendar
 from meterfold_processor.fold.duplicates import IDENTITY
 from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.subjects import SUBJECT
+from meterfold_schemas import usage_fields
 from meterfold_schemas.periods import STORED_NUMBER, Period
 
 TIMESTAMP = pa.timestamp("us", "UTC")
@@ -54,13 +55,7 @@ def records(counted: pl.DataFrame) -> pa.Table:
     """`usage_records` of counted events."""
     return _arrow(
         counted.select(
-            *IDENTITY,
-            "quantity",
-            "source",
-            "resource_type",
-            "resource_id",
-            "metadata",
-            "timestamp",
+            *usage_fields.NAMES,
             _STAMP,
             _PARTITION,
             "offset",
