@@ -50,7 +50,12 @@ class LocalRun:
         write_curl_settings(self._stack.data_dir / CURL_SETTINGS, self._stack.clickhouse_settings())
         if self._migrate:
             copies = len(self._stack.kafka.brokers)
-            migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), Wanted(replication=copies))
+            wanted = Wanted(replication=copies)
+            rules = migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), wanted).rules
+            # So that an application learns when it records an event, not from a rejection, that the event is too old.
+            self._stack.write_settings(
+                horizon_seconds=rules.horizon_seconds, future_tolerance_seconds=rules.future_tolerance_seconds
+            )
         self._workers = [self._stack.spawn(name, command(name)) for name in self._names]
         for worker in self._workers:
             worker.wait_for_line(f"{worker.name}: ready", READY_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,11 +122,11 @@ def _say_places(data: Path, bootstrap_servers: str, clickhouse_url: str, workers
     shown = _short(data)
     console.say(f"Kafka       {bootstrap_servers}  (SASL/PLAIN, as in the settings file)")
     console.say(f"ClickHouse  {clickhouse_url}  (database meterfold, user default)")
-    console.say(
-        f"settings    {shown / 'meterfold.toml'}  (with the passwords; clients find it, or set METERFOLD_CONFIG)"
-    )
+    console.say(f"settings    {shown / 'meterfold.toml'}  (with the passwords; commands in this folder find it)")
     console.say(f"curl        curl -sK {shown / 'curl.conf'} --data-binary @query.sql")
     console.say(f"logs        {shown / 'logs'}")
+    console.say("applications find the stack with this setting:")
+    console.say(f"export METERFOLD_CONFIG={shlex.quote(str(data.absolute() / 'meterfold.toml'))}")
     if workers:
         console.say(f"workers     {', '.join(workers)}")
 
