@@ -63,8 +63,11 @@ class UsageEncoder:
     def __init__(self, remembered: int = 65_536) -> None:
         self._header = catalog.latest(SCHEMA).header
         nothing = _NULL * _BEFORE_TIMESTAMP, _NULL * (len(OPTIONAL) - _BEFORE_TIMESTAMP)
-        self._nothing = {(): nothing, (None,) * len(OPTIONAL): nothing}
-        self._rests: dict[tuple[str | None, ...], tuple[bytes, bytes]] = dict(self._nothing)
+        self._nothing: dict[tuple[Any, ...], tuple[bytes, bytes]] = {
+            (): nothing,
+            (None,) * len(OPTIONAL): nothing,
+        }
+        self._rests = dict(self._nothing)
         self._remembered = remembered
         self._subjects: dict[tuple[str, str, str, str], EncodedSubject] = {}
         self._quantities: dict[int, bytes] = {}
