@@ -32,7 +32,7 @@ class Installation:
 
     @classmethod
     def read(cls, config: Path | None = None) -> Installation:
-        return cls(Sources.read(config=config))
+        return cls(Sources.read(config=config, folder=Path()))
 
     def kafka(self) -> KafkaSettings:
         from meterfold_schemas.settings import KafkaSettings

@@ -126,7 +126,6 @@ def import_file(
         _run(
             source,
             Installation.read(config),
-            config,
             rejects,
             wait_seconds=None if no_wait or kafka_only else wait,
             kafka_only=kafka_only,
@@ -139,7 +138,6 @@ def import_file(
 def _run(
     source: Source,
     installation: Installation,
-    config: Path | None,
     wanted: Path | None,
     *,
     wait_seconds: float | None,
@@ -175,7 +173,7 @@ def _run(
     rows, plan = source.open()
     since = time.time_ns() // 1000 - (rules.slack_seconds if rules else 0) * 1_000_000
     deliveries = Deliveries()
-    meter = Meter(config=config, on_delivery=deliveries.report)
+    meter = Meter(config=installation.sources.path, on_delivery=deliveries.report)
     with console.progress(f"importing {source.name}") as tell:
         summary = Import(rows, plan, meter, refused, tell, limits=limits, conflicts=checked.conflicts).run()
     outcome = None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-import meterfold.meter
+import meterfold.base
 from meterfold import (
     BufferFull,
     Delivery,
@@ -21,8 +21,8 @@ from meterfold import (
     FlushTimeout,
     InvalidSettings,
     Meter,
-    MeterfoldError,
-    Retryable,
+    MeterClosed,
+    NotRecorded,
     UndeliveredEvents,
 )
 from meterfold.sender import Sender
@@ -192,7 +192,7 @@ def test_a_full_buffer_raises_after_the_stated_time_and_takes_nothing() -> None:
     with pytest.raises(BufferFull, match="2 events without a report") as caught:
         made.send(b"k", b"3")
     assert 0.1 <= time.monotonic() - start < 5
-    assert isinstance(caught.value, Retryable)
+    assert isinstance(caught.value, NotRecorded)
     assert made.counts() == DeliveryCounts(2, 0, 0)
     factory.made[0].report()
     made.flush(5)
@@ -231,7 +231,7 @@ def test_close_reports_what_it_could_not_send_as_failed() -> None:
 def test_a_closed_sender_takes_nothing() -> None:
     made = sender(Factory())
     made.close(0)
-    with pytest.raises(MeterfoldError, match="closed") as caught:
+    with pytest.raises(MeterClosed, match="closed") as caught:
         made.send(b"k", b"v")
     assert caught.value.code == "CLOSED"
     assert made.counts() == NOTHING
@@ -278,7 +278,7 @@ def test_an_event_that_librdkafka_refuses_is_not_counted() -> None:
     factory = Factory()
     made = sender(factory)
     factory.made[0].fatal = KafkaError(KafkaError._UNKNOWN_TOPIC)
-    with pytest.raises(Retryable, match="meterfold migrate"):
+    with pytest.raises(NotRecorded, match="meterfold migrate"):
         made.send(b"k", b"v")
     assert made.counts() == NOTHING
     made.close(1)
@@ -354,13 +354,13 @@ def test_a_dropped_meter_with_unsent_events_warns_and_sends_them(monkeypatch: py
     def made(*arguments: Any, **options: Any) -> Sender:
         return Sender(*arguments, **options, make_producer=factory)
 
-    monkeypatch.setattr(meterfold.meter, "Sender", made)
+    monkeypatch.setattr(meterfold.base, "Sender", made)
     meter = Meter("localhost:1", close_timeout=5)
     meter.record("api.calls", ("user", "u"))
     threading.Timer(0.05, lambda: factory.made[0].report()).start()
     dropped = [meter]
     del meter
-    with pytest.warns(ResourceWarning, match="1 events had no report"):
+    with pytest.warns(ResourceWarning, match="1 event had no report"):
         dropped.clear()
     assert not factory.made[0].purged
     assert not factory.made[0].held
