@@ -108,17 +108,20 @@ class ThresholdNotFound(OperationError):
 
 
 class RecordsExpired(OperationError):
-    """Records that the answer needs have been deleted: those of the hour that begins at `hour` are not complete.
+    """Records that the answer needs are no longer kept: `missing` of the hour that begins at `hour`.
 
-    Windows are kept by the hour in UTC. A part of an hour is computed from the records, while they are kept.
+    Whole hours in UTC are kept as windows, also after their records. A part of an hour needs the records, and so does a
+    list of them.
     """
 
     code = "RECORDS_EXPIRED"
 
-    def __init__(self, metric_key: str, hour: datetime, missing: int, why: str) -> None:
+    def __init__(self, metric_key: str, hour: datetime, missing: int) -> None:
         super().__init__(
-            f"{missing} {noun(missing, 'record')} of {metric_key} in the hour from {hour:%Y-%m-%d %H:%M} UTC "
-            f"{noun(missing, 'has', 'have')} expired, and {why}"
+            f"{missing:,} {noun(missing, 'record')} of {metric_key} in the hour from {hour:%Y-%m-%d %H:%M} UTC "
+            f"{noun(missing, 'is', 'are')} no longer kept, and a part of that hour, or a list of its records, "
+            f"needs them. "
+            "Choose a time zone or a time that begins and ends at whole hours in UTC, or a later start"
         )
         self.metric_key = metric_key
         self.hour = hour

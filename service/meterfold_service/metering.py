@@ -38,7 +38,8 @@ class Metering:
     it with `asyncio.to_thread`, which leaves the loop free: `await asyncio.to_thread(metering.metrics.get,
     "api.calls")`.
 
-    `wait_seconds`: how long an operation that changes a definition waits until ClickHouse shows it.
+    `wait_seconds`: how long an operation that changes a definition waits until ClickHouse shows it, and one that reads
+    usage until a delivery is folded.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Metering:
         self._definition_log: DefinitionLog | None = None
         self.metrics = Metrics(self._log, self._clients, now)
         self.thresholds = Thresholds(self._log, self._clients, now)
-        self.usage = Usage(self._clients, now)
+        self.usage = Usage(self._clients, now, wait_seconds)
 
     def close(self) -> None:
         """Close the connections."""

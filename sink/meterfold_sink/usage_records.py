@@ -1,23 +1,18 @@
-"""Questions of the applications: usage records with their total, and summaries, page by page."""
+"""The usage records of one subject, page by page, with their total."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
-from meterfold_schemas.errors import InvalidUsage
-from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import Period, micros
-from meterfold_sink.client import Client
 from meterfold_sink.rules import FoldRules
 
-__all__ = ["SummaryPage", "UsagePage", "get_summaries", "get_usage"]
+if TYPE_CHECKING:
+    from meterfold_sink.client import Client
+    from meterfold_sink.usage_sums import Of
 
-MAX_LIMIT: Final = 10_000
+__all__ = ["RecordPage", "usage_records"]
 
 # An event's timestamp says when its record arrived, within the rules: so the months and the sort key help.
 _RECORDS: Final = """
@@ -30,134 +25,71 @@ WHERE partition = {partition:Int32}
     AND timestamp >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
 """
-_COLUMNS: Final = (
-    "id, org_id, metric_key, subject_type, subject_id, quantity, source, resource_type, resource_id, metadata, "
-    "timestamp, received_at, partition, offset"
-)
+_PAGE: Final = f"""
+SELECT
+    id, org_id, metric_key, subject_type, subject_id, quantity, source, resource_type, resource_id, metadata,
+    timestamp, received_at, partition, offset
+{_RECORDS}
+    AND (toUnixTimestamp64Micro(timestamp), usage_records.offset) > ({{after_timestamp:Int64}}, {{after_offset:Int64}})
+ORDER BY timestamp, usage_records.offset
+LIMIT {{limit:UInt64}}
+"""
 _TYPE: Final = """
 SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
 """
+_TOTAL: Final = f"""
+SELECT
+    toInt64(count()) AS total,
+    ({_TYPE}) AS total_by,
+    toInt256(sum(toDecimal256(quantity, 9)) * 1000000000) AS unscaled,
+    sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg,
+    if(total = 0, NULL, multiIf(
+        total_by = 'count', toDecimal256(total, 9),
+        total_by = 'avg', toDecimal256(unscaled_avg, 9) / 1000000000,
+        total_by = 'max', toDecimal256(max(quantity), 9),
+        total_by = 'min', toDecimal256(min(quantity), 9),
+        total_by = 'last', toDecimal256(argMax(quantity, (timestamp, offset)), 9),
+        total_by = 'sum', sum(toDecimal256(quantity, 9)),
+        NULL
+    )) AS total_quantity
+{_RECORDS}
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class UsagePage:
-    """Records of one page, ordered by timestamp and offset; `total` records and their quantity by the metric's type."""
+class RecordPage:
+    """`rows` with the columns of usage_records, by timestamp and offset. `total` and `total_quantity` (by the metric's
+    type; None without records or definition) are of all records from start to end, not of the page."""
 
-    records: pa.Table
+    rows: list[dict[str, Any]]
     total: int
     total_quantity: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryPage:
-    """Rows of usage_summaries of one page, ordered by period and subject; `total` of them in all."""
-
-    summaries: pa.Table
-    total: int
-
-
-def get_usage(
+def usage_records(
     client: Client,
     rules: FoldRules,
+    of: Of,
+    start: int,
+    end: int,
     *,
-    metric_key: str,
-    subject_type: str,
-    subject_id: str,
-    start: datetime,
-    end: datetime,
-    org_id: str = "",
+    after: tuple[int, int] | None = None,
     limit: int = 100,
-    offset: int = 0,
-) -> UsagePage:
-    """One subject's records with start <= timestamp < end.
-
-    `total_quantity` is None where there is no record, or no definition of the metric.
+) -> RecordPage:
+    """The records of one subject of one organization with start <= timestamp < end, in UTC microseconds. `after`: only
+    those behind this (timestamp, offset). Raises Retryable or Fatal.
     """
-    _check_page(limit, offset)
-    first, last = micros(start), micros(end)
-    arrived_from, arrived_until = rules.arrivals(first, last)
+    arrived_from, arrived_until = rules.arrivals(start, end)
     parameters: dict[str, Any] = {
-        "partition": partition_of(subject_key(org_id, metric_key, subject_type, subject_id), rules.partition_count),
+        **of.parameters(rules),
         "arrived_from": arrived_from,
         "arrived_until": arrived_until,
-        "org_id": org_id,
-        "metric_key": metric_key,
-        "subject_type": subject_type,
-        "subject_id": subject_id,
-        "start": first,
-        "end": last,
-        "limit": limit,
-        "offset": offset,
+        "start": start,
+        "end": end,
     }
-    records = client.query(
-        f"SELECT {_COLUMNS} {_RECORDS} ORDER BY timestamp, usage_records.offset "
-        "LIMIT {limit:UInt64} OFFSET {offset:UInt64}",
-        parameters,
-    )
-    (total,) = client.rows(_totals(), parameters)
-    return UsagePage(records, total["total"], total["total_quantity"])
-
-
-def _totals() -> str:
-    return (
-        "SELECT toInt64(count()) AS total, "
-        f"({_TYPE}) AS total_by, "
-        "toInt256(sum(toDecimal256(quantity, 9)) * 1000000000) AS unscaled, "
-        "sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg, "
-        "if(total = 0, NULL, multiIf(total_by = 'count', toDecimal256(total, 9), "
-        "total_by = 'avg', toDecimal256(unscaled_avg, 9) / 1000000000, "
-        "total_by = 'max', toDecimal256(max(quantity), 9), total_by = 'min', toDecimal256(min(quantity), 9), "
-        "total_by = 'last', toDecimal256(argMax(quantity, (timestamp, offset)), 9), "
-        "total_by = 'sum', sum(toDecimal256(quantity, 9)), "
-        f"NULL)) AS total_quantity {_RECORDS}"
-    )
-
-
-def get_summaries(
-    client: Client,
-    *,
-    metric_key: str,
-    period_type: str,
-    start: datetime,
-    end: datetime | None = None,
-    subject: tuple[str, str] | None = None,
-    org_id: str | None = None,
-    limit: int = 100,
-    offset: int = 0,
-) -> SummaryPage:
-    """Summaries whose period_start lies in [start, end); `subject` is (type, id); org_id None means every org."""
-    _check_page(limit, offset)
-    conditions = [
-        "period_type = {period_type:String}",
-        "metric_key = {metric_key:String}",
-        "period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')",
-    ]
-    parameters: dict[str, Any] = {
-        "period_type": Period(period_type).value,
-        "metric_key": metric_key,
-        "start": micros(start),
-        "limit": limit,
-        "offset": offset,
-    }
-    if end is not None:
-        conditions.append("period_start < fromUnixTimestamp64Micro({end:Int64}, 'UTC')")
-        parameters["end"] = micros(end)
-    if subject is not None:
-        conditions.append("subject_type = {subject_type:String} AND subject_id = {subject_id:String}")
-        parameters["subject_type"], parameters["subject_id"] = subject
-    if org_id is not None:
-        conditions.append("org_id = {org_id:String}")
-        parameters["org_id"] = org_id
-    chosen = f"FROM usage_summaries WHERE {' AND '.join(conditions)}"
-    summaries = client.query(
-        f"SELECT * {chosen} ORDER BY period_start, org_id, subject_type, subject_id "
-        "LIMIT {limit:UInt64} OFFSET {offset:UInt64}",
-        parameters,
-    )
-    return SummaryPage(summaries, client.value(f"SELECT toInt64(count()) {chosen}", parameters))
-
-
-def _check_page(limit: int, offset: int) -> None:
-    if not 0 <= limit <= MAX_LIMIT or offset < 0:
-        raise InvalidUsage(f"limit must be 0 to {MAX_LIMIT} and offset at least 0, not {limit} and {offset}")
+    after_timestamp, after_offset = after or (start, -1)
+    position = {"after_timestamp": after_timestamp, "after_offset": after_offset, "limit": limit}
+    rows = client.rows(_PAGE, {**parameters, **position})
+    (total,) = client.rows(_TOTAL, parameters)
+    return RecordPage(rows, total["total"], total["total_quantity"])
