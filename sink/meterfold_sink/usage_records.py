@@ -39,11 +39,12 @@ SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_defi
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
 """
 _TOTAL: Final = f"""
-SELECT
-    toInt64(count()) AS total,
+WITH
     ({_TYPE}) AS total_by,
     toInt256(sum(toDecimal256(quantity, 9)) * 1000000000) AS unscaled,
-    sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg,
+    sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg
+SELECT
+    toInt64(count()) AS total,
     if(total = 0, NULL, multiIf(
         total_by = 'count', toDecimal256(total, 9),
         total_by = 'avg', toDecimal256(unscaled_avg, 9) / 1000000000,

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import HOUR, from_micros
+from meterfold_schemas.periods import HOUR, MICROS_PER_SECOND, from_micros
 from meterfold_sink.rules import FoldRules
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ def missing_records(
 
     Only hours whose records may have expired are looked at: in a newer one the fold may be at work, which is no loss.
     """
-    kept_from = now - (rules.record_retention_seconds - rules.future_tolerance_seconds) * 1_000_000
+    kept_from = now - (rules.record_retention_seconds - rules.future_tolerance_seconds - 1) * MICROS_PER_SECOND
     hours = [
-        (piece.start - piece.start % HOUR, min(piece.end + -piece.end % HOUR, kept_from + HOUR))
+        (piece.start - piece.start % HOUR, min(_hour_after(piece.end), _hour_after(kept_from)))
         for piece in pieces
         if piece.kind == RECORDS and piece.start - piece.start % HOUR < kept_from
     ]
@@ -209,6 +209,10 @@ LIMIT 1
 """  # noqa: S608
     rows = client.rows(sql, of.parameters(rules), _SETTINGS)
     return MissingRecords(from_micros(rows[0]["hour"]), rows[0]["missing"]) if rows else None
+
+
+def _hour_after(instant: int) -> int:
+    return instant + -instant % HOUR
 
 
 def _states(rules: FoldRules, of: Of, pieces: Sequence[Piece], by_subject: bool) -> str:

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import HOUR, from_micros, micros
 
-__all__ = ["BILLING", "LIFETIME", "PERIODS", "Calendar", "Window"]
+__all__ = ["BILLING", "LIFETIME", "PERIODS", "Calendar", "Window", "zone_of"]
 
 BILLING: Final = "billing"
 LIFETIME: Final = "lifetime"
@@ -54,14 +54,15 @@ class Calendar:
         """Checks what the caller gave. Raises InvalidUsage."""
         if period not in PERIODS:
             raise InvalidUsage(f"period {period!r} does not exist; give one of {', '.join(PERIODS)}")
-        if period == BILLING and anchor is None:
-            raise
-            InvalidUsage("a billing period needs an anchor: the day of the month on which it begins, from 1 to 31")
-        if period != BILLING and anchor is not None:
+        if anchor is None:
+            if period == BILLING:
+                raise InvalidUsage("a billing period needs an anchor, the day of the month on which it begins: 1 to 31")
+            return cls(period, zone_of(tz))
+        if period != BILLING:
             raise InvalidUsage(f"an anchor goes with the period billing, not with {period}")
-        if anchor is not None and not 1 <= anchor <= 31:
+        if not 1 <= anchor <= 31:
             raise InvalidUsage(f"anchor must be a day of the month from 1 to 31, not {anchor!r}")
-        return cls(period, zone_of(tz), int(anchor or 1))
+        return cls(period, zone_of(tz), anchor)
 
     def windows(self, start: int, end: int, most: int) -> list[Window]:
         """The window that holds `start`, and those that begin before `end`. Raises InvalidUsage if there are more than
@@ -75,6 +76,15 @@ class Calendar:
                 "earlier end"
             )
         return found
+
+    def day_start(self, day: date) -> int:
+        """The first instant of a day, or of the next one if the zone has skipped it."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
+        start = micros(midnight)
+        if from_micros(start).astimezone(self.zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+            return start
+        # Midnight does not exist that day: the clock jumps over it.
+        return self._change(micros(midnight.replace(fold=1)) - 1, start)
 
     def _from(self, start: int, end: int) -> Iterator[Window]:
         if self.period == LIFETIME:
@@ -91,10 +101,10 @@ class Calendar:
     def _spans_from(self, start: int) -> Iterator[Window]:
         """Periods of whole days, from one that holds `start` or ends just before it."""
         first = self._first_day(from_micros(start).astimezone(self.zone).date() - _DAY)
-        begin = self._day_start(first)
+        begin = self.day_start(first)
         while True:
             first = self._next_first_day(first)
-            until = self._day_start(first)
+            until = self.day_start(first)
             if until > begin:  # a day that the zone has skipped has no time
                 yield Window(begin, until)
                 begin = until
@@ -138,14 +148,6 @@ class Calendar:
 
     def _anchored(self, year: int, month: int) -> date:
         return date(year, month, min(self.anchor, monthrange(year, month)[1]))
-
-    def _day_start(self, day: date) -> int:
-        midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
-        start = micros(midnight)
-        if from_micros(start).astimezone(self.zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
-            return start
-        # Midnight does not exist that day: the clock jumps over it.
-        return self._change(micros(midnight.replace(fold=1)) - 1, start)
 
     def _next_hour(self, instant: int) -> int:
         """When the local clock shows the next whole hour."""
