@@ -30,7 +30,9 @@ _LISTEN_SECONDS: Final = 0.1
 class Admin(AdminClient):
     """An admin client that knows why a call ran out of time: refused credentials, or no broker at the address."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """`timeout_seconds`: of each request that is made through this client's users in this package."""
+        self.timeout_seconds = timeout_seconds
         self._heard = Heard(settings)
         with settings_checked():
             super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
@@ -49,7 +51,7 @@ class Admin(AdminClient):
             except TimeoutError as error:
                 self.poll(0)
                 waited = time.monotonic() - begun
-                if waited > TIMEOUT_SECONDS + 5.0 or self._heard.gives_up(waited):
+                if waited > self.timeout_seconds + 5.0 or self._heard.gives_up(waited):
                     away = Retryable(f"Kafka, {doing}: no answer in time")
                     away.__cause__ = KafkaException(KafkaError(KafkaError._TIMED_OUT))
                     raise self._heard.explained(away, doing) from error
@@ -59,9 +61,10 @@ _KEPT: ContextVar[tuple[KafkaSettings, Admin] | None] = ContextVar("kept_admin",
 
 
 @contextmanager
-def kept_admin(settings: KafkaSettings) -> Iterator[Admin]:
-    """Within it, and in this thread, one connection answers every question about this cluster (see admin_for)."""
-    admin = Admin(settings)
+def kept_admin(settings: KafkaSettings, admin: Admin | None = None) -> Iterator[Admin]:
+    """Within it, and in this thread, one connection answers every question about this cluster (see admin_for): `admin`,
+    or a new one."""
+    admin = admin or Admin(settings)
     token = _KEPT.set((settings, admin))
     try:
         yield admin

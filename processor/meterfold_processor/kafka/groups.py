@@ -1,19 +1,22 @@
-"""Who is in a consumer group, as its coordinator sees it."""
+"""Consumer groups as their coordinators see them: the members, and the offsets that were committed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # not in its stubs
 
-from meterfold_processor.kafka.admin import admin_for
-from meterfold_processor.kafka.errors import kafka_code
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.admin import TIMEOUT_SECONDS, admin_for
+from meterfold_processor.kafka.errors import as_error, kafka_code
+from meterfold_processor.kafka.offsets import Place, at
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["LONGEST_SESSION_SECONDS", "Member", "members", "session_seconds"]
+__all__ = ["LONGEST_SESSION_SECONDS", "CommittedOffsets", "Member", "members", "session_seconds"]
 
 _CALL_SECONDS: Final = 6.0
 """Workers ask, and a worker has to stop within 10 s."""
@@ -57,3 +60,32 @@ def session_seconds(settings: KafkaSettings, group_id: str) -> float:
     except (MeterfoldError, KeyError, ValueError):
         # Older brokers do not tell, and reading it may not be allowed.
         return LONGEST_SESSION_SECONDS
+
+
+class CommittedOffsets:
+    """The committed offsets of one group; joins nothing. For one thread. `read` raises Retryable or Fatal."""
+
+    def __init__(self, settings: KafkaSettings, group_id: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        # Not through the admin client: librdkafka crashes there when the group's coordinator is not ready
+        # (confluent-kafka-python issue 1982).
+        self._consumer: Consumer = clients.consumer(settings, group_id, "classic")
+        self._timeout_seconds = timeout_seconds
+        self.group_id = group_id
+
+    def read(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The next offset of each place; no entry where nothing is committed. Pending transactions are waited for."""
+        wanted = [at(*place) for place in places]
+        if not wanted:
+            return {}
+        doing = f"reading the offsets of group {self.group_id}"
+        try:
+            found = self._consumer.committed(wanted, self._timeout_seconds)
+        except KafkaException as error:
+            raise as_error(error.args[0], doing) from error
+        for place in found:
+            if place.error is not None:
+                raise as_error(place.error, doing)
+        return {Place(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+
+    def close(self) -> None:
+        self._consumer.close()

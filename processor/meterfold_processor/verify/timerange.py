@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from meterfold_processor.kafka.offsets import offsets_at
-from meterfold_processor.verify.offsets import Fixed
+from meterfold_processor.verify.log import Fixed
 from meterfold_processor.verify.report import WindowName
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, Period, micros, period_end
@@ -24,6 +24,7 @@ from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import positions
 from meterfold_sink.client import Client
+from meterfold_sink.positions import Span
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["Part", "TimeRange", "parts_of"]
@@ -64,6 +65,9 @@ class Part:
     first: int
     until: int
     whole: bool
+
+    def span(self, partition: int) -> Span:
+        return Span(partition, self.first, self.until)
 
 
 def parts_of(
