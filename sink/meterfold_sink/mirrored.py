@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from meterfold_sink.client import Client
+from meterfold_sink.client import Client, to_rows
 
 __all__ = ["mirrored_definitions", "mirrored_events"]
 
@@ -17,7 +17,7 @@ def mirrored_definitions(client: Client, table: str, columns: Sequence[str]) -> 
     if table not in _DEFINITIONS:
         raise ValueError(f"{table} holds no definitions")
     for batch in client.batches(f"SELECT {', '.join(columns)} FROM {table} FINAL"):  # noqa: S608
-        yield from batch.to_pylist()
+        yield from to_rows(batch)
 
 
 def mirrored_events(
@@ -40,4 +40,4 @@ def mirrored_events(
         condition, parameters = " WHERE has({event_ids:Array(String)}, event_id)", {"event_ids": list(event_ids)}
     sql = f"SELECT {', '.join(columns)} FROM threshold_events FINAL{condition}"  # noqa: S608
     for batch in client.batches(sql, parameters):
-        yield from batch.to_pylist()
+        yield from to_rows(batch)

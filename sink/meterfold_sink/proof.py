@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Final
 
 from meterfold_schemas.errors import MeterfoldError
-from meterfold_sink.client import Client
+from meterfold_sink.client import Client, to_rows
 from meterfold_sink.migrate import migrations, statements
 from meterfold_sink.reads import WINDOW_COLUMNS, Progress, read_progress, read_rules
 from meterfold_sink.windows import WINDOW_END
@@ -91,12 +91,14 @@ def _attempt(
         )
         records_of = f"SELECT * FROM usage_records FINAL WHERE partition IN {{partitions:Array(Int32)}}{records_within}"  # noqa: S608
         # Windows that the range cuts are recounted from a part of their records: those are no answer.
-        differences = client.query(
-            f"SELECT * FROM ({_view('usage_reconciliation', copy, records_of)}) "  # noqa: S608
-            f"WHERE partition IN {{partitions:Array(Int32)}}{windows_within} ORDER BY partition, period_type, "
-            "period_start, org_id, metric_key, subject_type, subject_id LIMIT {limit:UInt64} BY partition",
-            {**parameters, "limit": limit},
-        ).to_pylist()
+        differences = to_rows(
+            client.query(
+                f"SELECT * FROM ({_view('usage_reconciliation', copy, records_of)}) "  # noqa: S608
+                f"WHERE partition IN {{partitions:Array(Int32)}}{windows_within} ORDER BY partition, period_type, "
+                "period_start, org_id, metric_key, subject_type, subject_id LIMIT {limit:UInt64} BY partition",
+                {**parameters, "limit": limit},
+            )
+        )
         counts = _counts(client, copy, records_of, parameters)
     return [
         PartitionProof(

@@ -1,4 +1,4 @@
-"""Stored windows of a few partitions: those that begin at a time, those that are open, those that no recount reaches."""
+"""Stored windows of a few partitions: those from a time on, those that are open, those that no recount reaches."""
 
 from __future__ import annotations
 

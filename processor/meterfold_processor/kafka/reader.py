@@ -25,15 +25,17 @@ STUCK_SECONDS: Final = 60.0
 """Reading is given up after this long without progress, and tried again later. An open transaction blocks readers for
 its timeout at most, which is shorter, unless the broker has lost the transaction's end."""
 
+#: A fetch that waits for more messages delays the one after it, and with it every change of topics.
+_FETCH_WAIT: Final = {"fetch.wait.max.ms": 5}
 BULK: Final[Mapping[str, Any]] = {
-    "fetch.wait.max.ms": 20,
+    **_FETCH_WAIT,
     "fetch.message.max.bytes": 4_000_000,
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 65_536,
 }
 """Settings of a reader of many messages."""
 HEADS: Final[Mapping[str, Any]] = {
-    "fetch.wait.max.ms": 20,
+    **_FETCH_WAIT,
     "fetch.message.max.bytes": 65_536,
     "queued.min.messages": 1,
 }
@@ -226,6 +228,6 @@ class TopicReader:
 def open_transaction(offset: int, seconds: float) -> str:
     """The sentence about a transaction that has been open for a while."""
     return (
-        f"the transaction at offset {offset} has been open for {seconds:,.0f} s and blocks read_committed consumers. If "
-        "that lasts, follow docs/operations.md, 'A transaction without an end'"
+        f"the transaction at offset {offset} has been open for {seconds:,.0f} s and blocks read_committed consumers. "
+        "If that lasts, follow docs/operations.md, 'A transaction without an end'"
     )

@@ -43,7 +43,8 @@ def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
 def check_outside(
     client: Client, folded: Mapping[int, Fixed], findings: Findings, log_ends: Callable[[Iterable[int]], dict[int, int]]
 ) -> None:
-    """Rows of offsets that cannot have been folded, by partition. `log_ends`: where the logs of partitions end by now."""
+    """Rows of offsets that cannot have been folded. `folded`: by partition. `log_ends`: where the logs of partitions
+    end now."""
     spans = [Span(p, fixed.progress.log_start, fixed.log_end) for p, fixed in folded.items() if fixed.progress]
     rows = positions.positions_outside(client, spans, findings.limit + 1)
     ends = {span.partition: span.until for span in spans}

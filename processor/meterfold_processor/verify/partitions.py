@@ -47,8 +47,8 @@ def groups(partitions: Iterable[Fixed]) -> Iterator[list[Fixed]]:
 
 @dataclass(frozen=True, slots=True)
 class PartitionProofs:
-    """For one verification. `now` in UTC microseconds; `schemas`: how each fingerprint is read; `contents`: whether rows
-    are compared with their messages."""
+    """For one verification. `now` in UTC microseconds; `schemas`: how each fingerprint is read; `contents`: whether
+    rows are compared with their messages."""
 
     client: Client
     log: Log
@@ -85,12 +85,17 @@ class PartitionProofs:
                 for report in reports:
                     if report.partition in parts:
                         self._name_uncompared(report, parts[report.partition])
-            orgs = self._orgs(spans, in_log)
+            orgs = self._orgs(reports, spans, in_log)
             reports = [replace(report, orgs=orgs.get(report.partition, ())) for report in reports]
         tell("recounting windows")
         return prove_windows(self.client, reports, self.findings, self.within)
 
-    def _orgs(self, spans: Sequence[Span], in_log: Mapping[int, OrgTally]) -> dict[int, tuple[OrgCounts, ...]]:
+    def _orgs(
+        self, reports: Sequence[PartitionReport], spans: Sequence[Span], in_log: Mapping[int, OrgTally]
+    ) -> dict[int, tuple[OrgCounts, ...]]:
+        starts = {report.partition: report.log_start for report in reports}
+        if in_log and all(starts[span.partition] <= span.first for span in spans):
+            return {partition: tally.counts() for partition, tally in in_log.items()}  # every row was read
         rows: dict[int, list[dict[str, object]]] = {}
         for row in positions.org_counts(self.client, spans):
             rows.setdefault(row["partition"], []).append(row)

@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaExcep
 
 from meterfold_processor.checker.driver import Driver
 from meterfold_processor.kafka import clients, offsets
-from meterfold_processor.kafka.reader import Place
+from meterfold_processor.kafka.offsets import Place
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
@@ -24,6 +24,8 @@ SETTINGS = KafkaSettings(bootstrap_servers="nowhere:1")
 
 class Admin:
     """Answers every question with one offset."""
+
+    timeout_seconds = 1.0
 
     def __init__(self, offset: int) -> None:
         self._answer = SimpleNamespace(offset=offset)
