@@ -1,7 +1,7 @@
 """What the exit codes of `meterfold` mean; docs/cli.md has the same table.
 
 0    done, and all is well
-1    done or stopped, and something is not well: a server down, events stuck, rows refused, a worker's fatal error
+1    done or stopped, and something is not well: events stuck, rows refused, a worker's fatal error
 2    the command line, a setting or a definition is wrong: correct it, then run it again
 3    a server could not be reached, or did not answer in time: run it again later
 4    an extra of the package is not installed

@@ -192,9 +192,17 @@ def test_the_command(history: History, stack: LocalStack, tmp_path: Path) -> Non
     assert told["verdict"] == "different"
     lost = next(f for f in told["findings"] if f["offset"] is not None)
     assert (lost["partition"], lost["offset"], lost["found"]) == (history.partition_of("u1"), 0, "none")
-    away = {**env, "METERFOLD_CLICKHOUSE_URL": "http://127.0.0.1:1"}
-    done = meterfold("verify", env=away)
-    assert done.returncode == exits.UNAVAILABLE, done.stdout + done.stderr
+    for name, address, server in (
+        ("METERFOLD_CLICKHOUSE_URL", "http://127.0.0.1:1", "ClickHouse"),
+        ("METERFOLD_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", "Kafka at 127.0.0.1:1"),
+    ):
+        done = meterfold("verify", env={**env, name: address})
+        assert done.returncode == exits.UNAVAILABLE, done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"meterfold: {server} could not be reached")
+        assert address in line
+        assert "Check the address" in line
+        assert done.stdout == ""
 
 
 def test_a_server_that_is_down_is_no_answer(history: History) -> None:

@@ -11,7 +11,10 @@ from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AdminClient,
+    ClusterMetadata,
+)
 
 from meterfold_processor.kafka.errors import Heard, as_error, settings_checked
 from meterfold_schemas.errors import Retryable
@@ -36,6 +39,17 @@ class Admin(AdminClient):
         self._heard = Heard(settings)
         with settings_checked():
             super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
+
+    def topics(self) -> ClusterMetadata:
+        """The brokers and topics of the cluster. Raises Fatal or Retryable."""
+        doing = "listing topics"
+        try:
+            return self.list_topics(timeout=self.timeout_seconds)
+        except KafkaException as error:
+            self.poll(0)
+            found = as_error(error.args[0], doing)
+            found.__cause__ = error
+            raise self._heard.explained(found, doing) from error
 
     def answer(self, future: Future[T], doing: str) -> T:
         """What was asked for. Raises Fatal or Retryable."""

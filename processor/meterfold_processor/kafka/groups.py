@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,15 @@ from meterfold_processor.kafka.offsets import Place, at
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["LONGEST_SESSION_SECONDS", "CommittedOffsets", "Member", "members", "session_seconds"]
+__all__ = [
+    "LONGEST_SESSION_SECONDS",
+    "CommittedOffsets",
+    "Group",
+    "Member",
+    "members",
+    "read_groups",
+    "session_seconds",
+]
 
 _CALL_SECONDS: Final = 6.0
 """Workers ask, and a worker has to stop within 10 s."""
@@ -60,6 +68,36 @@ def session_seconds(settings: KafkaSettings, group_id: str) -> float:
     except (MeterfoldError, KeyError, ValueError):
         # Older brokers do not tell, and reading it may not be allowed.
         return LONGEST_SESSION_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group. `state` is None where the broker does not know it; `members` where the broker cannot describe
+    it to this client."""
+
+    name: str
+    state: str | None = None
+    members: int | None = None
+
+    @property
+    def nobody(self) -> bool:
+        """Whether it has no consumer, as far as the broker knows."""
+        return self.state is None or self.state.lower() in ("empty", "dead")
+
+
+def read_groups(settings: KafkaSettings, names: Sequence[str]) -> list[Group]:
+    """The groups of these names, in their order. Raises Retryable or Fatal."""
+    admin = admin_for(settings)
+    future = admin.list_consumer_groups(request_timeout=admin.timeout_seconds)
+    states = {group.group_id: group.state.name for group in admin.answer(future, "listing groups").valid}
+    return [Group(name, states.get(name), _count(settings, name) if name in states else 0) for name in names]
+
+
+def _count(settings: KafkaSettings, name: str) -> int | None:
+    try:
+        return len(members(settings, name))
+    except MeterfoldError:
+        return None
 
 
 class CommittedOffsets:
