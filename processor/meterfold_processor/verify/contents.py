@@ -25,6 +25,7 @@ from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_processor.verify.log import Log
 from meterfold_processor.verify.orgs import OrgTally
 from meterfold_processor.verify.report import Finding, Findings
+from meterfold_schemas import usage_fields
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, Span, slices, stored_rows
 
@@ -35,7 +36,7 @@ _TOGETHER: Final = 100_000
 _SLICE: Final = 2_000_000
 _IDENTITY: Final = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp", "received_at")
 _COLUMNS: Final = {
-    "usage_records": (*_IDENTITY, "source", "resource_type", "resource_id", "metadata", "identity_hash"),
+    "usage_records": (*usage_fields.NAMES, "received_at", "identity_hash"),
     "usage_duplicates": _IDENTITY,
     "usage_rejected": ("received_at", *SUBJECT, "key", "value", "reason"),
 }
