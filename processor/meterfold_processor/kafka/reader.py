@@ -225,9 +225,10 @@ class TopicReader:
         return Retryable(f"{where}: {open_transaction(stable, self._stuck_seconds)}")
 
 
-def open_transaction(offset: int, seconds: float) -> str:
-    """The sentence about a transaction that has been open for a while."""
+def open_transaction(offset: int, seconds: float | None = None) -> str:
+    """The sentence about an open transaction, and how long it has been open, where that is known."""
+    state = "is open" if seconds is None else f"has been open for {seconds:,.0f} s"
     return (
-        f"the transaction at offset {offset} has been open for {seconds:,.0f} s and blocks read_committed consumers. "
-        "If that lasts, follow docs/operations.md, 'A transaction without an end'"
+        f"the transaction at offset {offset} {state} and blocks read_committed consumers. If that lasts, follow "
+        "docs/operations.md, 'A transaction without an end'"
     )

@@ -117,8 +117,7 @@ def _unfolded(fixed: Fixed, wait_seconds: float) -> Unproven:
         passing=True,
         offset=fixed.progress.next_offset if fixed.progress else fixed.log_start,
         why=f"messages from here on were appended before the call and are not folded after {wait_seconds:g} s"
-        if fixed.open_at is None
-        else open_transaction(fixed.open_at, wait_seconds),
+        + ("" if fixed.open_at is None else f": {open_transaction(fixed.open_at)}"),
     )
 
 
