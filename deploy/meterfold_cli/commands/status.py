@@ -1,4 +1,4 @@
-"""`meterfold status`: how it is, also while Kafka or ClickHouse is down."""
+"""`meterfold status`: the state of an installation, also while Kafka or ClickHouse is down."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def status(
             "--wait",
             metavar="[SECONDS]",
             min=0,
-            help="First wait until fold and checker have processed everything that is there now, up to this long "
+            help="Wait up to this long until fold and checker have processed everything that is in the topics now "
             f"(default: {WAIT_SECONDS}).",
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 seconds, until Ctrl-C.")] = False,
     stuck_after: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="An event may wait so long before it counts as stuck.")
+        float, typer.Option(metavar="SECONDS", min=1, help="An event that waits longer than this is stuck.")
     ] = 60.0,
     rejected_within: Annotated[
         float,

@@ -30,7 +30,7 @@ _CALL_SECONDS: Final = 6.0
 """Workers ask, and a worker has to stop within 10 s."""
 LONGEST_SESSION_SECONDS: Final = 60.0
 """Kafka's default for group.consumer.max.session.timeout.ms."""
-#: There is no such group, or this broker or client cannot describe groups of the newer protocol.
+#: The group does not exist, or this broker or client cannot describe groups of the newer protocol.
 _NOBODY: Final = frozenset(
     {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
 )

@@ -1,4 +1,4 @@
-"""What subscribers were told on `usage.aggregated`, against the stored windows.
+"""The events on `usage.aggregated`, against the stored windows.
 
 A row is stored before it is published, and published before it is emitted. So the topic is read first, up to its end as
 of the call: whatever it says, the stored windows say that, or something newer.
@@ -6,7 +6,7 @@ of the call: whatever it says, the stored windows say that, or something newer.
     each event once        of one window revisions only rise; at the same revision only `final` may follow
     the newest of a window its revision is not beyond the stored folded_through; at the same one all values are equal
 
-What has not been emitted yet is no difference: windows are emitted at most once per interval.
+What has not been emitted yet is not a difference: windows are emitted at most once per interval.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a progress row can stand where it stands, and whether rows lie outside of what can have been folded."""
+"""Whether a progress row is possible, and whether there are rows of offsets that cannot have been folded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
         findings.add(
             progress_finding(
                 progress,
-                "next_offset: messages behind it were deleted before they were folded",
+                "next_offset: messages from there on were deleted before they were folded",
                 f"at least the log's start, {fixed.log_start}",
                 progress.next_offset,
             )
@@ -35,7 +35,7 @@ def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
         expected = min(fixed.log_start, progress.next_offset)
         findings.add(
             progress_finding(
-                progress, "log_start: what stands before it was skipped", f"at most {expected}", progress.log_start
+                progress, "log_start: the messages before it were skipped", f"at most {expected}", progress.log_start
             )
         )
 

@@ -2,7 +2,7 @@
 
 The recount proves windows from records; this proves the records themselves: each column against the message, the
 decision (counted or duplicate, rejected and why) against the fold's own rules, the counts of each organization, and
-that no row stands where the log has no message.
+that there is no row of an offset without a message.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Contents:
             self._findings.extend(differences(table, partition, said, rows))
 
     def _judged(self, messages: list[Message], subjects: Subjects) -> pl.DataFrame:
-        """The messages as columns, with what is to become of each: `decision`, null where that cannot be told."""
+        """The messages as columns, with the decision about each: `decision`, null if it is not rejected."""
         consumed = columns(messages)
         schemas = self._schemas
         decoded = decode(consumed, schemas)

@@ -24,7 +24,7 @@ from meterfold_sink.client import Client
 from meterfold_sink.mirrored import mirrored_definitions
 from meterfold_sink.reads import read_mirrored
 
-__all__ = ["DefinitionTables", "Told", "compare_rows"]
+__all__ = ["DefinitionTables", "TopicRows", "compare_rows"]
 
 _LOOK_SECONDS: Final = 0.1
 _NAMES: Final = {"metric_definitions": ("org_id", "key"), "thresholds": ("id",)}
@@ -35,7 +35,7 @@ Rows = dict[tuple[str, ...], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TopicRows:
     """What one topic says: the newest row of each name, and the next offset behind what was read."""
 
     rows: Mapping[tuple[str, ...], Mapping[str, Any]]
@@ -64,13 +64,13 @@ class DefinitionTables:
         return sum(self._compare(table, topic, *bounds) for table, topic in self._tables.items())
 
     def _compare(self, table: str, topic: str, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> int:
-        told = self._read(table, Place(topic, 0), starts, ends)
+        said = self._read(table, Place(topic, 0), starts, ends)
         place, begun = Place(topic, 0), time.monotonic()
         while True:
             # The position first: what it has passed was inserted before.
             mirrored = read_mirrored(self._client).get(place, 0)
             rows = self._stored(table)
-            findings, waiting = compare_rows(table, told, rows, mirrored)
+            findings, waiting = compare_rows(table, said, rows, mirrored)
             if not waiting or time.monotonic() - begun >= self._patience:
                 break
             time.sleep(_LOOK_SECONDS)
@@ -78,9 +78,9 @@ class DefinitionTables:
         if waiting:
             why = f"{waiting} definitions of {topic} are not in the table yet: the checker's mirror is behind them"
             self._findings.cannot(Unproven(check="definitions", place=table, passing=True, why=why))
-        return len(told.rows.keys() | rows.keys())
+        return len(said.rows.keys() | rows.keys())
 
-    def _read(self, table: str, place: Place, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> Told:
+    def _read(self, table: str, place: Place, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> TopicRows:
         found: dict[tuple[str, ...], Mapping[str, Any]] = {}
         for batch in self._reader.scan({place: starts[place]}, {place: ends[place]}):
             for message in batch:
@@ -90,7 +90,7 @@ class DefinitionTables:
                     continue  # the checker leaves it out as well
                 if row is not None:
                     found[_name(table, row)] = row
-        return Told(found, ends[place])
+        return TopicRows(found, ends[place])
 
     def _stored(self, table: str) -> Rows:
         found: Rows = {}
@@ -99,16 +99,16 @@ class DefinitionTables:
         return found
 
 
-def compare_rows(table: str, told: Told, rows: Rows, mirrored: int) -> tuple[list[Finding], int]:
+def compare_rows(table: str, said: TopicRows, rows: Rows, mirrored: int) -> tuple[list[Finding], int]:
     """What differs, and how many definitions the mirror (at the offset `mirrored`) may still bring. Pure."""
     findings, waiting = [], 0
-    for name, expected in told.rows.items():
+    for name, expected in said.rows.items():
         found = rows.get(name, [])
         if len(found) > 1:
             findings.append(_finding(table, name, "rows of one definition", "one row", f"{len(found)} rows"))
             continue
         version = int(found[0]["version"]) if found else -1
-        if version >= told.end:
+        if version >= said.end:
             continue  # defined again meanwhile
         if version < expected["version"] and mirrored <= expected["version"]:
             waiting += 1
@@ -121,8 +121,8 @@ def compare_rows(table: str, told: Told, rows: Rows, mirrored: int) -> tuple[lis
                 findings.append(
                     _finding(table, name, _against(expected), _shown(expected, wrong), _shown(found[0], wrong))
                 )
-    for name in rows.keys() - told.rows.keys():
-        found = [row for row in rows[name] if not row["deleted"] and row["version"] < told.end]
+    for name in rows.keys() - said.rows.keys():
+        found = [row for row in rows[name] if not row["deleted"] and row["version"] < said.end]
         if found:
             findings.append(_finding(table, name, "row of a definition that is not on its topic", "no row", "one row"))
     return findings, waiting

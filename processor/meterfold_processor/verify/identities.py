@@ -46,7 +46,7 @@ def _duplicates_of_counted(
         for row in rows:
             at = row["counted_offset"]
             expected = "the offset of an earlier record of the same identity within the look-back"
-            found = f"{at}, which is another record" if row["is_stored"] else f"{at}, where no record stands"
+            found = f"{at}, which is another record" if row["is_stored"] else f"{at}, where there is no record"
             findings.add(_finding(row, "usage_duplicates", "counted_offset of a duplicate", expected, found))
     for partition, count in sorted(expired.items()):
         if count:

@@ -46,7 +46,7 @@ def verify(
     Waits for up to `wait_seconds` until everything appended before the call is folded, then as long for the checker.
     With `contents` every stored row is compared with its message too, as far as the log reaches back. `within` asks
     about a range of event times only. At most `limit` findings of each check and partition are listed. Raises
-    Retryable when a server does not answer, Fatal when this is no installation of this version.
+    Retryable when a server does not answer, Fatal when this is not an installation of this version.
     """
     begun_at, begun = datetime.now(UTC), time.monotonic()
     group_id = checker_group or kafka.topic_prefix + CheckerSettings().group_id

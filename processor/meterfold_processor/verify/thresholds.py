@@ -1,6 +1,6 @@
 """Threshold states and alerts against windows, on a running system.
 
-In this order, so that whatever goes on meanwhile is no difference:
+In this order, so that changes during the verification are not differences:
 
     1. event topics up to their ends        every event there must follow from a state that is read later
     2. progress, then the end of usage.windows, then wait until the checker has passed it
@@ -43,7 +43,7 @@ from meterfold_sink.windows import open_windows
 __all__ = ["SETTLE_SECONDS", "Thresholds"]
 
 SETTLE_SECONDS: Final = 3.0
-"""The checker and its mirror get so long for what they are just doing."""
+"""Time for the checker and its mirror to finish their current work."""
 _LOOK_SECONDS: Final = 0.1
 
 

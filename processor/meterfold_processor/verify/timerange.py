@@ -90,7 +90,7 @@ def parts_of(
         begin, stop = begins[p], stops[p]
         first = one.log_end if begin is None else begin
         if first <= one.log_start and progress.log_start < one.log_start:
-            # What stands before the log's start may belong to the range, too: the rows say where that begins.
+            # Messages before the log's start may belong to the range, too: the rows say where it begins.
             first = positions.first_offset_since(client, p, earliest, progress.log_start, one.log_start)
         until = ends[p] if stop is None else min(ends[p], stop)
         first = max(first, progress.log_start)

@@ -50,7 +50,7 @@ def prove_windows(
 
 
 def finding_of(row: Mapping[str, Any]) -> Finding:
-    """A row of usage_reconciliation: only the columns that differ are told."""
+    """A row of usage_reconciliation: only the columns that differ are shown."""
     window = WindowName(
         row["org_id"],
         row["metric_key"],
@@ -62,13 +62,13 @@ def finding_of(row: Mapping[str, Any]) -> Finding:
     recount = "the sum of its months" if window.period_type == "lifetime" else "a recount of its records"
     match row["finding"]:
         case "window missing":
-            what, expected, found = f"window against {recount}", _told(row, "recounted", None), "no window"
+            what, expected, found = f"window against {recount}", _shown(row, "recounted", None), "no window"
         case "records missing":
-            what, expected, found = f"window against {recount}", "no window", _told(row, "stored", None)
+            what, expected, found = f"window against {recount}", "no window", _shown(row, "stored", None)
         case _:
             names = [n for n, short in _COLUMNS.items() if row[f"stored_{short}"] != row[f"recounted_{short}"]]
             what = f"window against {recount}"
-            expected, found = _told(row, "recounted", names), _told(row, "stored", names)
+            expected, found = _shown(row, "recounted", names), _shown(row, "stored", names)
     return Finding(
         check="windows",
         place="usage_windows",
@@ -80,7 +80,7 @@ def finding_of(row: Mapping[str, Any]) -> Finding:
     )
 
 
-def _told(row: Mapping[str, Any], side: str, names: list[str] | None) -> str:
+def _shown(row: Mapping[str, Any], side: str, names: list[str] | None) -> str:
     """`names` None: what matters of a whole window."""
     shown = names if names is not None else ["record_count", "sum", "folded_through"]
     return ", ".join(f"{name} {_text(row[f'{side}_{_COLUMNS[name]}'])}" for name in shown)
