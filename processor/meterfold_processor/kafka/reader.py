@@ -112,12 +112,10 @@ class TopicReader:
         self._take(self._consumer.consume(_CHUNK, 0), found)
         return found
 
-    def scan(
-        self, starts: Mapping[Place, int], ends: Mapping[Place, int], *, stop_at_open: bool = False
-    ) -> Iterator[list[Message]]:
+    def scan(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> Iterator[list[Message]]:
         """The messages of [starts[place], ends[place]) of each place, in pieces; each place's in order.
 
-        An open transaction is waited for, or with `stop_at_open` reading ends there. Remembers nothing for `poll`.
+        An open transaction is waited for. Remembers nothing for `poll`.
         """
         self.positions = dict(starts)
         left = {place for place, end in ends.items() if self.positions[place] < end}
@@ -128,13 +126,10 @@ class TopicReader:
         while left:
             batch: list[Message] = []
             for place, offset, message in self._arrived(clients.arrived(self._consumer, _CHUNK, _WAIT)):
-                if place not in left:
+                if place not in left or offset < starts[place]:  # of an earlier assignment
                     continue
                 following = offset if message is None else offset + 1
-                if message is None:
-                    if stop_at_open:
-                        left.discard(place)
-                elif offset < ends[place]:
+                if message is not None and offset < ends[place]:
                     batch.append(message)
                 if following > self.positions[place]:
                     self.positions[place], moved = following, time.monotonic()
@@ -142,6 +137,7 @@ class TopicReader:
                     left.discard(place)
             if batch:
                 yield batch
+                moved = time.monotonic()  # the caller may have taken its time
             if left and time.monotonic() - moved > self._stuck_seconds:
                 raise self._stuck({place: ends[place] for place in left})
 
@@ -158,13 +154,12 @@ class TopicReader:
         moved = time.monotonic()
         while left:
             for place, offset, message in self._arrived(clients.arrived(self._consumer, _CHUNK, _WAIT)):
-                if place not in left:
+                if offset < left.get(place, offset + 1):  # known already, or of an earlier assignment
                     continue
                 if message is not None and offset < ends[place]:
                     found[place] = message
                 self.positions[place] = max(self.positions[place], offset)
                 del left[place]
-                self._consumer.pause([at(*place)])
                 moved = time.monotonic()
             if left and time.monotonic() - moved > self._stuck_seconds:
                 raise self._stuck({place: ends[place] for place in left})
