@@ -7,7 +7,6 @@ digits: ClickHouse parses 200,000 number literals in seconds, these in milliseco
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +14,8 @@ import pyarrow as pa
 
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_sink.client import Client
+from meterfold_sink.fold_state import Progress, read_progress, read_rules, read_settings
 from meterfold_sink.rules import FoldRules
-from meterfold_sink.stored_rules import read_rules, read_settings
 from meterfold_sink.writers import Writer
 
 __all__ = [
@@ -59,20 +58,6 @@ _FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 _LARGE_STATEMENT: Final = {"max_query_size": 1 << 28}
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A row of fold_progress. `last_stamp` in UTC microseconds, 0 before the first event."""
-
-    partition: int
-    next_offset: int
-    log_start: int
-    counted: int
-    duplicates: int
-    rejected: int
-    last_stamp: int
-    flushed_at: int
-
-
 def write_settings_once(client: Client, rules: FoldRules) -> None:
     """Store the rules if there are none yet; otherwise compare. Raises Fatal when others are stored.
 
@@ -85,17 +70,6 @@ def write_settings_once(client: Client, rules: FoldRules) -> None:
         rules.require_same(FoldRules.from_rows({**rules.to_rows(), **stored}))
         Writer(client).insert("fold_settings", pa.table({"name": list(missing), "value": list(missing.values())}))
     rules.require_same(read_rules(client))
-
-
-def read_progress(client: Client, partitions: Sequence[int] | None = None) -> dict[int, Progress]:
-    """partition -> its progress; all partitions when none are named. A partition without a row is not in it."""
-    rows = client.rows(
-        "SELECT partition, next_offset, log_start, counted, duplicates, rejected, "
-        "toUnixTimestamp64Micro(last_stamp) AS last_stamp, toUnixTimestamp64Micro(flushed_at) AS flushed_at "
-        "FROM fold_progress FINAL WHERE {everything:UInt8} OR has({partitions:Array(Int32)}, partition)",
-        {"everything": int(partitions is None), "partitions": list(partitions or ())},
-    )
-    return {row["partition"]: Progress(**row) for row in rows}
 
 
 def read_mirrored(client: Client) -> dict[tuple[str, int], int]:
