@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from meterfold_schemas import usage_fields
+from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.rules import FoldRules
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.usage_sums import Of
 
-__all__ = ["RecordPage", "usage_records"]
+__all__ = ["TOTAL_OF", "RecordPage", "usage_records"]
 
 # An event's timestamp says when its record arrived, within the rules: so the months and the sort key help.
 _RECORDS: Final = """
@@ -26,9 +29,7 @@ WHERE partition = {partition:Int32}
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
 """
 _PAGE: Final = f"""
-SELECT
-    id, org_id, metric_key, subject_type, subject_id, quantity, source, resource_type, resource_id, metadata,
-    timestamp, received_at, partition, offset
+SELECT {", ".join((*usage_fields.NAMES, "received_at", "partition", "offset"))}
 {_RECORDS}
     AND (toUnixTimestamp64Micro(timestamp), usage_records.offset) > ({{after_timestamp:Int64}}, {{after_offset:Int64}})
 ORDER BY timestamp, usage_records.offset
@@ -38,6 +39,18 @@ _TYPE: Final = """
 SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
 """
+#: The total of records by each aggregation type, as totals.total_of makes it of a window (a test compares them).
+TOTAL_OF: Final = MappingProxyType(
+    {
+        AggregationType.COUNT: "toDecimal256(total, 9)",
+        AggregationType.SUM: "sum(toDecimal256(quantity, 9))",
+        AggregationType.AVG: "toDecimal256(unscaled_avg, 9) / 1000000000",
+        AggregationType.MAX: "toDecimal256(max(quantity), 9)",
+        AggregationType.MIN: "toDecimal256(min(quantity), 9)",
+        AggregationType.LAST: "toDecimal256(argMax(quantity, (timestamp, offset)), 9)",
+    }
+)
+_TOTALS: Final = ", ".join(f"total_by = '{kind}', {total}" for kind, total in TOTAL_OF.items())
 _TOTAL: Final = f"""
 WITH
     ({_TYPE}) AS total_by,
@@ -45,15 +58,7 @@ WITH
     sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg
 SELECT
     toInt64(count()) AS total,
-    if(total = 0, NULL, multiIf(
-        total_by = 'count', toDecimal256(total, 9),
-        total_by = 'avg', toDecimal256(unscaled_avg, 9) / 1000000000,
-        total_by = 'max', toDecimal256(max(quantity), 9),
-        total_by = 'min', toDecimal256(min(quantity), 9),
-        total_by = 'last', toDecimal256(argMax(quantity, (timestamp, offset)), 9),
-        total_by = 'sum', sum(toDecimal256(quantity, 9)),
-        NULL
-    )) AS total_quantity
+    if(total = 0, NULL, multiIf({_TOTALS}, NULL)) AS total_quantity
 {_RECORDS}
 """
 
