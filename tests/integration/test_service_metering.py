@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
+import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +36,7 @@ from support import consume_all
 from support.checker.installation import Installation
 from support.checker.installation import running as checker
 from support.cli import answer, inside, running
+from support.paths import ROOT
 
 
 @pytest.fixture
@@ -165,6 +169,28 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
     ):
         done = inside("usage", *arguments, env=env)
         assert (done.returncode, words in done.stderr) == (code, True), (arguments, done.stderr)
+
+
+def test_the_pages_about_usage_and_the_python_client_run_from_top_to_bottom(env: dict[str, str]) -> None:
+    names: dict[str, Any] = {}
+    for page in ("usage.md", "python.md"):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            with mock.patch.dict(os.environ, env):
+                if language == "python":
+                    code = compile(block, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                    # As in an application, a block goes on with what the one before it has made.
+                    waiting = eval(code, names)  # noqa: S307
+                    if waiting is not None:
+                        asyncio.run(waiting)
+                    continue
+            for line in block.splitlines():
+                command, *arguments = shlex.split(line, comments=True)
+                assert command == "meterfold"
+                done = inside(*arguments, env=env)
+                assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert names["page"].rows[-1].record_count == 1
+    assert names["metric"].name == "API calls"
 
 
 @pytest.fixture
