@@ -59,7 +59,7 @@ def usage(client: Client, now: datetime = NOW) -> Usage:
 
 
 def define(client: Client, kind: str = "sum", key: str = "calls", org_id: str = "") -> None:
-    version = client.value("SELECT toInt64(count()) + 1 FROM metric_definitions")
+    version = client.value("SELECT toInt64(max(version)) + 1 FROM metric_definitions")
     columns = "org_id, key, aggregation_type, version"
     client.command(f"INSERT INTO metric_definitions ({columns}) VALUES ('{org_id}', '{key}', '{kind}', {version})")
 

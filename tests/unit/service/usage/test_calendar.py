@@ -35,6 +35,7 @@ ZONES = (
     "Pacific/Chatham",
     "Africa/Cairo",
     "Asia/Beirut",
+    "America/Caracas",
 )
 SPANS = ("daily", "weekly", "monthly", "yearly", "billing")
 instants = st.integers(micros(datetime(1972, 1, 1, tzinfo=UTC)), micros(datetime(2037, 1, 1, tzinfo=UTC)))
@@ -152,11 +153,15 @@ def test_a_day_that_a_zone_has_skipped_has_no_window() -> None:
 
 
 def test_an_hour_ends_when_the_clock_shows_the_next_one() -> None:
-    """In Singapore 23:30 was followed by 0:00, so an hour had 30 minutes; in Toronto by 0:30 of the next day."""
+    """In Singapore 23:30 was followed by 0:00, so an hour had 30 minutes; in Toronto by 0:30 of the next day; in
+    Caracas 2:30 by 3:00."""
     singapore = calendar("hourly", "Asia/Singapore").windows(utc(1981, 12, 31, 15), utc(1981, 12, 31, 17), 10)
     assert shown(singapore, "Asia/Singapore") == ["1981-12-31 22:00", "1981-12-31 23:00", "1982-01-01 00:00"]
     toronto = calendar("hourly", "America/Toronto").windows(utc(1919, 3, 31, 4), utc(1919, 3, 31, 5, 30), 10)
     assert shown(toronto, "America/Toronto") == ["1919-03-30 23:00", "1919-03-31 00:30", "1919-03-31 01:00"]
+    caracas = calendar("hourly", "America/Caracas").windows(utc(2016, 5, 1, 6, 30), utc(2016, 5, 1, 8, 30), 10)
+    assert shown(caracas, "America/Caracas") == ["2016-05-01 02:00", "2016-05-01 03:00", "2016-05-01 04:00"]
+    assert [window.start for window in caracas] == [utc(2016, 5, 1, 6, 30), utc(2016, 5, 1, 7), utc(2016, 5, 1, 8)]
 
 
 def test_a_billing_period_begins_on_the_last_day_of_a_shorter_month() -> None:
