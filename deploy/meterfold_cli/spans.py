@@ -71,9 +71,7 @@ def moment(option: str, text: str, calendar: Calendar) -> datetime:
     local = found.replace(tzinfo=calendar.zone)
     there = local.astimezone(UTC)
     if there.astimezone(calendar.zone).replace(tzinfo=None) != found:
-        raise WrongInput(
-            f"{option} {text} does not exist in the time zone: clocks skip it. Add an offset such as +02:00"
-        )
+        raise WrongInput(f"{option} {text} does not exist in the time zone, since clocks skip it")
     if local.replace(fold=1).astimezone(UTC) != there:
         raise WrongInput(f"{option} {text} occurs twice in the time zone. Add an offset such as +02:00")
     return there

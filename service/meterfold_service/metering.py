@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Self
 
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
-from meterfold_service.metrics.operations import Metrics
-from meterfold_service.thresholds.operations import Thresholds
-from meterfold_service.usage.operations import Usage
 from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
 
 if TYPE_CHECKING:
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.thresholds.operations import Thresholds
+    from meterfold_service.usage.operations import Usage
 
 __all__ = ["Metering"]
 
@@ -61,9 +61,30 @@ class Metering:
         self._clients = ClientPool(self._connect)
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
-        self.metrics = Metrics(self._log, self._clients, now)
-        self.thresholds = Thresholds(self._log, self._clients, now)
-        self.usage = Usage(self._clients, now, wait_seconds)
+        self._now = now
+
+    # Each imports what it needs with its first use: a command uses one of them.
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """metric.define, update, delete, get, list."""
+        from meterfold_service.metrics.operations import Metrics
+
+        return Metrics(self._log, self._clients, self._now)
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """threshold.create, update, delete, get, list."""
+        from meterfold_service.thresholds.operations import Thresholds
+
+        return Thresholds(self._log, self._clients, self._now)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """usage.get, getSummary."""
+        from meterfold_service.usage.operations import Usage
+
+        return Usage(self._clients, self._now, self._wait_seconds)
 
     def close(self) -> None:
         """Close the connections."""

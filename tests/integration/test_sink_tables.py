@@ -14,11 +14,14 @@ import pytest
 
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import Period, micros
-from meterfold_sink import conservation, positions, queries, reads, schema_decisions
+from meterfold_sink import conservation, positions, reads, schema_decisions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import Positions, Span
 from meterfold_sink.rejections import recent_rejections
+from meterfold_sink.usage_records import RecordPage, usage_records
+from meterfold_sink.usage_sums import Of, Piece, usage_sums
 from support.sink.database import RULES, database, empty, insert, rows, store
 from support.sink.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
 
@@ -243,36 +246,38 @@ def test_parameters_are_values_and_nothing_else(client: Client, text: str) -> No
     assert client.value("SELECT {text:String}", {"text": text}) == text
     assert client.rows("SELECT {texts:Array(String)} AS texts", {"texts": [text, "x"]}) == [{"texts": [text, "x"]}]
     store(client, [Record(0, HOUR, 3, subject_id=text, org_id=text), Record(1, HOUR, 5)])
-    page = queries.get_summaries(
-        client, metric_key="calls", period_type="hourly", start=HOUR, subject=("user", text), org_id=text
-    )
-    assert (page.total, page.summaries["sum"].to_pylist()) == (1, [Decimal(3)])
+    of = Of("calls", text, ("user", text))
+    piece = Piece(0, "hourly", micros(HOUR), micros(HOUR) + 1)
+    (row,), total = usage_sums(client, RULES, Of("calls", text), [piece], by_subject=True, top=None, limit=10, offset=0)
+    assert (row.org_id, row.subject_id, row.sum, total) == (text, text, 3, 1)
+    rows, total = usage_sums(client, RULES, of, [piece], by_subject=True, top=None, limit=10, offset=0)
+    expected = partition_of(subject_key(text, "calls", "user", text), RULES.partition_count) == 0
+    assert (len(rows), total) == (int(expected), int(expected))  # the test's records are all on partition 0
 
 
 def test_usage_is_paged_with_its_total(client: Client) -> None:
-    from meterfold_schemas.keys import partition_of, subject_key
-
     partition = partition_of(subject_key("acme", "calls", "user", "s1"), RULES.partition_count)
     more: dict[str, Any] = {"partition": partition, "received_at": HOUR + timedelta(hours=2)}
     records = [Record(i, HOUR + timedelta(minutes=30 - i), i + 1, **more) for i in range(5)]
     insert(client, "usage_records", records_table(records))
     insert(client, "usage_records", records_table(records))
-    asked = {"metric_key": "calls", "subject_type": "user", "subject_id": "s1", "org_id": "acme"}
 
-    def usage(**options: Any) -> queries.UsagePage:
-        return queries.get_usage(client, RULES, **{"start": HOUR, "end": HOUR + timedelta(hours=1), **asked, **options})
+    def usage(first: int = 0, until: int = 60, subject_id: str = "s1", **options: Any) -> RecordPage:
+        of = Of("calls", "acme", ("user", subject_id))
+        span = (micros(HOUR + timedelta(minutes=first)), micros(HOUR + timedelta(minutes=until)))
+        return usage_records(client, RULES, of, *span, **options)
 
-    page = usage(limit=2, offset=1)
-    assert page.records["offset"].to_pylist() == [3, 2]
+    page = usage(limit=2, after=(micros(records[4].timestamp), 4))
+    assert [row["offset"] for row in page.rows] == [3, 2]
     assert (page.total, page.total_quantity) == (5, None)  # the metric is not defined
-    half_open = usage(start=HOUR + timedelta(minutes=26), end=HOUR + timedelta(minutes=28))
-    assert half_open.records["offset"].to_pylist() == [4, 3]
+    half_open = usage(26, 28)
+    assert [row["offset"] for row in half_open.rows] == [4, 3]
     nothing = usage(subject_id="nobody")
-    assert (nothing.records.num_rows, nothing.total, nothing.total_quantity) == (0, 0, None)
+    assert (nothing.rows, nothing.total, nothing.total_quantity) == ([], 0, None)
     client.command(
         "INSERT INTO metric_definitions (org_id, key, aggregation_type, version) VALUES ('', 'calls', 'sum', 1)"
     )
-    page = usage(limit=2, offset=1)
+    page = usage(limit=2)
     assert (page.total, page.total_quantity) == (5, 15)
     client.command(
         "INSERT INTO metric_definitions (org_id, key, aggregation_type, version) VALUES ('', 'calls', 'avg', 2)"

@@ -99,8 +99,9 @@ class Calendar:
                 yield window
 
     def _spans_from(self, start: int) -> Iterator[Window]:
-        """Periods of whole days, from one that holds `start` or ends just before it."""
-        first = self._first_day(from_micros(start).astimezone(self.zone).date() - _DAY)
+        """Periods of whole days, from the one that holds the local date of `start`. Where an evening comes twice,
+        `start` may be in the next one."""
+        first = self._first_day(from_micros(start).astimezone(self.zone).date())
         begin = self.day_start(first)
         while True:
             first = self._next_first_day(first)

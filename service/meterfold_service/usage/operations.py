@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ __all__ = ["MAX_PERIODS", "Usage"]
 
 MAX_PERIODS: Final = 10_000
 """The most periods of one answer."""
+_RECORD: Final = tuple(field.name for field in fields(UsageRecord))
 _LOOK_SECONDS: Final = 0.03
 
 
@@ -70,7 +72,7 @@ class Usage:
             missing = missing_records(client, rules, of, [whole], micros(self._now()))
         if missing is not None:
             raise _expired(metric_key, missing)
-        records = tuple(UsageRecord(**row) for row in page.rows)
+        records = tuple(UsageRecord(*(row[name] for name in _RECORD)) for row in page.rows)
         more = len(records) == limit and cursor_of(micros(records[-1].timestamp), records[-1].offset)
         return UsagePage(records, page.total, page.total_quantity, more or None)
 

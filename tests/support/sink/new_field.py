@@ -7,7 +7,7 @@ holds the settings of ClickHouse as JSON.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any, cast
 

@@ -9,6 +9,8 @@ import pytest
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.spans import span
 
+KOLKATA = "Asia/Kolkata"
+SAO_PAULO = "America/Sao_Paulo"
 NOW = datetime(2026, 11, 29, 10, 30, tzinfo=UTC)
 
 

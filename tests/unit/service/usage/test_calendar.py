@@ -35,6 +35,7 @@ ZONES = (
     "Pacific/Chatham",
     "Africa/Cairo",
     "Asia/Beirut",
+    "America/Caracas",
 )
 SPANS = ("daily", "weekly", "monthly", "yearly", "billing")
 instants = st.integers(micros(datetime(1972, 1, 1, tzinfo=UTC)), micros(datetime(2037, 1, 1, tzinfo=UTC)))
@@ -79,6 +80,9 @@ def first_day(period: str, day: date, anchor: int) -> date:
 @example("daily", "Pacific/Apia", 1, utc(2011, 12, 28, 12), 5)
 @example("daily", "America/St_Johns", 1, utc(2009, 11, 1, 2), 2)
 @example("hourly", "Australia/Lord_Howe", 1, utc(2026, 4, 4, 12), 1)
+@example("hourly", "Asia/Singapore", 1, utc(1981, 12, 31, 12), 1)  # 23:30 was followed by 0:00
+@example("hourly", "America/Toronto", 1, utc(1919, 3, 31, 2), 1)  # 23:30 was followed by 0:30
+@example("daily", "America/Toronto", 1, utc(1919, 3, 31, 2), 1)
 def test_windows_follow_each_other_without_gap_or_overlap(
     period: str, zone: str, anchor: int, at: int, days: int
 ) -> None:
@@ -122,6 +126,8 @@ def test_a_window_holds_the_instants_of_its_local_days(period: str, zone: str, a
         ("America/Sao_Paulo", (2018, 11, 4), 23),
         ("Australia/Lord_Howe", (2026, 10, 4), 23.5),
         ("Australia/Lord_Howe", (2026, 4, 5), 24.5),
+        ("America/Toronto", (1919, 3, 30), 23.5),
+        ("America/Toronto", (1919, 3, 31), 23.5),
     ],
 )
 def test_days_are_as_long_as_the_clock_says(zone: str, day: tuple[int, int, int], hours: float) -> None:
@@ -131,6 +137,9 @@ def test_days_are_as_long_as_the_clock_says(zone: str, day: tuple[int, int, int]
     assert (window.end - window.start) / HOUR == hours
     local = calendar("hourly", zone).windows(window.start, window.end, 100)
     assert (local[0].start, local[-1].end) == window
+    # Every hour begins when the clock shows a whole one, or with the day.
+    minutes = {from_micros(hour.start).astimezone(zoneinfo.ZoneInfo(zone)).minute for hour in local[1:]}
+    assert minutes <= {0, 30 if hours % 1 else 0}
 
 
 def test_a_day_that_a_zone_has_skipped_has_no_window() -> None:
@@ -141,6 +150,18 @@ def test_a_day_that_a_zone_has_skipped_has_no_window() -> None:
         "2011-12-31 00:00",
         "2012-01-01 00:00",
     ]
+
+
+def test_an_hour_ends_when_the_clock_shows_the_next_one() -> None:
+    """In Singapore 23:30 was followed by 0:00, so an hour had 30 minutes; in Toronto by 0:30 of the next day; in
+    Caracas 2:30 by 3:00."""
+    singapore = calendar("hourly", "Asia/Singapore").windows(utc(1981, 12, 31, 15), utc(1981, 12, 31, 17), 10)
+    assert shown(singapore, "Asia/Singapore") == ["1981-12-31 22:00", "1981-12-31 23:00", "1982-01-01 00:00"]
+    toronto = calendar("hourly", "America/Toronto").windows(utc(1919, 3, 31, 4), utc(1919, 3, 31, 5, 30), 10)
+    assert shown(toronto, "America/Toronto") == ["1919-03-30 23:00", "1919-03-31 00:30", "1919-03-31 01:00"]
+    caracas = calendar("hourly", "America/Caracas").windows(utc(2016, 5, 1, 6, 30), utc(2016, 5, 1, 8, 30), 10)
+    assert shown(caracas, "America/Caracas") == ["2016-05-01 02:00", "2016-05-01 03:00", "2016-05-01 04:00"]
+    assert [window.start for window in caracas] == [utc(2016, 5, 1, 6, 30), utc(2016, 5, 1, 7), utc(2016, 5, 1, 8)]
 
 
 def test_a_billing_period_begins_on_the_last_day_of_a_shorter_month() -> None:
@@ -198,6 +219,7 @@ def test_pieces_cover_a_span_exactly(start: int, length: int, minutes: bool) -> 
     found = pieces(start, start + length)
     assert (found[0].start, found[-1].end) == (start, start + length)
     assert all(one.end == following.start for one, following in pairwise(found))
+    assert all(piece.start < piece.end for piece in found)
     for piece in found:
         if piece.kind != RECORDS:
             kind = Period(piece.kind)
