@@ -17,7 +17,6 @@ from meterfold_schemas.periods import Period, micros
 from meterfold_schemas.quantities import MAX_STORED, MAX_UNSCALED, exact_unscaled, to_decimal
 from meterfold_schemas.totals import STATE, WindowValues, total_of
 from meterfold_schemas.vocabulary import AggregationType
-from meterfold_sink import usage_records, usage_sums
 from meterfold_sink.client import Client
 from meterfold_sink.usage_records import usage_records
 from meterfold_sink.usage_sums import Of
