@@ -14,6 +14,8 @@ from typing import Any, cast
 import numpy as np
 from fastavro import schemaless_writer
 
+from meterfold.events import EventDetails, optional_values
+from meterfold.recorder import Recorder
 from meterfold_cli.importing.plan import Options, make_plan
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import decode
@@ -48,6 +50,7 @@ def main() -> None:
     assert UsageRecorded.from_bytes(values[0]).region is None  # type: ignore[attr-defined]
     refuses_what_is_too_long()
     imports_it()
+    records_it(values[1])
     records = folded(decoded.frame, values)
     with connect(ClickHouseSettings.model_validate_json(sys.stdin.read()), create_database=True) as client:
         migrate(client, RULES)
@@ -145,6 +148,16 @@ def imports_it() -> None:
     columns = [name for name in NAMES if name not in ("resource_type", "resource_id", "metadata", "source")]
     plan = make_plan(columns, Options({}, {}, (), ignore_others=False), {})
     assert plan.event([f"the {name}" for name in columns])["region"] == "the region"
+
+
+def records_it(expected: bytes) -> None:
+    """By the parameters of `record`, and as a row of `record_batch`."""
+    recorder = Recorder("acme", None, horizon_seconds=None, future_tolerance_seconds=None)
+    details = optional_values(EventDetails(region="eu"))  # type: ignore[typeddict-unknown-key]
+    encoded = recorder.encode("api.calls", ("user", "ada"), 1, "new", NOW, None, details)
+    assert encoded[2] == expected
+    row = {"metric_key": "api.calls", "subject": ("user", "ada"), "id": "new", "timestamp": NOW, "region": "eu"}
+    assert [value for _, _, value in recorder.batch([row])] == [expected]
 
 
 if __name__ == "__main__":
