@@ -20,7 +20,7 @@ import pyarrow as pa
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink.client import Client
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import WINDOW_COLUMNS, Progress, read_progress, read_rules
+from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS, Progress, read_progress, read_rules
 
 __all__ = ["PartitionProof", "prove_partition"]
 
@@ -107,11 +107,7 @@ def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
     if within is None:
         return "", ""
     start, end = ("fromUnixTimestamp64Micro({start:Int64}, 'UTC')", "fromUnixTimestamp64Micro({end:Int64}, 'UTC')")
-    ends = (
-        "multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
-        "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH)"
-    )
-    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {ends} <= {end}"
+    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {END_OF_WINDOW} <= {end}"
     records = (
         f" AND timestamp >= {start} AND timestamp < {end} "
         "AND received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC') "
