@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from meterfold_cli.console import Meter as ProgressCallback
+from meterfold_cli.console import ProgressCallback
 from meterfold_cli.importing.identities import Identities
 from meterfold_cli.importing.plan import Plan
 from meterfold_cli.importing.rows import BadRow, Row, Rows

@@ -62,7 +62,7 @@ class Source:
         stat = path.stat()
         if self._seen not in (None, (stat.st_size, stat.st_mtime_ns)):
             rows.close()
-            raise WrongInput(f"{self.name} changed while it was read; nothing was sent. Import it again")
+            raise WrongInput(f"{self.name} changed while it was being read; nothing was sent. Import it again")
         self._seen = stat.st_size, stat.st_mtime_ns
         return rows, plan
 
@@ -97,7 +97,7 @@ class Source:
 
     def _parquet(self, path: Path) -> tuple[ParquetRows, Plan]:
         if self._form.delimiter is not None:
-            raise WrongInput(f"--delimiter is for CSV; {self.name} is Parquet")
+            raise WrongInput(f"--delimiter applies to CSV only, and {self.name} is Parquet")
         rows = ParquetRows(path)
         readers: dict[str, Callable[[str], Reader | None]] = {
             **dict.fromkeys(_TEXT_FIELDS, rows.text_reader),
@@ -109,7 +109,7 @@ class Source:
 
 
 def _checked(fixed: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    """The values of --set, judged once instead of once per row."""
+    """The values of --set, checked once instead of once per row."""
     values = dict(fixed)
     good = {
         "id": "id",
