@@ -21,6 +21,7 @@ __all__ = [
     "SCALE",
     "exact_unscaled",
     "from_avro_bytes",
+    "number_text",
     "rounded",
     "to_avro_bytes",
     "to_decimal",
@@ -75,6 +76,13 @@ def exact_unscaled(value: Decimal) -> int:
         return int(_EXACT.to_integral_exact(_EXACT.scaleb(value, SCALE)))
     except (Inexact, InvalidOperation):
         raise ValueError(f"{shown(value)} has more than {SCALE} decimals") from None
+
+
+def number_text(value: Decimal) -> str:
+    """All digits of a number, without zeros at the end. Not by normalize(): that rounds to the 28 digits of the decimal
+    context, and a stored number may have 38."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def to_avro_bytes(unscaled: int) -> bytes:
