@@ -22,6 +22,7 @@ from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import Consumed
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.store import History, Progress
 from meterfold_schemas import catalog
 from meterfold_schemas.periods import micros
@@ -45,7 +46,7 @@ RULES = FoldRules(cluster_id="cluster", topic_id="topic", partition_count=1)
 def main() -> None:
     assert OPTIONAL == ("source", "resource_type", "resource_id", "metadata", "region"), OPTIONAL
     values = [of_the_first_version("old"), of_the_second_version("new", "eu")]
-    decoded = decode(consumed(values))
+    decoded = decode(consumed(values), judged_by({}))
     assert decoded.frame.select("id", "region").rows() == [("old", None), ("new", "eu")]
     assert UsageRecorded.from_bytes(values[0]).region is None  # type: ignore[attr-defined]
     refuses_what_is_too_long()
@@ -137,7 +138,7 @@ def folded(frame: Any, values: list[bytes]) -> Any:
 
 def refuses_what_is_too_long() -> None:
     value = of_the_second_version("x", "é" * 256)
-    frame = decode(consumed([value])).frame
+    frame = decode(consumed([value]), judged_by({})).frame
     assert validate.invalid(frame).to_list() == [None]
     frame = frame.with_columns(region=frame["region"] + "é")
     (detail,) = validate.invalid(frame)
