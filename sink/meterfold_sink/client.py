@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import from_micros
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink.errors import MISSING_DATABASE, ServerError, code_of, mapped
 from meterfold_sink.small import CONNECT_SECONDS, NotSmall, Parameter, SmallResults
@@ -164,8 +165,8 @@ class Client:
         """The only value of the only row."""
         rows = self.rows(sql, parameters)
         if len(rows) != 1 or len(rows[0]) != 1:
-            columns = len(rows[0]) if rows else 0
-            raise Fatal(f"{_shown(sql)} answered {len(rows)} rows of {columns} columns; one was expected")
+            found = f"{plural(len(rows), 'row')} of {plural(len(rows[0]) if rows else 0, 'column')}"
+            raise Fatal(f"{_shown(sql)} answered {found}; expected one value")
         return next(iter(rows[0].values()))
 
     def insert_stream(self, table: str, columns: list[str], body: bytes, settings: Mapping[str, Any]) -> None:

@@ -18,8 +18,7 @@ from typing import Any, Final
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink.client import Client, to_rows
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import WINDOW_COLUMNS, Progress, read_progress, read_rules
-from meterfold_sink.windows import WINDOW_END
+from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS, Progress, read_progress, read_rules
 
 __all__ = ["PartitionProof", "prove_partitions"]
 
@@ -132,7 +131,7 @@ def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
     if within is None:
         return "", ""
     start, end = ("fromUnixTimestamp64Micro({start:Int64}, 'UTC')", "fromUnixTimestamp64Micro({end:Int64}, 'UTC')")
-    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {WINDOW_END} <= {end}"
+    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {END_OF_WINDOW} <= {end}"
     records = (
         f" AND timestamp >= {start} AND timestamp < {end} "
         "AND received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC') "

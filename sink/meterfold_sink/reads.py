@@ -12,13 +12,16 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import KEPT, Period
+from meterfold_schemas.totals import AMOUNTS
 from meterfold_sink.client import Client
 from meterfold_sink.fold_state import Progress, read_progress, read_rules, read_settings
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
 __all__ = [
+    "END_OF_WINDOW",
     "WINDOW_COLUMNS",
     "Progress",
     "find_records",
@@ -35,23 +38,31 @@ __all__ = [
 
 #: The columns of usage_windows in the order in which the fold writes and publishes them.
 WINDOW_COLUMNS: Final = (
-    "org_id",
-    "metric_key",
-    "subject_type",
-    "subject_id",
+    *SUBJECT,
     "period_type",
     "period_start",
     "partition",
     "record_count",
-    "sum",
-    "min",
-    "max",
-    "last",
+    *AMOUNTS,
     "last_timestamp",
     "last_offset",
     "folded_through",
 )
 _WINDOWS: Final = ", ".join(WINDOW_COLUMNS)
+
+_LENGTH: Final = {
+    Period.HOURLY: "1 HOUR",
+    Period.DAILY: "1 DAY",
+    Period.WEEKLY: "7 DAY",
+    Period.MONTHLY: "1 MONTH",
+    Period.YEARLY: "1 YEAR",
+}
+#: The end of a row of usage_windows, which a lifetime has not.
+END_OF_WINDOW: Final = (
+    "multiIf("
+    + "".join(f"period_type = '{kept}', period_start + INTERVAL {_LENGTH[kept]}, " for kept in KEPT if kept in _LENGTH)
+    + "toDateTime64('2299-12-31', 6, 'UTC'))"
+)
 
 #: The partition key is a function of the sort key, so no row has versions in two partitions.
 _FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
@@ -109,8 +120,7 @@ def load_open_windows(
         # The second condition is implied by the first (no kept window is longer than 31 days); it can use the index.
         conditions.append(
             "(period_type = 'lifetime' OR "
-            "(multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
-            "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH) > "
+            f"({END_OF_WINDOW} > "
             "fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') "
             "AND period_start > fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') - INTERVAL 32 DAY))"
         )

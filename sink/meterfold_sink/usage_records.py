@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas import usage_fields
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.usage_sums import Of
 
-__all__ = ["TOTAL_OF", "RecordPage", "usage_records"]
+__all__ = ["RecordPage", "usage_records"]
 
 # An event's timestamp says when its record arrived, within the rules: so the months and the sort key help.
 _RECORDS: Final = """
@@ -40,18 +39,6 @@ _TYPE: Final = """
 SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
 """
-#: The total of records by each aggregation type, as totals.total_of makes it of a window (a test compares them).
-TOTAL_OF: Final = MappingProxyType(
-    {
-        AggregationType.COUNT: "toDecimal256(total, 9)",
-        AggregationType.SUM: "sum(toDecimal256(quantity, 9))",
-        AggregationType.AVG: "toDecimal256(unscaled_avg, 9) / 1000000000",
-        AggregationType.MAX: "toDecimal256(max(quantity), 9)",
-        AggregationType.MIN: "toDecimal256(min(quantity), 9)",
-        AggregationType.LAST: "toDecimal256(argMax(quantity, (timestamp, offset)), 9)",
-    }
-)
-_TOTALS: Final = ", ".join(f"total_by = '{kind}', {total}" for kind, total in TOTAL_OF.items())
 _TOTAL: Final = f"""
 WITH
     ({_TYPE}) AS total_by,

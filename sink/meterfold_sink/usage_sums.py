@@ -10,19 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import HOUR, MICROS_PER_SECOND, from_micros
-from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.total_sql import average, total
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
-__all__ = ["TOTAL_OF", "MissingRecords", "Of", "Piece", "UsageSum", "missing_records", "usage_sums"]
+__all__ = ["MissingRecords", "Of", "Piece", "UsageSum", "missing_records", "usage_sums"]
 
 RECORDS: Final = "records"
 _MOST_RANGES: Final = 100

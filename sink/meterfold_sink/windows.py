@@ -6,21 +6,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_sink.client import Client
-from meterfold_sink.reads import WINDOW_COLUMNS
+from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["WINDOW_END", "open_windows", "stored_windows", "unprovable_windows"]
+__all__ = ["open_windows", "stored_windows", "unprovable_windows"]
 
 _FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 #: The windows of more metrics than this are read with those of every metric.
 _MOST_METRICS: Final = 8
-WINDOW_END: Final = (
-    "multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
-    "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH)"
-)
-"""The end of a window that is no lifetime, in SQL."""
 
 
 def stored_windows(
@@ -80,7 +75,7 @@ def _open_windows(
     sql = (
         f"SELECT {', '.join(WINDOW_COLUMNS)} FROM usage_windows FINAL "  # noqa: S608
         "WHERE partition IN {partitions:Array(Int32)} AND has({period_types:Array(String)}, toString(period_type)) "
-        f"AND (period_type = 'lifetime' OR ({WINDOW_END} > {after} "
+        f"AND (period_type = 'lifetime' OR ({END_OF_WINDOW} > {after} "
         # Implied by the condition before it, since no stored window is longer than 31 days; it can use the index.
         "AND period_start > fromUnixTimestamp64Micro({earliest:Int64}, 'UTC') - INTERVAL 32 DAY))"
         f"{f' AND ({some})' if some else ''}"
@@ -109,7 +104,7 @@ def unprovable_windows(client: Client, partitions: Sequence[int], start: int, en
         "toInt64(count()) AS windows, toInt64(sum(record_count)) AS records FROM usage_unprovable_windows "
         "WHERE partition IN {partitions:Array(Int32)} "
         "AND period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC') "
-        f"AND {WINDOW_END} <= fromUnixTimestamp64Micro({{end:Int64}}, 'UTC') "
+        f"AND {END_OF_WINDOW} <= fromUnixTimestamp64Micro({{end:Int64}}, 'UTC') "
         "GROUP BY partition, period_type ORDER BY partition, period_type",
         {"partitions": list(partitions), "start": start, "end": end},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -21,9 +21,10 @@ from meterfold_sink.client import Client
 from meterfold_sink.usage_records import usage_records
 from meterfold_sink.usage_sums import Of
 from support.sink.database import RULES, database, insert
-from support.sink.rows import Record, records_table, window, windows_table
+from support.sink.rows import NOW, Record, records_table, window, windows_table
 
-HOUR = datetime(2026, 3, 10, 12, tzinfo=UTC)
+# Not long ago: records expire.
+HOUR = NOW.replace(minute=0, second=0) - timedelta(hours=2)
 FEW_EXAMPLES = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

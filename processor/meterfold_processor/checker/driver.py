@@ -104,7 +104,7 @@ class Driver:
             case ops.StartReading(offsets=offsets):
                 return self._group.start(offsets)
             case _:
-                raise TypeError(f"{operation!r} is no operation of the checker")
+                raise TypeError(f"unknown operation of the checker: {operation!r}")
 
     def _poll_rows(self) -> dict[int, ops.Batch]:
         messages = self._group.poll(0.0 if self.busy else POLL_SECONDS)

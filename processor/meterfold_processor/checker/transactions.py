@@ -15,6 +15,7 @@ from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.clients import Outgoing
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import KafkaSettings
 
 __all__ = ["FencedOut", "Transactions"]
@@ -121,7 +122,9 @@ class Transactions:
         except KafkaException as error:
             raise _error(error, "flushing a transaction") from error
         if waiting:
-            raise Retryable(f"Kafka, flushing a transaction: {waiting} messages not confirmed in {_CALL_SECONDS:.0f} s")
+            raise Retryable(
+                f"Kafka, flushing a transaction: {plural(waiting, 'message')} not confirmed in {_CALL_SECONDS:.0f} s"
+            )
 
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any) -> None:
         places = [at(topic, partition, offset) for partition, offset in offsets.items()]
