@@ -96,7 +96,7 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
         eventually(lambda: any(p.name == "check" and p.alive for p in processes(data)), 30)
         add("last")
         eventually(lambda: asked("SELECT count() FROM threshold_events FINAL WHERE subject_id = 'last'") == "2", 60)
-        assert "lost its slot to another checker; starting it again" in up.output()
+        assert "lost its slot to another checker; restarting it" in up.output()
         assert up.running
 
         left = processes(data)
