@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict, cast
 
 from meterfold.subjects import Known, Subject
 from meterfold.values import Id, Quantity
 from meterfold_schemas.usage import UsageRecorded
+from meterfold_schemas.usage_fields import NAMES
 
 if TYPE_CHECKING:
     # So that an event without an object of the application's is one of every Meter.
@@ -64,16 +65,4 @@ Table = _ArrowStream | _ArrowArray | _PandasFrame
 def event_of(value: bytes) -> UsageEvent:
     """The event in a value that the SDK encoded: recorded again, it becomes the same value."""
     event = UsageRecorded.from_bytes(value)
-    return UsageEvent(
-        metric_key=event.metric_key,
-        subject_type=event.subject_type,
-        subject_id=event.subject_id,
-        org_id=event.org_id,
-        quantity=event.quantity,
-        id=event.id,
-        timestamp=event.timestamp,
-        source=event.source,
-        resource_type=event.resource_type,
-        resource_id=event.resource_id,
-        metadata=event.metadata,
-    )
+    return cast(UsageEvent, {name: getattr(event, name) for name in NAMES})
