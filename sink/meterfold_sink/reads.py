@@ -16,6 +16,7 @@ import pyarrow as pa
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_sink.client import Client
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.stored_rules import read_rules, read_settings
 from meterfold_sink.writers import Writer
 
 __all__ = [
@@ -70,17 +71,6 @@ class Progress:
     rejected: int
     last_stamp: int
     flushed_at: int
-
-
-def read_settings(client: Client) -> dict[str, str]:
-    """All rows of fold_settings."""
-    rows = client.rows("SELECT name, value FROM fold_settings FINAL")
-    return {row["name"]: row["value"] for row in rows}
-
-
-def read_rules(client: Client) -> FoldRules:
-    """The stored rules. Raises Fatal when there are none: `meterfold migrate` was not run."""
-    return FoldRules.from_rows(read_settings(client))
 
 
 def write_settings_once(client: Client, rules: FoldRules) -> None:

@@ -12,9 +12,9 @@ from typing import Literal
 
 from meterfold_cli.health.clickhouse_view import ClickHouseView, Progress
 from meterfold_cli.health.kafka_view import KafkaView, Log, Waiting
+from meterfold_cli.wording import undefined
 from meterfold_schemas import catalog
 from meterfold_schemas.plurals import noun, plural
-from meterfold_service.metrics import undefined
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.clients import Outgoing
@@ -89,8 +89,11 @@ class Transactions:
         _call(self._ready().begin_transaction, "beginning a transaction")
         self._open = True
 
-    def produce(self, messages: Iterable[Outgoing]) -> None:
-        # Without delivery callbacks: a message that fails makes the transaction fail.
+    def produce(
+        self, messages: Iterable[Outgoing], on_delivery: Callable[[KafkaError | None, Message], None] | None = None
+    ) -> None:
+        """`on_delivery` hears of each message in `flush`. It may be left out: a message that fails makes the
+        transaction fail."""
         producer = self._ready()
         until = time.monotonic() + _CALL_SECONDS
         for message in messages:
@@ -102,6 +105,7 @@ class Transactions:
                         message.key,
                         message.partition,
                         headers=list(message.headers),
+                        on_delivery=on_delivery,
                     )
                     break
                 except BufferError:

@@ -31,8 +31,9 @@ from meterfold_schemas.usage_fields import NAMES, OPTIONAL
 from meterfold_sink.client import connect
 from meterfold_sink.comments import COMMENTS
 from meterfold_sink.migrate import migrate
-from meterfold_sink.queries import get_usage
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.usage_records import usage_records
+from meterfold_sink.usage_sums import Of
 from meterfold_sink.writers import Writer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -53,17 +54,10 @@ def main() -> None:
         migrate(client, RULES)
         Writer(client).insert("usage_records", records)
         org_id, metric_key, subject_type, subject_id = SUBJECT
-        page = get_usage(
-            client,
-            RULES,
-            metric_key=metric_key,
-            subject_type=subject_type,
-            subject_id=subject_id,
-            org_id=org_id,
-            start=NOW - timedelta(minutes=1),
-            end=NOW + timedelta(minutes=1),
-        )
-        read = {row["id"]: row["region"] for row in page.records.to_pylist()}
+        minute = timedelta(minutes=1)
+        of = Of(metric_key, org_id, (subject_type, subject_id))
+        page = usage_records(client, RULES, of, micros(NOW - minute), micros(NOW + minute))
+        read = {row["id"]: row["region"] for row in page.rows}
         assert read == {"old": None, "new": "eu"}, read
         (row,) = client.rows(
             "SELECT comment FROM system.columns WHERE database = currentDatabase() AND table = 'usage_records' "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
-from meterfold_schemas.plurals import listed, plural
-from meterfold_service.definition_words import changes, define_instead, differences, differing, number
-from meterfold_service.metrics.changes import MetricChange
+from meterfold_cli.wording.definitions import changes, define_command, define_instead, differing, number
+from meterfold_schemas.plurals import listed, noun, plural
+
+if TYPE_CHECKING:
+    from meterfold_schemas.definitions import UsageThreshold
+    from meterfold_service.errors import MetricKeyExists, MetricNotFound
+    from meterfold_service.metrics.changes import MetricChange
 
 __all__ = ["OPTIONS", "effects", "exists", "not_defined", "where"]
 
@@ -33,31 +36,31 @@ def where(org_id: str) -> str:
     return f"organization {org_id}" if org_id else "every organization"
 
 
-def exists(known: MetricDefinition, wanted: MetricDefinition, given: Collection[str]) -> str:
-    """METRIC_KEY_EXISTS. `given`: the fields that the caller has named; what differs only by a default is said only
-    where nothing else differs."""
-    names = differing(OPTIONS, known, wanted, given)
-    options = changes(OPTIONS, names, wanted)
+def exists(error: MetricKeyExists) -> str:
+    """METRIC_KEY_EXISTS, with the command that changes the definition which is there."""
+    known = error.known
+    options = changes(OPTIONS, error.differences)
     org = ["--org", known.org_id] if known.org_id else []
     command = shlex.join(["meterfold", "metric", "update", known.key, *org])
     return (
         f"the metric {known.key!r} of {where(known.org_id)} exists and differs: "
-        f"{differences(OPTIONS, names, known, wanted, given)}. "
-        f"Change it with `{command}{' ' + options if options else ''}`"
+        f"{differing(OPTIONS, error.differences)}. Change it with `{command}{' ' + options if options else ''}`"
     )
 
 
-def not_defined(key: str, org_id: str, known: Collection[tuple[str, str]]) -> str:
-    """METRIC_NOT_FOUND, with what is defined of `known` (org_id, key): for other organizations, or a similar key."""
-    shown = f"the metric {key!r} is not defined" + (f" for {where(org_id)}" if org_id else "")
-    others = sorted(other for other, name in known if name == key)
-    if others and not others[0]:
+def not_defined(error: MetricNotFound) -> str:
+    """METRIC_NOT_FOUND, with the organizations that define it, or a similar key."""
+    others = error.defined_for
+    if not others:
+        shown = f"the metric {error.key!r} is not defined" + (f" for {where(error.org_id)}" if error.org_id else "")
+        return f"{shown}: {define_instead(error.key, error.similar)}"
+    shown = f"the metric {error.key!r} is not defined for {where(error.org_id or '')}"
+    if not others[0]:
         return f"{shown}, only for every organization: leave out --org"
-    if others:
-        return (
-            f"{shown}, only for {listed([where(other) for other in others[:_NAMED]], len(others))}: name it with --org"
-        )
-    return f"{shown}: {define_instead(key, (name for _, name in known))}"
+    return (
+        f"{shown}, only for {noun(len(others), 'organization')} {listed(others[:_NAMED], len(others))}: name it with "
+        f"--org {shlex.quote(others[0])}, or define it for every organization with {define_command(error.key)}"
+    )
 
 
 def effects(change: MetricChange) -> list[str]:

@@ -8,11 +8,14 @@ from typing import Any, get_type_hints
 import pytest
 
 from meterfold_cli.commands import threshold as command
-from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_cli.wording.thresholds import OPTIONS, exists
+from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.periods import KEPT
+from meterfold_service.contents import differences
+from meterfold_service.errors import ThresholdExists
 from meterfold_service.thresholds.resting import condition
-from meterfold_service.thresholds.words import OPTIONS, exists, name_taken, no_metric_to_watch, watched
+from meterfold_service.thresholds.scope import watched
 from meterfold_sink.thresholds import Definers, Rival, SubjectGroup, WatchedSubjects
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -23,8 +26,8 @@ def threshold(**changes: Any) -> UsageThreshold:
     return UsageThreshold(**{**values, "created_at": NOW, "updated_at": NOW, **changes})
 
 
-def metric(key: str, org_id: str = "") -> MetricDefinition:
-    return MetricDefinition(id=key, key=key, name=key, unit="x", org_id=org_id, created_at=NOW, updated_at=NOW)
+def conflict(known: UsageThreshold, wanted: UsageThreshold, given: set[str]) -> str:
+    return exists(ThresholdExists(known, differences(known, wanted, given)))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_every_option_of_a_threshold_exists_and_every_changeable_field_has_one()
 
 def test_what_differs_is_named_with_the_command_that_changes_it() -> None:
     known = threshold(action="block", notify_emails=("a@b.c",))
-    text = exists(known, threshold(threshold="250.5", id="new"), {"threshold"})
+    text = conflict(known, threshold(threshold="250.5", id="new"), {"threshold"})
     assert text == (
         "the threshold 'q' on tokens for every subject of every organization exists (id t1) and differs: "
         "--value is 100, not 250.5. Change it with `meterfold threshold update t1 --value 250.5`."
@@ -62,41 +65,27 @@ def test_what_differs_is_named_with_the_command_that_changes_it() -> None:
 
 
 def test_defaults_are_named_where_nothing_else_differs() -> None:
-    text = exists(threshold(action="block", notify_emails=("a@b.c",)), threshold(id="new"), {"threshold"})
+    text = conflict(threshold(action="block", notify_emails=("a@b.c",)), threshold(id="new"), {"threshold"})
     assert "--action is block, not alert (the default), --email is a@b.c, not empty (the default)." in text
 
 
 def test_a_period_is_never_changed() -> None:
-    text = exists(threshold(), threshold(period_type="daily", is_active=False), {"period_type", "is_active"})
+    text = conflict(threshold(), threshold(period_type="daily", is_active=False), {"period_type", "is_active"})
     assert "`meterfold threshold update t1 --inactive`" in text
     assert (
         "The period cannot change: use another --name, or delete it first with `meterfold threshold delete t1`" in text
     )
-    assert "update t1" not in exists(threshold(), threshold(period_type="daily"), {"period_type"})
+    assert "update t1" not in conflict(threshold(), threshold(period_type="daily"), {"period_type"})
 
 
 def test_a_command_line_is_quoted_for_the_shell() -> None:
     wanted = threshold(metadata={"plan": "pro plus"}, notify_emails=("a@b.c", "d@e.f"))
-    text = exists(threshold(), wanted, {"metadata", "notify_emails"})
+    text = conflict(threshold(), wanted, {"metadata", "notify_emails"})
     assert """--email a@b.c --email d@e.f --metadata '{"plan":"pro plus"}'`""" in text
 
 
 def test_a_name_that_is_taken() -> None:
-    assert "exists (id t1): choose another name" in name_taken(threshold())
-
-
-@pytest.mark.parametrize(
-    ("org_id", "metrics", "words"),
-    [
-        (None, [metric("tokens", "acme")], "only for organization acme: watch it there with --org acme, or define it"),
-        (None, [metric("tokens", org) for org in "dcba"], "only for organizations a, b, c and 1 more: watch"),
-        ("x", [metric("tokens", "acme")], "only for organization acme: define it for every organization with"),
-        (None, [metric("token")], "metric 'tokens' is not defined: did you mean 'token'? Otherwise define it"),
-        (None, [], "is not defined: define it with `meterfold metric define tokens --name NAME --unit UNIT`"),
-    ],
-)
-def test_a_missing_metric_names_what_there_is(org_id: str | None, metrics: list[MetricDefinition], words: str) -> None:
-    assert words in no_metric_to_watch("tokens", org_id, metrics)
+    assert "exists (id t1): choose another name" in exists(ThresholdExists(threshold()))
 
 
 def test_the_periods_that_are_offered_are_those_that_can_be_watched() -> None:
