@@ -345,7 +345,10 @@ def test_rejects_keep_the_kind_of_their_file(tmp_path: Path) -> None:
     _, summary = imported(path)
     assert summary.rejects == tmp_path / "usage.tsv.rejects.tsv"
     assert summary.rejects.read_text(encoding="utf-8").startswith("rejected_line\trejected_reason\tid\t")
-    with Source(path, options(), Form()) as source, pytest.raises(WrongInput, match=r"of a CSV file must end with \.csv"):
+    with (
+        Source(path, options(), Form()) as source,
+        pytest.raises(WrongInput, match=r"of a CSV file must end with \.csv"),
+    ):
         source.rejects(source.open()[0], tmp_path / "bad.parquet")
 
 
