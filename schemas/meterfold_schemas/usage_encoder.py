@@ -7,9 +7,7 @@ within a bound. It may be used from many threads: what is remembered can always 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
-from functools import partial
 from typing import Any, Final, NamedTuple, SupportsIndex
 
 from meterfold_schemas import catalog
@@ -27,6 +25,18 @@ _VALUE: Final = b"\x02"  # the second branch of ["null", "string"]
 _MAX_LONG: Final = 2**63 - 1
 
 
+def _before_timestamp() -> int:
+    """How many optional fields the schema has before the timestamp; all others come first."""
+    head = ("id", *SUBJECT, "quantity")
+    if NAMES[: len(head)] != head or set(NAMES[len(head) :]) != {"timestamp", *OPTIONAL}:
+        raise Fatal(f"the fields of {SCHEMA} are in an order that the encoder does not write: {', '.join(NAMES)}")
+    return NAMES[len(head) :].index("timestamp")
+
+
+_BEFORE_TIMESTAMP: Final = _before_timestamp()
+_METADATA: Final = OPTIONAL.index("metadata")
+
+
 class EncodedSubject(NamedTuple):
     """A subject of a metric: the message key, and the four fields as they stand in the value."""
 
@@ -38,15 +48,13 @@ class UsageEncoder:
     """Turns the parts of an event into its key and value. `remembered` bounds each of its memories, in entries."""
 
     __slots__ = (
-        "_absent",
-        "_after",
-        "_before",
         "_header",
-        "_optional",
+        "_nothing",
         "_options",
         "_pairs",
         "_quantities",
         "_remembered",
+        "_rests",
         "_sizes",
         "_subjects",
         "_tails",
@@ -54,11 +62,12 @@ class UsageEncoder:
 
     def __init__(self, remembered: int = 65_536) -> None:
         self._header = catalog.latest(SCHEMA).header
-        self._absent = (None,) * len(OPTIONAL)
-        self._optional: list[Callable[[Any], bytes]] = [
-            _metadata if name == "metadata" else partial(self._option, name) for name in OPTIONAL
-        ]
-        self._before, self._after = (_NULL * count for count in _around_timestamp())
+        nothing = _NULL * _BEFORE_TIMESTAMP, _NULL * (len(OPTIONAL) - _BEFORE_TIMESTAMP)
+        self._nothing: dict[tuple[Any, ...], tuple[bytes, bytes]] = {
+            (): nothing,
+            (None,) * len(OPTIONAL): nothing,
+        }
+        self._rests = dict(self._nothing)
         self._remembered = remembered
         self._subjects: dict[tuple[str, str, str, str], EncodedSubject] = {}
         self._quantities: dict[int, bytes] = {}
@@ -109,12 +118,11 @@ class UsageEncoder:
         if not 0 < len(raw) <= MAX_TEXT_BYTES or b"\0" in raw:
             raw = text_bytes("id", event_id)  # raises, and says which rule
         amount = self._quantities.get(quantity) if type(quantity) is int else None
-        if not optional or optional == self._absent:
-            before, after = self._before, self._after
-        else:
-            pieces = [_NULL if it is None else write(it) for write, it in zip(self._optional, optional, strict=True)]
-            at = len(self._before)
-            before, after = b"".join(pieces[:at]), b"".join(pieces[at:])
+        try:
+            rest = self._rests.get(optional)
+        except TypeError:  # metadata as a mapping
+            rest = None
+        before, after = rest or self._rest(optional)
         return b"".join(
             (
                 self._header,
@@ -146,11 +154,32 @@ class UsageEncoder:
             self._quantities[quantity] = encoded
         return encoded
 
+    def _rest(self, optional: tuple[Any, ...]) -> tuple[bytes, bytes]:
+        """The optional fields before and after the timestamp."""
+        known = self._options
+        pieces = []
+        repeats = optional[_METADATA] is None  # metadata may be long, and seldom repeats
+        for name, value in zip(OPTIONAL, optional, strict=True):
+            if value is None:
+                pieces.append(_NULL)
+            elif name == "metadata":
+                pieces.append(_metadata(value))
+            elif type(value) is str and value in known:
+                pieces.append(known[value])
+            else:
+                repeats = False
+                pieces.append(self._option(name, value))
+        if len(pieces) == _BEFORE_TIMESTAMP:
+            rest = b"".join(pieces), b""
+        else:
+            rest = b"".join(pieces[:_BEFORE_TIMESTAMP]), b"".join(pieces[_BEFORE_TIMESTAMP:])
+        if repeats:  # each of them was there before
+            if len(self._rests) >= self._remembered:
+                self._rests = dict(self._nothing)
+            self._rests[optional] = rest
+        return rest
+
     def _option(self, field: str, text: str) -> bytes:
-        try:
-            return self._options[text]
-        except (KeyError, TypeError):
-            pass
         raw = text_bytes(field, text, empty=True)
         encoded = _VALUE + self._sizes[len(raw)] + raw
         if len(self._options) >= self._remembered:
@@ -174,16 +203,6 @@ class UsageEncoder:
                 self._tails.clear()
             self._tails[zigzag >> 28] = encoded[4:]
         return encoded
-
-
-def _around_timestamp() -> tuple[int, int]:
-    """How many optional fields the schema has before and after the timestamp; all others come first."""
-    head = ("id", *SUBJECT, "quantity")
-    rest = NAMES[len(head) :]
-    if NAMES[: len(head)] != head or set(rest) != {"timestamp", *OPTIONAL}:
-        raise Fatal(f"the fields of {SCHEMA} are in an order that the encoder does not write: {', '.join(NAMES)}")
-    before = rest.index("timestamp")
-    return before, len(rest) - before - 1
 
 
 def _metadata(metadata: Any) -> bytes:

@@ -55,4 +55,4 @@ def test_every_link_leads_to_a_file_and_its_heading(page: Path) -> None:
 def test_the_pages_name_many_paths() -> None:
     """So that the tests above look at something."""
     assert len(list(paths(ROOT / "docs" / "architecture.md"))) > 50
-    assert sum(len(_LINK.findall(prose(page))) for page in PAGES) > 50
+    assert sum(len(_LINK.findall(prose(page))) for page in PAGES) > 20
