@@ -17,7 +17,7 @@ AGAIN_SECONDS = 2.0
 _ANSWER_SECONDS = 10
 
 
-class Question:
+class ClickHousePing:
     """Log in, find the database, get an answer. For one thread; raises Retryable or Fatal.
 
     The connection is kept while it is good: opening one costs more than asking.
