@@ -1,4 +1,4 @@
-"""Whether ClickHouse answers, asked now and then: a worker that has nothing to write would not notice."""
+"""A periodic ping of ClickHouse, because a worker that has nothing to write would not notice an outage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ANSWER_SECONDS = 10
 
 
 class ClickHousePing:
-    """Log in, find the database, get an answer. For one thread; raises Retryable or Fatal.
+    """Logs in and runs `SELECT 1` in the database. For one thread; raises Retryable or Fatal.
 
-    The connection is kept while it is good: opening one costs more than asking.
+    The connection is kept while it works, because opening one costs more than the query.
     """
 
     def __init__(self, settings: ClickHouseSettings) -> None:
@@ -39,15 +39,15 @@ class ClickHousePing:
 
 
 class StoreCheck:
-    """`report` hears of every failure, and None when it went well. Trouble makes a worker unready, nothing more: what
-    ends it is for the worker itself to decide."""
+    """`report` gets every failure, and None after a success. A failure only makes the worker unready; the worker
+    decides when to end."""
 
     def __init__(self, ask: Callable[[], None], report: Callable[[Retryable | None], None]) -> None:
         self._ask = ask
         self._report = report
 
     def run(self, stop: Event) -> None:
-        """Until `stop` is set; for a thread of its own."""
+        """Run until `stop` is set, in a separate thread."""
         failing = False
         while not stop.is_set():
             try:
