@@ -137,8 +137,8 @@ def _check_history(done: Mapping[int, tuple[str, str]]) -> None:
         if checksum != migration.checksum:
             raise Fatal(
                 f"migration {migration.version:04d}_{name} was applied with other contents than this version has "
-                f"(checksum {checksum[:12]} instead of {migration.checksum[:12]}), so the tables may differ from what it "
-                "expects. Use the version of meterfold that migrated them"
+                f"(checksum {checksum[:12]} instead of {migration.checksum[:12]}), so the tables may differ from what "
+                "it expects. Use the version of meterfold that migrated them"
             )
 
 
