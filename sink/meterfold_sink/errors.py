@@ -103,7 +103,10 @@ def translated(error: Exception, doing: str) -> MeterfoldError:
     status = _STATUS.search(text)
     if status is not None and (advice := _HOPELESS_STATUS.get(int(status.group(1)))) is not None:
         return Fatal(f"ClickHouse refused {doing}: {text} - what to do: {advice}")
-    return Retryable(f"ClickHouse could not be reached {doing}, or the connection broke: {text}")
+    return Retryable(
+        f"ClickHouse could not be reached {doing}, or the connection broke: {text}. Check the address, and whether the "
+        "server is running"
+    )
 
 
 @contextmanager

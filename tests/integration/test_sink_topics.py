@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import NewPartitions
 
-from meterfold_processor.kafka import topics
+from meterfold_processor.kafka import offsets, topics
 from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -43,9 +43,9 @@ def test_topics_are_created_once_and_fit(kafka_settings: KafkaSettings, specs: l
     for _ in range(3):
         client.produce(names.usage_recorded, b"x", partition=1)
     assert client.flush(30) == 0
-    assert topics.log_bounds(kafka_settings, names.usage_recorded, [0, 1]) == {0: (0, 0), 1: (0, 3)}
-    assert topics.log_bounds(kafka_settings, names.usage_recorded, [1], read_committed=True) == {1: (0, 3)}
-    assert topics.log_bounds(kafka_settings, names.usage_recorded, []) == {}
+    assert offsets.log_bounds(kafka_settings, names.usage_recorded, [0, 1]) == {0: (0, 0), 1: (0, 3)}
+    assert offsets.log_bounds(kafka_settings, names.usage_recorded, [1], read_committed=True) == {1: (0, 3)}
+    assert offsets.log_bounds(kafka_settings, names.usage_recorded, []) == {}
 
 
 WRONG: list[tuple[str, int, dict[str, str], str]] = [

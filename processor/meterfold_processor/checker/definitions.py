@@ -180,4 +180,4 @@ def _metric_name(key: bytes) -> tuple[str, str]:
                 return org_id, name
     except ValueError:
         pass
-    raise Poison("invalid", f"{key[:200]!r} is no key of a metric")
+    raise Poison("invalid", f"{key[:200]!r} is not the key of a metric")

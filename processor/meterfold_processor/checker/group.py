@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.plurals import plural
 
 __all__ = ["Group"]
 
@@ -117,7 +118,9 @@ class Group:
         self._drop(partitions)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        _LOG.warning("the group gave %d partitions to another checker: this one was away too long", len(partitions))
+        _LOG.warning(
+            "the group gave %s to another checker: this one was away too long", plural(len(partitions), "partition")
+        )
         self._drop(partitions)
 
     def _drop(self, partitions: list[TopicPartition]) -> None:

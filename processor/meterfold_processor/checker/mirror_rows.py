@@ -113,7 +113,7 @@ def _deletion(table: str, key: bytes, offset: int) -> dict[str, Any] | None:
             case [str(org_id), str(name)]:
                 row["org_id"], row["key"] = org_id, name
             case _:
-                raise Poison("invalid", f"{key[:200]!r} is no key of a metric")
+                raise Poison("invalid", f"{key[:200]!r} is not the key of a metric")
     return row
 
 

@@ -49,6 +49,6 @@ def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:
         there = len(found[name].partitions) if name in found else 0
         if there != count:
             raise Fatal(
-                f"Kafka's topic {name} has {plural(there, 'partition')} instead of {count}: run `meterfold migrate`, "
-                "which creates missing topics and reports wrong ones"
+                f"Kafka's topic {name} has {plural(there, 'partition')}, expected {count}: run `meterfold migrate`, "
+                "which creates missing topics and says what to do about the others"
             )

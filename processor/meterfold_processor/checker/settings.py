@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from meterfold_schemas.periods import Period
+from meterfold_schemas.periods import KEPT, Period
 from meterfold_schemas.settings import Settings
 
 __all__ = ["CheckerSettings"]
 
-AggregatedPeriod = Literal[Period.HOURLY, Period.DAILY, Period.MONTHLY, Period.LIFETIME]
+
+def _kept(period: Period) -> Period:
+    if period not in KEPT:
+        raise ValueError(f"{period} windows are derived when read; give {', '.join(KEPT)}")
+    return period
+
+
+AggregatedPeriod = Annotated[Period, AfterValidator(_kept)]
 
 
 def _words(value: object) -> object:

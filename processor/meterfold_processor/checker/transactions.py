@@ -9,12 +9,13 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.clients import Outgoing
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import KafkaSettings
 
 __all__ = ["FencedOut", "Transactions"]
@@ -89,8 +90,11 @@ class Transactions:
         _call(self._ready().begin_transaction, "beginning a transaction")
         self._open = True
 
-    def produce(self, messages: Iterable[Outgoing]) -> None:
-        # Without delivery callbacks: a message that fails makes the transaction fail.
+    def produce(
+        self, messages: Iterable[Outgoing], on_delivery: Callable[[KafkaError | None, Message], None] | None = None
+    ) -> None:
+        """`on_delivery` hears of each message in `flush`. It may be left out: a message that fails makes the
+        transaction fail."""
         producer = self._ready()
         until = time.monotonic() + _CALL_SECONDS
         for message in messages:
@@ -102,6 +106,7 @@ class Transactions:
                         message.key,
                         message.partition,
                         headers=list(message.headers),
+                        on_delivery=on_delivery,
                     )
                     break
                 except BufferError:
@@ -117,7 +122,9 @@ class Transactions:
         except KafkaException as error:
             raise _error(error, "flushing a transaction") from error
         if waiting:
-            raise Retryable(f"Kafka, flushing a transaction: {waiting} messages not confirmed in {_CALL_SECONDS:.0f} s")
+            raise Retryable(
+                f"Kafka, flushing a transaction: {plural(waiting, 'message')} not confirmed in {_CALL_SECONDS:.0f} s"
+            )
 
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: Any) -> None:
         places = [at(topic, partition, offset) for partition, offset in offsets.items()]

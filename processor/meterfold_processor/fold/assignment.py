@@ -22,6 +22,7 @@ from meterfold_processor.kafka.clients import assign_paused
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Retryable
+from meterfold_schemas.plurals import plural
 
 _LOG = logging.getLogger("meterfold.fold")
 
@@ -192,7 +193,9 @@ class Assignment:
         self._drop(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        _LOG.warning("the group gave %d partitions to another worker: this one was away too long", len(partitions))
+        _LOG.warning(
+            "the group gave %s to another worker: this one was away too long", plural(len(partitions), "partition")
+        )
         self._drop(partitions)
 
     def _drop(self, partitions: list[TopicPartition]) -> None:

@@ -17,25 +17,23 @@ AGAIN_SECONDS = 2.0
 _ANSWER_SECONDS = 10
 
 
-class ClickHousePing:
-    """Logs in and runs `SELECT 1` in the database. For one thread; raises Retryable or Fatal.
+def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
+    """A function that logs in and runs `SELECT 1` in the database. For one thread; it raises Retryable or Fatal.
 
     The connection is kept while it works, because opening one costs more than the query.
     """
+    kept: list[Client] = []
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._client: Client | None = None
-
-    def __call__(self) -> None:
-        if self._client is None:
-            self._client = connect(self._settings, timeout_seconds=_ANSWER_SECONDS)
+    def ping() -> None:
+        if not kept:
+            kept.append(connect(settings, timeout_seconds=_ANSWER_SECONDS))
         try:
-            self._client.command("SELECT 1")
+            kept[0].command("SELECT 1")
         except MeterfoldError:
-            self._client.close()
-            self._client = None
+            kept.pop().close()
             raise
+
+    return ping
 
 
 class StoreCheck:
