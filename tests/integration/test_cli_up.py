@@ -64,7 +64,8 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
 
         again = meterfold("up", "--data", data, env=env)
         assert again.returncode == 1
-        assert f"already (pid {up.pid})" in again.stderr
+        assert "is already running in" in again.stderr
+        assert f"(pid {up.pid})" in again.stderr
 
         fold = next(process for process in processes(data) if process.name == "fold")
         psutil.Process(fold.pid).kill()
