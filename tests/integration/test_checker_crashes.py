@@ -28,7 +28,9 @@ UP = ("approaching approaching", "exceeded exceeded")
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     installation = Installation(kafka_settings, clickhouse_settings)
     yield installation
     installation.close()

@@ -17,7 +17,9 @@ from support.mortal import mortal_members
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     installation = Installation(kafka_settings, clickhouse_settings)
     yield installation
     installation.close()

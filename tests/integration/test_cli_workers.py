@@ -17,7 +17,7 @@ from support.cli import answer, inside, meterfold, running
 
 
 @pytest.fixture
-def migrated(stack_environment: dict[str, str]) -> dict[str, str]:
+def migrated(tables: None, stack_environment: dict[str, str]) -> dict[str, str]:
     """The environment of an installation with two partitions."""
     answer("migrate", "--partitions", "2", env=stack_environment)
     return stack_environment
