@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         _complain(f"{error} [{error.code}]")
         return exits.code_of(error)
     except BrokenPipeError:
-        # The reader of our output has gone (`meterfold status | head`): nothing to say, and nobody to say it to.
+        # The reader of the output has exited, as in `meterfold status | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
@@ -67,7 +67,7 @@ def _defect(error: Exception) -> int:
     traceback.print_exception(error)
     _complain(
         f"unexpected {type(error).__name__}: {error}. "
-        "This is a defect in Meterfold; please report it with the lines above"
+        "This is a bug in Meterfold. Please report it with the traceback above"
     )
     return exits.DEFECT
 

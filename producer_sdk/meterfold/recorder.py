@@ -10,6 +10,7 @@ from typing import Any
 from meterfold.batch import BatchResults, Recorded
 from meterfold.event_ids import EventIds
 from meterfold.log import logger
+from meterfold.settings import SdkSettings
 from meterfold.subjects import Resolver, subject_parts
 from meterfold.tables import rows
 from meterfold.values import Id, Quantity, id_text
@@ -32,7 +33,7 @@ class Recorder:
     def __init__(
         self,
         org_id: str,
-        resolver: Resolver | None,
+        resolver: Resolver[Any] | None,
         *,
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
@@ -48,6 +49,17 @@ class Recorder:
         self._encoder = UsageEncoder()
         self._next_id = EventIds().next
         self.event_id_of = self._encoder.event_id_of
+
+    @classmethod
+    def of(cls, sdk: SdkSettings, resolver: Resolver[Any] | None, rounding: str | None) -> Recorder:
+        """As the settings say. Raises InvalidSettings for an unknown rounding."""
+        return cls(
+            sdk.org_id,
+            resolver,
+            horizon_seconds=sdk.horizon_seconds,
+            future_tolerance_seconds=sdk.future_tolerance_seconds,
+            rounding=rounding,
+        )
 
     def encode(
         self,

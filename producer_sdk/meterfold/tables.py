@@ -11,25 +11,13 @@ from difflib import get_close_matches
 from itertools import repeat
 from typing import Any, Final
 
+from meterfold.events import UsageEvent
 from meterfold_schemas.errors import InvalidUsage
 
 __all__ = ["FIELDS", "Row", "rows"]
 
 #: The fields of one event, in the order of a Row.
-FIELDS: Final = (
-    "metric_key",
-    "subject",
-    "subject_type",
-    "subject_id",
-    "org_id",
-    "quantity",
-    "id",
-    "timestamp",
-    "source",
-    "resource_type",
-    "resource_id",
-    "metadata",
-)
+FIELDS: Final = tuple(UsageEvent.__annotations__)
 Row = tuple[Any, ...]
 
 _SLICE_ROWS: Final = 10_000
@@ -49,7 +37,7 @@ _NULL: Final = _Null()
 
 
 def rows(events: Any) -> Iterator[Row | InvalidUsage]:
-    """One Row per event, or what is wrong with it. Raises InvalidUsage for a table with columns nobody knows."""
+    """One Row per event, or what is wrong with it. Raises InvalidUsage for a table with unknown columns."""
     if isinstance(events, Mapping):
         raise InvalidUsage("record_batch takes a list of events; use record() for one")
     slices = _slices(events)

@@ -2,17 +2,16 @@
 
     MeterfoldError                 every error has a stable `code`
     ├── Retryable                  keep the input, back off, try again
-    │   ├── BufferFull             BUFFER_FULL      the SDK's buffer stayed full for the stated time
     │   └── UnknownSchema          UNKNOWN_SCHEMA   readable after an upgrade: hold, never reject
     ├── Poison                     POISON           a message that can never be counted: reject it with its reason
     ├── Fatal                      FATAL            stop, exit non-zero
     │   └── InvalidSettings        INVALID_SETTINGS
     ├── InvalidUsage               INVALID_USAGE    an event the caller has to correct
     ├── InvalidDefinition          INVALID_DEFINITION (or PERIOD_NOT_KEPT) a metric or threshold to correct
-    ├── InvalidEvent               INVALID_EVENT    a record that does not fit its own schema (a defect in the caller)
-    └── DeliveryFailed             DELIVERY_FAILED  the broker did not confirm events that were recorded
+    └── InvalidEvent               INVALID_EVENT    a record that does not fit its own schema (a defect in the caller)
 
-A message says what was wrong, where, and what to do. It never holds a secret.
+The SDK adds its own, named after what happens to usage (meterfold/errors.py). A message says what was wrong, where, and
+what to do. It never holds a secret.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 __all__ = [
-    "BufferFull",
-    "DeliveryFailed",
     "Fatal",
     "InvalidDefinition",
     "InvalidEvent",
@@ -53,12 +50,6 @@ class Retryable(MeterfoldError):
     """The same step may succeed later; nothing was lost and nothing was acknowledged."""
 
     code = "RETRYABLE"
-
-
-class BufferFull(Retryable):
-    """The buffer stayed full for the stated time. The event was not taken: record it again, or slow down."""
-
-    code = "BUFFER_FULL"
 
 
 class UnknownSchema(Retryable):
@@ -123,12 +114,3 @@ class InvalidEvent(MeterfoldError):
     """A record that does not fit the schema it is written with."""
 
     code = "INVALID_EVENT"
-
-
-class DeliveryFailed(MeterfoldError):
-    """Events that were recorded but whose delivery the broker did not confirm.
-
-    The outcome of each is unknown. Record them again with the same ids: an id that did arrive counts once.
-    """
-
-    code = "DELIVERY_FAILED"

@@ -16,7 +16,7 @@ from meterfold_schemas.catalog import MAGIC, Catalog, EventSchema
 from meterfold_schemas.errors import InvalidEvent, Poison, UnknownSchema
 from meterfold_schemas.quantities import MAX_STORED, from_avro_bytes, to_avro_bytes
 
-__all__ = ["HEADER_SIZE", "decode", "encode", "schema_of"]
+__all__ = ["HEADER_SIZE", "avro_long", "decode", "encode", "schema_of"]
 
 HEADER_SIZE: Final = 10
 
@@ -42,6 +42,17 @@ def encode(name: str, record: dict[str, Any], *, catalog: Catalog | None = None)
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise InvalidEvent(f"{name}: {error}") from error
     return out.getvalue()
+
+
+def avro_long(value: int) -> bytes:
+    """Avro's int and long: zigzag, seven bits per byte, the lowest first. `value` fits 64 bits, signed."""
+    rest = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
 
 
 def schema_of(data: bytes, *, catalog: Catalog | None = None) -> EventSchema:

@@ -11,10 +11,27 @@ from types import MappingProxyType
 from typing import Final
 
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.plurals import plural
 
-__all__ = ["KEPT", "RESET_PERIOD", "STORED_NUMBER", "Period", "from_micros", "micros", "period_end", "period_start"]
+__all__ = [
+    "DAY",
+    "DAY_SECONDS",
+    "HOUR",
+    "KEPT",
+    "MICROS_PER_SECOND",
+    "RESET_PERIOD",
+    "STORED_NUMBER",
+    "Period",
+    "from_micros",
+    "micros",
+    "period_end",
+    "period_start",
+    "span_text",
+]
 
 MICROS_PER_SECOND: Final = 1_000_000
+DAY_SECONDS: Final = 86_400
+#: Microseconds, as every time and span here.
 HOUR: Final = 3_600 * MICROS_PER_SECOND
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
@@ -96,13 +113,22 @@ def micros(moment: datetime) -> int:
     try:
         since = moment - _EPOCH
     except TypeError:
-        raise InvalidUsage(f"the time {moment!r:.80} is no datetime with a timezone; give an aware datetime") from None
-    return (since.days * 86_400 + since.seconds) * MICROS_PER_SECOND + since.microseconds
+        raise InvalidUsage(f"timestamp {moment!r:.80} must be a timezone-aware datetime") from None
+    return (since.days * DAY_SECONDS + since.seconds) * MICROS_PER_SECOND + since.microseconds
 
 
 def from_micros(value: int) -> datetime:
     """The aware UTC datetime of UTC microseconds. Raises OverflowError outside of the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=value)
+
+
+def span_text(span: int) -> str:
+    """A span of microseconds in the largest unit that says it exactly: "35 days", "90 minutes", "1 second"."""
+    seconds, rest = divmod(span, MICROS_PER_SECOND)
+    for size, unit in ((DAY_SECONDS, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if not rest and seconds >= size and seconds % size == 0:
+            return plural(seconds // size, unit)
+    return f"{span / MICROS_PER_SECOND:g} seconds"
 
 
 # The proleptic Gregorian calendar in integers (H. Hinnant, "chrono-compatible low-level date algorithms"): unlike

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from meterfold_schemas import usage_fields
+
 __all__ = ["COMMENTS", "Described"]
 
 
@@ -60,6 +62,11 @@ _SUMMARY: Final = {
 }
 
 
+def _comment(doc: str) -> str:
+    """The sentence of a schema as the comment of a column."""
+    return doc[0].lower() + doc[1:].rstrip(".")
+
+
 def _grain(period: str, comment: str) -> Described:
     columns = {name: text for name, text in _SUMMARY.items() if name != "period_type"}
     return Described(f"usage per {period}: {comment}", columns)
@@ -82,10 +89,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
         "counted events, kept for the record retention; read with FINAL",
         {
             **_RECORD,
-            "source": "where the event comes from",
-            "resource_type": "kind of the resource that was used",
-            "resource_id": "the resource that was used",
-            "metadata": "JSON object as it was sent",
+            **{field.name: _comment(field.doc) for field in usage_fields.FIELDS if field.optional},
             "identity_hash": "xxHash64 of subject key and id",
         },
     ),

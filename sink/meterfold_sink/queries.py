@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
 
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.client import Client
 from meterfold_sink.rules import FoldRules
 
@@ -30,14 +33,22 @@ WHERE partition = {partition:Int32}
     AND timestamp >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
 """
-_COLUMNS: Final = (
-    "id, org_id, metric_key, subject_type, subject_id, quantity, source, resource_type, resource_id, metadata, "
-    "timestamp, received_at, partition, offset"
-)
+_COLUMNS: Final = ", ".join((*usage_fields.NAMES, "received_at", "partition", "offset"))
 _TYPE: Final = """
 SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
 """
+#: The total of records by each aggregation type, as totals.total_of makes it of a window (a test compares them).
+_TOTAL_OF: Final = MappingProxyType(
+    {
+        AggregationType.COUNT: "toDecimal256(total, 9)",
+        AggregationType.SUM: "sum(toDecimal256(quantity, 9))",
+        AggregationType.AVG: "toDecimal256(unscaled_avg, 9) / 1000000000",
+        AggregationType.MAX: "toDecimal256(max(quantity), 9)",
+        AggregationType.MIN: "toDecimal256(min(quantity), 9)",
+        AggregationType.LAST: "toDecimal256(argMax(quantity, (timestamp, offset)), 9)",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +111,13 @@ def get_usage(
 
 
 def _totals() -> str:
+    totals = ", ".join(f"total_by = '{kind}', {total}" for kind, total in _TOTAL_OF.items())
     return (
         "SELECT toInt64(count()) AS total, "
         f"({_TYPE}) AS total_by, "
         "toInt256(sum(toDecimal256(quantity, 9)) * 1000000000) AS unscaled, "
         "sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg, "
-        "if(total = 0, NULL, multiIf(total_by = 'count', toDecimal256(total, 9), "
-        "total_by = 'avg', toDecimal256(unscaled_avg, 9) / 1000000000, "
-        "total_by = 'max', toDecimal256(max(quantity), 9), total_by = 'min', toDecimal256(min(quantity), 9), "
-        "total_by = 'last', toDecimal256(argMax(quantity, (timestamp, offset)), 9), "
-        "total_by = 'sum', sum(toDecimal256(quantity, 9)), "
-        f"NULL)) AS total_quantity {_RECORDS}"
+        f"if(total = 0, NULL, multiIf({totals}, NULL)) AS total_quantity {_RECORDS}"
     )
 
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from meterfold_schemas.errors import Fatal, InvalidSettings
-from meterfold_schemas.periods import MICROS_PER_SECOND
+from meterfold_schemas.periods import DAY_SECONDS, MICROS_PER_SECOND
 
 __all__ = ["DEFAULT_HOLD_SECONDS", "POISON", "POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "FoldRules"]
 
-_DAY: Final = 86_400
 
 #: fold_settings rows "poison_fingerprint:<16 hex digits>" of earlier versions: messages of that schema are rejected.
 POISON_FINGERPRINT: Final = "poison_fingerprint:"
@@ -46,12 +45,12 @@ class FoldRules:
     topic_id: str
     partition_count: int
     decoder_version: str = "1"
-    horizon_seconds: int = 35 * _DAY
+    horizon_seconds: int = 35 * DAY_SECONDS
     future_tolerance_seconds: int = 300
-    slack_seconds: int = _DAY
+    slack_seconds: int = DAY_SECONDS
     grace_seconds: int = 3600
-    record_retention_seconds: int = 100 * _DAY
-    source_retention_seconds: int = 14 * _DAY
+    record_retention_seconds: int = 100 * DAY_SECONDS
+    source_retention_seconds: int = 14 * DAY_SECONDS
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from meterfold_local.stack import LocalStack
+from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.quantities import MAX_STORED, to_decimal
 from meterfold_sink.client import Client
 from meterfold_sink.proof import prove_partition
 from support.sink.database import database, empty, insert, rows, store
-from support.sink.rows import NOW, Record, Window, progress_table, records_table, windows_of, windows_table
+from support.sink.rows import NOW, Record, Window, progress_table, records_table, window, windows_of, windows_table
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,8 @@ def history() -> list[Record]:
         Record(9, base + timedelta(minutes=59), "1", subject_id="s2", metric_key="Ä'\\{x:String}\n"),
     ]
 
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 View = Callable[[Client], list[dict[str, Any]]]
 
@@ -92,6 +96,22 @@ def test_a_removed_record_is_found(client: Client, differences: View) -> None:
     assert (hour["stored_count"], hour["recounted_count"]) == (3, 2)
     assert (hour["stored_sum"], hour["recounted_sum"]) == (Decimal("6.5"), Decimal("8.5"))
     assert (hour["stored_min"], hour["recounted_min"]) == (-2, Decimal("1.5"))
+
+
+def test_sums_have_38_digits_and_a_recount_that_needs_more_is_an_error(client: Client) -> None:
+    types = {row["name"]: row["type"] for row in rows(client, "DESCRIBE TABLE usage_reconciliation")}
+    assert (types["stored_sum"], types["recounted_sum"]) == ("Decimal(38, 9)", "Decimal(38, 9)")
+    largest, half = to_decimal(MAX_STORED), to_decimal(MAX_STORED // 2)
+    base = NOW.replace(day=1, hour=0, minute=0, second=0)
+    months = [base, (base - timedelta(days=1)).replace(day=1)]
+    # Two months of half the range each: with one billionth more their lifetime leaves it, where 128 bits would not.
+    windows = [window(Period.MONTHLY, month, half) for month in months]
+    insert(client, "usage_windows", windows_table([*windows, window(Period.LIFETIME, EPOCH, 0)]))
+    (lifetime,) = rows(client, "SELECT * FROM usage_reconciliation WHERE period_type = 'lifetime'")
+    assert (lifetime["stored_sum"], lifetime["recounted_sum"]) == (0, to_decimal(MAX_STORED - 1))
+    insert(client, "usage_windows", windows_table([windows[0].changed(sum=largest, folded_through=9)]))
+    with pytest.raises(MeterfoldError, match=r"recounted_sum does not fit into Decimal\(38, 9\)"):
+        rows(client, "SELECT * FROM usage_reconciliation WHERE period_type = 'lifetime'")
 
 
 def test_the_last_record_of_a_window_removed_is_found(client: Client, differences: View) -> None:

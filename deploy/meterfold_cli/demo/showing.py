@@ -1,4 +1,4 @@
-"""What the demo shows: the airlines by month, the events, and the comparison with the table they came from."""
+"""The output of the demo: airlines by month, threshold events, and the comparison with the source data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN_EVENTS = 12
 
 
 def monthly_totals(client: Client) -> pl.DataFrame:
-    """What the view usage_monthly says: metric_key, subject_id, month, total (Decimal)."""
+    """The view usage_monthly: metric_key, subject_id, month, total (Decimal)."""
     return pl.DataFrame(client.query(_SUMMARIES, {"org": ORG})).with_columns(
         pl.col("metric_key", "subject_id").cast(pl.String)
     )

@@ -1,4 +1,4 @@
-"""Where the work stands: what the fold has counted, and whether everybody is done."""
+"""The progress of fold and checker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Counts:
 
 
 class Watch:
-    """Looks at a running stack through the client of one thread."""
+    """Reads the progress of a running stack. For one thread."""
 
     def __init__(self, stack: LocalStack, client: Client, partitions: int) -> None:
         self._stack = stack
@@ -48,7 +48,7 @@ class Watch:
             sum(row.counted for row in rows), sum(row.duplicates for row in rows), sum(row.rejected for row in rows)
         )
 
-    def wait_until_folded(self, told: Callable[[Counts], None], stop: threading.Event, deadline: float) -> Counts:
+    def wait_until_folded(self, show: Callable[[Counts], None], stop: threading.Event, deadline: float) -> Counts:
         """Until the fold has everything that is in the log now. StackError when it has not by the deadline."""
         ends = {
             partition: end
@@ -58,17 +58,17 @@ class Watch:
         }
 
         def folded() -> bool:
-            told(self.counts())
+            show(self.counts())
             rows = reads.read_progress(self._client)
             return all(end == 0 or (p in rows and rows[p].next_offset >= end) for p, end in ends.items())
 
-        self._wait(folded, "the fold to be done", stop, deadline)
+        self._wait(folded, "the fold to finish", stop, deadline)
         return self.counts()
 
     def wait_until_checked(self, group: str, stop: threading.Event, deadline: float) -> None:
         """Until the checker has read everything that the fold has published."""
         wanted = [TopicPartition(self._topics.usage_windows, partition) for partition in self._partitions]
-        # A consumer of the group that never joins it: it only asks for the offsets that were committed.
+        # A consumer that never joins the group and only reads its committed offsets.
         reader = Consumer(self._stack.kafka_settings().client(**{"group.id": group}))
 
         def caught_up() -> bool:
@@ -77,7 +77,7 @@ class Watch:
             return all(ends[place.partition] == 0 or place.offset >= ends[place.partition] for place in found)
 
         try:
-            self._wait(caught_up, "the checker to be done", stop, deadline)
+            self._wait(caught_up, "the checker to finish", stop, deadline)
         except (KafkaException, MeterfoldError) as error:
             raise StackError(f"the checker's position cannot be read: {error}") from error
         finally:
@@ -88,6 +88,6 @@ class Watch:
         while not condition():
             self._stack.check()
             if time.monotonic() > end:
-                raise StackError(f"waited {deadline:.0f} s for {what}; see the logs in {self._stack.logs}")
+                raise StackError(f"waited {deadline:.0f} s for {what} in vain; see the logs in {self._stack.logs}")
             if stop.wait(LOOK_SECONDS):
                 raise KeyboardInterrupt

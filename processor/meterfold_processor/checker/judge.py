@@ -29,8 +29,9 @@ from meterfold_processor.checker.plans import NO_PLAN, UNKNOWN, Plans, Watch
 from meterfold_processor.checker.rows import Rows, newest
 from meterfold_processor.checker.rules import CODES, WindowRules
 from meterfold_processor.checker.subjects import Subject, Subjects
-from meterfold_processor.checker.values import TYPES, WindowValues, value_of
+from meterfold_processor.checker.values import TYPES
 from meterfold_schemas.quantities import exact_unscaled
+from meterfold_schemas.totals import WindowValues, total_of
 
 __all__ = ["Judge", "Judgement", "Target"]
 
@@ -156,11 +157,11 @@ class Judge:
     ) -> tuple[int, int, Terms]:
         """Level, value and terms. A threshold that does not apply any more finds level none."""
         if watch is not None:
-            value = value_of(TYPES[watch.type_code], values)
+            value = total_of(TYPES[watch.type_code], values)
             return level_of(value, watch.terms), value, watch.terms
         assert before is not None
         kind = self._definitions.aggregation_type(subject[0], subject[1])
-        value = before.value if kind is None else value_of(kind, values)
+        value = before.value if kind is None else total_of(kind, values)
         defined = self._definitions.threshold(threshold_id)
         if defined is None:
             return 0, value, before.terms

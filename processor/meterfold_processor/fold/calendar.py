@@ -9,12 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from meterfold_schemas.periods import Period
+from meterfold_schemas.periods import DAY, HOUR, Period
 
 Int64s = npt.NDArray[np.int64]
-
-HOUR = 3_600_000_000
-DAY = 24 * HOUR
 
 
 def ordinals(period: Period, times: Int64s) -> Int64s:

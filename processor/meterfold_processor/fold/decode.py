@@ -26,18 +26,13 @@ from polars.exceptions import PanicException
 
 from meterfold_processor.fold.messages import Consumed, Int64s
 from meterfold_processor.fold.schemas import EVENT, Schemas
-from meterfold_schemas import catalog
-from meterfold_schemas.catalog import EventSchema
+from meterfold_schemas import catalog, usage_fields
+from meterfold_schemas.catalog import MAGIC, EventSchema
+from meterfold_schemas.framing import HEADER_SIZE, avro_long
 
-HEADER_SIZE = 10
-MAGIC = b"\xc3\x01"
-
-FIELDS: dict[str, pl.DataType] = {
-    **dict.fromkeys(["id", "org_id", "metric_key", "subject_type", "subject_id"], pl.String()),
-    "quantity": pl.Decimal(38, 9),
-    **dict.fromkeys(["source", "resource_type", "resource_id", "metadata"], pl.String()),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
+_TYPES: dict[str, pl.DataType] = {"quantity": pl.Decimal(38, 9), "timestamp": pl.Datetime("us", "UTC")}
+FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()) for field in usage_fields.FIELDS}
+"""The columns of an event and their types; every rule but these two is about text."""
 
 UNDECODABLE = "undecodable"
 
@@ -209,7 +204,7 @@ def _with_position(consumed: Consumed, body: pl.DataFrame, rows: Int64s) -> pl.D
 def _container(schema: EventSchema, count: int, data: bytes) -> bytes:
     """An Avro object container file of one uncompressed block (Avro specification 1.12, "Object Container Files")."""
     sync = os.urandom(16)
-    return b"".join((_container_head(schema), sync, _long(count), _long(len(data)), data, sync))
+    return b"".join((_container_head(schema), sync, avro_long(count), avro_long(len(data)), data, sync))
 
 
 @cache
@@ -221,16 +216,5 @@ def _container_head(schema: EventSchema) -> bytes:
         {"name": "_nonce", "type": {"type": "fixed", "name": "MessageNonce", "size": _NONCE_SIZE}},
     ]
     meta = {b"avro.codec": b"null", b"avro.schema": json.dumps(record).encode()}
-    pairs = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta.items())
-    return b"".join((b"Obj\x01", _long(len(meta)), pairs, _long(0)))
-
-
-def _long(number: int) -> bytes:
-    """Avro's zigzag variable-length integer."""
-    rest = number << 1 if number >= 0 else (-number << 1) - 1
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    pairs = b"".join(avro_long(len(k)) + k + avro_long(len(v)) + v for k, v in meta.items())
+    return b"".join((b"Obj\x01", avro_long(len(meta)), pairs, avro_long(0)))

@@ -19,6 +19,7 @@ from meterfold_processor.fold.store import History
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_processor.fold.windows import WindowTable
 from meterfold_schemas.periods import KEPT, Period
+from meterfold_schemas.totals import AMOUNTS
 
 Int64s = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
@@ -136,9 +137,7 @@ def _shares_of_all(events: Events) -> dict[Period, WindowRows]:
 
 def _from_stored(period: Period, stored: pl.DataFrame, slots: Int64s) -> WindowRows:
     start = stored["period_start"].to_physical().to_numpy()
-    decimals = {
-        name: from_arrow(stored[name].cast(pl.Decimal(38, 9)).to_arrow()) for name in ("sum", "min", "max", "last")
-    }
+    decimals = {name: from_arrow(stored[name].cast(pl.Decimal(38, 9)).to_arrow()) for name in AMOUNTS}
     return WindowRows(
         slot=slots,
         ordinal=calendar.ordinals(period, start),

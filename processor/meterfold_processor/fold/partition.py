@@ -29,10 +29,11 @@ from meterfold_processor.fold.duplicates import (
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.remembered import EVERYTHING, Remembered
-from meterfold_processor.fold.rules import SECOND, Rules
+from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import History, Progress
 from meterfold_processor.fold.subjects import Subjects
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.periods import DAY
 
 UInt64s = npt.NDArray[np.uint64]
 Int64s = npt.NDArray[np.int64]
@@ -210,7 +211,7 @@ class PartitionFold:
     def _refuse_expired(self, stamps: Int64s) -> None:
         oldest = int(stamps.min())
         if oldest - self._rules.lookback < self._clock() - self._rules.record_retention:
-            days = self._rules.record_retention // (86_400 * SECOND)
+            days = self._rules.record_retention // DAY
             raise Fatal(
                 f"partition {self.progress.partition} has events that arrived so long ago that the records they would "
                 f"have to be compared with have expired (usage_records keeps {days} days). Counting on could count an "

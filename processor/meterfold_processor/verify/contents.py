@@ -26,6 +26,7 @@ from meterfold_processor.verify.log import LogReader
 from meterfold_processor.verify.orgs import OrgTally
 from meterfold_processor.verify.report import Finding
 from meterfold_processor.verify.timerange import Part
+from meterfold_schemas import usage_fields
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, stored_rows
 
@@ -34,7 +35,7 @@ __all__ = ["Contents", "differences"]
 _TOGETHER: Final = 100_000
 _IDENTITY: Final = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp", "received_at")
 _COLUMNS: Final = {
-    "usage_records": (*_IDENTITY, "source", "resource_type", "resource_id", "metadata", "identity_hash"),
+    "usage_records": (*usage_fields.NAMES, "received_at", "identity_hash"),
     "usage_duplicates": _IDENTITY,
     "usage_rejected": ("received_at", *SUBJECT, "key", "value", "reason"),
 }

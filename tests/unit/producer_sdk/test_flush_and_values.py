@@ -34,12 +34,12 @@ def sent_by(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> list[UsageRecorded
     def send(key: bytes, value: bytes, wait: float | None = None) -> None:
         sent.append(UsageRecorded.from_bytes(value))
 
-    monkeypatch.setattr(meter._sender, "send", send)
+    monkeypatch.setattr(meter._transport, "send", send)
     return sent
 
 
 def test_a_flush_waits_for_what_was_recorded_before_it_and_only_for_that() -> None:
-    account = Account(lambda generation: generation)
+    account = Account(lambda generation: generation, keep_events=1, keep_bytes=1)
     with account.lock:
         account.recorded += 1
         before = account.present
