@@ -17,6 +17,7 @@ from meterfold_cli.commands import (
     status,
     threshold,
     up,
+    usage,
     verify,
 )
 
@@ -40,6 +41,7 @@ app.command("import", short_help="Import events from a CSV or Parquet file.")(im
 app.add_typer(metric.app, name="metric")
 app.add_typer(schema.app, name="schema")
 app.add_typer(threshold.app, name="threshold")
+app.add_typer(usage.app, name="usage")
 
 
 @app.callback(invoke_without_command=True)

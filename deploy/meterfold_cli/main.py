@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         _complain(f"the package {error.name} is not installed; run: pip install 'meterfold[{extra}]'")
         return exits.MISSING_EXTRA
     except MeterfoldError as error:
-        _complain(f"{error} [{error.code}]")
+        _complain(f"{_worded(error)} [{error.code}]")
         return exits.code_of(error)
     except BrokenPipeError:
         # The reader of the output has exited, as in `meterfold status | head`.
@@ -55,6 +55,15 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return _defect(error)
     return exits.OK
+
+
+def _worded(error: MeterfoldError) -> str:
+    """An error of the service names the command that mends it."""
+    if not type(error).__module__.startswith("meterfold_service."):
+        return str(error)
+    from meterfold_cli.wording.errors import worded
+
+    return worded(error)
 
 
 def _code(end: SystemExit) -> int:

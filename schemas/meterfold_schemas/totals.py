@@ -1,7 +1,7 @@
 """What the total of a window is: the aggregation types, the state that each needs, and their arithmetic.
 
 Amounts are unscaled integers (value x 10^9). ClickHouse makes the same totals in the view usage_summaries and in
-queries.py; a test compares them with these over many windows.
+usage_sums.py and usage_records.py; a test compares them with these over many windows.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import Period
+from meterfold_schemas.periods import Period, micros
 from meterfold_schemas.quantities import MAX_STORED, MAX_UNSCALED, exact_unscaled, to_decimal
 from meterfold_schemas.totals import STATE, WindowValues, total_of
 from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.client import Client
-from meterfold_sink.queries import _TOTAL_OF, get_usage
+from meterfold_sink.usage_records import usage_records
+from meterfold_sink.usage_sums import Of
 from support.sink.database import RULES, database, insert
-from support.sink.rows import Record, records_table, window, windows_table
+from support.sink.rows import NOW, Record, records_table, window, windows_table
 
-HOUR = datetime(2026, 3, 10, 12, tzinfo=UTC)
+# Not long ago: records expire.
+HOUR = NOW.replace(minute=0, second=0) - timedelta(hours=2)
 FEW_EXAMPLES = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -46,9 +48,8 @@ def client(stack: LocalStack) -> Iterator[Client]:
         yield client
 
 
-def test_every_aggregation_type_has_its_state_and_its_sql() -> None:
+def test_every_aggregation_type_has_its_state() -> None:
     assert list(STATE) == list(AggregationType)
-    assert set(_TOTAL_OF) == set(AggregationType)
     assert {name for needed in STATE.values() for name in needed} == set(WindowValues.__slots__)
 
 
@@ -96,16 +97,8 @@ def test_records_have_the_totals_of_python(client: Client, events: list[tuple[in
     for kind in AggregationType:
         records = _records(example, kind, events)
         insert(client, "usage_records", records)
-        page = get_usage(
-            client,
-            RULES,
-            metric_key=kind.value,
-            subject_type="user",
-            subject_id="s",
-            org_id=example,
-            start=HOUR,
-            end=HOUR + timedelta(hours=1),
-        )
+        of = Of(kind.value, example, ("user", "s"))
+        page = usage_records(client, RULES, of, micros(HOUR), micros(HOUR + timedelta(hours=1)))
         assert page.total == len(events)
         assert page.total_quantity is not None
         assert int(page.total_quantity.scaleb(9)) == total_of(kind, state), kind
