@@ -1,12 +1,13 @@
 # demo    a million real events end to end, counted, sent twice, a worker killed, verified
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
+# test-clients  clickhouse-jdbc and clickhouse-go against the local ClickHouse server, where their tools are installed
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, and what the wheel holds
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test chaos nightly check bench
+.PHONY: demo up test test-clients chaos nightly check bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -21,6 +22,9 @@ up: .venv/.installed-local
 
 test: .venv/.installed-dev
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+test-clients: .venv/.installed-dev
+	@$(BIN)/python tests/clients/run.py
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from meterfold_local.clickhouse import multipart, request, respond
+from meterfold_local.clickhouse import blocks, multipart, request, respond
 from meterfold_local.clickhouse.auth import Account
 from meterfold_local.clickhouse.body import Body
 from meterfold_local.clickhouse.compression import decompress
@@ -100,9 +100,12 @@ class App:
         kind = headers.get("content-type", "")
         if not multipart.is_multipart(kind):
             asked = request.parse(method, headers, params)
-            return self._executor.run(asked, decompress(body, asked.content_encoding), [], facts, held)
-        content = b"".join(decompress(body, headers.get("content-encoding", "").strip().lower()))
-        parts = multipart.parse(kind, content)
+            content: Iterator[bytes] = decompress(body, asked.content_encoding)
+            if asked.decompress:
+                content = blocks.decoded(content)
+            return self._executor.run(asked, content, [], facts, held)
+        whole = b"".join(decompress(body, headers.get("content-encoding", "").strip().lower()))
+        parts = multipart.parse(kind, whole)
         fields = {part.name: part.content.decode(errors="surrogateescape") for part in parts if not part.is_file}
         asked = request.parse(method, headers, {**params, **fields}, multipart=True)
         return self._executor.run(asked, iter(()), [part for part in parts if part.is_file], facts, held)

@@ -85,9 +85,13 @@ class Executor:
         result = connection.query(sql, output_format.decode(errors="replace"), asked.parameters)
         held.callback(result.release)
         shown = output_format if word in _WITH_RESULT else None
-        return respond.content(
-            result.chunks(), result.size, _headers(facts, shown, result.statistics), asked.response_encodings
-        )
+        headers = _headers(facts, shown, result.statistics)
+        if not result.size or not asked.repacks(output_format):
+            return respond.content(result.chunks(), result.size, headers, asked.response_encodings)
+        # Native is rewritten by whole blocks, so not in pieces.
+        chunks = iter((result.content(),)) if output_format == b"Native" else result.chunks()
+        packed = (asked.packed(chunk, output_format) for chunk in chunks)
+        return respond.content(packed, None, headers, asked.response_encodings)
 
     def _stream(
         self,
@@ -103,19 +107,19 @@ class Executor:
         kept: list[bytes] = []
         size = rows = 0
         for block, count in blocks:
-            kept.append(block)
-            size += len(block)
+            kept.append(asked.packed(block, output_format))
+            size += len(kept[-1])
             rows += count
             if size > SENT_AFTER:
                 break
         else:
             headers = _headers(facts, output_format, Statistics(result_rows=rows, result_bytes=size))
             return respond.content(kept, size, headers, asked.response_encodings)
-        rest = (block for block, _ in blocks)
+        rest = (asked.packed(block, output_format) for block, _ in blocks)
         if asked.buffered:
             return _buffered(asked, kept, rest, output_format, facts, held)
         headers = _headers(facts, output_format, Statistics(result_rows=rows, result_bytes=size))
-        return respond.stream(kept, rest, headers, asked.response_encodings, facts.version)
+        return respond.stream(kept, rest, headers, asked.response_encodings, facts.version, pack=asked.packed)
 
     def _connection(
         self, asked: Request, session: HttpSession | None, held: contextlib.ExitStack, *, leaves_state: bool

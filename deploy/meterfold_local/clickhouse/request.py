@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from meterfold_local.clickhouse import blocks, native
 from meterfold_local.clickhouse.errors import QueryError
 
 DEFAULT_SESSION_SECONDS = 60
@@ -57,6 +58,22 @@ class Request:
     """wait_end_of_query: nothing is sent before the statement has ended."""
     external: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Per external table: its format, types or structure."""
+    compress: bool = False
+    """The result in ClickHouse's own compressed blocks."""
+    decompress: bool = False
+    """The body comes in them."""
+    revision: int = 0
+    """client_protocol_version: the revision of the Native format that the client reads."""
+
+    def repacks(self, output_format: bytes) -> bool:
+        """Is a result in this format sent otherwise than the engine writes it?"""
+        return self.compress or (output_format == b"Native" and self.revision >= native.CUSTOM_SERIALIZATION)
+
+    def packed(self, chunk: bytes, output_format: bytes = b"") -> bytes:
+        """A piece of a result, whole blocks of it in Native, as this client reads it."""
+        if output_format == b"Native" and self.revision >= native.CUSTOM_SERIALIZATION:
+            chunk = native.rewritten(chunk)
+        return blocks.encoded(chunk) if self.compress else chunk
 
     @property
     def readonly(self) -> bool:
@@ -73,7 +90,8 @@ def url_parameters(query_string: str) -> dict[str, str]:
 def parse(method: str, headers: Mapping[str, str], params: Mapping[str, str], *, multipart: bool = False) -> Request:
     """Sort them; QueryError when one has no meaning. Header names in lower case. With a multipart body, parameters that
     end like a description of an external table are one."""
-    _refuse_unsupported(params)
+    if params.get("role"):
+        raise QueryError(512, f"Role {params['role']} should be granted to set as current")
     external: dict[str, dict[str, str]] = {}
     settings: dict[str, str] = {}
     parameters: dict[str, str] = {}
@@ -100,6 +118,9 @@ def parse(method: str, headers: Mapping[str, str], params: Mapping[str, str], *,
         response_encodings=headers.get("accept-encoding", "") if wants_compression else "",
         buffered=(params.get("wait_end_of_query") or params.get("http_wait_end_of_query", "0")).lower() in _TRUE,
         external=external,
+        compress=params.get("compress", "0").lower() in _TRUE,
+        decompress=params.get("decompress", "0").lower() in _TRUE,
+        revision=_revision(params.get("client_protocol_version", "0")),
     )
 
 
@@ -115,13 +136,7 @@ def _session(params: Mapping[str, str]) -> SessionWish | None:
     return SessionWish(name, int(text), params.get("session_check", "") == "1", params.get("close_session", "") == "1")
 
 
-def _refuse_unsupported(params: Mapping[str, str]) -> None:
-    for name in ("compress", "decompress"):
-        if params.get(name, "0").lower() in _TRUE:
-            raise QueryError(
-                48,
-                f"{name}=1 (ClickHouse's own block compression) is not available on this server; use HTTP's: "
-                "Accept-Encoding and Content-Encoding with lz4, zstd or gzip",
-            )
-    if params.get("role"):
-        raise QueryError(512, f"Role {params['role']} should be granted to set as current")
+def _revision(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise QueryError(36, f"Invalid client_protocol_version: '{text}'")
+    return int(text)

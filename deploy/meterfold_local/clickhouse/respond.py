@@ -6,7 +6,7 @@ import itertools
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from meterfold_local.clickhouse import compression
@@ -132,9 +132,9 @@ def error(problem: QueryError, facts: Facts, *, close: bool = False) -> Response
     return Response(problem.status, tuple(headers), [body], len(body), close)
 
 
-def content(chunks: Iterable[bytes], size: int, headers: list[tuple[str, str]], accepted: str) -> Response:
-    """A result that is all here."""
-    encoding = compression.choose(accepted) if size else None
+def content(chunks: Iterable[bytes], size: int | None, headers: list[tuple[str, str]], accepted: str) -> Response:
+    """A result that is all here; without a size it is sent in chunks."""
+    encoding = compression.choose(accepted) if size != 0 else None
     if encoding is None:
         return Response(200, tuple(headers), chunks, size)
     return Response(200, (*headers, ("Content-Encoding", encoding)), encoded(chunks, encoding))
@@ -150,26 +150,34 @@ def encoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def stream(
-    kept: Iterable[bytes], rest: Iterable[bytes], headers: list[tuple[str, str]], accepted: str, version: str
+    kept: Iterable[bytes],
+    rest: Iterable[bytes],
+    headers: list[tuple[str, str]],
+    accepted: str,
+    version: str,
+    *,
+    pack: Callable[[bytes], bytes] = bytes,
 ) -> Response:
-    """A result that goes on: `kept` is its start. An error in `rest` is written behind what was sent."""
+    """A result that goes on: `kept` is its start. An error in `rest` is written behind what was sent, by `pack`."""
     tag = secrets.token_hex(8)
     encoding = compression.choose(accepted)
-    chunks: Iterable[bytes] = _guarded(itertools.chain(kept, rest), tag, version, encoding)
+    chunks: Iterable[bytes] = _guarded(itertools.chain(kept, rest), tag, version, encoding, pack)
     named = [*headers, ("X-ClickHouse-Exception-Tag", tag)]
     if encoding is not None:
         named.append(("Content-Encoding", encoding))
     return Response(200, tuple(named), chunks)
 
 
-def _guarded(chunks: Iterable[bytes], tag: str, version: str, encoding: str | None) -> Iterator[bytes]:
+def _guarded(
+    chunks: Iterable[bytes], tag: str, version: str, encoding: str | None, pack: Callable[[bytes], bytes]
+) -> Iterator[bytes]:
     encoder = compression.encoder(encoding) if encoding is not None else None
     try:
         for chunk in chunks:
             if data := chunk if encoder is None else encoder.compress(chunk):
                 yield data
     except QueryError as problem:
-        end = trailer(problem, tag, version)
+        end = pack(trailer(problem, tag, version))
         yield end if encoder is None else encoder.compress(end) + encoder.flush()
         raise BrokenOff from problem
     if encoder is not None:
