@@ -59,9 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     with DataFolder(arguments.data) as folder:
         folder.enter()
-        from meterfold_local.clickhouse import sandbox
-
-        print(f"clickhouse: {sandbox.enter(folder.path)}", flush=True)  # noqa: T201
         from meterfold_local.clickhouse.app import App
         from meterfold_local.clickhouse.auth import Account
         from meterfold_local.clickhouse.engine import Engine

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from meterfold_local.clickhouse.engine import Session as Connection
+from meterfold_local.clickhouse.engine import Connection
 from meterfold_local.clickhouse.errors import QueryError
-from meterfold_local.clickhouse.request import SessionWish
+from meterfold_local.clickhouse.request import SessionRequest
 
 HAND_OVER_SECONDS = 1.0
 """How long a request waits for the one before it in its session."""
@@ -43,7 +43,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
 
     @contextmanager
-    def lease(self, wish: SessionWish) -> Iterator[Session]:
+    def lease(self, wish: SessionRequest) -> Iterator[Session]:
         """The session for one request. QueryError 373 while another request has it, 372 when it must exist and does
         not. Its time starts again when the request ends.
 
