@@ -75,7 +75,9 @@ class App:
             with ExitStack() as held:
                 asked, body, tables = await _read(client.request, headers, params, held)
                 run = partial(self._run, client, asked, body, tables, facts)
-                await anyio.to_thread.run_sync(run, limiter=self._threads)
+                response = await anyio.to_thread.run_sync(run, limiter=self._threads)
+            if response is not None:
+                await client.whole(response)
         except ClientDisconnect:
             return
         except QueryError as problem:
@@ -91,8 +93,9 @@ class App:
         body: IO[bytes],
         tables: list[ExternalTable],
         facts: Facts,
-    ) -> None:
-        """Run the request and send its response, all in one thread, as a connection of the engine requires."""
+    ) -> Response | None:
+        """Run the request; a short response is returned, a long one is sent from here: all that uses a connection of
+        the engine happens in one thread."""
         with ExitStack() as held:
             try:
                 response = self._executor.run(asked, body, tables, facts, held)
@@ -103,17 +106,15 @@ class App:
                 failure = QueryError(1001, "the server failed; its log says where", "STD_EXCEPTION")
                 response = respond.error(failure, facts)
             if isinstance(response.body, bytes):
-                # The session and the engine's connection are free again before the client has its answer.
-                held.close()
-                anyio.from_thread.run(client.whole, response)
-                return
+                return response
             try:
                 anyio.from_thread.run(client.start, response)
                 for chunk in () if asked.method == "HEAD" else response.body:
                     anyio.from_thread.run(client.piece, chunk)
                 anyio.from_thread.run(client.piece, b"", False)
             except (respond.BrokenOff, ClientDisconnect, TimeoutError):
-                return  # a response without its end tells the client that it is incomplete
+                pass  # a response without its end tells the client that it is incomplete
+            return None
 
 
 class _Client:
