@@ -5,9 +5,10 @@
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, and what the wheel holds
+# celery  the SDK in a real Celery worker, which is installed for it
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients chaos nightly check bench
+.PHONY: demo up test test-clients chaos nightly check celery bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -39,6 +40,9 @@ check: .venv/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
 	@$(BIN)/python tests/packaging/check_wheel.py
+
+celery: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python tests/packaging/check_celery.py
 
 bench: .venv/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -18,7 +18,7 @@ from meterfold import Meter
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
-from meterfold_service.definitions import DefinitionCommands
+from meterfold_service import Metering
 
 CROSSINGS = 300
 WARM_UP = 15
@@ -30,9 +30,9 @@ def measure(
     kafka: KafkaSettings, clickhouse: ClickHouseSettings, partitions: int, rate: int, seconds: int
 ) -> list[float]:
     """Seconds of each crossing, all of them; SystemExit when one does not arrive within 30 s of the last event."""
-    commands = DefinitionCommands(kafka, clickhouse)
-    commands.define_metric(key=METRIC, name="Watched", unit="calls", reset_period="never")
-    commands.create_threshold(metric_key=METRIC, name="hundred", threshold=100)
+    with Metering(kafka=kafka, clickhouse=clickhouse) as metering:
+        metering.metrics.define(key=METRIC, name="Watched", unit="calls", reset_period="never")
+        metering.thresholds.create(metric_key=METRIC, name="hundred", threshold=100)
     sent: dict[str, float] = {}
     seen: dict[str, float] = {}
     ready, stop = threading.Event(), threading.Event()

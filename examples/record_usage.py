@@ -1,4 +1,4 @@
-"""An application that records what its users do. Run it beside `meterfold up`, in the same folder.
+"""An application that records what its users do. METERFOLD_CONFIG names the settings file that `meterfold up` writes.
 
 python examples/record_usage.py
 """
@@ -12,7 +12,7 @@ CALLS_EACH = 4
 
 
 def main() -> None:
-    # Where Kafka is comes from METERFOLD_* variables, meterfold.toml, or the local stack in this folder.
+    # METERFOLD_* variables, or the settings file that METERFOLD_CONFIG names, say where Kafka is.
     with Meter() as meter:
         for number in range(CALLS_EACH):
             for user in USERS:

@@ -1,4 +1,4 @@
-"""The commands, put together. Each is a module in commands/ and imports what is heavy only when it runs."""
+"""The commands. Each is a module in commands/ and imports heavy packages only when it runs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from meterfold_cli.commands import (
     status,
     threshold,
     up,
+    usage,
     verify,
 )
 
@@ -29,17 +30,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("demo", short_help="A million real events, end to end, twice.")(demo.demo)
-app.command("up", short_help="Run Kafka, ClickHouse and the workers here.")(up.up)
-app.command("migrate", short_help="Make tables, views, topics and settings.")(migrate.migrate)
+app.command("demo", short_help="Meter a million real events and verify the result.")(demo.demo)
+app.command("up", short_help="Run the local stack: Kafka, ClickHouse and workers.")(up.up)
+app.command("migrate", short_help="Create tables, views, topics and settings.")(migrate.migrate)
 app.command("fold", short_help="Run a fold worker.")(fold.fold)
 app.command("check", short_help="Run a checker.")(check.check)
-app.command("status", cls=status.StatusCommand, short_help="Offsets, lag, counts, and what is wrong.")(status.status)
+app.command("status", cls=status.StatusCommand, short_help="Show offsets, lag, counts and problems.")(status.status)
 app.command("verify", short_help="Prove every number.")(verify.verify)
-app.command("import", short_help="Events from CSV or Parquet.")(import_file.import_file)
+app.command("import", short_help="Import events from a CSV or Parquet file.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
 app.add_typer(schema.app, name="schema")
 app.add_typer(threshold.app, name="threshold")
+app.add_typer(usage.app, name="usage")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""Ask before something that cannot be taken back unseen: on a terminal, or by an option where there is none."""
+"""Confirmation of commands that change existing results: a question on a terminal, `--yes` elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meterfold_cli import console, exits
 
 __all__ = ["YesOption", "confirm"]
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def confirm(what: str, effects: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def confirm(what: str, effects: Sequence[str]) -> None:
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise exits.WrongInput(
-            f"{what}: {'; '.join(effects)}. Run the command again with --yes to do it", code="NOT_CONFIRMED"
+            f"{what}: {'; '.join(effects)}. To confirm, run the command with --yes", code="NOT_CONFIRMED"
         )
     console.note(f"{what}:", style="bold")
     for effect in effects:
@@ -32,5 +32,5 @@ def confirm(what: str, effects: Sequence[str]) -> None:
     except typer.Abort:
         raise KeyboardInterrupt from None
     if not wanted:
-        console.note("nothing was changed")
+        console.note("Nothing was changed.")
         raise typer.Exit(exits.FAILED)

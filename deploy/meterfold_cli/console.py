@@ -1,7 +1,7 @@
-"""What every command prints with: colour and tables on a terminal, plain lines elsewhere, JSON where it is asked for.
+"""Output of the commands: colour and tables on a terminal, plain lines elsewhere, JSON with --json.
 
 Results go to standard output; notes, progress and errors to standard error, so that a pipe carries results only.
-Rich respects NO_COLOR, TERM and the width of the terminal; nothing is ever cut where there is no terminal.
+Rich respects NO_COLOR, TERM and the width of the terminal. Without a terminal, lines are never truncated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLAIN_PROGRESS_SECONDS = 5.0
 
 
 def out() -> Console:
-    """Made anew each time: tests and runners exchange sys.stdout."""
+    """A new one for each call, because tests replace sys.stdout."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
 
@@ -34,7 +34,7 @@ def err() -> Console:
 
 
 def say(text: str = "", style: str = "") -> None:
-    """One line of result. Never read as markup: ids and keys may hold brackets."""
+    """One line of the result. It is not parsed as markup, because ids and keys can contain brackets."""
     out().print(Text(text, style=style))
 
 
@@ -44,7 +44,7 @@ def note(text: str, style: str = "dim") -> None:
 
 
 def fail(text: str) -> None:
-    """What was wrong, where, and what to do."""
+    """An error: what happened, the value, and what to do."""
     err().print(Text.assemble(("meterfold: ", "bold red"), text))
 
 
@@ -87,7 +87,7 @@ def time_text(value: datetime) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """Numbers stand right. On a terminal with lines and colour, elsewhere as aligned columns."""
+    """Numbers are aligned right. With lines and colour on a terminal, as plain columns elsewhere."""
     texts = [[_cell(value) for value in row] for row in rows]
     right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(headers))]
     console = out()
@@ -133,14 +133,14 @@ def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
 
 
-class Meter(Protocol):
-    """What a long task tells about itself."""
+class ProgressCallback(Protocol):
+    """Called by a long task with its progress."""
 
     def __call__(self, done: int, total: int | None = None, text: str = "") -> None: ...
 
 
 @contextmanager
-def progress(what: str, unit: str = "") -> Iterator[Meter]:
+def progress(what: str, unit: str = "") -> Iterator[ProgressCallback]:
     """A bar on a terminal, elsewhere one line every few seconds; both on standard error."""
     console = err()
     if not console.is_terminal:
@@ -152,16 +152,16 @@ def progress(what: str, unit: str = "") -> Iterator[Meter]:
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(what, total=None, text="")
 
-        def told(done: int, total: int | None = None, text: str = "") -> None:
+        def show(done: int, total: int | None = None, text: str = "") -> None:
             bar.update(task, completed=done, total=total, text=text or (f"{done:,} {unit}" if unit else ""))
 
-        yield told
+        yield show
 
 
-def _plain_progress(what: str, unit: str) -> Meter:
+def _plain_progress(what: str, unit: str) -> ProgressCallback:
     last = time.monotonic()
 
-    def told(done: int, total: int | None = None, text: str = "") -> None:
+    def show(done: int, total: int | None = None, text: str = "") -> None:
         nonlocal last
         if time.monotonic() - last < PLAIN_PROGRESS_SECONDS:
             return
@@ -169,4 +169,4 @@ def _plain_progress(what: str, unit: str) -> Meter:
         share = f" ({done * 100 // total} %)" if total else ""
         note(f"{what}: {text or f'{done:,} {unit}'.strip()}{share}")
 
-    return told
+    return show

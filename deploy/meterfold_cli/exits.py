@@ -1,12 +1,12 @@
 """What the exit codes of `meterfold` mean; docs/cli.md has the same table.
 
-0    done, and all is well
-1    done or stopped, and something is not well: a server down, events stuck, rows refused, a worker's fatal error
-2    the command line, a setting or a definition is wrong: correct it, then run it again
-3    a server could not be reached, or did not answer in time: run it again later
+0    success
+1    a problem was found: events are stuck, rows were refused, a worker had a fatal error
+2    the command line, a setting, a definition or an input file is invalid: correct it
+3    a server was not reachable or did not answer in time: run the command again later
 4    an extra of the package is not installed
-5    `verify`: nothing differs, but a part has expired and can't be recounted any more
-70   a defect in Meterfold
+5    `verify`: no differences, but some data has expired and cannot be recounted
+70   a bug in Meterfold
 130  interrupted (Ctrl-C)
 """
 
@@ -27,7 +27,7 @@ INTERRUPTED: Final = 130
 
 
 class WrongInput(MeterfoldError):
-    """What was asked for on the command line can't be done as it stands."""
+    """The command line asks for something that cannot be done."""
 
     code = "WRONG_INPUT"
 

@@ -1,4 +1,4 @@
-"""Which installation a command speaks to: `--config FILE`, METERFOLD_* variables, or the local stack in this folder."""
+"""The installation that a command uses: `--config FILE`, METERFOLD_* variables, or the local stack in this folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="Settings file; else METERFOLD_CONFIG, ./meterfold.toml, or .meterfold/meterfold.toml of a local stack.",
+        help="Settings file. [default: METERFOLD_CONFIG, ./meterfold.toml, or ./.meterfold/meterfold.toml]",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -32,7 +32,7 @@ class Installation:
 
     @classmethod
     def read(cls, config: Path | None = None) -> Installation:
-        return cls(Sources.read(config=config))
+        return cls(Sources.read(config=config, folder=Path()))
 
     def kafka(self) -> KafkaSettings:
         from meterfold_schemas.settings import KafkaSettings

@@ -1,4 +1,4 @@
-"""What `meterfold up` runs on the local stack: migration, a fold worker and a checker, and the watch over all of it."""
+"""What `meterfold up` runs on the local stack: the migration, a fold worker and a checker, which it supervises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meterfold_local.private_files import write_private
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_state import read_state
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings
 
 READY_SECONDS = 60.0
@@ -27,11 +27,11 @@ SLOT_TAKEN = "[CHECKER_SLOT_TAKEN]"
 """Ends the last line of a checker whose slot another one has taken (meterfold_processor/checker/slots.py)."""
 TAKEN_AGAIN = 3
 TAKEN_AGAIN_SECONDS = 300.0
-"""Ends for that reason after which a checker is not started again."""
+"""How often a checker is restarted for that reason, and within which time."""
 
 
 class LocalRun:
-    """The workers beside a stack that has started. The stack stops them before its servers."""
+    """The workers of a started stack. The stack stops them before its servers."""
 
     def __init__(self, stack: LocalStack, *, migrate: bool = True, workers: bool = True) -> None:
         self._stack = stack
@@ -50,16 +50,21 @@ class LocalRun:
         write_curl_settings(self._stack.data_dir / CURL_SETTINGS, self._stack.clickhouse_settings())
         if self._migrate:
             copies = len(self._stack.kafka.brokers)
-            migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), Wanted(replication=copies))
+            wanted = MigrationOptions(replication=copies)
+            rules = migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), wanted).rules
+            # With these settings `record` refuses an event that the fold would reject.
+            self._stack.write_settings(
+                horizon_seconds=rules.horizon_seconds, future_tolerance_seconds=rules.future_tolerance_seconds
+            )
         self._workers = [self._stack.spawn(name, command(name)) for name in self._names]
         for worker in self._workers:
             worker.wait_for_line(f"{worker.name}: ready", READY_SECONDS)
 
     def hold(self, stop: threading.Event) -> None:
-        """Until `stop` is set; StackError as soon as a server or worker has ended.
+        """Supervise until `stop` is set. Raises StackError when a server or worker has ended.
 
-        A worker that was killed is started again, as a supervisor does in production, and so is a checker that lost its
-        slot to another one, unless that happens again and again. Any other end has said why, and would only repeat.
+        A worker that was killed is restarted, as a supervisor does in production. A checker that lost its slot to
+        another one is restarted a limited number of times. A worker that ends with any other error is not restarted.
         """
         while not stop.wait(_LOOK_SECONDS):
             try:
@@ -69,18 +74,18 @@ class LocalRun:
                     raise
 
     def _start_again(self) -> bool:
-        """Whether some worker that has ended was started again."""
+        """Whether a worker that had ended was restarted."""
         started = False
         for worker in self._workers:
             if worker.exit_code is not None and (why := self._why_again(worker)):
-                console.note(f"{worker.name} {why}; starting it again", "yellow")
+                console.note(f"{worker.name} {why}; restarting it", "yellow")
                 worker.start()
                 self._stack.write_state()
                 started = True
         return started
 
     def _why_again(self, worker: ManagedProcess) -> str:
-        """Why a worker that has ended is to be started again; "" where it is not."""
+        """Why a worker that has ended is restarted; "" if it is not."""
         if _killed(worker):
             return f"was killed (status {worker.exit_code})"
         if not _lost_its_slot(worker):
@@ -99,7 +104,7 @@ def command(name: str) -> list[str]:
 
 
 def write_curl_settings(path: Path, settings: ClickHouseSettings) -> None:
-    """Where `curl -K` finds address and password, so that no command line and no history ever holds it."""
+    """The settings of `curl -K`, so that the password is in no command line and in no shell history."""
     write_private(
         path,
         f'url = "{settings.url}/?database={settings.database}"\n'
@@ -109,7 +114,7 @@ def write_curl_settings(path: Path, settings: ClickHouseSettings) -> None:
 
 
 def kill_all(data_dir: Path) -> None:
-    """SIGKILL to every process of the stack that runs there; the watchdog sees to what stack.json does not know yet."""
+    """SIGKILL every process of the stack; the watchdog ends those that stack.json does not contain yet."""
     state = read_state(data_dir.absolute())
     for process in state.processes if state else ():
         if process.alive:

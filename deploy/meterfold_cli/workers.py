@@ -1,7 +1,7 @@
-"""Run one worker until it is told to stop, and say how it goes: a ready line, progress, the end.
+"""Run one worker until it is stopped, and print a ready line, progress, and the end.
 
-The worker has a thread of its own, so that the main thread answers signals whatever the worker waits for. A stop that
-takes longer than STOP_SECONDS ends the process anyway: what was not flushed is read again by whoever comes next.
+The worker has its own thread, so that the main thread answers signals while the worker waits. If a stop takes longer
+than STOP_SECONDS, the process ends anyway; the next worker reads again what was not flushed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meterfold_cli import console, exits
-from meterfold_cli.signals import Ending
+from meterfold_cli.signals import ShutdownSignals
 from meterfold_schemas.errors import Fatal, MeterfoldError
 from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import KafkaSettings, load_settings
@@ -37,7 +37,7 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How a worker is. `values` for JSON, `text` for people; `troubles` is what it is retrying now."""
+    """The state of a worker: `values` for JSON, `text` for people, `troubles` that it is retrying."""
 
     ready: bool
     text: str
@@ -66,7 +66,7 @@ class Reporter:
         console.say(f"{self._worker}: {text if event == 'progress' else f'{event}, {text}'}")
 
     def progress(self, snapshot: Snapshot) -> None:
-        """Every few seconds while something changes, now and then while nothing does."""
+        """Every few seconds while there is progress, less often otherwise."""
         changed = self._last is None or (snapshot.values, snapshot.troubles) != (self._last.values, self._last.troubles)
         if time.monotonic() - self._said >= (PROGRESS_SECONDS if changed else QUIET_SECONDS):
             self.say("progress", snapshot)
@@ -80,11 +80,11 @@ def run_worker(
     as_json: bool = False,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Returns after a clean stop; raises what the worker raised. `on_ready` is called once, behind the ready line."""
+    """Returns after a clean stop; raises what the worker raised. `on_ready` is called once, after the ready line."""
     reporter = Reporter(name, as_json)
     failures: list[BaseException] = []
     ended = threading.Event()
-    with Ending() as ending:
+    with ShutdownSignals() as ending:
 
         def body() -> None:
             try:
@@ -109,13 +109,14 @@ def run_worker(
             reporter.say("stopping", look())
             if not ended.wait(STOP_SECONDS):
                 console.fail(
-                    f"{name} did not stop within {STOP_SECONDS:g} s and is ended; what was not flushed is read again"
+                    f"{name} did not stop within {STOP_SECONDS:g} s and was killed; the next worker reads again "
+                    "what was not flushed"
                 )
                 os._exit(exits.FAILED)
     if failures:
         raise failures[0]
     if not asked:
-        raise Fatal(f"the {name} worker ended by itself; its log says more")
+        raise Fatal(f"the {name} worker ended unexpectedly; see its log")
     reporter.say("stopped", look())
 
 
@@ -128,13 +129,13 @@ def run_probed(
     *,
     as_json: bool,
 ) -> None:
-    """`run_worker`, with probes and metrics as the settings of [health] say."""
+    """`run_worker`, with the probes and metrics of the settings [health]."""
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
-    from meterfold_processor.probes.store import Question, StoreCheck
+    from meterfold_processor.probes.store import StoreCheck, ping_clickhouse
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
-    store = StoreCheck(Question(installation.clickhouse()), worker.status.errors.of("store"))
+    store = StoreCheck(ping_clickhouse(installation.clickhouse()), worker.status.errors.of("store"))
     kafka = installation.kafka()
     groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
     with serving(health, subject, store):
@@ -142,19 +143,19 @@ def run_probed(
 
 
 def _name_others(name: str, kafka: KafkaSettings, group_id: str) -> None:
-    """Say whom this worker shares its partitions with: a second one may have been started by mistake."""
+    """Log how many other workers share the partitions: a second one may have been started by mistake."""
     from meterfold_processor.kafka.groups import members
 
     try:
         others = len(members(kafka, group_id)) - 1
-    except MeterfoldError:  # nothing depends on it
+    except MeterfoldError:  # only information
         return
     if others > 0:
-        _LOG.info("%s in group %s; the partitions are shared", plural(others, "more worker"), group_id)
+        _LOG.info("%s in group %s; they share the partitions", plural(others, "more worker"), group_id)
 
 
 def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
-    """The consumer groups of the fold and of the checker, as the settings name them."""
+    """The consumer groups of the fold and of the checker."""
     from meterfold_processor.checker.settings import CheckerSettings
     from meterfold_processor.fold.settings import FoldSettings
 

@@ -109,7 +109,7 @@ class LocalStack:
             self._clickhouse.begin()
             self._kafka.start()
             self._clickhouse.wait_ready()
-            write_settings(self.config_file, self.kafka_settings(), self.clickhouse_settings())
+            self.write_settings()
             self.write_state()
         except BaseException:
             self.stop()
@@ -190,6 +190,10 @@ class LocalStack:
         """Return when `stop` is set; StackError as soon as one of the processes has ended."""
         while not stop.wait(0.3):
             self.check()
+
+    def write_settings(self, **sdk: int) -> None:
+        """Write the settings file; `sdk` are settings for applications, by name."""
+        write_settings(self.config_file, self.kafka_settings(), self.clickhouse_settings(), sdk)
 
     def write_state(self) -> None:
         """Bring stack.json up to date, after a process was started again by hand."""

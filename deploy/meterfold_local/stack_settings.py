@@ -1,7 +1,8 @@
-"""`meterfold.toml`, which a running stack leaves in its data folder: every command and client finds it there."""
+"""`meterfold.toml`, which a running stack keeps in its data folder. METERFOLD_CONFIG names it to applications."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from meterfold_local.private_files import write_private
@@ -13,8 +14,10 @@ HEADER = """\
 """
 
 
-def write_settings(path: Path, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
-    """Write both sections with mode 0600."""
+def write_settings(
+    path: Path, kafka: KafkaSettings, clickhouse: ClickHouseSettings, sdk: Mapping[str, int] | None = None
+) -> None:
+    """Write the sections with mode 0600; `sdk` has the entries of [sdk]."""
     lines = [
         HEADER,
         "[kafka]",
@@ -30,6 +33,8 @@ def write_settings(path: Path, kafka: KafkaSettings, clickhouse: ClickHouseSetti
         f"username = {quote(clickhouse.username)}",
         f"password = {quote(clickhouse.password)}",
     ]
+    if sdk:
+        lines += ["", "[sdk]", *(f"{name} = {value}" for name, value in sdk.items())]
     write_private(path, "\n".join(lines) + "\n")
 
 

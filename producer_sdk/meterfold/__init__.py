@@ -6,43 +6,52 @@
         meter.record("api.calls", ("user", "u-17"))
         meter.record("storage.bytes", ("project", "p-3"), 1_500_000, org_id="acme")
 
-`record` returns as soon as the event is in a bounded buffer; whether the broker has it comes as a report: a callback
-(`on_delivery`), `meter.counts`, and an error from `flush` and `close` for events that failed. Nothing is dropped in
-silence.
+`record` returns as soon as the event is in a bounded buffer. Whether the broker has it is reported later: by a callback
+(`on_delivery`), by `meter.counts`, and by an error of `flush` and `close` for events that failed. Nothing is dropped
+silently.
+
+AsyncMeter is the same for asyncio, and meterfold.testing has both for the tests of an application.
 """
 
 from __future__ import annotations
 
-from meterfold.batch import BatchResults, Recorded, RefusedEvents
-from meterfold.delivery import Delivery, DeliveryCounts, FlushTimeout, UndeliveredEvents
-from meterfold.meter import Meter
-from meterfold.subjects import Resolver, Subject
-from meterfold_schemas.errors import (
+from meterfold.async_meter import AsyncMeter
+from meterfold.batch import BatchResults, Recorded
+from meterfold.delivery import Delivery, DeliveryCounts
+from meterfold.errors import (
     BufferFull,
-    DeliveryFailed,
-    Fatal,
+    FlushTimeout,
     InvalidSettings,
     InvalidUsage,
+    MeterClosed,
     MeterfoldError,
-    Retryable,
+    NotRecorded,
+    RefusedEvents,
+    UndeliveredEvents,
+    WrongEventLoop,
 )
+from meterfold.events import UsageEvent
+from meterfold.meter import Meter
+from meterfold.subjects import Resolver, Subject
 
 __all__ = [
+    "AsyncMeter",
     "BatchResults",
     "BufferFull",
     "Delivery",
     "DeliveryCounts",
-    "DeliveryFailed",
-    "Fatal",
     "FlushTimeout",
     "InvalidSettings",
     "InvalidUsage",
     "Meter",
+    "MeterClosed",
     "MeterfoldError",
+    "NotRecorded",
     "Recorded",
     "RefusedEvents",
     "Resolver",
-    "Retryable",
     "Subject",
     "UndeliveredEvents",
+    "UsageEvent",
+    "WrongEventLoop",
 ]

@@ -1,9 +1,9 @@
 """The account of what was recorded: recorded = delivered + failed + outstanding, always.
 
 `flush` waits for what was recorded before it was called, and not for what other threads record meanwhile. Reports of
-different partitions come in any order, so one count can't say that. Each event therefore belongs to a numbered
-generation, which counts its own events without a report, and `cut` ends the present generation. A cut is done when no
-generation up to its own is open. This costs one addition per event.
+different partitions come in any order, so one count cannot tell the two apart. Each event therefore belongs to a
+numbered generation, which counts its own events without a report, and `cut` ends the present generation. A cut is done
+when no generation up to its own is open. This costs one addition per event.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from meterfold.delivery import Delivery, DeliveryCounts
 
 __all__ = ["Account", "Cut", "Generation"]
-
-_KEPT_FAILURES: Final = 1000
 
 
 class Generation:
@@ -62,9 +60,11 @@ class Account:
 
     Who records an event adds one to `recorded` and to `present.outstanding`, holding `lock`. A method for that would be
     slower, and every event pays for it.
+
+    Until a flush raises them, at most `keep_events` failures and `keep_bytes` bytes are kept; all of them are counted.
     """
 
-    def __init__(self, on_delivery: Callable[[Generation], Any]) -> None:
+    def __init__(self, on_delivery: Callable[[Generation], Any], *, keep_events: int, keep_bytes: int) -> None:
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         #: The number of the oldest generation that has, or may get, events without a report.
@@ -74,7 +74,9 @@ class Account:
         self._reported_at = time.monotonic()
         self.present = Generation(0, on_delivery)
         self._closed: OrderedDict[int, Generation] = OrderedDict()  # by number; each has events without a report
+        self._keep_events, self._keep_bytes = keep_events, keep_bytes
         self._failures: list[Delivery] = []
+        self._kept_bytes = 0
         self._unraised = 0
 
     def withdraw(self, generation: Generation) -> None:
@@ -88,13 +90,18 @@ class Account:
             self._delivered += 1
             self._end(generation)
 
-    def failed(self, generation: Generation, report: Delivery) -> None:
+    def failed(self, generation: Generation, report: Delivery, *, raised: bool) -> None:
+        """`raised`: somebody else raises this failure, so a flush does not."""
         with self.lock:
             self._failed += 1
-            self._unraised += 1
-            if len(self._failures) < _KEPT_FAILURES:
-                self._failures.append(report)
+            if not raised:
+                self._keep(report)
             self._end(generation)
+
+    def put_back(self, report: Delivery) -> None:
+        """A failure that somebody else was to raise was not raised: the next flush raises it."""
+        with self.lock:
+            self._keep(report)
 
     def cut(self) -> Cut:
         """What has been recorded until now."""
@@ -122,8 +129,18 @@ class Account:
         """How many have failed since the last call, and the first of them."""
         with self.lock:
             failed, failures = self._unraised, tuple(self._failures)
-            self._unraised, self._failures = 0, []
+            self._unraised = self._kept_bytes = 0
+            self._failures = []
         return failed, failures
+
+    def _keep(self, report: Delivery) -> None:
+        self._unraised += 1
+        size = len(report.value or b"")
+        if not self._failures or (
+            len(self._failures) < self._keep_events and self._kept_bytes + size <= self._keep_bytes
+        ):
+            self._failures.append(report)
+            self._kept_bytes += size
 
     def _end(self, generation: Generation) -> None:
         self._reported_at = time.monotonic()

@@ -1,43 +1,25 @@
-"""What `record_batch` answers: one result per event."""
+"""What `record_batch` returns: one result per event."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, overload
 
-from meterfold_schemas.errors import MeterfoldError
+from meterfold.errors import MeterfoldError, RefusedEvents
 
-__all__ = ["BatchResults", "Recorded", "RefusedEvents"]
+__all__ = ["BatchResults", "Recorded"]
 
 
 class Recorded(NamedTuple):
     """What became of one event of a batch.
 
-    accepted: in the buffer, its delivery is reported later. repeated: the same identity stands earlier in this batch,
-    so it was not sent again. refused: `error` says why, and it was not taken.
+    accepted: in the buffer; its delivery is reported later. repeated: an earlier event of the batch has the same
+    identity, so it was not sent again. refused: not taken; `error` says why.
     """
 
     status: Literal["accepted", "repeated", "refused"]
     id: str | None
     error: MeterfoldError | None = None
-
-
-class RefusedEvents(MeterfoldError):
-    """Events of a batch that were not taken: `refused` has them by their index, `total` is the size of the batch."""
-
-    code = "REFUSED_EVENTS"
-
-    def __init__(self, refused: Mapping[int, Recorded], total: int) -> None:
-        index, first = next(iter(refused.items()))
-        super().__init__(
-            f"{len(refused)} of {total} events were refused; the first is event {index}: {first.error}. The others "
-            "were taken; correct the refused ones and record them again"
-        )
-        self.refused = dict(refused)
-        self.total = total
-
-    def __reduce__(self) -> tuple[type[RefusedEvents], tuple[dict[int, Recorded], int]]:
-        return type(self), (self.refused, self.total)
 
 
 class BatchResults(Sequence[Recorded]):
@@ -56,16 +38,16 @@ class BatchResults(Sequence[Recorded]):
 
     @property
     def repeated(self) -> int:
-        """How many stand earlier in the batch."""
+        """How many repeat the identity of an earlier event of the batch."""
         return sum(1 for other in self._others.values() if other.status == "repeated")
 
     @property
     def refused(self) -> dict[int, Recorded]:
-        """The refused events by their index in the batch; empty when all is well."""
+        """The refused events by their index in the batch."""
         return {index: other for index, other in self._others.items() if other.status == "refused"}
 
     def raise_refused(self) -> None:
-        """Raises RefusedEvents if events were refused; the others of the batch were taken all the same."""
+        """Raises RefusedEvents if events were refused. The others of the batch were taken."""
         if refused := self.refused:
             raise RefusedEvents(refused, len(self))
 

@@ -1,4 +1,4 @@
-"""How a Meter ends where nothing went as planned: an exception inside of `with`, or a Meter that was never closed."""
+"""How a Meter ends after an exception inside `with`, and how one ends that was never closed."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import sys
 import warnings
 from typing import Final
 
-from meterfold.delivery import UndeliveredEvents
+from meterfold.errors import UndeliveredEvents
 from meterfold.log import logger
-from meterfold.sender import Sender
+from meterfold.transport import Transport
+from meterfold_schemas.plurals import plural
 
 __all__ = ["attach", "patience", "send_unclosed"]
 
-# A working broker confirms within milliseconds; without a report for so long the exception waits no longer.
+# A working broker confirms within milliseconds; without a report for this long the exception waits no longer.
 _IDLE_SECONDS: Final = 1.0
 _INTERRUPTED_IDLE_SECONDS: Final = 0.2
 _INTERRUPTED_SECONDS: Final = 1.0
 
 
 def patience(error: BaseException, close_timeout: float) -> tuple[float, float | None]:
-    """(timeout, idle) of the close that an exception waits for; `idle` as Sender.close takes it.
+    """(timeout, idle) of the close that an exception waits for; `idle` as Transport.close takes it.
 
-    SystemExit is the end of a program that goes as planned, so it waits as a close does.
+    SystemExit is a normal end of a program, so it waits as a close does.
     """
     if isinstance(error, SystemExit):
         return close_timeout, None
@@ -31,21 +32,21 @@ def patience(error: BaseException, close_timeout: float) -> tuple[float, float |
 
 
 def attach(lost: UndeliveredEvents, error: BaseException) -> None:
-    """Say what was lost beside the application's own exception, which goes on."""
+    """Report what was lost beside the application's own exception, which propagates."""
     logger.error("%s", lost)
     error.add_note(f"meterfold: {lost}")
 
 
-def send_unclosed(sender: Sender, close_timeout: float) -> None:
+def send_unclosed(transport: Transport, close_timeout: float) -> None:
     """For a Meter that was dropped, or is still open at the end of the program."""
     # What ended the program, if it was an exception: sys.last_exc is not there before Python 3.12.
     error = getattr(sys, "last_value", None)
     timeout, idle = (close_timeout, None) if error is None else patience(error, close_timeout)
-    if (outstanding := sender.counts().outstanding) > 0:
+    if (outstanding := transport.counts().outstanding) > 0:
         warnings.warn(
-            f"a Meter was not closed and {outstanding} events had no report yet; use `with Meter()` or close(). "
-            f"Sending them now, at most {timeout:g} s",
+            f"a Meter was not closed and {plural(outstanding, 'event')} had no report yet; use `with Meter()` or "
+            f"close(). Sending them now, at most {timeout:g} s",
             ResourceWarning,
             stacklevel=2,
         )
-    sender.close(timeout, idle)
+    transport.close(timeout, idle)

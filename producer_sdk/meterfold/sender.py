@@ -3,12 +3,12 @@
 Every event ends in exactly one report: delivered, or failed.
 
 Which partition: librdkafka's `murmur2_random` computes Kafka's murmur2 of the key over all partitions of the topic's
-metadata, which it reads again by itself. Computing it here would need the partition count before the first event
-could be taken, so a broker that is down at start would stop the application.
+metadata, which it refreshes. Computing it here would need the partition count before the first event could be taken,
+so a broker that is down at start would stop the application.
 
 After fork: threads do not survive in the child, so the inherited producer is never touched there again (not even to
-free it: that would wait for those threads for ever), and the first event makes a fresh one. What the parent had in its
-buffer stays the parent's alone.
+free it: that would wait for those threads forever), and the first event makes a new one. The parent alone sends what
+it had in its buffer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from meterfold.account import Account, Cut, Generation
-from meterfold.delivery import Delivery, DeliveryCallback, DeliveryCounts, FlushTimeout, UndeliveredEvents
+from meterfold.account import Cut, Generation
+from meterfold.delivery import Delivery, DeliveryCallback, ReportCallback
+from meterfold.errors import BufferFull, MeterfoldError, NotRecorded
 from meterfold.forks import renew_after_fork
 from meterfold.log import client_logger, logger
 from meterfold.process_end import finish_at_process_end
+from meterfold.transport import Transport
 from meterfold.trouble import Trouble
-from meterfold_schemas.errors import BufferFull, Fatal, MeterfoldError, Retryable
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import librdkafka_refuses
 
 __all__ = ["Sender"]
@@ -47,8 +49,8 @@ def _librdkafka(config: dict[str, Any]) -> Any:
     return Producer(config, logger=client_logger)
 
 
-class Sender:
-    """Sends keyed values to one topic. Any thread may call anything; `event_id_of` reads an id out of a value."""
+class Sender(Transport):
+    """Sends keyed values to one topic. `event_id_of` reads an id out of a value."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Sender:
         on_delivery: DeliveryCallback | None = None,
         close_timeout: float = 30.0,
         make_producer: ProducerFactory = _librdkafka,
+        **keep: int,
     ) -> None:
         self._config = {**config, "error_cb": self._client_error}
         self._topic = topic
@@ -68,33 +71,33 @@ class Sender:
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
         self._make_producer = make_producer
-        self._reset()
+        super().__init__(**keep)
         self._ensure_producer()
         renew_after_fork(self)
 
-    def _reset(self) -> None:
-        self._account = Account(lambda generation: partial(self._reported, generation))
+    def _renew(self) -> None:
+        super()._renew()
         self._lock = self._account.lock
         self._trouble = Trouble()
-        self._closed = False
         self._producer: Any = None
         self._poller: _Poller | None = None
 
-    def send(self, key: bytes, value: bytes, wait: float | None = None) -> None:
-        """Take one event into the buffer. `wait` in seconds; None is the stated buffer timeout.
+    def _on_delivery_of(self, generation: Generation) -> Any:
+        return partial(self._reported, generation, None)
 
-        Raises BufferFull if there was no room in that time, and MeterfoldError when closed; then nothing was taken.
-        """
+    def send(
+        self, key: bytes, value: bytes, wait: float | None = None, on_report: ReportCallback | None = None
+    ) -> None:
         with self._lock:
             if self._closed:
-                raise MeterfoldError("this Meter is closed; make a new one", code="CLOSED")
+                raise self._after_close()
             producer = self._producer
             account = self._account
             account.recorded += 1
             generation = account.present
             generation.outstanding += 1
         try:
-            report = generation.on_delivery
+            report = generation.on_delivery if on_report is None else partial(self._reported, generation, on_report)
             if producer is None:
                 producer = self._ensure_producer()
             try:
@@ -107,46 +110,12 @@ class Sender:
             self._account.withdraw(generation)
             raise
 
-    def flush(self, timeout: float | None = None) -> None:
-        """Wait until what was recorded before this call is reported, `timeout` in seconds (None: as long as it takes).
-
-        Raises UndeliveredEvents if events failed since the last flush, FlushTimeout if some have no report yet.
-        """
-        cut = self._account.cut()
-        self._wait_for(cut, timeout)
-        self.raise_failures()
-        if timeout is not None and (outstanding := cut.outstanding) > 0:
-            raise FlushTimeout(outstanding, timeout, self.trouble)
-
-    def close(self, timeout: float, idle: float | None = None) -> None:
-        """Send what is there within `timeout` seconds, report the rest as failed, and free the producer.
-
-        With `idle` it also ends once no report has come for so many seconds. Raises UndeliveredEvents if an event of
-        this Meter failed that no flush has raised. Closing twice is harmless.
-        """
-        with self._lock:
-            self._closed = True
-        try:
-            self._wait_for(self._account.cut(), timeout, idle)
-        finally:  # after Ctrl-C, too: every event gets its report
-            try:
-                self._give_up_outstanding()
-            finally:
-                self._free_producer()
-        self.raise_failures()
-
-    def raise_failures(self) -> None:
-        """Raises UndeliveredEvents for the events that failed since the last call."""
-        failed, failures = self._account.take_failures()
-        if failed:
-            raise UndeliveredEvents(failed, failures)
-
     def finish(self, *, last: bool) -> None:
         """The process ends without atexit: send what is there. `last`: nothing more is recorded, so give up what could
         not be sent within close_timeout, and log it. Never raises.
         """
         try:
-            self._wait_for(self._account.cut(), self._close_timeout)
+            self.wait_for(self.cut(), self._close_timeout)
             if last:
                 self._give_up_outstanding()
                 self.raise_failures()
@@ -155,46 +124,43 @@ class Sender:
         except Exception:
             logger.exception("at the end of the process")
 
-    def counts(self) -> DeliveryCounts:
-        return self._account.counts()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     @property
     def trouble(self) -> str | None:
         """What keeps the client from delivering, in librdkafka's words; None once events are delivered again."""
         return self._trouble.current
 
+    def full(self, waited: float, *, not_taken: int = 0) -> BufferFull:
+        outstanding = self.counts().outstanding - not_taken
+        return BufferFull(
+            self._trouble.after(
+                f"the buffer is full ({plural(outstanding, 'event')} without a report) and had no room for "
+                f"{waited:g} s; the event was not taken"
+            )
+        )
+
     def _send_when_room(self, producer: Any, key: bytes, value: bytes, report: Any, wait: float) -> None:
         end = time.monotonic() + wait
         while (left := end - time.monotonic()) > 0 and not self._closed:
             # Reports are what makes room: serving them here wakes this thread as soon as there is some.
-            producer.poll(min(left, _POLL_SECONDS))
+            self._serve(producer, min(left, _POLL_SECONDS))
             try:
                 producer.produce(self._topic, value, key, -1, report)
             except BufferError:
                 continue
             return
-        raise BufferFull(
-            self._trouble.after(
-                f"the buffer is full ({self.counts().outstanding - 1} events without a report) and had no room for "
-                f"{wait:g} s; the event was not taken"
-            )
-        )
+        raise self.full(wait, not_taken=1)
 
     def _send_renewed(self, producer: Any, key: bytes, value: bytes, report: Any, error: KafkaException) -> None:
-        """After a fatal error librdkafka's producer takes nothing more: once, go on with a new one."""
+        """After a fatal error librdkafka's producer takes nothing more: replace it, once."""
         cause: KafkaError = error.args[0]
         if not (cause.fatal() or cause.code() == KafkaError._FATAL):
-            raise Retryable(f"librdkafka does not take the event: {self._why(cause)}") from error
-        logger.error("the producer failed (%s); going on with a new one", cause.str())
+            raise NotRecorded(f"librdkafka did not take the event: {self._why(cause)}") from error
+        logger.error("the producer failed (%s); continuing with a new one", cause.str())
         self._abandon(producer)
         try:
             self._ensure_producer().produce(self._topic, value, key, -1, report)
         except (KafkaException, BufferError) as again:
-            raise Fatal(f"the producer failed, and so did a new one: {again}") from error
+            raise NotRecorded(f"the producer failed ({cause.str()}), and so did a new one: {again}") from error
 
     def _abandon(self, producer: Any) -> None:
         with self._lock:
@@ -204,7 +170,7 @@ class Sender:
         if poller is not None:
             poller.stop()
         producer.purge()
-        producer.flush(_PURGE_SECONDS)  # serves the reports of what was purged
+        self._drain(producer, _PURGE_SECONDS)  # serves the reports of what was purged
 
     def _ensure_producer(self) -> Any:
         with self._lock:
@@ -213,51 +179,76 @@ class Sender:
                     self._producer = self._make_producer(self._config)
                 except (KafkaException, ValueError, TypeError) as error:
                     raise librdkafka_refuses(_reason(error)) from None
-                self._poller = _Poller(partial(self._producer.poll, _POLL_SECONDS))
+                self._poller = _Poller(partial(self._serve, self._producer, _POLL_SECONDS))
                 finish_at_process_end(self)
             return self._producer
 
-    def _wait_for(self, cut: Cut, timeout: float | None, idle: float | None = None) -> None:
+    def wait_for(self, cut: Cut, timeout: float | None, idle: float | None = None) -> None:
         start = time.monotonic()
         while not cut.done:
             waited = time.monotonic() - start
             left = _SLICE_SECONDS if timeout is None else min(_SLICE_SECONDS, timeout - waited)
-            if left <= 0 or (idle is not None and min(waited, self._account.seconds_without_report()) >= idle):
+            if left <= 0 or (idle is not None and min(waited, self.seconds_without_report()) >= idle) or self.freed:
                 return
             producer = self._producer
-            if producer is None and self._closed:
-                return
             # An empty queue: the last reports are in another thread's hands.
-            if producer is None or not producer.flush(left):
+            if producer is None or not self._drain(producer, left):
                 cut.wait(left)
+
+    def free(self) -> None:
+        try:
+            self._give_up_outstanding()
+        finally:
+            with self._lock:
+                self._producer, poller, self._poller = None, self._poller, None
+            if poller is not None:
+                poller.stop()
+            self.on_progress()
+
+    @property
+    def freed(self) -> bool:
+        return self._closed and self._producer is None
 
     def _give_up_outstanding(self) -> None:
         """Purge what the time was too short for: each purged event gets its report, as failed."""
         end = time.monotonic() + _PURGE_SECONDS
         while self.counts().outstanding > 0 and (producer := self._producer) is not None and time.monotonic() < end:
             producer.purge()
-            producer.flush(_POLL_SECONDS)
+            self._drain(producer, _POLL_SECONDS)
 
-    def _free_producer(self) -> None:
-        with self._lock:
-            self._producer, poller, self._poller = None, self._poller, None
-        if poller is not None:
-            poller.stop()
+    def _serve(self, producer: Any, seconds: float) -> None:
+        """Serve reports: wait at most `seconds` for the first."""
+        if producer.poll(seconds):
+            self.on_progress()
 
-    def _reported(self, generation: Generation, error: KafkaError | None, message: Message) -> None:
+    def _drain(self, producer: Any, seconds: float) -> int:
+        """Send without lingering and serve reports, at most `seconds`; how many events librdkafka still has."""
+        left: int = producer.flush(seconds)
+        self.on_progress()
+        return left
+
+    def _reported(
+        self, generation: Generation, on_report: ReportCallback | None, error: KafkaError | None, message: Message
+    ) -> None:
         if error is None and self._trouble.current is not None:
             self._trouble.over()
-        if error is None and self._on_delivery is None:
+        if error is None and on_report is None and self._on_delivery is None:
             self._account.delivered(generation)
             return
         value = message.value()
-        event_id = self._event_id_of(value) if isinstance(value, bytes) else ""
-        why = None if error is None else self._why(error)
-        report = Delivery(event_id, message.partition(), message.offset(), why)
+        if not isinstance(value, bytes):
+            value = b""
+        event_id = self._event_id_of(value) if value else ""
+        if error is None:
+            report = Delivery(event_id, message.partition(), message.offset())
+        else:
+            report = Delivery(event_id, message.partition(), message.offset(), self._why(error), value or None)
+        # Whoever waits for this event learns of it before a flush that waits for it can end.
+        raised = on_report is not None and on_report(report)
         if error is None:
             self._account.delivered(generation)
         else:
-            self._account.failed(generation, report)
+            self._account.failed(generation, report, raised=raised)
         if self._on_delivery is not None:
             try:
                 self._on_delivery(report)
@@ -279,12 +270,12 @@ class Sender:
         if self._producer is not None:  # never freed in the child, not even at its end
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
         closed = self._closed
-        self._reset()
+        self._renew()
         self._closed = closed
 
 
 class _Poller:
-    """Serves delivery reports from a thread of its own, so that they come while the application is idle."""
+    """Serves delivery reports in a thread of its own, so that they arrive while the application is idle."""
 
     def __init__(self, serve: Callable[[], object]) -> None:
         self._stopping = False

@@ -11,7 +11,7 @@ from meterfold_schemas.settings import KafkaSettings, Settings
 
 __all__ = ["SdkSettings", "producer_config"]
 
-#: What the SDK's promises rest on; a setting that says otherwise is refused rather than overruled in silence.
+#: What the SDK's promises rest on; a setting that conflicts is refused rather than overruled silently.
 _FIXED: Final[dict[str, tuple[str, str]]] = {
     "acks": ("all", "an event is delivered only when every in-sync replica has it"),
     "request.required.acks": ("all", "an event is delivered only when every in-sync replica has it"),
@@ -34,12 +34,13 @@ _DEFAULTS: Final = {"linger.ms": "10", "compression.type": "lz4"}
 
 
 class SdkSettings(Settings):
-    """Times in seconds.
+    """Times in seconds. enabled: without it nothing is recorded, and no broker is needed.
 
     horizon_seconds and future_tolerance_seconds repeat the installation's stored rules, so that an event which the fold
     would reject is refused when it is recorded. None: not known here, and not checked.
     """
 
+    enabled: bool = True
     org_id: str = Field(default="", max_length=512)
     buffer_events: int = Field(default=100_000, ge=1, le=10_000_000)
     buffer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=2_000_000_000)

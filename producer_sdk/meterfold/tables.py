@@ -11,25 +11,14 @@ from difflib import get_close_matches
 from itertools import repeat
 from typing import Any, Final
 
+from meterfold.events import UsageEvent
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.usage_fields import OPTIONAL
 
 __all__ = ["FIELDS", "Row", "rows"]
 
 #: The fields of one event, in the order of a Row.
-FIELDS: Final = (
-    "metric_key",
-    "subject",
-    "subject_type",
-    "subject_id",
-    "org_id",
-    "quantity",
-    "id",
-    "timestamp",
-    "source",
-    "resource_type",
-    "resource_id",
-    "metadata",
-)
+FIELDS: Final = (*(name for name in UsageEvent.__annotations__ if name not in OPTIONAL), *OPTIONAL)
 Row = tuple[Any, ...]
 
 _SLICE_ROWS: Final = 10_000
@@ -49,7 +38,7 @@ _NULL: Final = _Null()
 
 
 def rows(events: Any) -> Iterator[Row | InvalidUsage]:
-    """One Row per event, or what is wrong with it. Raises InvalidUsage for a table with columns nobody knows."""
+    """One Row per event, or what is wrong with it. Raises InvalidUsage for a table with unknown columns."""
     if isinstance(events, Mapping):
         raise InvalidUsage("record_batch takes a list of events; use record() for one")
     slices = _slices(events)
@@ -75,10 +64,7 @@ def _row_of(event: Any) -> Row | InvalidUsage:
         get("quantity", 1),
         get("id"),
         get("timestamp"),
-        get("source"),
-        get("resource_type"),
-        get("resource_id"),
-        get("metadata"),
+        *map(get, OPTIONAL),
     )
 
 
@@ -92,7 +78,7 @@ def _zipped(columns: dict[str, list[Any]]) -> Iterator[Row]:
 
 
 def _slices(table: Any) -> Iterator[dict[str, list[Any]]] | None:
-    """Columns as lists, slice by slice; None if this is no table."""
+    """Columns as lists, slice by slice; None if this is not a table."""
     if hasattr(table, "iter_slices") and hasattr(table, "get_columns"):  # polars.DataFrame
         _check_names(table.columns)
         return (

@@ -9,16 +9,16 @@ from uuid import UUID
 
 from meterfold_schemas.errors import InvalidUsage
 
-__all__ = ["Id", "Quantity", "id_text"]
+__all__ = ["Id", "Quantity", "id_text", "shown"]
 
-#: An id: text, or a UUID or integer, which stand for their text ("42" and 42 are the same id).
+#: An id: text, or a UUID or integer, which count as their text ("42" and 42 are the same id).
 Id = str | UUID | SupportsIndex
 #: A quantity: an integer (numpy's, too), a Decimal, a decimal string, or a float of at most 9 decimals.
 Quantity = int | Decimal | str | float | SupportsIndex
 
 
 def id_text(field: str, value: Any) -> str:
-    """The text of an id. Raises InvalidUsage for a bool, a float and whatever else has no single text."""
+    """The text of an id. Raises InvalidUsage for a bool, a float, and any other type without one obvious text."""
     if isinstance(value, str):
         return value
     if isinstance(value, UUID):
@@ -31,9 +31,10 @@ def id_text(field: str, value: Any) -> str:
     hint = ""
     if isinstance(value, float):
         hint = "; convert it first (pandas turns an integer column with missing values into floats: use Int64)"
-    raise InvalidUsage(f"{field} must be text, a UUID or an integer, not {type(value).__name__} {_shown(value)}{hint}")
+    raise InvalidUsage(f"{field} must be text, a UUID or an integer, not {type(value).__name__} {shown(value)}{hint}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The repr of a value for a message, at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

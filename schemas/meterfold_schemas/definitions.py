@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from decimal import Decimal
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -30,14 +30,14 @@ from pydantic import (
 from meterfold_schemas import ids, keys
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
 from meterfold_schemas.periods import KEPT, RESET_PERIOD, Period, micros
-from meterfold_schemas.quantities import UNIT, to_decimal, to_unscaled
+from meterfold_schemas.quantities import UNIT, number_text, to_decimal, to_unscaled
 from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.vocabulary import Action, AggregationType, ResetPeriod
-from meterfold_schemas.wire import read_event, write_event
 
 __all__ = ["MetricDefinition", "UsageThreshold", "default_warn_threshold", "percentage_of"]
 
 PERIOD_NOT_KEPT: Final = "PERIOD_NOT_KEPT"
+E = TypeVar("E")
 
 
 def _checked(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -143,7 +143,7 @@ class MetricDefinition(Definition):
     @classmethod
     def from_bytes(cls, data: bytes, *, version: int = -1) -> Self:
         """`version`: the message's offset. Raises Poison or UnknownSchema."""
-        return read_event(data, lambda _, values: cls(**_fields(values), version=version), "metric_defined")
+        return _read(data, lambda _, values: cls(**_fields(values), version=version), "metric_defined")
 
 
 class UsageThreshold(Definition):
@@ -224,7 +224,7 @@ class UsageThreshold(Definition):
         if self.subject_id is not None and self.subject_type is None:
             raise ValueError("subject_id: needs a subject type as well; leave both out to watch every subject")
         if self.warn_threshold >= self.threshold:
-            warning, limit = (f"{number.normalize():f}" for number in (self.warn_threshold, self.threshold))
+            warning, limit = map(number_text, (self.warn_threshold, self.threshold))
             raise ValueError(f"warn_threshold: {warning} must be below the threshold, {limit}")
         return self
 
@@ -259,7 +259,7 @@ class UsageThreshold(Definition):
     @classmethod
     def from_bytes(cls, data: bytes, *, version: int = -1) -> Self:
         """`version`: the message's offset. Raises Poison or UnknownSchema."""
-        return read_event(data, lambda _, values: cls(**_fields(values), version=version), "threshold_defined")
+        return _read(data, lambda _, values: cls(**_fields(values), version=version), "threshold_defined")
 
 
 def default_warn_threshold(threshold: int | Decimal | str | float) -> Decimal:
@@ -275,7 +275,16 @@ def percentage_of(threshold: int | Decimal | str | float, percentage: str) -> De
     return to_decimal(to_unscaled(threshold) * to_unscaled(number) // (100 * UNIT))
 
 
+def _read(data: bytes, build: Callable[[str, dict[str, Any]], E], name: str) -> E:
+    # Imported here: it brings fastavro, which whoever reads definitions from ClickHouse does not need.
+    from meterfold_schemas.wire import read_event
+
+    return read_event(data, build, name)
+
+
 def _written(name: str, definition: MetricDefinition | UsageThreshold) -> bytes:
+    from meterfold_schemas.wire import write_event
+
     values = definition.model_dump(exclude={"version"})
     return write_event(name, {"event_id": definition.event_id, "occurred_at": definition.updated_at, **values})
 

@@ -2,27 +2,25 @@
 
     MeterfoldError                 every error has a stable `code`
     ├── Retryable                  keep the input, back off, try again
-    │   ├── BufferFull             BUFFER_FULL      the SDK's buffer stayed full for the stated time
     │   └── UnknownSchema          UNKNOWN_SCHEMA   readable after an upgrade: hold, never reject
     ├── Poison                     POISON           a message that can never be counted: reject it with its reason
     ├── Fatal                      FATAL            stop, exit non-zero
     │   └── InvalidSettings        INVALID_SETTINGS
     ├── InvalidUsage               INVALID_USAGE    an event the caller has to correct
     ├── InvalidDefinition          INVALID_DEFINITION (or PERIOD_NOT_KEPT) a metric or threshold to correct
-    ├── InvalidEvent               INVALID_EVENT    a record that does not fit its own schema (a defect in the caller)
-    └── DeliveryFailed             DELIVERY_FAILED  the broker did not confirm events that were recorded
+    └── InvalidEvent               INVALID_EVENT    a record that does not fit its own schema (a defect in the caller)
 
-A message says what was wrong, where, and what to do. It never holds a secret.
+The SDK adds its own, named after what happens to usage (meterfold/errors.py). A message says what was wrong, where, and
+what to do. It never holds a secret.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from enum import Enum
+from typing import Final, Literal
 
 __all__ = [
-    "BufferFull",
-    "DeliveryFailed",
     "Fatal",
     "InvalidDefinition",
     "InvalidEvent",
@@ -33,7 +31,10 @@ __all__ = [
     "RejectReason",
     "Retryable",
     "UnknownSchema",
+    "shown",
 ]
+
+_LONGEST_SHOWN: Final = 80
 
 RejectReason = Literal["undecodable", "invalid", "too_old", "in_future", "misrouted"]
 
@@ -53,12 +54,6 @@ class Retryable(MeterfoldError):
     """The same step may succeed later; nothing was lost and nothing was acknowledged."""
 
     code = "RETRYABLE"
-
-
-class BufferFull(Retryable):
-    """The buffer stayed full for the stated time. The event was not taken: record it again, or slow down."""
-
-    code = "BUFFER_FULL"
 
 
 class UnknownSchema(Retryable):
@@ -125,10 +120,7 @@ class InvalidEvent(MeterfoldError):
     code = "INVALID_EVENT"
 
 
-class DeliveryFailed(MeterfoldError):
-    """Events that were recorded but whose delivery the broker did not confirm.
-
-    The outcome of each is unknown. Record them again with the same ids: an id that did arrive counts once.
-    """
-
-    code = "DELIVERY_FAILED"
+def shown(value: object) -> str:
+    """A value in a message: as Python writes it, a member of an enum as its value, cut where it is long."""
+    text = repr(value.value if isinstance(value, Enum) else value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import Decimal
 from typing import Any, Final, Literal, Self, get_args
 
 from meterfold_schemas import ids
-from meterfold_schemas.errors import InvalidEvent
+from meterfold_schemas.errors import InvalidEvent, shown
 from meterfold_schemas.periods import Period, micros
-from meterfold_schemas.quantities import MAX_STORED, to_decimal
+from meterfold_schemas.quantities import exact_unscaled, to_decimal
+from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
 from meterfold_schemas.wire import read_event, write_event
 
@@ -23,8 +24,6 @@ __all__ = ["AlertType", "ThresholdEvent", "ThresholdState", "UsageAggregated", "
 AlertType = Literal["threshold.approaching", "threshold.exceeded", "threshold.cleared"]
 
 _ALERT_SCHEMAS: Final = {kind.replace(".", "_"): kind for kind in get_args(AlertType)}
-_WIDE: Final = Context(prec=60)
-_BILLIONTH: Final = Decimal("1e-9")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,9 @@ class ThresholdEvent:
 
     def __post_init__(self) -> None:
         if self.event_type not in _ALERT_SCHEMAS.values():
-            raise InvalidEvent(f"event_type {self.event_type!r} is none of {', '.join(_ALERT_SCHEMAS.values())}")
+            raise InvalidEvent(
+                f"event_type {shown(self.event_type)} must be one of {', '.join(_ALERT_SCHEMAS.values())}"
+            )
         if self.level is Level.NONE or (
             self.event_type != "threshold.cleared" and self.event_type != f"threshold.{self.level}"
         ):
@@ -183,13 +184,8 @@ class ThresholdState:
 
 
 def percentage_used(value: Decimal, threshold: Decimal) -> Decimal:
-    """100 x value / threshold with 9 decimals, half up, and clamped to what decimal(38, 9) holds.
-
-    A tiny threshold under a huge value would leave the range, and an alert must not fail over its decoration.
-    """
-    percentage = _WIDE.divide(_WIDE.multiply(value, Decimal(100)), threshold)
-    limit = to_decimal(MAX_STORED)
-    return max(limit.copy_negate(), min(limit, percentage)).quantize(_BILLIONTH, rounding=ROUND_HALF_UP, context=_WIDE)
+    """100 x value / threshold with 9 decimals, half away from zero, and clamped to what decimal(38, 9) holds."""
+    return to_decimal(percentage(exact_unscaled(value), exact_unscaled(threshold)))
 
 
 def _window(event: UsageAggregated | ThresholdEvent | ThresholdState) -> tuple[str, str, str, str, str, int]:

@@ -14,6 +14,7 @@ from typing import Final
 from meterfold_schemas.errors import InvalidUsage
 
 __all__ = [
+    "SUBJECT",
     "compact_array",
     "metric_definition_key",
     "murmur2",
@@ -23,6 +24,9 @@ __all__ = [
     "threshold_definition_key",
     "threshold_event_key",
 ]
+
+#: The four fields that name one subject of one metric, in the order of a subject key.
+SUBJECT: Final = ("org_id", "metric_key", "subject_type", "subject_id")
 
 _MASK: Final = 0xFFFFFFFF
 _M: Final = 0x5BD1E995

@@ -11,15 +11,35 @@ from types import MappingProxyType
 from typing import Final
 
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.plurals import plural
 
-__all__ = ["KEPT", "RESET_PERIOD", "STORED_NUMBER", "Period", "from_micros", "micros", "period_end", "period_start"]
+__all__ = [
+    "DAY",
+    "DAY_SECONDS",
+    "EPOCH_AFTER_MONDAY",
+    "FINER",
+    "HOUR",
+    "KEPT",
+    "MICROS_PER_SECOND",
+    "RESET_PERIOD",
+    "STORED_NUMBER",
+    "WEEK",
+    "Period",
+    "from_micros",
+    "micros",
+    "period_end",
+    "period_start",
+    "span_text",
+]
 
 MICROS_PER_SECOND: Final = 1_000_000
+DAY_SECONDS: Final = 86_400
+#: Microseconds, as every time and span here.
 HOUR: Final = 3_600 * MICROS_PER_SECOND
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
 # 1970-01-01 was a Thursday, three days after a Monday.
-_EPOCH_AFTER_MONDAY: Final = 3 * DAY
+EPOCH_AFTER_MONDAY: Final = 3 * DAY
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,7 +58,19 @@ class Period(StrEnum):
 #: `usage.windows` carries it. A released number never changes; a new period takes the next free one.
 STORED_NUMBER: Final = MappingProxyType({Period.HOURLY: 1, Period.DAILY: 2, Period.MONTHLY: 3, Period.LIFETIME: 4})
 
+#: From the shortest to the longest, each behind the one in FINER.
 KEPT: Final = tuple(STORED_NUMBER)
+
+#: A period -> the longest one whose windows add up to its own; hours are the shortest.
+FINER: Final = MappingProxyType(
+    {
+        Period.DAILY: Period.HOURLY,
+        Period.WEEKLY: Period.DAILY,
+        Period.MONTHLY: Period.DAILY,
+        Period.YEARLY: Period.MONTHLY,
+        Period.LIFETIME: Period.MONTHLY,
+    }
+)
 
 #: A metric's reset_period -> the period of its windows.
 RESET_PERIOD: Final = MappingProxyType(
@@ -61,7 +93,7 @@ def period_start(period: Period, micros: int) -> int:
         case Period.DAILY:
             return micros - micros % DAY
         case Period.WEEKLY:
-            return micros - (micros + _EPOCH_AFTER_MONDAY) % WEEK
+            return micros - (micros + EPOCH_AFTER_MONDAY) % WEEK
         case Period.MONTHLY:
             year, month = _year_and_month(micros // DAY)
             return _days_before(year, month) * DAY
@@ -96,13 +128,22 @@ def micros(moment: datetime) -> int:
     try:
         since = moment - _EPOCH
     except TypeError:
-        raise InvalidUsage(f"the time {moment!r:.80} is no datetime with a timezone; give an aware datetime") from None
-    return (since.days * 86_400 + since.seconds) * MICROS_PER_SECOND + since.microseconds
+        raise InvalidUsage(f"timestamp {moment!r:.80} must be a timezone-aware datetime") from None
+    return (since.days * DAY_SECONDS + since.seconds) * MICROS_PER_SECOND + since.microseconds
 
 
 def from_micros(value: int) -> datetime:
     """The aware UTC datetime of UTC microseconds. Raises OverflowError outside of the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=value)
+
+
+def span_text(span: int) -> str:
+    """A span of microseconds in the largest unit that says it exactly: "35 days", "90 minutes", "1 second"."""
+    seconds, rest = divmod(span, MICROS_PER_SECOND)
+    for size, unit in ((DAY_SECONDS, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if not rest and seconds >= size and seconds % size == 0:
+            return plural(seconds // size, unit)
+    return f"{span / MICROS_PER_SECOND:g} seconds"
 
 
 # The proleptic Gregorian calendar in integers (H. Hinnant, "chrono-compatible low-level date algorithms"): unlike

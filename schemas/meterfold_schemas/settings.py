@@ -1,4 +1,4 @@
-"""How every part is configured: keyword arguments > METERFOLD_* variables > a TOML file > defaults.
+"""How every part is configured: keyword arguments, METERFOLD_* variables, a TOML file, defaults; the first wins.
 
     [kafka]                                   METERFOLD_BOOTSTRAP_SERVERS, METERFOLD_TOPIC_PREFIX
     bootstrap_servers = "broker:9092"
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +29,8 @@ from meterfold_schemas.settings_sources import PREFIX, Sources, suggestion
 __all__ = ["ClickHouseSettings", "KafkaSettings", "Settings", "Sources", "librdkafka_refuses", "load_settings"]
 
 S = TypeVar("S", bound="Settings")
+#: (name, shown value) of each field.
+ReprArgs = Iterable[tuple[str | None, Any]]
 
 _MASK: Final = "********"
 _SECRET_WORDS: Final = ("password", "secret", "credential", "token", "jaas", "key", ".pem", "oauthbearer.config")
@@ -41,6 +43,9 @@ class Settings(BaseModel):
     """Base of every settings model: frozen, without unknown fields, and silent about the values it refuses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class KafkaSettings(Settings):
@@ -95,8 +100,8 @@ class KafkaSettings(Settings):
         _check_names(cls, "kafka", values, sources.path)
         if "bootstrap_servers" not in values:
             raise InvalidSettings(
-                f"no Kafka cluster is named: set {PREFIX}BOOTSTRAP_SERVERS, or bootstrap_servers under [kafka] in "
-                "meterfold.toml, or start a local stack here with `meterfold up`"
+                f"no Kafka cluster is named: set {PREFIX}BOOTSTRAP_SERVERS, or set {PREFIX}CONFIG to a settings file "
+                "with bootstrap_servers under [kafka]; `meterfold up` starts a local stack and prints that setting"
             )
         return _validated(cls, "kafka", values, sources.path)
 
@@ -104,14 +109,11 @@ class KafkaSettings(Settings):
         """The dictionary for a confluent_kafka client; `more` (dotted names) wins over what was passed through."""
         return {"bootstrap.servers": self.bootstrap_servers, **self.librdkafka, **more}
 
-    def __repr__(self) -> str:
-        shown = {name: _MASK if _is_secret(name) else value for name, value in self.librdkafka.items()}
-        return (
-            f"KafkaSettings(bootstrap_servers={self.bootstrap_servers!r}, topic_prefix={self.topic_prefix!r}, "
-            f"librdkafka={shown!r})"
-        )
-
-    __str__ = __repr__
+    def __repr_args__(self) -> ReprArgs:
+        # What repr, str, rich and debuggers that know pydantic show.
+        yield "bootstrap_servers", self.bootstrap_servers
+        yield "topic_prefix", self.topic_prefix
+        yield "librdkafka", {name: _MASK if _is_secret(name) else value for name, value in self.librdkafka.items()}
 
 
 class ClickHouseSettings(Settings):
@@ -148,19 +150,14 @@ class ClickHouseSettings(Settings):
         _check_names(cls, "clickhouse", values, sources.path)
         if "url" not in values:
             raise InvalidSettings(
-                f"no ClickHouse server is named: set {PREFIX}CLICKHOUSE_URL, or url under [clickhouse] in "
-                "meterfold.toml, or start a local stack here with `meterfold up`"
+                f"no ClickHouse server is named: set {PREFIX}CLICKHOUSE_URL, or set {PREFIX}CONFIG to a settings file "
+                "with url under [clickhouse]; `meterfold up` starts a local stack and prints that setting"
             )
         return _validated(cls, "clickhouse", values, sources.path)
 
-    def __repr__(self) -> str:
-        masked = _MASK if self.password else ""
-        return (
-            f"ClickHouseSettings(url={self.url!r}, database={self.database!r}, username={self.username!r}, "
-            f"password={masked!r})"
-        )
-
-    __str__ = __repr__
+    def __repr_args__(self) -> ReprArgs:
+        yield from ((name, value) for name, value in super().__repr_args__() if name != "password")
+        yield "password", _MASK if self.password else ""
 
 
 def load_settings(

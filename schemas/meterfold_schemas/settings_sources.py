@@ -1,11 +1,11 @@
 """Where settings come from: keyword arguments, METERFOLD_* variables, a TOML file. The first that speaks wins.
 
-The file is METERFOLD_CONFIG, else ./meterfold.toml, else the .meterfold/meterfold.toml that a local stack writes.
-Nothing is read at import.
+An argument or METERFOLD_CONFIG names the file. Only the command line also looks for one in its working directory: an
+application must not depend on the directory that it is started in. Nothing is read at import.
 
 A variable that sets nothing is a warning, once per process: anything may have put it into the environment. Kubernetes
 does so for every Service of a namespace (service_links.py); those are ignored silently. An unknown name in a file is an
-error, since the file is ours alone.
+error, since only Meterfold reads the file.
 """
 
 from __future__ import annotations
@@ -46,8 +46,17 @@ class Sources:
     path: Path | None
 
     @classmethod
-    def read(cls, *, environ: Mapping[str, str] | None = None, config: Path | str | None = None) -> Sources:
-        """Reads the file if there is one. Raises InvalidSettings for names in it that nothing here can mean."""
+    def read(
+        cls,
+        *,
+        environ: Mapping[str, str] | None = None,
+        config: Path | str | None = None,
+        folder: Path | None = None,
+    ) -> Sources:
+        """Read the file `config`, else METERFOLD_CONFIG, else `folder`/meterfold.toml or the one that a local stack
+        writes to `folder`/.meterfold, if a folder is given. Raises InvalidSettings for a file that is missing, or has
+        unknown names.
+        """
         environ = os.environ if environ is None else environ
         variables = {
             name[len(PREFIX) :]: value
@@ -56,7 +65,7 @@ class Sources:
         }
         _check_variables(variables)
         named = "the argument `config` (--config on a command line)" if config else f"{PREFIX}CONFIG"
-        path = _find(config or variables.get("CONFIG"), named)
+        path = _find(config or variables.get("CONFIG"), named, folder)
         return cls(variables, _parse(path) if path else {}, path)
 
     def table(self, section: str) -> dict[str, Any]:
@@ -98,13 +107,15 @@ def _warn_unknown(name: str, known: Iterable[str]) -> None:
         _logger.warning("the variable %s%s sets nothing.%s", PREFIX, name, suggestion(PREFIX + name, known))
 
 
-def _find(named: Path | str | None, by: str) -> Path | None:
+def _find(named: Path | str | None, by: str, folder: Path | None) -> Path | None:
     if named:
         path = Path(named)
         if not path.is_file():
             raise InvalidSettings(f"the settings file {path} does not exist; correct {by}, or create the file")
         return path
-    return next((Path(candidate) for candidate in _CANDIDATES if Path(candidate).is_file()), None)
+    if folder is None:
+        return None
+    return next((folder / candidate for candidate in _CANDIDATES if (folder / candidate).is_file()), None)
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from meterfold_schemas.periods import DAY_SECONDS
+
 __all__ = [
     "METRIC_DEFINED",
     "NAMES",
@@ -49,7 +51,6 @@ NAMES: Final = (
     THRESHOLD_STATE,
 )
 
-_DAY_SECONDS: Final = 86_400
 #: Kafka's default message limit; `usage.rejected` takes twice it, so that the largest poison fits with its headers.
 _MESSAGE_LIMIT: Final = 1_048_588
 
@@ -120,9 +121,9 @@ def topic_specs(
     replication: int = 1,
     *,
     prefix: str = "",
-    source_retention_seconds: int = 14 * _DAY_SECONDS,
-    windows_retention_seconds: int = _DAY_SECONDS,
-    events_retention_seconds: int = 30 * _DAY_SECONDS,
+    source_retention_seconds: int = 14 * DAY_SECONDS,
+    windows_retention_seconds: int = DAY_SECONDS,
+    events_retention_seconds: int = 30 * DAY_SECONDS,
 ) -> list[TopicSpec]:
     """All topics of an installation. `partition_count` is that of `usage.recorded`; retention times in seconds."""
     names = Topics(prefix)

@@ -12,6 +12,7 @@ from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.keys import subject_key
 from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.quantities import to_decimal, to_unscaled
+from meterfold_schemas.usage_fields import FIELDS, SCHEMA, UsageField
 from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.wire import read_event, write_event
 
@@ -39,23 +40,10 @@ class UsageRecorded:
     metadata: str | None = None
 
     def __post_init__(self) -> None:
-        text_bytes("id", self.id)
-        text_bytes("org_id", self.org_id, empty=True)
-        metric_key_bytes(self.metric_key)
-        text_bytes("subject_type", self.subject_type)
-        text_bytes("subject_id", self.subject_id)
-        for name in ("source", "resource_type", "resource_id"):
-            if (value := getattr(self, name)) is not None:
-                text_bytes(name, value, empty=True)
-        object.__setattr__(self, "quantity", to_decimal(to_unscaled(self.quantity)))
-        if self.metadata is not None:
-            object.__setattr__(self, "metadata", metadata_text(self.metadata))
-        if not isinstance(self.timestamp, datetime):
-            raise InvalidUsage(f"timestamp must be an aware datetime, not {type(self.timestamp).__name__}")
-        try:
-            object.__setattr__(self, "timestamp", from_micros(micros(self.timestamp)))
-        except OverflowError:
-            raise InvalidUsage(f"timestamp {self.timestamp} is outside of the years 1 to 9999 in UTC") from None
+        for field in FIELDS:
+            value = getattr(self, field.name)
+            if value is not None or not field.optional:
+                object.__setattr__(self, field.name, _checked(field, value))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -76,9 +64,35 @@ class UsageRecorded:
         return subject_key(self.org_id, self.metric_key, self.subject_type, self.subject_id)
 
     def to_bytes(self) -> bytes:
-        return write_event("usage_recorded", {field.name: getattr(self, field.name) for field in fields(self)})
+        return write_event(SCHEMA, {field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Raises UnknownSchema, Poison("undecodable"), or Poison("invalid") for a broken rule."""
-        return read_event(data, lambda _, values: cls(**values), "usage_recorded")
+        return read_event(data, lambda _, values: cls(**values), SCHEMA)
+
+
+def _checked(field: UsageField, value: Any) -> Any:
+    """The value as an event keeps it. Raises InvalidUsage."""
+    match field.rule:
+        case "text":
+            text_bytes(field.name, value, empty=field.may_be_empty)
+            return value
+        case "metric_key":
+            metric_key_bytes(value)
+            return value
+        case "metadata":
+            return metadata_text(value)
+        case "quantity":
+            return to_decimal(to_unscaled(value))
+        case "timestamp":
+            return _moment(value)
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise InvalidUsage(f"timestamp must be a timezone-aware datetime, not {type(value).__name__}")
+    try:
+        return from_micros(micros(value))
+    except OverflowError:
+        raise InvalidUsage(f"timestamp {value} is outside of the years 1 to 9999 in UTC") from None

@@ -7,15 +7,15 @@ within a bound. It may be used from many threads: what is remembered can always 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, SupportsIndex
 
 from meterfold_schemas import catalog
-from meterfold_schemas.errors import InvalidUsage
-from meterfold_schemas.framing import HEADER_SIZE
-from meterfold_schemas.keys import subject_key
+from meterfold_schemas.errors import Fatal, InvalidUsage
+from meterfold_schemas.framing import HEADER_SIZE, avro_long
+from meterfold_schemas.keys import SUBJECT, subject_key
 from meterfold_schemas.quantities import to_avro_bytes, to_unscaled
+from meterfold_schemas.usage_fields import NAMES, OPTIONAL, SCHEMA
 from meterfold_schemas.usage_rules import MAX_TEXT_BYTES, metadata_text, metric_key_bytes, text_bytes
 
 __all__ = ["EncodedSubject", "UsageEncoder"]
@@ -23,6 +23,18 @@ __all__ = ["EncodedSubject", "UsageEncoder"]
 _NULL: Final = b"\x00"
 _VALUE: Final = b"\x02"  # the second branch of ["null", "string"]
 _MAX_LONG: Final = 2**63 - 1
+
+
+def _before_timestamp() -> int:
+    """How many optional fields the schema has before the timestamp; all others come first."""
+    head = ("id", *SUBJECT, "quantity")
+    if NAMES[: len(head)] != head or set(NAMES[len(head) :]) != {"timestamp", *OPTIONAL}:
+        raise Fatal(f"the fields of {SCHEMA} are in an order that the encoder does not write: {', '.join(NAMES)}")
+    return NAMES[len(head) :].index("timestamp")
+
+
+_BEFORE_TIMESTAMP: Final = _before_timestamp()
+_METADATA: Final = OPTIONAL.index("metadata")
 
 
 class EncodedSubject(NamedTuple):
@@ -35,16 +47,33 @@ class EncodedSubject(NamedTuple):
 class UsageEncoder:
     """Turns the parts of an event into its key and value. `remembered` bounds each of its memories, in entries."""
 
-    __slots__ = ("_header", "_options", "_pairs", "_quantities", "_remembered", "_sizes", "_subjects", "_tails")
+    __slots__ = (
+        "_header",
+        "_nothing",
+        "_options",
+        "_pairs",
+        "_quantities",
+        "_remembered",
+        "_rests",
+        "_sizes",
+        "_subjects",
+        "_tails",
+    )
 
     def __init__(self, remembered: int = 65_536) -> None:
-        self._header = catalog.latest("usage_recorded").header
+        self._header = catalog.latest(SCHEMA).header
+        nothing = _NULL * _BEFORE_TIMESTAMP, _NULL * (len(OPTIONAL) - _BEFORE_TIMESTAMP)
+        self._nothing: dict[tuple[Any, ...], tuple[bytes, bytes]] = {
+            (): nothing,
+            (None,) * len(OPTIONAL): nothing,
+        }
+        self._rests = dict(self._nothing)
         self._remembered = remembered
         self._subjects: dict[tuple[str, str, str, str], EncodedSubject] = {}
         self._quantities: dict[int, bytes] = {}
         self._options: dict[str, bytes] = {}
         self._tails: dict[int, bytes] = {}
-        self._sizes = [_long(size) for size in range(MAX_TEXT_BYTES + 1)]
+        self._sizes = [avro_long(size) for size in range(MAX_TEXT_BYTES + 1)]
         # Two continued bytes of a varint for each value of 14 bits.
         self._pairs = [bytes((low | 128, high | 128)) for high in range(128) for low in range(128)]
 
@@ -76,12 +105,12 @@ class UsageEncoder:
         subject: EncodedSubject,
         quantity: int | Decimal | str | float | SupportsIndex,
         timestamp: int,
-        source: str | None = None,
-        resource_type: str | None = None,
-        resource_id: str | None = None,
-        metadata: Mapping[str, Any] | str | None = None,
+        *optional: Any,
     ) -> bytes:
-        """The framed value of one event. `timestamp` in UTC microseconds. Raises InvalidUsage."""
+        """The framed value of one event. `timestamp` in UTC microseconds. Raises InvalidUsage.
+
+        `optional` has the values of usage_fields.OPTIONAL in that order, None where there is none, or is left out.
+        """
         try:
             raw = event_id.encode()
         except (AttributeError, UnicodeEncodeError):
@@ -89,6 +118,11 @@ class UsageEncoder:
         if not 0 < len(raw) <= MAX_TEXT_BYTES or b"\0" in raw:
             raw = text_bytes("id", event_id)  # raises, and says which rule
         amount = self._quantities.get(quantity) if type(quantity) is int else None
+        try:
+            rest = self._rests.get(optional)
+        except TypeError:  # metadata as a mapping
+            rest = None
+        before, after = rest or self._rest(optional)
         return b"".join(
             (
                 self._header,
@@ -96,11 +130,9 @@ class UsageEncoder:
                 raw,
                 subject[1],
                 self._quantity(quantity) if amount is None else amount,
-                _NULL if source is None else self._option("source", source),
-                _NULL if resource_type is None else self._option("resource_type", resource_type),
-                _NULL if resource_id is None else self._option("resource_id", resource_id),
-                _NULL if metadata is None else _metadata(metadata),
+                before,
                 self._timestamp(timestamp),
+                after,
             )
         )
 
@@ -122,11 +154,32 @@ class UsageEncoder:
             self._quantities[quantity] = encoded
         return encoded
 
+    def _rest(self, optional: tuple[Any, ...]) -> tuple[bytes, bytes]:
+        """The optional fields before and after the timestamp."""
+        known = self._options
+        pieces = []
+        repeats = optional[_METADATA] is None  # metadata may be long, and seldom repeats
+        for name, value in zip(OPTIONAL, optional, strict=True):
+            if value is None:
+                pieces.append(_NULL)
+            elif name == "metadata":
+                pieces.append(_metadata(value))
+            elif type(value) is str and value in known:
+                pieces.append(known[value])
+            else:
+                repeats = False
+                pieces.append(self._option(name, value))
+        if len(pieces) == _BEFORE_TIMESTAMP:
+            rest = b"".join(pieces), b""
+        else:
+            rest = b"".join(pieces[:_BEFORE_TIMESTAMP]), b"".join(pieces[_BEFORE_TIMESTAMP:])
+        if repeats:  # each of them was there before
+            if len(self._rests) >= self._remembered:
+                self._rests = dict(self._nothing)
+            self._rests[optional] = rest
+        return rest
+
     def _option(self, field: str, text: str) -> bytes:
-        try:
-            return self._options[text]
-        except (KeyError, TypeError):
-            pass
         raw = text_bytes(field, text, empty=True)
         encoded = _VALUE + self._sizes[len(raw)] + raw
         if len(self._options) >= self._remembered:
@@ -144,7 +197,7 @@ class UsageEncoder:
             return pairs[zigzag & 0x3FFF] + pairs[zigzag >> 14 & 0x3FFF] + tail
         if not -_MAX_LONG <= micros <= _MAX_LONG:
             raise InvalidUsage(f"timestamp {micros} is out of range")
-        encoded = _long(micros)
+        encoded = avro_long(micros)
         if len(encoded) > 4:  # the last bytes stay the same for two minutes
             if len(self._tails) >= self._remembered:
                 self._tails.clear()
@@ -152,17 +205,6 @@ class UsageEncoder:
         return encoded
 
 
-def _metadata(metadata: Mapping[str, Any] | str) -> bytes:
+def _metadata(metadata: Any) -> bytes:
     raw = metadata_text(metadata).encode("utf-8")
-    return _VALUE + _long(len(raw)) + raw
-
-
-def _long(value: int) -> bytes:
-    """Avro's zigzag varint."""
-    rest = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while rest > 127:
-        out.append(rest & 127 | 128)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    return _VALUE + avro_long(len(raw)) + raw

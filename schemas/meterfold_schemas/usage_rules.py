@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
-from meterfold_schemas.errors import InvalidUsage
-from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
+from meterfold_schemas.errors import InvalidUsage, shown
+from meterfold_schemas.periods import from_micros, span_text
 
 __all__ = [
+    "ESCAPED_NUL",
     "MAX_METADATA_BYTES",
     "MAX_TEXT_BYTES",
+    "METRIC_KEY",
+    "METRIC_KEY_TEXT",
     "AgeProblem",
     "age_problem",
     "metadata_text",
@@ -28,9 +31,14 @@ MAX_TEXT_BYTES: Final = 512
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_METADATA_DEPTH: Final = 100
 
-_METRIC_KEY = re.compile(r"[a-z0-9_.-]{1,200}", re.ASCII)
-# An escaped NUL that is not an escaped backslash followed by u0000.
-_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+#: A metric key as a whole, as a pattern that Python and Rust read alike.
+METRIC_KEY: Final = r"[a-z0-9_.-]{1,200}"
+METRIC_KEY_TEXT: Final = "1 to 200 characters of a-z, 0-9, '_', '.' and '-'"
+#: An escaped NUL in JSON: an even number of backslashes stands before its own. JSON has no raw one.
+ESCAPED_NUL: Final = r"[^\\](\\\\)*\\u0000"
+
+_METRIC_KEY = re.compile(METRIC_KEY, re.ASCII)
+_ESCAPED_NUL = re.compile(ESCAPED_NUL)
 # Past 10^308 many JSON readers fail, the fold's among them.
 _HUGE_INTEGER = re.compile(r"\d{309}")
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -58,7 +66,7 @@ def age_problem(timestamp: int, arrival: int, horizon: int | None, future_tolera
         return AgeProblem(
             "too_old",
             f"timestamp {_time_text(timestamp)} is too old: the oldest that counts is {_time_text(arrival - horizon)}, "
-            f"{_span_text(horizon)} (the horizon) before the event arrives",
+            f"{span_text(horizon)} (the horizon) before the event arrives",
             "Leave the event out, or raise the stored horizon_seconds first (docs/operations.md, 'Changing stored "
             "settings')",
         )
@@ -66,9 +74,9 @@ def age_problem(timestamp: int, arrival: int, horizon: int | None, future_tolera
         return AgeProblem(
             "in_future",
             f"timestamp {_time_text(timestamp)} is in the future: the latest that counts is "
-            f"{_time_text(arrival + future_tolerance)}, {_span_text(future_tolerance)} (the future tolerance) after "
+            f"{_time_text(arrival + future_tolerance)}, {span_text(future_tolerance)} (the future tolerance) after "
             "the event arrives",
-            "Check the clock of this machine, and the time zone and unit of the timestamp",
+            "Check the clock that made the timestamp, its time zone and its unit",
         )
     return None
 
@@ -80,38 +88,29 @@ def _time_text(micros: int) -> str:
         return f"{micros} (microseconds since 1970)"
 
 
-def _span_text(micros: int) -> str:
-    """A span in the largest unit that says it exactly: "35 days", "90 minutes", "1 second"."""
-    seconds, rest = divmod(micros, MICROS_PER_SECOND)
-    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
-        if not rest and seconds >= size and seconds % size == 0:
-            return f"{seconds // size} {unit}{'s' if seconds != size else ''}"
-    return f"{micros / MICROS_PER_SECOND:g} seconds"
-
-
 def text_bytes(field: str, value: str, *, empty: bool = False) -> bytes:
     """UTF-8 of a text of at most 512 bytes without NUL; not empty unless `empty`."""
     try:
         raw = value.encode("utf-8")
     except AttributeError:
-        raise InvalidUsage(f"{field} must be text, not {type(value).__name__} {_shown(value)}") from None
+        raise InvalidUsage(f"{field} must be text, not {type(value).__name__} {shown(value)}") from None
     except UnicodeEncodeError:
-        raise InvalidUsage(f"{field} {_shown(value)} is not valid Unicode (a lone surrogate)") from None
+        raise InvalidUsage(f"{field} {shown(value)} is not valid Unicode (a lone surrogate)") from None
     if type(raw) is not bytes:
         raise InvalidUsage(f"{field} must be text, not {type(value).__name__}")
     if len(raw) > MAX_TEXT_BYTES:
-        raise InvalidUsage(f"{field} {_shown(value)} has {len(raw)} bytes; at most {MAX_TEXT_BYTES} are allowed")
+        raise InvalidUsage(f"{field} {shown(value)} has {len(raw)} bytes; at most {MAX_TEXT_BYTES} are allowed")
     if not raw and not empty:
         raise InvalidUsage(f"{field} must not be empty")
     if b"\0" in raw:
-        raise InvalidUsage(f"{field} {_shown(value)} has a NUL character")
+        raise InvalidUsage(f"{field} {shown(value)} has a NUL character")
     return raw
 
 
 def metric_key_bytes(value: str) -> bytes:
     """A metric key: 1 to 200 characters of [a-z0-9_.-]."""
     if not isinstance(value, str) or _METRIC_KEY.fullmatch(value) is None:
-        raise InvalidUsage(f"metric_key {_shown(value)} is not 1 to 200 characters of a-z, 0-9, '_', '.' and '-'")
+        raise InvalidUsage(f"metric_key {shown(value)} is not {METRIC_KEY_TEXT}")
     return value.encode("ascii")
 
 
@@ -136,10 +135,10 @@ def metadata_text(metadata: Mapping[str, Any] | str) -> str:
 
 def _written(metadata: object) -> str:
     if not isinstance(metadata, Mapping):
-        raise InvalidUsage(f"metadata must be a mapping, not {type(metadata).__name__} {_shown(metadata)}")
+        raise InvalidUsage(f"metadata must be a mapping, not {type(metadata).__name__} {shown(metadata)}")
     for name in metadata:
         if not isinstance(name, str):
-            raise InvalidUsage(f"metadata has the key {_shown(name)}; keys must be text")
+            raise InvalidUsage(f"metadata has the key {shown(name)}; keys must be text")
     try:
         return _ENCODER.encode(metadata if isinstance(metadata, dict) else dict(metadata))
     except (TypeError, ValueError) as error:
@@ -153,18 +152,18 @@ def _check_surrogates(text: str) -> None:
     try:
         json.dumps(json.loads(text), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidUsage("metadata has half of a surrogate pair, which is no Unicode text") from None
+        raise InvalidUsage("metadata has half of a surrogate pair, which is not Unicode text") from None
 
 
 def _check_object(text: str) -> None:
     try:
         parsed = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except ValueError as error:
-        raise InvalidUsage(f"metadata is not JSON: {error}: {_shown(text)}") from None
+        raise InvalidUsage(f"metadata is not JSON: {error}: {shown(text)}") from None
     except RecursionError:
         _too_deep()
     if not isinstance(parsed, dict):
-        raise InvalidUsage(f"metadata must be a JSON object: {_shown(text)}")
+        raise InvalidUsage(f"metadata must be a JSON object: {shown(text)}")
 
 
 def _check_size(text: str) -> None:
@@ -193,14 +192,9 @@ def _too_deep() -> NoReturn:
 
 def _finite(number: str) -> float:
     if math.isinf(value := float(number)):
-        raise ValueError(f"{_shown(number)} is out of range for a JSON number")
+        raise ValueError(f"{shown(number)} is out of range for a JSON number")
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

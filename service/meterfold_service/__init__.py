@@ -1,1 +1,33 @@
-"""What people do with Meterfold: define metrics and thresholds, and see where usage stands."""
+"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds` and `usage`."""
+
+from __future__ import annotations
+
+from meterfold_service.errors import (
+    CheckerNotRunning,
+    DefinitionsBusy,
+    Difference,
+    MetricKeyExists,
+    MetricNotFound,
+    NotFoldedInTime,
+    OperationError,
+    RecordsExpired,
+    ThresholdExists,
+    ThresholdNotFound,
+)
+from meterfold_service.metering import Metering
+from meterfold_service.pages import Page
+
+__all__ = [
+    "CheckerNotRunning",
+    "DefinitionsBusy",
+    "Difference",
+    "Metering",
+    "MetricKeyExists",
+    "MetricNotFound",
+    "NotFoldedInTime",
+    "OperationError",
+    "Page",
+    "RecordsExpired",
+    "ThresholdExists",
+    "ThresholdNotFound",
+]

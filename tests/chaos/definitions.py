@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chaos.events import FLEX, FLEX_SUBJECTS, ORG
 from chaos.ground import Ground, persist
-from meterfold_service.definitions import DefinitionRefused
+from meterfold_service import ThresholdExists, ThresholdNotFound
 
 CHANGES: Final = ("threshold", "narrower threshold", "other limit", "rest", "newest deleted", "other aggregation")
 _AGGREGATIONS: Final = ("sum", "max", "last", "count")
@@ -30,7 +30,7 @@ class DefinitionChanges:
     """All on one metric of its own; the thresholds of the other one stay as they are."""
 
     def __init__(self, ground: Ground) -> None:
-        self._commands = ground.commands()
+        self._metering = ground.metering()
         self._made: list[_Made] = []
         """Those that are there, in the order of their newest versions."""
         self._lock = Lock()
@@ -40,7 +40,7 @@ class DefinitionChanges:
         with self._lock:
             if change == "other aggregation":
                 kind = chance.choice(_AGGREGATIONS)
-                persist(lambda: self._commands.update_metric(FLEX, aggregation_type=kind))
+                persist(lambda: self._metering.metrics.update(FLEX, aggregation_type=kind))
                 return f"metric is {kind}"
             if change == "threshold":
                 name, org_id = chance.choice(("flex-a", "flex-b", "flex-c")), chance.choice((ORG, None))
@@ -78,24 +78,22 @@ class DefinitionChanges:
         narrow = {"subject_type": "user", "subject_id": subject_id} if subject_id else {}
         values: dict[str, Any] = {"name": name, "threshold": chance.randint(20, 900), "period_type": period_type}
         try:
-            made = persist(lambda: self._commands.create_threshold(org_id=org_id, metric_key=FLEX, **values, **narrow))
-        except DefinitionRefused as error:
-            if error.code != "THRESHOLD_EXISTS":
-                raise
+            made = persist(lambda: self._metering.thresholds.create(org_id=org_id, metric_key=FLEX, **values, **narrow))
+        except ThresholdExists:
             return "threshold is there: an earlier try was not confirmed, and arrived"
         self._made.append(_Made(made.id, name, period_type, org_id, subject_id))
         return f"threshold for {subject_id or 'all'} of {org_id or 'all'} is {values['threshold']}, {period_type}"
 
     def _update(self, chosen: _Made, **values: Any) -> None:
-        persist(lambda: self._commands.update_threshold(chosen.id, **values))
+        persist(lambda: self._metering.thresholds.update(chosen.id, **values))
         self._made.remove(chosen)
         self._made.append(chosen)
 
     def _delete(self, chosen: _Made) -> None:
         def delete() -> None:
             try:
-                self._commands.delete_threshold(chosen.id)
-            except DefinitionRefused:
+                self._metering.thresholds.delete(chosen.id)
+            except ThresholdNotFound:
                 return  # the try before this one has done it
 
         persist(delete)

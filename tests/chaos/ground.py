@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from chaos.events import CALLS, FLEX, ORG
 from meterfold_local.stack import LocalStack
 from meterfold_processor.kafka.topics import create_topics
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.topics import Topics, topic_specs
-from meterfold_service.definitions import DefinitionCommands
+from meterfold_service import Metering
 from meterfold_sink.client import Client, connect
 from support import producer
 from support.fold.installation import Installation
@@ -42,15 +42,15 @@ class Ground(Installation):
         rules: Mapping[str, int] = MappingProxyType({}),
         single: Collection[str] = (),
     ) -> None:
-        """`rules`: those that differ from the default, by their names in Wanted. Topics that are `single` (by their
-        names without a prefix) are on one broker only."""
+        """`rules`: those that differ from the default, by their names in MigrationOptions. Topics that are `single`
+        (named without a prefix) are on one broker only."""
         kafka = stack.kafka_settings(f"{name}." if name else "")
         self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
         self.clickhouse = stack.clickhouse_settings(name or None)
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
         copies = len(stack.kafka.brokers)
-        wanted = Wanted(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
+        wanted = MigrationOptions(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
         names = {kafka.topic_prefix + name for name in single}
         alone = [spec for spec in topic_specs(PARTITIONS, prefix=kafka.topic_prefix) if spec.name in names]
         create_topics(self.kafka, alone)
@@ -58,17 +58,17 @@ class Ground(Installation):
         self.client: Client = connect(self.clickhouse)
         self.producer = producer(self.kafka)
 
-    def commands(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> DefinitionCommands:
-        return DefinitionCommands(self.kafka, self.clickhouse, wait_seconds=60, now=now)
+    def metering(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Metering:
+        return Metering(kafka=self.kafka, clickhouse=self.clickhouse, wait_seconds=60, now=now)
 
     def define(self) -> dict[str, UsageThreshold]:
         """Two metrics, and the thresholds that stay as they are, by name; "replaced" never judges. A checker must run.
 
         They were made long ago, so that they also watch the windows of late events.
         """
-        commands = self.commands(lambda: datetime.now(UTC) - AGE)
-        persist(lambda: commands.define_metric(key=CALLS, name="Calls", unit="call"))
-        persist(lambda: commands.define_metric(key=FLEX, name="Flexible", unit="unit"))
+        metering = self.metering(lambda: datetime.now(UTC) - AGE)
+        persist(lambda: metering.metrics.define(key=CALLS, name="Calls", unit="call"))
+        persist(lambda: metering.metrics.define(key=FLEX, name="Flexible", unit="unit"))
         fixed: dict[str, dict[str, Any]] = {
             "guest-cap": {"subject_type": "guest", "threshold": 100, "period_type": "lifetime"},
             "steady-cap": {"subject_type": "user", "threshold": 25, "period_type": "lifetime"},
@@ -91,7 +91,7 @@ class Ground(Installation):
         made = {}
         for name, values in fixed.items():
             whole = {"org_id": ORG, "metric_key": CALLS, "name": name, **values}
-            made[name] = persist(lambda whole=whole: commands.create_threshold(**whole))
+            made[name] = persist(lambda whole=whole: metering.thresholds.create(**whole))
         return made
 
 

@@ -16,9 +16,7 @@ from typing import Any
 
 from chaos import journal
 from chaos.events import corrected, event, repeats
-from meterfold import Meter
-from meterfold.delivery import Delivery, FlushTimeout, UndeliveredEvents
-from meterfold_schemas.errors import BufferFull
+from meterfold import BufferFull, Delivery, FlushTimeout, Meter, UndeliveredEvents
 from meterfold_schemas.periods import from_micros, micros
 
 

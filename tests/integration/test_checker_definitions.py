@@ -9,7 +9,13 @@ import pytest
 
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from meterfold_service.definitions import CheckerNotRunning, DefinitionCommands, DefinitionRefused
+from meterfold_service import (
+    CheckerNotRunning,
+    Metering,
+    MetricKeyExists,
+    MetricNotFound,
+    ThresholdNotFound,
+)
 from support import consume_all, eventually
 from support.checker.installation import Installation, running
 
@@ -26,9 +32,9 @@ def stored(there: Installation, table: str) -> list[dict[str, object]]:
 
 
 def test_metrics_are_defined_updated_and_deleted(there: Installation) -> None:
-    commands = DefinitionCommands(there.kafka, there.clickhouse)
+    metering = Metering(kafka=there.kafka, clickhouse=there.clickhouse)
     with running(there, mirror=True):
-        made = commands.define_metric(key="api.calls", name="Calls", unit="call", category="api")
+        made = metering.metrics.define(key="api.calls", name="Calls", unit="call", category="api")
         (row,) = stored(there, "metric_definitions")
         assert (row["id"], row["key"], row["category"], row["version"], row["aggregation_type"]) == (
             made.id,
@@ -38,58 +44,58 @@ def test_metrics_are_defined_updated_and_deleted(there: Installation) -> None:
             "sum",
         )
         assert row["created_at"] == made.created_at
-        assert commands.define_metric(key="api.calls", name="Calls", unit="call", category="api") == made
-        with pytest.raises(DefinitionRefused) as refused:
-            commands.define_metric(key="api.calls", name="Other", unit="call")
-        assert refused.value.code == "METRIC_KEY_EXISTS"
-        own = commands.define_metric(key="api.calls", name="Other", unit="call", org_id="acme")
-        updated = commands.update_metric("api.calls", aggregation_type="max", unit="calls")
-        assert (updated.id, updated.version, updated.unit) == (made.id, 2, "calls")
-        assert commands.update_metric("api.calls", unit="calls") == updated
+        assert metering.metrics.define(key="api.calls", name="Calls", unit="call", category="api") == made
+        with pytest.raises(MetricKeyExists) as refused:
+            metering.metrics.define(key="api.calls", name="Other", unit="call")
+        assert (refused.value.code, refused.value.known) == ("METRIC_KEY_EXISTS", made)
+        assert [(one.field, one.known, one.wanted) for one in refused.value.differences] == [("name", "Calls", "Other")]
+        own = metering.metrics.define(key="api.calls", name="Other", unit="call", org_id="acme")
+        updated = metering.metrics.update("api.calls", aggregation_type="max", unit="calls")
+        assert (updated.id, updated.unit) == (made.id, "calls")
+        assert updated.version > own.version > made.version
+        assert metering.metrics.update("api.calls", unit="calls") == updated
         assert len(consume_all(there.kafka, there.topics.metric_defined)) == 3
-        commands.delete_metric("api.calls")
+        metering.metrics.delete("api.calls")
         assert [row["id"] for row in stored(there, "metric_definitions")] == [own.id]
-        for change in (lambda: commands.update_metric("api.calls", unit="x"), lambda: commands.delete_metric("nope")):
-            with pytest.raises(DefinitionRefused) as refused:
+        for change in (lambda: metering.metrics.update("api.calls", unit="x"), lambda: metering.metrics.delete("nope")):
+            with pytest.raises(MetricNotFound):
                 change()
-            assert refused.value.code == "METRIC_NOT_FOUND"
 
 
 def test_thresholds_are_created_updated_and_deleted(there: Installation) -> None:
-    commands = DefinitionCommands(there.kafka, there.clickhouse)
+    metering = Metering(kafka=there.kafka, clickhouse=there.clickhouse)
     with running(there, mirror=True):
-        with pytest.raises(DefinitionRefused) as refused:
-            commands.create_threshold(metric_key="api.calls", name="cap", threshold=100)
-        assert refused.value.code == "METRIC_NOT_FOUND"
-        commands.define_metric(key="api.calls", name="Calls", unit="call", reset_period="weekly")
+        with pytest.raises(MetricNotFound):
+            metering.thresholds.create(metric_key="api.calls", name="cap", threshold=100)
+        metering.metrics.define(key="api.calls", name="Calls", unit="call", reset_period="weekly")
         with pytest.raises(InvalidDefinition) as invalid:
-            commands.create_threshold(metric_key="api.calls", name="cap", threshold=100)
+            metering.thresholds.create(metric_key="api.calls", name="cap", threshold=100)
         assert invalid.value.code == "PERIOD_NOT_KEPT"
         values = {"metric_key": "api.calls", "org_id": "acme", "name": "cap", "period_type": "daily"}
-        made = commands.create_threshold(**values, threshold=100, action="block", notify_emails=("a@example.com",))
+        made = metering.thresholds.create(**values, threshold=100, action="block", notify_emails=("a@example.com",))
         (row,) = stored(there, "thresholds")
         assert (row["id"], row["threshold"], row["warn_threshold"]) == (made.id, Decimal(100), Decimal(80))
         assert (row["subject_type"], row["notify_emails"], row["action"]) == (None, ["a@example.com"], "block")
-        again = commands.create_threshold(**values, threshold=100, action="block", notify_emails=("a@example.com",))
+        again = metering.thresholds.create(**values, threshold=100, action="block", notify_emails=("a@example.com",))
         assert again == made
-        raised = commands.update_threshold(made.id, threshold=1000)
-        assert (raised.warn_threshold, raised.version) == (Decimal(800), made.version + 1)
+        raised = metering.thresholds.update(made.id, threshold=1000)
+        assert raised.warn_threshold == Decimal(800)
+        assert raised.version > made.version
         with pytest.raises(InvalidDefinition):
-            commands.update_threshold(made.id, period_type="hourly")
-        commands.delete_threshold(made.id)
+            metering.thresholds.update(made.id, period_type="hourly")
+        metering.thresholds.delete(made.id)
         assert stored(there, "thresholds") == []
-        with pytest.raises(DefinitionRefused) as refused:
-            commands.delete_threshold(made.id)
-        assert refused.value.code == "THRESHOLD_NOT_FOUND"
+        with pytest.raises(ThresholdNotFound):
+            metering.thresholds.delete(made.id)
 
 
 def test_a_command_says_that_the_checker_is_not_running(there: Installation) -> None:
-    commands = DefinitionCommands(there.kafka, there.clickhouse, wait_seconds=0.3)
+    metering = Metering(kafka=there.kafka, clickhouse=there.clickhouse, wait_seconds=0.3)
     with pytest.raises(CheckerNotRunning, match=r"^api\.calls is published \(offset 0\).* the checker is not running"):
-        commands.define_metric(key="api.calls", name="Calls", unit="call")
+        metering.metrics.define(key="api.calls", name="Calls", unit="call")
     with running(there, mirror=True):
-        patient = DefinitionCommands(there.kafka, there.clickhouse)
-        made = patient.define_metric(key="api.calls", name="Calls", unit="call")
+        patient = Metering(kafka=there.kafka, clickhouse=there.clickhouse)
+        made = patient.metrics.define(key="api.calls", name="Calls", unit="call")
     assert made.version == 0
     assert len(consume_all(there.kafka, there.topics.metric_defined)) == 1
 
@@ -121,7 +127,7 @@ def mirrored(there: Installation) -> int:
 
 def test_what_clickhouse_lost_is_copied_again(there: Installation) -> None:
     """The mirror goes on where ClickHouse says, as the fold does: offsets of a group are not restored with a backup."""
-    commands = DefinitionCommands(there.kafka, there.clickhouse)
+    metering = Metering(kafka=there.kafka, clickhouse=there.clickhouse)
     tables = ("metric_definitions", "thresholds", "threshold_events", "mirror_progress")
     keys = {"metric_definitions": "key", "thresholds": "name", "threshold_events": "event_id"}
 
@@ -133,11 +139,11 @@ def test_what_clickhouse_lost_is_copied_again(there: Installation) -> None:
 
     with running(there, mirror=True) as checker:
         checker.ready(2)
-        commands.define_metric(key="api.calls", name="Calls", unit="call", org_id="acme")
-        commands.create_threshold(metric_key="api.calls", name="cap", threshold=100, org_id="acme")
+        metering.metrics.define(key="api.calls", name="Calls", unit="call", org_id="acme")
+        metering.thresholds.create(metric_key="api.calls", name="cap", threshold=100, org_id="acme")
         backup = {table: there.client.query(f"SELECT * FROM {table} FINAL") for table in tables}
-        commands.define_metric(key="api.bytes", name="Bytes", unit="byte")
-        commands.create_threshold(metric_key="api.calls", name="low", threshold=10, org_id="acme")
+        metering.metrics.define(key="api.bytes", name="Bytes", unit="byte")
+        metering.thresholds.create(metric_key="api.calls", name="low", threshold=10, org_id="acme")
         there.use(50)
         eventually(lambda: len(rows()["threshold_events"]) == 2, 30, "both levels of the low threshold")
         whole = rows()

@@ -26,13 +26,14 @@ def test_metrics_and_thresholds_are_defined_changed_listed_and_deleted(
         assert other.returncode == 1
         assert "METRIC_KEY_EXISTS" in other.stderr
         changed = answer("metric", "update", "api.calls", "--aggregation", "max", "--inactive", env=env)
-        assert (changed["aggregation_type"], changed["is_active"], changed["version"]) == ("max", False, 1)
+        assert (changed["aggregation_type"], changed["is_active"], changed["id"]) == ("max", False, first["id"])
+        assert changed["version"] > first["version"]
         shown = answer("metric", "get", "api.calls", "--org", "acme", env=env)
         assert (shown["key"], shown["org_id"], shown["aggregation_type"], shown["version"]) == (
             "api.calls",
             "",
             "max",
-            1,
+            changed["version"],
         )
         own = answer("metric", "define", *calls, "--org", "acme", "--aggregation", "last", env=env)
         seen = [answer("metric", "get", "api.calls", "--org", org, env=env) for org in ("acme", "other", "")]

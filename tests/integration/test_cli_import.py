@@ -148,12 +148,14 @@ def test_what_would_not_count_is_refused_before_anything_is_sent(
     file.write_text("\n".join(["no,user,amount,at", *lines]) + "\n", encoding="utf-8")
     done = inside("import", file, *MAPPED, env=migrated)
     assert done.returncode == 2
-    assert "line 3: same id as line 2, but other contents" in done.stderr
+    assert "line 3: same id as line 2, but different contents" in done.stderr
     assert "line 5: timestamp" in done.stderr
     assert "line 6: timestamp" in done.stderr
-    assert "nothing was sent. 3 rows have an id that repeats with other contents" in done.stderr
+    assert "nothing was sent. 3 rows share an id with a row that has different contents" in done.stderr
     assert "--id-from no does not identify a row" in done.stderr
-    assert "would reject 2 rows for the timestamp (in_future 1, too_old 1): the horizon is 35 days" in done.stderr
+    assert (
+        "would reject 2 rows because of the timestamp (in_future 1, too_old 1): the horizon is 35 days" in done.stderr
+    )
     assert inside("import", file, *MAPPED, "--dry-run", env=migrated).returncode == 1
     assert consume_all(kafka_settings, topic) == []
     partly = answer("import", file, *MAPPED, "--id-from", "no,amount", "--partial", "--no-wait", env=migrated, code=1)

@@ -38,7 +38,7 @@ def test_a_look_at_definitions_imports_nothing_heavy(words: str, stack_environme
 
 def test_defining_imports_nothing_heavy() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, meterfold_service.definitions; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, meterfold_service.definition_log; print(*sys.modules)"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -59,7 +59,7 @@ def test_a_metric_that_has_usage_changes_only_when_that_is_confirmed(
         assert "the total of 8 windows of 2 subjects changes from max to sum, in past periods too" in line
         assert f"for example user s1 of acme in {month}: 10.5 -> 18.75" in line
         assert f"1 threshold (quota ({threshold['id']})) will be judged by the new totals at once" in line
-        assert "Run the command again with --yes to do it [NOT_CONFIRMED]" in line
+        assert "To confirm, run the command with --yes [NOT_CONFIRMED]" in line
         assert totals(client) == {"acme": Decimal("10.5"), "other": 2}
 
         # What changes nothing that exists is not asked about.

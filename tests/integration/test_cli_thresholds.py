@@ -86,7 +86,7 @@ def test_an_organization_is_judged_by_its_own_metric(env: dict[str, str]) -> Non
     answer(*only, "--aggregation", "max", env=env)
     missing = inside("threshold", "create", "tokens", "--name", "q", "--value", "5", env=env)
     assert (missing.returncode, "METRIC_NOT_FOUND" in missing.stderr) == (1, True)
-    assert "defined only for organization acme: watch it there with --org acme" in missing.stderr
+    assert "not defined for every organization, only for organization acme: name it with --org acme" in missing.stderr
     unknown = inside("threshold", "create", "tokns", "--name", "q", "--value", "5", env=env)
     assert "metric 'tokns' is not defined: did you mean 'tokens'?" in unknown.stderr
     answer("metric", "define", "tokens", "--name", "Tokens", "--unit", "tokens", env=env)

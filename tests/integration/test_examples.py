@@ -47,3 +47,10 @@ def test_the_examples_of_the_readme_do_what_it_says(stack_environment: dict[str,
         "threshold.approaching  user ada  api.calls 10.00 of 10.00 (100 %)",
         "threshold.exceeded  user ada  api.calls 10.00 of 10.00 (100 %)",
     ]
+
+
+def test_the_asyncio_example_confirms_its_last_event(stack_environment: dict[str, str]) -> None:
+    answer("migrate", "--partitions", "1", env=stack_environment)
+    assert example("record_usage_asyncio.py", env=stack_environment) == (
+        "async-last is at offset 12 of partition 0\n13 events delivered\n"
+    )

@@ -19,7 +19,7 @@ from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggreg
 from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.vocabulary import Level
-from meterfold_service.definitions import DefinitionCommands
+from meterfold_service import Metering
 from support import consume_all, eventually
 from support.cli import answer, running
 from support.fold import Installation, check
@@ -41,11 +41,11 @@ class Pipeline:
     def meter(self) -> Meter:
         return Meter(config=self.settings_file, org_id="acme")
 
-    def commands(self) -> DefinitionCommands:
-        return DefinitionCommands(self.installation.kafka, self.installation.clickhouse, wait_seconds=DEADLINE)
+    def metering(self) -> Metering:
+        return Metering(kafka=self.installation.kafka, clickhouse=self.installation.clickhouse, wait_seconds=DEADLINE)
 
     def threshold(self, **values: object) -> UsageThreshold:
-        return self.commands().create_threshold(metric_key="api.calls", org_id="acme", name="quota", **values)
+        return self.metering().thresholds.create(metric_key="api.calls", org_id="acme", name="quota", **values)
 
     def alerts(self) -> list[ThresholdEvent]:
         topics = self.installation.topics
@@ -99,7 +99,7 @@ def pipeline(
 
 def test_events_of_an_application_become_records_windows_alerts_and_aggregates(pipeline: Pipeline) -> None:
     installation = pipeline.installation
-    pipeline.commands().define_metric(key="api.calls", name="API calls", unit="call")
+    pipeline.metering().metrics.define(key="api.calls", name="API calls", unit="call")
     threshold = pipeline.threshold(threshold=100, period_type=Period.LIFETIME)
     yesterday = datetime.now(UTC) - timedelta(days=1)
     with pipeline.meter() as meter:
@@ -154,7 +154,7 @@ def test_events_of_an_application_become_records_windows_alerts_and_aggregates(p
 
 def test_nothing_is_lost_or_said_twice_when_fold_and_checker_are_killed(pipeline: Pipeline) -> None:
     """Quantities only rise, so the exact alerts of the whole history are known, whatever died in between."""
-    pipeline.commands().define_metric(key="api.calls", name="API calls", unit="call")
+    pipeline.metering().metrics.define(key="api.calls", name="API calls", unit="call")
     pipeline.threshold(threshold=100, period_type=Period.MONTHLY)
     totals: Counter[str] = Counter()
     numbers = itertools.count()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from meterfold_local.stack import LocalStack
+from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.quantities import MAX_STORED, to_decimal
 from meterfold_sink.client import Client
-from meterfold_sink.proof import prove_partition
+from meterfold_sink.proof import PartitionProof, prove_partitions
 from support.sink.database import database, empty, insert, rows, store
-from support.sink.rows import NOW, Record, Window, progress_table, records_table, windows_of, windows_table
+from support.sink.rows import NOW, Record, Window, progress_table, records_table, window, windows_of, windows_table
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,8 @@ def history() -> list[Record]:
     ]
 
 
+EPOCH = datetime.fromtimestamp(0, UTC)
+
 View = Callable[[Client], list[dict[str, Any]]]
 
 
@@ -49,8 +53,13 @@ def by_view(client: Client) -> list[dict[str, Any]]:
     return rows(client, "SELECT * FROM usage_reconciliation ORDER BY ALL")
 
 
+def prove_partition(client: Client, partition: int, **more: Any) -> PartitionProof:
+    (proof,) = prove_partitions(client, [partition], **more)
+    return proof
+
+
 def by_proof(client: Client) -> list[dict[str, Any]]:
-    return prove_partition(client, 0).differences.to_pylist()
+    return prove_partition(client, 0).differences
 
 
 @pytest.fixture(params=[by_view, by_proof])
@@ -92,6 +101,22 @@ def test_a_removed_record_is_found(client: Client, differences: View) -> None:
     assert (hour["stored_count"], hour["recounted_count"]) == (3, 2)
     assert (hour["stored_sum"], hour["recounted_sum"]) == (Decimal("6.5"), Decimal("8.5"))
     assert (hour["stored_min"], hour["recounted_min"]) == (-2, Decimal("1.5"))
+
+
+def test_sums_have_38_digits_and_a_recount_that_needs_more_is_an_error(client: Client) -> None:
+    types = {row["name"]: row["type"] for row in rows(client, "DESCRIBE TABLE usage_reconciliation")}
+    assert (types["stored_sum"], types["recounted_sum"]) == ("Decimal(38, 9)", "Decimal(38, 9)")
+    largest, half = to_decimal(MAX_STORED), to_decimal(MAX_STORED // 2)
+    base = NOW.replace(day=1, hour=0, minute=0, second=0)
+    months = [base, (base - timedelta(days=1)).replace(day=1)]
+    # Two months of half the range each: with one billionth more their lifetime leaves it, where 128 bits would not.
+    windows = [window(Period.MONTHLY, month, half) for month in months]
+    insert(client, "usage_windows", windows_table([*windows, window(Period.LIFETIME, EPOCH, 0)]))
+    (lifetime,) = rows(client, "SELECT * FROM usage_reconciliation WHERE period_type = 'lifetime'")
+    assert (lifetime["stored_sum"], lifetime["recounted_sum"]) == (0, to_decimal(MAX_STORED - 1))
+    insert(client, "usage_windows", windows_table([windows[0].changed(sum=largest, folded_through=9)]))
+    with pytest.raises(MeterfoldError, match=r"recounted_sum does not fit into Decimal\(38, 9\)"):
+        rows(client, "SELECT * FROM usage_reconciliation WHERE period_type = 'lifetime'")
 
 
 def test_the_last_record_of_a_window_removed_is_found(client: Client, differences: View) -> None:
@@ -289,18 +314,15 @@ def test_a_range_of_time_is_proven_by_itself(client: Client) -> None:
         "INSERT INTO usage_windows SELECT * REPLACE (sum + 1 AS sum) FROM usage_windows FINAL "
         "WHERE period_type IN ('monthly', 'lifetime') OR subject_id = 's2'"
     )
-    found = {
-        (row["period_type"], row["subject_id"])
-        for row in prove_partition(client, 0, within=day).differences.to_pylist()
-    }
+    found = {(row["period_type"], row["subject_id"]) for row in prove_partition(client, 0, within=day).differences}
     assert found == {("hourly", "s2"), ("daily", "s2")}
     # An hour later the range cuts the first hour and the day.
     cut = (day[0] + 3_600_000_000, day[1])
-    (row,) = prove_partition(client, 0, within=cut).differences.to_pylist()
+    (row,) = prove_partition(client, 0, within=cut).differences
     assert (row["period_type"], row["subject_id"], row["metric_key"]) == ("hourly", "s2", "calls")
 
 
-def test_the_proof_is_of_one_partition(client: Client) -> None:
+def test_the_proof_is_of_the_partitions_that_were_asked_for(client: Client) -> None:
     store(client, history())
     broken = [Record(0, NOW, 1, partition=3)]
     store(client, broken)
@@ -308,4 +330,12 @@ def test_the_proof_is_of_one_partition(client: Client) -> None:
     insert(client, "usage_records", records_table(history()))
     assert prove_partition(client, 0).proven
     assert not prove_partition(client, 3).proven
+    first, third = prove_partitions(client, [0, 3], limit=2)
+    assert first == prove_partition(client, 0)
+    assert (third.partition, third.proven, third.windows, third.records) == (3, False, 4, 0)
+    assert third.progress is not None
+    assert third.progress.next_offset == 1
+    assert [row["partition"] for row in third.differences] == [3, 3]
+    (nothing,) = prove_partitions(client, [5])
+    assert (nothing.progress, nothing.windows, nothing.records, nothing.proven) == (None, 0, 0, True)
     assert {row["partition"] for row in by_view(client)} == {3}

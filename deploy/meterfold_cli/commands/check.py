@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meterfold_cli.commands.fold import JsonLinesOption, VerboseOption
 from meterfold_cli.installation import ConfigOption, Installation
+from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
     from meterfold_cli.workers import Snapshot
@@ -13,12 +14,11 @@ if TYPE_CHECKING:
 
 
 def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose: VerboseOption = False) -> None:
-    """Run a checker: usage.windows into usage.aggregated, threshold events and threshold.state.
+    """Run a checker: compare windows with thresholds, and publish threshold events and aggregates.
 
-    It also copies definitions and threshold events into ClickHouse. Checkers side by side need a slot each
-    (METERFOLD_CHECKER_SLOT); a second one on the same slot exits with code 1, and the first one keeps running. Stops
-    cleanly within 10 seconds on SIGTERM or Ctrl-C (exit code 0). A fatal error is one message on standard error (exit
-    code 1).
+    It also copies definitions and threshold events to ClickHouse. Checkers that run at the same time need one slot each
+    (METERFOLD_CHECKER_SLOT); a second one with the same slot exits with code 1, and the first one continues. SIGTERM or
+    Ctrl-C stops the checker within 10 seconds (exit code 0). A fatal error is printed on standard error (exit code 1).
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import run_probed
@@ -62,7 +62,7 @@ def snapshot(status: CheckerStatus) -> Snapshot:
     emitted = dict(status.emitted)
     since = status.seconds_since_step()
     stepped = "no step yet" if since is None else f"last step {since:.1f} s ago"
-    damaged = [f"{status.damaged} messages of usage.windows were damaged"] if status.damaged else []
+    damaged = [f"{plural(status.damaged, 'message')} of usage.windows could not be read"] if status.damaged else []
     return Snapshot(
         ready=bool(partitions),
         text=(

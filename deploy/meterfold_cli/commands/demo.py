@@ -1,4 +1,4 @@
-"""`meterfold demo`: a million real events end to end, twice, with a worker killed, and every number proved."""
+"""`meterfold demo`: meter a million real events twice, kill a worker, and verify every number."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import typer
 
 
 def demo(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where the demo keeps everything.")] = Path(
-        ".meterfold/demo"
-    ),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the demo.")] = Path(".meterfold/demo"),
 ) -> None:
-    """Meter every flight from New York in 2013 on a local stack, prove the numbers, do it again with a crash.
+    """Meter every flight that left New York in 2013, verify the numbers, then do it again while a worker is killed.
 
-    Starts Kafka and ClickHouse, records 1,000,898 events through the SDK, shows the result, verifies it, and stops.
-    It can be run again on the same folder. Exit code 0: everything was proved.
+    Starts a local stack, records 1,000,898 events through the SDK, shows and verifies the result, and stops. It can be
+    repeated on the same folder. Exit code 0: everything was proven.
     """
     from meterfold_cli.demo.play import Play
     from meterfold_cli.logs import configure

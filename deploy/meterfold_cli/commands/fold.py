@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from meterfold_cli.workers import Snapshot
     from meterfold_processor.fold.status import FoldStatus
 
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, librdkafka's messages among it.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, including messages of librdkafka.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print progress and log as JSON lines.")]
 
 
 def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose: VerboseOption = False) -> None:
-    """Run a fold worker: usage.recorded into ClickHouse, exactly once.
+    """Run a fold worker: fold usage.recorded into ClickHouse, exactly once.
 
-    Start as many as there are partitions at most; they share the partitions. Stops cleanly within 10 seconds on
-    SIGTERM or Ctrl-C (exit code 0); a fatal error is told on standard error (exit code 1).
+    Workers share the partitions, so start at most as many as there are partitions. SIGTERM or Ctrl-C stops the worker
+    within 10 seconds (exit code 0). A fatal error is printed on standard error (exit code 1).
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import run_probed

@@ -29,12 +29,12 @@ def import_file(
     mapping: Annotated[
         list[str] | None,
         typer.Option(
-            "--map", metavar="COLUMN=FIELD", help="Read this field, or metadata.NAME, from the column. Repeatable."
+            "--map", metavar="COLUMN=FIELD", help="Read a field, or metadata.NAME, from a column. Repeatable."
         ),
     ] = None,
     fixed: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Give this field one value in every row. Repeatable."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set a field to one value in every row. Repeatable."),
     ] = None,
     id_from: Annotated[
         str | None,
@@ -47,7 +47,7 @@ def import_file(
         typer.Option(
             "--time-format",
             metavar="FORMAT",
-            help="Form of timestamps: iso, unix, unix-ms, unix-us, unix-ns, date, or a strptime pattern such as "
+            help="Format of timestamps: iso, unix, unix-ms, unix-us, unix-ns, date, or a strptime pattern such as "
             "'%d.%m.%Y %H:%M'.",
         ),
     ] = "iso",
@@ -58,24 +58,24 @@ def import_file(
         ),
     ] = None,
     ignore_others: Annotated[
-        bool, typer.Option("--ignore-others", help="Skip columns that are not fields and not mapped.")
+        bool, typer.Option("--ignore-others", help="Ignore columns that are neither fields nor mapped.")
     ] = False,
     strip: Annotated[bool, typer.Option("--strip", help="Remove spaces around every cell.")] = False,
     delimiter: Annotated[
         str | None,
-        typer.Option(metavar="CHARACTER", help="Delimiter of a CSV file: ',' by default, a tab for .tsv; 'tab' works."),
+        typer.Option(metavar="CHARACTER", help="Delimiter of a CSV file. [default: ',', or a tab for .tsv]"),
     ] = None,
     partial: Annotated[
         bool,
         typer.Option(
             "--partial",
-            help="Import the other rows if some share an id but differ, or have a time that would be rejected.",
+            help="Import the other rows if some share an id but differ, or would be rejected for their timestamp.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file without sending anything.")] = False,
     rejects: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File for refused rows. Default: FILE.rejects.csv (or .parquet)."),
+        typer.Option(metavar="FILE", help="File for refused rows. [default: FILE.rejects.csv or .parquet]"),
     ] = None,
     wait: Annotated[
         float,
@@ -84,13 +84,13 @@ def import_file(
         ),
     ] = 60.0,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Return once Kafka has the events, without what the fold made of them.")
+        bool, typer.Option("--no-wait", help="Return when Kafka has the events; do not wait for the fold.")
     ] = False,
     kafka_only: Annotated[
         bool,
         typer.Option(
             "--kafka-only",
-            help="Do without ClickHouse: no check of timestamps, and --no-wait. For hosts without access.",
+            help="Do not use ClickHouse: timestamps are not checked, and --no-wait is implied.",
         ),
     ] = False,
     config: ConfigOption = None,
@@ -102,13 +102,14 @@ def import_file(
     org_id, source, resource_type, resource_id, metadata (a JSON object).
 
     The file is read twice. The first pass checks it: if rows share an id but differ, or have a timestamp that the fold
-    would reject, nothing is sent. The second pass sends. Rows that are not valid events go to the rejects file and do
-    not stop the others. The command ends with how many events were counted, duplicates and rejected.
+    would reject, nothing is sent. The second pass sends the events. Rows that are not valid events are written to the
+    rejects file; the others are imported. At the end the command prints how many events were counted, duplicates and
+    rejected.
 
-    Running it again is safe: an id counts once.
+    It is safe to run it again: an id counts once.
 
     Exit code 0: every row was delivered and none was rejected. 1: rows were refused or events rejected. 2: the command
-    line or the file is wrong, nothing was sent. 3: a server does not answer, or the fold has not caught up.
+    line or the file is invalid; nothing was sent. 3: a server does not answer, or the fold has not caught up.
     """
     from meterfold_cli.importing.plan import Options
     from meterfold_cli.importing.source import Form, Source
@@ -126,7 +127,6 @@ def import_file(
         _run(
             source,
             Installation.read(config),
-            config,
             rejects,
             wait_seconds=None if no_wait or kafka_only else wait,
             kafka_only=kafka_only,
@@ -139,7 +139,6 @@ def import_file(
 def _run(
     source: Source,
     installation: Installation,
-    config: Path | None,
     wanted: Path | None,
     *,
     wait_seconds: float | None,
@@ -175,7 +174,7 @@ def _run(
     rows, plan = source.open()
     since = time.time_ns() // 1000 - (rules.slack_seconds if rules else 0) * 1_000_000
     deliveries = Deliveries()
-    meter = Meter(config=config, on_delivery=deliveries.report)
+    meter = Meter(config=installation.sources.path, on_delivery=deliveries.report)
     with console.progress(f"importing {source.name}") as tell:
         summary = Import(rows, plan, meter, refused, tell, limits=limits, conflicts=checked.conflicts).run()
     outcome = None
@@ -199,8 +198,8 @@ def _stored_rules(settings: ClickHouseSettings) -> FoldRules:
             return read_rules(client)
     except Retryable as error:
         raise Retryable(
-            f"{error}. Nothing was sent: the rules in ClickHouse say which timestamps are accepted. Import again when "
-            "it answers, or with --kafka-only"
+            f"{error}. Nothing was sent, because the settings stored in ClickHouse decide which timestamps are "
+            "accepted. Import again when ClickHouse answers, or use --kafka-only"
         ) from None
 
 
@@ -229,7 +228,7 @@ def _end_dry_run(checked: Checked, problems: Sequence[str], *, as_json: bool) ->
 
 
 def _outcome(settings: ClickHouseSettings, deliveries: Deliveries, since: int, seconds: float) -> Outcome | str:
-    """Text where ClickHouse does not answer any more: the events are delivered nevertheless."""
+    """The error as text if ClickHouse no longer answers; the events are delivered nevertheless."""
     from meterfold_cli.importing.outcome import wait_for_fold
     from meterfold_schemas.errors import Retryable
     from meterfold_sink.client import connect
@@ -265,7 +264,7 @@ def _pairs(option: str, texts: Sequence[str] | None) -> list[tuple[str, str]]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise WrongInput(f"{option} {text!r}: give it as NAME=VALUE")
+            raise WrongInput(f"{option} {text!r} must have the form NAME=VALUE")
         pairs.append((name.strip(), value.strip() if option == "--map" else value))
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,11 +11,10 @@ from meterfold_cli import console
 from meterfold_cli.confirming import YesOption, confirm
 from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
-from meterfold_service.metrics import undefined
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
-    from meterfold_service.definitions import DefinitionCommands
+    from meterfold_service import Metering
     from meterfold_service.metrics.changes import MetricChange
 
 app = typer.Typer(help="Define what is counted, and how its windows are read.", no_args_is_help=True)
@@ -35,8 +35,8 @@ CategoryOption = Annotated[str | None, typer.Option(help="To group metrics by.")
 OrderOption = Annotated[int | None, typer.Option("--display-order", help="Lower ones are shown first.")]
 MetadataOption = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object.")]
 ActiveOption = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it is in use.")]
-LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")]
-OffsetOption = Annotated[int, typer.Option(min=0, help="Leave out so many rows at the beginning.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many rows.")]
+OffsetOption = Annotated[int, typer.Option(min=0, help="Skip this many rows.")]
 
 
 @app.command("define")
@@ -70,11 +70,12 @@ def define(
         display_order=display_order,
         metadata=metadata,
     )
-    run = commands(config)
     definition = {"key": key, "name": name, "unit": unit, "org_id": org, **fields}
-    if org and not yes:
-        _confirm("defining", key, org, run.preview_define(**definition))
-    show(run.define_metric(**definition), as_json)
+    with metering(config) as service:
+        if org and not yes:
+            _confirm("defining", key, org, service.metrics.preview_define(**definition))
+        metric = service.metrics.define(**definition)
+    show(metric, as_json)
 
 
 @app.command("update")
@@ -114,10 +115,11 @@ def update(
         metadata=metadata,
         is_active=active,
     )
-    run = commands(config)
-    if not yes and changes.keys() & set(DECIDING):
-        _confirm("changing", key, org, run.preview_update(key, org, **changes))
-    show(run.update_metric(key, org, **changes), as_json)
+    with metering(config) as service:
+        if not yes and changes.keys() & set(DECIDING):
+            _confirm("changing", key, org, service.metrics.preview_update(key, org, **changes))
+        metric = service.metrics.update(key, org, **changes)
+    show(metric, as_json)
 
 
 @app.command("delete")
@@ -132,10 +134,10 @@ def delete(
 
     Where usage or thresholds exist, the command says what will change and asks.
     """
-    run = commands(config)
-    if not yes:
-        _confirm("deleting", key, org, run.preview_delete(key, org))
-    run.delete_metric(key, org)
+    with metering(config) as service:
+        if not yes:
+            _confirm("deleting", key, org, service.metrics.preview_delete(key, org))
+        service.metrics.delete(key, org)
     if as_json:
         console.emit({"deleted": key, "org_id": org})
     else:
@@ -150,13 +152,12 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Show one metric. An organization's own definition hides the one for every organization."""
-    from meterfold_service.listing import get_metric
-
-    row = get_metric(Installation.read(config).clickhouse(), key, org)
+    with metering(config) as service:
+        metric = service.metrics.get(key, org)
     if as_json:
-        console.emit(row)
+        console.emit(metric)
         return
-    console.table(("field", "value"), [(name, value) for name, value in row.items() if value is not None])
+    console.table(("field", "value"), [(name, value) for name, value in metric if value is not None])
 
 
 @app.command("list")
@@ -170,19 +171,19 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List metrics."""
-    from meterfold_service.listing import list_metrics
+    from meterfold_cli.wording import undefined
 
-    settings = Installation.read(config).clickhouse()
-    page = list_metrics(settings, org_id=org, category=category, is_active=active, limit=limit, offset=offset)
+    with metering(config) as service:
+        page = service.metrics.list(org_id=org, category=category, is_active=active, limit=limit, offset=offset)
     if as_json:
         console.emit(page)
         return
     names = ("key", "org_id", "name", "unit", "aggregation_type", "reset_period", "category", "is_active")
     headers = ("key", "org", "name", "unit", "aggregation", "reset", "category", "active")
-    console.table(headers, [[row[name] for name in names] for row in page.rows])
+    console.table(headers, [[getattr(metric, name) for name in names] for metric in page.rows])
     console.note(f"{len(page.rows)} of {page.total}")
-    for metric in page.undefined:
-        console.note(f"note: {undefined.sentence(metric)}", style="yellow")
+    for key in page.undefined:
+        console.note(f"note: {undefined.sentence(key)}", style="yellow")
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -190,17 +191,17 @@ def given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def commands(config: Any) -> DefinitionCommands:
+def metering(config: Path | None) -> Metering:
+    """The operations on the installation that a command speaks to."""
     from meterfold_cli.logs import configure
-    from meterfold_service.definitions import DefinitionCommands
+    from meterfold_service import Metering
 
     configure()
-    installation = Installation.read(config)
-    return DefinitionCommands(installation.kafka(), installation.clickhouse())
+    return Metering(sources=Installation.read(config).sources)
 
 
 def _confirm(doing: str, key: str, org: str, change: MetricChange | None) -> None:
-    from meterfold_service.metrics.words import effects, where
+    from meterfold_cli.wording.metrics import effects, where
 
     if change is not None and change.changes_anything:
         confirm(f"{doing} the metric {key} of {where(org)}", effects(change))

@@ -14,49 +14,49 @@ _DAY = 86_400
 
 def migrate(
     partitions: Annotated[
-        int | None, typer.Option(min=1, help="Of usage.recorded; never changes afterwards. [default: 6]")
+        int | None, typer.Option(min=1, help="Partitions of usage.recorded; fixed afterwards. [default: 6]")
     ] = None,
-    replication: Annotated[int, typer.Option(min=1, help="Copies of each new topic.")] = 1,
+    replication: Annotated[int, typer.Option(min=1, help="Replication factor of new topics.")] = 1,
     horizon_days: Annotated[
-        float | None, typer.Option(min=0.001, help="An event older than this is rejected as too_old. [default: 35]")
+        float | None, typer.Option(min=0.001, help="Maximum age of an event when it arrives. [default: 35]")
     ] = None,
     future_tolerance_seconds: Annotated[
-        int | None, typer.Option(min=0, help="An event may be so far ahead. [default: 300]")
+        int | None, typer.Option(min=0, help="Allowed clock skew of an event into the future. [default: 300]")
     ] = None,
     slack_seconds: Annotated[
-        int | None, typer.Option(min=0, help="The brokers' clocks may step back so far. [default: 86400]")
+        int | None, typer.Option(min=0, help="How far a broker's clock may step back. [default: 86400]")
     ] = None,
     grace_seconds: Annotated[
-        int | None, typer.Option(min=0, help="A window is final so long after its end. [default: 3600]")
+        int | None, typer.Option(min=0, help="Delay before an ended window becomes final. [default: 3600]")
     ] = None,
     record_retention_days: Annotated[
-        float | None, typer.Option(min=0.001, help="How long usage_records keeps an event. [default: 100]")
+        float | None, typer.Option(min=0.001, help="Retention of usage_records. [default: 100]")
     ] = None,
     source_retention_days: Annotated[
-        float | None, typer.Option(min=0.001, help="How long usage.recorded keeps an event. [default: 14]")
+        float | None, typer.Option(min=0.001, help="Retention of usage.recorded. [default: 14]")
     ] = None,
     unknown_schema_hold_seconds: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="How long a message with an unknown schema holds its partition before it is rejected; 0: until "
-            "`meterfold schema` decides. May be changed at any time. [default: 3600]",
+            help="How long a message with an unknown schema holds its partition before it is rejected; 0: until you "
+            "decide with `meterfold schema`. Can be changed at any time. [default: 3600]",
         ),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create what is missing of tables, views, topics and stored settings, and check the rest. Safe to repeat.
+    """Create missing tables, views, topics and stored settings, and check existing ones. Safe to repeat.
 
-    The stored settings decide which events count. They are written once: what is not given stays as it is, another
-    value than the stored one is refused.
+    The stored settings decide which events count. They are written once. An option that is not given keeps the stored
+    value; a different value is refused.
     """
     from meterfold_cli.logs import configure
-    from meterfold_processor.migration import Wanted, migrate_all
+    from meterfold_processor.migration import MigrationOptions, migrate_all
 
     configure(as_json=as_json)
     installation = Installation.read(config)
-    wanted = Wanted(
+    wanted = MigrationOptions(
         partition_count=partitions,
         replication=replication,
         horizon_seconds=_seconds(horizon_days),
@@ -85,4 +85,4 @@ def _seconds(days: float | None) -> int | None:
 
 
 def _done(names: list[str], what: str) -> str:
-    return f"{what} {', '.join(names)}" if names else "all there"
+    return f"{what} {', '.join(names)}" if names else "up to date"

@@ -1,4 +1,4 @@
-"""`meterfold schema list|poison|alias|wait`: what is decided about schema fingerprints on usage.recorded."""
+"""`meterfold schema list|poison|alias|wait`: decisions about schema fingerprints on usage.recorded."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from meterfold_service.schema_decisions import SchemaState
     from meterfold_sink.client import Client
 
-app = typer.Typer(help="Decide how messages with an unknown schema are treated.", no_args_is_help=True)
+app = typer.Typer(help="Decide about messages with an unknown schema.", no_args_is_help=True)
 
 FingerprintArgument = Annotated[
-    str, typer.Argument(metavar="FINGERPRINT", help="16 hexadecimal digits, as `meterfold status` shows them.")
+    str, typer.Argument(metavar="FINGERPRINT", help="16 hexadecimal digits, as shown by `meterfold status`.")
 ]
-ReasonOption = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
+ReasonOption = Annotated[str, typer.Option(help="Reason of the decision; stored with it.")]
 
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the fingerprints that were met or decided."""
+    """List unknown fingerprints and the decisions about them."""
     from meterfold_service.schema_decisions import list_schemas
 
     with _client(config) as client:
@@ -43,7 +43,7 @@ def poison(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reject every message with this fingerprint. Final: it cannot be changed later.
+    """Reject every message with this fingerprint. The decision is final.
 
     Takes about 5 seconds. Workers that hold a partition resume within 5 more seconds.
     """
@@ -60,9 +60,9 @@ def alias(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every message with this fingerprint as a known schema. Final: it cannot be changed later.
+    """Read every message with this fingerprint as a known schema. The decision is final.
 
-    The bytes behind the header must be those of the schema: a library that computes another fingerprint for the same
+    Use it if a library computes another fingerprint for the same schema. The bytes after the header must follow the
     schema. Takes about 5 seconds. Workers that hold a partition resume within 5 more seconds.
     """
     from meterfold_service import schema_decisions
@@ -104,5 +104,5 @@ def _text(state: SchemaState) -> str:
     if state.state == "poison":
         return "rejected"
     if state.seconds_left is None:
-        return "held until it is decided"
+        return "held until you decide"
     return f"held, rejected in {state.seconds_left:,.0f} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meterfold_cli import console
-from meterfold_cli.commands.metric import ActiveOption, LimitOption, MetadataOption, OffsetOption, commands, given
-from meterfold_cli.installation import ConfigOption, Installation, JsonOption
+from meterfold_cli.commands.metric import ActiveOption, LimitOption, MetadataOption, OffsetOption, given, metering
+from meterfold_cli.installation import ConfigOption, JsonOption
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.periods import Period
 from meterfold_schemas.plurals import plural
@@ -19,7 +19,8 @@ from meterfold_schemas.vocabulary import Action
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import UsageThreshold
-    from meterfold_service.thresholds.levels import WindowNow
+    from meterfold_service.thresholds.operations import ListedThreshold
+    from meterfold_sink.threshold_levels import WindowNow
     from meterfold_sink.thresholds import WatchedSubjects
 
 
@@ -91,10 +92,9 @@ def create(
     )
     if subject_id is not None and subject_type is None:
         raise typer.BadParameter("--subject-id needs --subject-type")
-    with option_names():
-        made = commands(config)
-        threshold = made.create_threshold(metric_key=metric, org_id=org, name=name, threshold=value, **fields)
-        found = made.watched_subjects(threshold)
+    with option_names(), metering(config) as service:
+        threshold = service.thresholds.create(metric_key=metric, org_id=org, name=name, threshold=value, **fields)
+        found = service.thresholds.watched_subjects(threshold.id)
     if as_json:
         console.emit({**threshold.model_dump(), "watched_subjects": found.watched})
     else:
@@ -129,15 +129,16 @@ def update(
         metadata=metadata,
         is_active=active,
     )
-    with option_names():
-        threshold = commands(config).update_threshold(threshold_id, **changes)
+    with option_names(), metering(config) as service:
+        threshold = service.thresholds.update(threshold_id, **changes)
     show(threshold, as_json)
 
 
 @app.command("delete")
 def delete(threshold_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Delete a threshold. What it had raised is cleared."""
-    commands(config).delete_threshold(threshold_id)
+    with metering(config) as service:
+        service.thresholds.delete(threshold_id)
     if as_json:
         console.emit({"deleted": threshold_id})
     else:
@@ -156,7 +157,9 @@ def list_(
     active: ActiveOption = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
-    windows: Annotated[int, typer.Option(min=0, max=1000, help="At most so many windows of each threshold.")] = 20,
+    windows: Annotated[
+        int, typer.Option(min=0, max=1000, help="Show at most this many windows of each threshold.")
+    ] = 20,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,54 +168,74 @@ def list_(
     A threshold on one subject also shows windows that have reached nothing. A level is as new as the checker, a value
     as the fold.
     """
-    from meterfold_service.listing import list_thresholds
-    from meterfold_service.thresholds.words import watched
+    from meterfold_service.thresholds.scope import watched
 
-    page = list_thresholds(
-        Installation.read(config).clickhouse(),
-        org_id=org,
-        metric_key=metric,
-        subject_type=subject_type,
-        subject_id=subject_id,
-        is_active=active,
-        limit=limit,
-        offset=offset,
-        windows=windows,
-    )
+    with metering(config) as service:
+        page = service.thresholds.list(
+            org_id=org,
+            metric_key=metric,
+            subject_type=subject_type,
+            subject_id=subject_id,
+            is_active=active,
+            limit=limit,
+            offset=offset,
+            windows=windows,
+        )
     if as_json:
-        console.emit(page)
+        console.emit({"total": page.total, "rows": [_flat(row) for row in page.rows]})
         return
     names = ("id", "metric_key", "name", "threshold", "warn_threshold", "period_type", "action")
-    headers = ("id", "metric", "name", "value", "warn", "period", "action", "watches", "state")
-    more = ("exceeded", "approaching")
+    headers = (
+        "id",
+        "metric",
+        "name",
+        "value",
+        "warn",
+        "period",
+        "action",
+        "watches",
+        "state",
+        "exceeded",
+        "approaching",
+    )
     rows = [
         [
-            *(row[name] for name in names),
-            watched(row["org_id"], row["subject_type"], row["subject_id"]),
-            "judging" if row["resting"] is None else f"resting: {row['resting']}",
-            *(getattr(row["standing"], level) for level in more),
+            *(getattr(row.threshold, name) for name in names),
+            watched(*row.threshold.scope),
+            "judging" if row.resting is None else f"resting: {row.resting}",
+            row.standing.exceeded,
+            row.standing.approaching,
         ]
         for row in page.rows
     ]
-    console.table((*headers, *more), rows)
+    console.table(headers, rows)
     _show_windows(page.rows)
     for row in page.rows:
-        for text in row["notes"]:
-            console.say(f"threshold {row['id']}: {text}")
+        for text in row.notes:
+            console.say(f"threshold {row.threshold.id}: {text}")
     console.note(f"{len(page.rows)} of {page.total}")
 
 
-def _show_windows(rows: list[dict[str, Any]]) -> None:
+def _flat(row: ListedThreshold) -> dict[str, Any]:
+    return {
+        **row.threshold.model_dump(),
+        "standing": row.standing,
+        "resting": row.resting,
+        "notes": row.notes,
+    }
+
+
+def _show_windows(rows: Sequence[ListedThreshold]) -> None:
     headers = ("threshold", "metric", "org", "type", "subject", "window from", "level", "value now", "used")
     shown = [
         (
-            row["name"],
-            row["metric_key"],
+            row.threshold.name,
+            row.threshold.metric_key,
             *(w.org_id, w.subject_type, w.subject_id, w.period_start, w.level, w.value),
             _percent(w),
         )
         for row in rows
-        for w in row["standing"].windows
+        for w in row.standing.windows
     ]
     if shown:
         console.say()
@@ -224,7 +247,7 @@ def _percent(window: WindowNow) -> str | None:
 
 
 def show(threshold: UsageThreshold, as_json: bool) -> None:
-    from meterfold_service.thresholds.words import watched
+    from meterfold_service.thresholds.scope import watched
 
     if as_json:
         console.emit(threshold)
@@ -270,7 +293,7 @@ def option_names() -> Iterator[None]:
     try:
         yield
     except InvalidDefinition as error:
-        from meterfold_service.thresholds.words import OPTIONS
+        from meterfold_cli.wording.thresholds import OPTIONS
 
         found = [f"{OPTIONS.get(field.partition('.')[0], field)}: {text}" for field, text in error.problems if field]
         if len(found) != len(error.problems) or not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,41 +16,43 @@ if TYPE_CHECKING:
 
 
 def up(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = Path(".meterfold"),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the stack.")] = Path(".meterfold"),
     brokers: Annotated[
-        int | None, typer.Option(min=1, max=3, help="1 or 3; else as the folder was made, or 1.")
+        int | None,
+        typer.Option(min=1, max=3, help="Number of brokers, 1 or 3. [default: as the folder was created, or 1]"),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Kafka's first port to try; 0 means a random one.")
+        int, typer.Option(min=0, max=65535, help="Kafka port. If it is in use, the next free one; 0: a random one.")
     ] = 9092,
     clickhouse_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="ClickHouse's first port to try; 0 means a random one.")
+        int,
+        typer.Option(min=0, max=65535, help="ClickHouse port. If it is in use, the next free one; 0: a random one."),
     ] = 8123,
-    no_migrate: Annotated[bool, typer.Option("--no-migrate", help="Create no tables and topics.")] = False,
-    no_workers: Annotated[bool, typer.Option("--no-workers", help="Start no fold worker and no checker.")] = False,
+    no_migrate: Annotated[bool, typer.Option("--no-migrate", help="Do not create tables and topics.")] = False,
+    no_workers: Annotated[bool, typer.Option("--no-workers", help="Do not start a fold worker and a checker.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start real Apache Kafka and ClickHouse's engine on this machine, with a fold worker and a checker beside them.
+    """Run the local stack: Apache Kafka, ClickHouse's engine, a fold worker and a checker on this machine.
 
-    The data stays in DIR and survives a restart. Ctrl-C stops everything in order (exit code 0), a second Ctrl-C
-    kills it. The first start on a machine fetches Kafka (43 MB).
+    DIR keeps the data. Ctrl-C stops all processes in order (exit code 0), a second Ctrl-C kills them. The first start
+    on a machine downloads Kafka (43 MB).
     """
     from meterfold_cli.local_run import CURL_SETTINGS, LocalRun, kill_all
     from meterfold_cli.logs import configure
-    from meterfold_cli.signals import Ending
+    from meterfold_cli.signals import ShutdownSignals
     from meterfold_local.stack import LocalStack
 
     configure(as_json=as_json)
     _refuse_foreign(data)
     _refuse_running(data, as_json)
-    with Ending(starting=True, kill=lambda: kill_all(data)) as ending:
+    with ShutdownSignals(starting=True, kill=lambda: kill_all(data)) as ending:
         with console.progress("starting Kafka and ClickHouse") as tell:
             stack = LocalStack(
                 data,
                 brokers=brokers,
                 kafka_port=port,
                 clickhouse_port=clickhouse_port,
-                progress=lambda done, total: tell(done, total, "fetching Kafka, once per machine"),
+                progress=lambda done, total: tell(done, total, "downloading Kafka, once per machine"),
             )
             stack.start()
         try:
@@ -59,28 +62,28 @@ def up(
             ending.starting = False
             run.hold(ending.event)
             if not as_json:
-                console.note("stopping; Ctrl-C again kills")
+                console.note("stopping; press Ctrl-C again to kill all processes")
         finally:
             ending.starting = False
             stack.stop()
             (stack.data_dir / CURL_SETTINGS).unlink(missing_ok=True)
     if not as_json:
-        console.note("stopped; the data stays in " + str(data))
+        console.note(f"stopped; the data is in {data}")
 
 
 def _refuse_foreign(data: Path) -> None:
-    """Raises WrongInput unless the folder is missing, empty, or one that `up` made."""
+    """Raises WrongInput unless the folder is missing, empty, or was created by `up`."""
     from meterfold_local.stack_state import LOCK_FILE
 
     try:
         if not data.exists() or (data / LOCK_FILE).is_file() or not any(data.iterdir()):
             return
     except NotADirectoryError:
-        raise exits.WrongInput(f"--data {data} is a file: name a folder for the stack's data") from None
+        raise exits.WrongInput(f"--data {data} is a file; give a folder") from None
     except OSError as error:
-        raise exits.WrongInput(f"--data {data} cannot be used: {error.strerror}; name another folder") from None
+        raise exits.WrongInput(f"--data {data} cannot be used: {error.strerror}; give another folder") from None
     raise exits.WrongInput(
-        f"--data {data} has other files in it, and `meterfold up` did not make it: name a new folder, such as "
+        f"--data {data} contains other files and was not created by `meterfold up`; give a new folder, such as "
         f"{data / '.meterfold'}"
     )
 
@@ -97,7 +100,7 @@ def _refuse_running(data: Path, as_json: bool) -> None:
         )
     else:
         console.fail(
-            f"a stack runs on {data} already (pid {state.supervisor.pid}); use it, or stop it with Ctrl-C there"
+            f"a local stack is already running in {data} (pid {state.supervisor.pid}); use it, or stop it with Ctrl-C"
         )
         _say_places(data, state.bootstrap_servers, state.clickhouse_url, ())
     raise typer.Exit(exits.FAILED)
@@ -121,11 +124,11 @@ def _say_places(data: Path, bootstrap_servers: str, clickhouse_url: str, workers
     shown = _short(data)
     console.say(f"Kafka       {bootstrap_servers}  (SASL/PLAIN, as in the settings file)")
     console.say(f"ClickHouse  {clickhouse_url}  (database meterfold, user default)")
-    console.say(
-        f"settings    {shown / 'meterfold.toml'}  (with the passwords; clients find it, or set METERFOLD_CONFIG)"
-    )
+    console.say(f"settings    {shown / 'meterfold.toml'}  (with the passwords; commands in this folder find it)")
     console.say(f"curl        curl -sK {shown / 'curl.conf'} --data-binary @query.sql")
     console.say(f"logs        {shown / 'logs'}")
+    console.say("Set this variable for applications:")
+    console.say(f"export METERFOLD_CONFIG={shlex.quote(str(data.absolute() / 'meterfold.toml'))}")
     if workers:
         console.say(f"workers     {', '.join(workers)}")
 

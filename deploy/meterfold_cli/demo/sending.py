@@ -17,7 +17,7 @@ ORG = "nyc"
 def send(events: pl.DataFrame, config: Path, stop: threading.Event) -> int:
     """Record all events (columns of flights.events) and wait for the broker's word on each; returns how many.
 
-    Setting `stop` ends it early. StackError when an event was refused; DeliveryFailed when one was not confirmed.
+    Setting `stop` ends it early. StackError when an event was refused; UndeliveredEvents when one was not confirmed.
     """
     fixed = [pl.lit("airline").alias("subject_type"), pl.lit(ORG).alias("org_id"), pl.lit("demo").alias("source")]
     with Meter(config=config, buffer_timeout=60.0) as meter:

@@ -31,7 +31,7 @@ def kept_shift(folder: Path, flights: pl.DataFrame, now: datetime) -> int:
     age = now - first - weeks * WEEK
     if age > timedelta(days=HORIZON_DAYS - 1):
         raise StackError(
-            f"{folder}: moved by the {weeks} weeks that this folder was made with, the first flight is {age.days} days "
-            f"old, and the horizon is {HORIZON_DAYS} days. Remove the folder and start again"
+            f"{folder}: this folder moves the flights by {weeks} weeks. The first flight is now {age.days} days old, "
+            f"and the horizon is {HORIZON_DAYS} days. Remove the folder and start again"
         )
     return weeks

@@ -1,4 +1,4 @@
-"""Where the work stands: what the fold has counted, and whether everybody is done."""
+"""The progress of fold and checker."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
-
 from meterfold_local.errors import StackError
 from meterfold_local.stack import LocalStack
-from meterfold_processor.kafka.offsets import log_bounds, log_edge
+from meterfold_processor.kafka.groups import CommittedOffsets
+from meterfold_processor.kafka.offsets import log_bounds, topic_bounds
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.topics import Topics
 from meterfold_sink import reads
@@ -34,7 +33,7 @@ class Counts:
 
 
 class Watch:
-    """Looks at a running stack through the client of one thread."""
+    """Reads the progress of a running stack. For one thread."""
 
     def __init__(self, stack: LocalStack, client: Client, partitions: int) -> None:
         self._stack = stack
@@ -48,7 +47,7 @@ class Watch:
             sum(row.counted for row in rows), sum(row.duplicates for row in rows), sum(row.rejected for row in rows)
         )
 
-    def wait_until_folded(self, told: Callable[[Counts], None], stop: threading.Event, deadline: float) -> Counts:
+    def wait_until_folded(self, show: Callable[[Counts], None], stop: threading.Event, deadline: float) -> Counts:
         """Until the fold has everything that is in the log now. StackError when it has not by the deadline."""
         ends = {
             partition: end
@@ -58,27 +57,26 @@ class Watch:
         }
 
         def folded() -> bool:
-            told(self.counts())
+            show(self.counts())
             rows = reads.read_progress(self._client)
             return all(end == 0 or (p in rows and rows[p].next_offset >= end) for p, end in ends.items())
 
-        self._wait(folded, "the fold to be done", stop, deadline)
+        self._wait(folded, "the fold to finish", stop, deadline)
         return self.counts()
 
     def wait_until_checked(self, group: str, stop: threading.Event, deadline: float) -> None:
         """Until the checker has read everything that the fold has published."""
-        wanted = [TopicPartition(self._topics.usage_windows, partition) for partition in self._partitions]
-        # A consumer of the group that never joins it: it only asks for the offsets that were committed.
-        reader = Consumer(self._stack.kafka_settings().client(**{"group.id": group}))
+        settings, topic = self._stack.kafka_settings(), self._topics.usage_windows
+        reader = CommittedOffsets(settings, group)
 
         def caught_up() -> bool:
-            ends = log_edge(reader, self._topics.usage_windows, self._partitions, OFFSET_END, 10)
-            found = reader.committed(wanted, timeout=10)
-            return all(ends[place.partition] == 0 or place.offset >= ends[place.partition] for place in found)
+            _, ends = topic_bounds(settings, {topic: len(self._partitions)})
+            found = reader.read(ends)
+            return all(end == 0 or found.get(place, -1) >= end for place, end in ends.items())
 
         try:
-            self._wait(caught_up, "the checker to be done", stop, deadline)
-        except (KafkaException, MeterfoldError) as error:
+            self._wait(caught_up, "the checker to finish", stop, deadline)
+        except MeterfoldError as error:
             raise StackError(f"the checker's position cannot be read: {error}") from error
         finally:
             reader.close()
@@ -88,6 +86,6 @@ class Watch:
         while not condition():
             self._stack.check()
             if time.monotonic() > end:
-                raise StackError(f"waited {deadline:.0f} s for {what}; see the logs in {self._stack.logs}")
+                raise StackError(f"waited {deadline:.0f} s for {what} in vain; see the logs in {self._stack.logs}")
             if stop.wait(LOOK_SECONDS):
                 raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""Events from a file, through the SDK: read in slices, row by row judged, delivered, and safe to run again."""
+"""Usage events from a file, sent through the SDK. Importing a file again is safe."""

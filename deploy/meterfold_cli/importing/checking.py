@@ -14,13 +14,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from meterfold_cli.console import Meter as ProgressCallback
+from meterfold_cli.console import ProgressCallback
 from meterfold_cli.importing.identities import Identities
 from meterfold_cli.importing.plan import Plan
 from meterfold_cli.importing.rows import BadRow, Row, Rows
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, micros
 from meterfold_schemas.usage_encoder import UsageEncoder
+from meterfold_schemas.usage_fields import OPTIONAL
 from meterfold_schemas.usage_rules import AgeProblem, age_problem
 
 __all__ = ["CHECK_MARGIN_SECONDS", "SEND_MARGIN_SECONDS", "Checked", "TimeLimits", "check"]
@@ -138,9 +139,6 @@ def _add(seen: Identities, encoder: UsageEncoder, event: dict[str, Any], stamp: 
         subject,
         event.get("quantity", 1),
         stamp,
-        event.get("source"),
-        event.get("resource_type"),
-        event.get("resource_id"),
-        event.get("metadata"),
+        *map(event.get, OPTIONAL),
     )
     seen.add(subject.key + event["id"].encode(), value, line)

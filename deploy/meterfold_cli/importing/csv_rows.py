@@ -1,4 +1,4 @@
-"""Rows of a CSV file with their line numbers, in constant memory; a broken row never takes a neighbour along.
+"""Rows of a CSV file with their line numbers, in constant memory. An invalid row does not affect its neighbours.
 
 Python's reader, not a columnar one: it keeps every cell as the text in the file, knows the line of each row and judges
 rows one by one.
@@ -41,7 +41,7 @@ class CsvRows:
         self._lines = _Lines(self._file, self._name)
         header = next(self._parse(), None)
         if header is None:
-            raise WrongInput(f"{self._name} is empty; its first line must name the columns")
+            raise WrongInput(f"{self._name} is empty; the first line must contain the column names")
         if isinstance(header, BadRow):
             raise WrongInput(f"{self._name}, line {header.line}: {header.reason}")
         self.columns = tuple(name.strip() for name in header.values)
@@ -76,8 +76,8 @@ class CsvRows:
         if width[best] > width[self.delimiter]:
             found = plural(len(self.columns), "column")
             raise WrongInput(
-                f"{self._name}: the header has {found} ({text!r}) and looks separated by {_DELIMITERS[best]}. Give "
-                f"--delimiter {_DELIMITERS[best]}, or --delimiter {_DELIMITERS[self.delimiter]} if it is not"
+                f"{self._name}: the header has {found} ({text!r}) and seems to be separated by {_DELIMITERS[best]}. "
+                f"Use --delimiter {_DELIMITERS[best]}, or --delimiter {_DELIMITERS[self.delimiter]} to keep it"
             )
 
     def _parse(self) -> Iterator[Row | BadRow]:
@@ -95,7 +95,7 @@ class CsvRows:
                 line = lines.first
                 lines.take_back()
                 reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
-                yield BadRow(line, [text], f"not CSV: {error}")
+                yield BadRow(line, [text], f"invalid CSV: {error}")
                 continue
             if values:
                 yield Row(lines.first, values)

@@ -1,4 +1,4 @@
-"""What became of the events of an import: counted, duplicate or rejected, looked up by their positions in the log."""
+"""The result of each imported event (counted, duplicate or rejected), looked up by its position in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from meterfold_cli.console import Meter as ProgressCallback
+from meterfold_cli.console import ProgressCallback
 from meterfold_cli.importing.deliveries import PAGE, Deliveries
 from meterfold_schemas.errors import Retryable
 from meterfold_sink.client import Client
@@ -55,7 +55,7 @@ def wait_for_fold(
         left = deadline - time.monotonic()
         if not waiting or left <= 0:
             return _look_up(client, deliveries, since, reached, waiting)
-        tell(0, None, f"waiting for the fold of partition {', '.join(map(str, waiting))}")
+        tell(0, None, f"waiting for the fold, partition {', '.join(map(str, waiting))}")
         time.sleep(min(_LOOK_SECONDS, left))
 
 

@@ -29,7 +29,7 @@ class ParquetRows:
         except FileNotFoundError:
             raise WrongInput(f"{path} cannot be read: no such file") from None
         except (OSError, pa.ArrowException) as error:
-            raise WrongInput(f"{path} is not a Parquet file that can be read: {error}") from None
+            raise WrongInput(f"{path} is not a valid Parquet file: {error}") from None
         self._path = path
         self._schema = self._file.schema_arrow
         self.columns = tuple(self._schema.names)
@@ -66,20 +66,20 @@ class ParquetRows:
                 return text_reader(time_format, zone)
             if pa.types.is_integer(kind):
                 if time_format not in UNIX:
-                    raise WrongInput(f"{where}; say what it counts since 1970: --time-format {', '.join(UNIX)}")
+                    raise WrongInput(f"{where}; give its unit: --time-format {', '.join(UNIX)}")
                 return from_epoch(UNIX[time_format], None, local=False)
             if pa.types.is_date(kind):
                 if time_format != DATE or zone is None:
-                    raise WrongInput(f"{where}; give --time-format date and --timezone for the beginning of each day")
+                    raise WrongInput(f"{where}; use --time-format date and --timezone")
                 return lambda day: from_day(day, zone)
             if not pa.types.is_timestamp(kind):
-                raise WrongInput(f"{where}; a timestamp, an integer or text is needed")
+                raise WrongInput(f"{where}; it must be a timestamp, an integer or text")
             if time_format != ISO:
-                raise WrongInput(f"{where}, which is exact already; leave out --time-format {time_format}")
+                raise WrongInput(f"{where}, which needs no --time-format; remove --time-format {time_format}")
             if kind.tz is None and zone is None:
                 raise WrongInput(
                     f"{self._path}: the timestamps in {column!r} have no time zone; "
-                    "state it with --timezone, such as UTC"
+                    "give it with --timezone, such as UTC"
                 )
             return from_epoch(_PER_SECOND[kind.unit], zone, local=kind.tz is None)
 
@@ -92,7 +92,7 @@ class ParquetRows:
             return str
         if _is_text(kind):
             return None
-        raise WrongInput(f"{self._path}: the column {column!r} is {kind}; text or an integer is needed")
+        raise WrongInput(f"{self._path}: the column {column!r} is {kind}; it must be text or an integer")
 
     def use(self, columns: frozenset[str]) -> None:
         """Read only these; the others come as None."""

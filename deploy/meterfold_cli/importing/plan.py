@@ -1,4 +1,4 @@
-"""Which column becomes which field of an event, decided once from the header and the options of the command."""
+"""The mapping of columns to fields of an event, from the header and the options of the command."""
 
 from __future__ import annotations
 
@@ -10,27 +10,16 @@ from uuid import uuid5
 
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing.text_files import CONVERT
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.ids import NAMESPACE
 from meterfold_schemas.keys import compact_array
 
 #: The fields of one event that a column or --set may give.
-FIELDS: Final = (
-    "id",
-    "metric_key",
-    "subject_type",
-    "subject_id",
-    "quantity",
-    "timestamp",
-    "org_id",
-    "source",
-    "resource_type",
-    "resource_id",
-    "metadata",
-)
+FIELDS: Final = usage_fields.NAMES
 _NEEDED: Final = ("metric_key", "subject_type", "subject_id", "timestamp")
 # An empty cell means "not given" for these; for the others it is an error of its row.
-_OPTIONAL: Final = frozenset({"org_id", "source", "resource_type", "resource_id", "metadata"})
+_OPTIONAL: Final = frozenset({"org_id", *usage_fields.OPTIONAL})
 _METADATA: Final = "metadata."
 
 #: Columns of a rejects file, so that a corrected one can be imported as it is.
@@ -134,16 +123,16 @@ def make_plan(columns: Sequence[str], options: Options, readers: Mapping[str, Ca
         field = options.mapping.get(column, column)
         if field in FIELDS or field.startswith(_METADATA):
             if field in options.fixed:
-                raise WrongInput(f"--set {field}: the column {column!r} gives {field} already")
+                raise WrongInput(f"--set {field}: the column {column!r} already provides {field}")
             if field in targets:
-                raise WrongInput(f"the columns {targets[field]!r} and {column!r} both give {field}")
+                raise WrongInput(f"the columns {targets[field]!r} and {column!r} both provide {field}")
             targets[field] = column
         elif column not in options.id_from:
             others.append(column)
     if others and not options.ignore_others:
         raise WrongInput(_unknown(others))
     if "metadata" in targets and any(field.startswith(_METADATA) for field in targets):
-        raise WrongInput("map columns either to metadata or to metadata.NAME, not both")
+        raise WrongInput("columns are mapped both to metadata and to metadata.NAME; use one of them")
     _check_complete(targets, options)
     index = {column: i for i, column in enumerate(columns)}
     return Plan(
@@ -163,30 +152,32 @@ def make_plan(columns: Sequence[str], options: Options, readers: Mapping[str, Ca
 def _check_columns(columns: Sequence[str], options: Options) -> None:
     twice = sorted({column for column in columns if list(columns).count(column) > 1})
     if twice:
-        raise WrongInput(f"the header names {', '.join(map(repr, twice))} more than once")
+        raise WrongInput(f"the header contains {', '.join(map(repr, twice))} more than once")
     for option, names in (("--map", options.mapping), ("--id-from", options.id_from)):
         for name in names:
             if name not in columns:
-                raise WrongInput(f"{option} {name}: the file has no such column; it has {', '.join(columns)}")
+                raise WrongInput(
+                    f"{option} {name}: the file has no column {name!r}; its columns are {', '.join(columns)}"
+                )
     for column, field in options.mapping.items():
         if field not in FIELDS and not (field.startswith(_METADATA) and field != _METADATA):
-            raise WrongInput(f"--map {column}={field}: no such field.{_near(field)}")
+            raise WrongInput(f"--map {column}={field}: {field!r} is not a field.{_near(field)}")
     for field in options.fixed:
         if field not in FIELDS or field == "id":
-            raise WrongInput(f"--set {field}=...: no such field to set.{_near(field)}")
+            raise WrongInput(f"--set {field}=...: {field!r} is not a field that can be set.{_near(field)}")
 
 
 def _check_complete(targets: Mapping[str, str], options: Options) -> None:
     missing = [field for field in _NEEDED if field not in targets and field not in options.fixed]
     if missing:
         raise WrongInput(
-            f"nothing gives {', '.join(missing)}: name a column with --map COLUMN={missing[0]}, or one value for all "
-            f"rows with --set {missing[0]}=VALUE"
+            f"no column provides {', '.join(missing)}: name one with --map COLUMN={missing[0]}, or set one value for "
+            f"all rows with --set {missing[0]}=VALUE"
         )
     if "id" not in targets and not options.id_from:
         raise WrongInput(
-            "nothing gives the id of an event: name its column with --map COLUMN=id, or the columns that make a row "
-            "unique with --id-from COLUMN,COLUMN. Without ids importing twice would count twice"
+            "no column provides the id of an event: name one with --map COLUMN=id, or name the columns that identify a "
+            "row with --id-from COLUMN,COLUMN. Without ids, importing the file again would count it twice"
         )
 
 
@@ -194,7 +185,7 @@ def _unknown(columns: Sequence[str]) -> str:
     named = ", ".join(map(repr, columns))
     return (
         f"unknown column{'s' if len(columns) > 1 else ''} {named}: map each with --map COLUMN=FIELD (or "
-        f"=metadata.NAME), or leave all of them out with --ignore-others.{_near(columns[0])}"
+        f"=metadata.NAME), or ignore all of them with --ignore-others.{_near(columns[0])}"
     )
 
 
@@ -202,9 +193,9 @@ def _hint(value: str, reason: str) -> str:
     if any("\udc80" <= character <= "\udcff" for character in value):
         return f"the cell is not valid UTF-8: {CONVERT}"
     if value != value.strip() and "--strip" not in reason:
-        return "the cell has spaces around it, which --strip removes"
+        return "the cell has surrounding spaces, which --strip removes"
     if reason.startswith("quantity ") and "," in value:
-        return "write decimals with a point and no separators of thousands"
+        return "use a decimal point and no thousands separators"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Whether Kafka answers and lets us in, asked before a file is read: within five seconds, with the cause."""
+"""Check the connection to Kafka before a file is read: within five seconds, and with the cause if it fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["require_kafka"]
 _ATTEMPTS_SECONDS: Final = (0.5, 1.0, 2.5)
 # librdkafka writes to standard error unless it has a logger.
 _quiet = logging.getLogger("meterfold.librdkafka")
-#: Trying again with the same settings changes nothing.
+#: Errors that a retry with the same settings cannot fix.
 _HOPELESS: Final = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -32,8 +32,8 @@ _HOPELESS: Final = frozenset(
 
 
 def require_kafka(settings: KafkaSettings) -> None:
-    """Raises InvalidSettings for refused credentials, Retryable where nobody answers, Fatal without our topic."""
-    # Refused credentials are only told to this callback; the call itself just times out.
+    """Raises InvalidSettings for refused credentials, Retryable if no broker answers, Fatal if the topic is missing."""
+    # Only this callback gets the error for refused credentials; the call itself times out.
     trouble: list[KafkaError] = []
     with settings_checked():
         client = AdminClient(settings.client(error_cb=trouble.append), logger=_quiet)
@@ -49,7 +49,7 @@ def require_kafka(settings: KafkaSettings) -> None:
             cause = next((e for e in reversed(trouble) if e.code() != KafkaError._ALL_BROKERS_DOWN), error.args[0])
             raise Retryable(
                 f"Kafka at {settings.bootstrap_servers} does not answer: {cause.str()}. Nothing was sent; check "
-                "bootstrap_servers, or import again when Kafka is up"
+                "bootstrap_servers, or import again when Kafka is available"
             ) from None
         if topic not in listed.topics:
             raise Fatal(f"Kafka at {settings.bootstrap_servers} has no topic {topic}: run `meterfold migrate` first")

@@ -24,7 +24,7 @@ _SLICE_ROWS = 8192
 
 
 class Rejects(Protocol):
-    """A file that is made with the first rejected row, and never overwrites one that exists."""
+    """A file that is created with the first rejected row and never overwrites an existing one."""
 
     path: Path | None
     count: int
@@ -108,14 +108,14 @@ class ParquetRejects:
 
 
 def rejects_for(rows: CsvRows | ParquetRows, wanted: Path) -> Rejects:
-    """Raises WrongInput for a name that says another kind of file."""
+    """Raises WrongInput if the suffix is that of another format."""
     is_parquet = wanted.suffix.lower() in (".parquet", ".pq")
     if isinstance(rows, ParquetRows):
         if not is_parquet:
-            raise WrongInput(f"--rejects {wanted}: the rejected rows of a Parquet file are Parquet; name it .parquet")
+            raise WrongInput(f"--rejects {wanted}: the rejects file of a Parquet file must end with .parquet")
         return ParquetRejects(wanted, rows)
     if is_parquet:
-        raise WrongInput(f"--rejects {wanted}: the rejected rows of a CSV file are CSV; name it .csv")
+        raise WrongInput(f"--rejects {wanted}: the rejects file of a CSV file must end with .csv")
     return CsvRejects(wanted, rows.columns, rows.delimiter)
 
 

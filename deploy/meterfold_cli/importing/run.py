@@ -1,4 +1,4 @@
-"""Hand the rows of a file to the SDK, and account for each: delivered, refused with its line, or not delivered."""
+"""Record the rows of a file with the SDK, and account for each: delivered, refused with its line, or not delivered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meterfold import BufferFull, Delivery, FlushTimeout, InvalidUsage, Meter, UndeliveredEvents
-from meterfold_cli.console import Meter as ProgressCallback
+from meterfold_cli.console import ProgressCallback
 from meterfold_cli.importing.checking import SEND_MARGIN_SECONDS, TimeLimits
 from meterfold_cli.importing.plan import Plan
 from meterfold_cli.importing.rejects import Rejects
@@ -81,7 +81,7 @@ class Import:
         self._failures: list[Delivery] = []
 
     def run(self) -> Summary:
-        """Raises WrongInput where the file itself can't be read on. Closes the Meter."""
+        """Raises WrongInput if the rest of the file cannot be read. Closes the Meter."""
         start = time.monotonic()
         complete = interrupted = False
         try:
@@ -137,8 +137,8 @@ class Import:
             self._next_conflict = next(self._conflicts, None)
         if self._next_conflict is not None and self._next_conflict[0] == line:
             raise InvalidUsage(
-                f"id {event['id']!r} is also the id of {self._rows.what} {self._next_conflict[1]}, which has other "
-                "contents; only one of them could count"
+                f"id {event['id']!r} is also the id of {self._rows.what} {self._next_conflict[1]}, which has different "
+                "contents; only one of them can count"
             )
         if self._limits is not None:
             problem = self._limits.problem(micros(event["timestamp"]), SEND_MARGIN_SECONDS)

@@ -17,6 +17,7 @@ from meterfold_cli.importing.parquet_rows import ParquetRows
 from meterfold_cli.importing.plan import FIELDS, Options, Plan, Reader, make_plan
 from meterfold_cli.importing.rejects import Rejects, rejects_for
 from meterfold_cli.importing.timestamps import ISO, Zone, text_reader
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.usage import UsageRecorded
 
@@ -25,16 +26,7 @@ __all__ = ["Form", "Source"]
 _STDIN: Final = Path("-")
 _PARQUET: Final = (".parquet", ".pq")
 _TEXT: Final = (".csv", ".tsv", ".txt")
-_TEXT_FIELDS: Final = (
-    "id",
-    "metric_key",
-    "subject_type",
-    "subject_id",
-    "org_id",
-    "source",
-    "resource_type",
-    "resource_id",
-)
+_TEXT_FIELDS: Final = tuple(field.name for field in usage_fields.TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,7 @@ class Source:
         stat = path.stat()
         if self._seen not in (None, (stat.st_size, stat.st_mtime_ns)):
             rows.close()
-            raise WrongInput(f"{self.name} changed while it was read; nothing was sent. Import it again")
+            raise WrongInput(f"{self.name} changed while it was being read; nothing was sent. Import it again")
         self._seen = stat.st_size, stat.st_mtime_ns
         return rows, plan
 
@@ -105,7 +97,7 @@ class Source:
 
     def _parquet(self, path: Path) -> tuple[ParquetRows, Plan]:
         if self._form.delimiter is not None:
-            raise WrongInput(f"--delimiter is for CSV; {self.name} is Parquet")
+            raise WrongInput(f"--delimiter applies to CSV only, and {self.name} is Parquet")
         rows = ParquetRows(path)
         readers: dict[str, Callable[[str], Reader | None]] = {
             **dict.fromkeys(_TEXT_FIELDS, rows.text_reader),
@@ -117,7 +109,7 @@ class Source:
 
 
 def _checked(fixed: Mapping[str, Any], form: Form) -> dict[str, Any]:
-    """The values of --set, judged once instead of once per row."""
+    """The values of --set, checked once instead of once per row."""
     values = dict(fixed)
     good = {
         "id": "id",

@@ -47,9 +47,7 @@ def zone_named(name: str | None) -> Zone:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise WrongInput(
-            f"--timezone {name}: no such time zone; give UTC or an IANA name such as Europe/Berlin"
-        ) from None
+        raise WrongInput(f"--timezone {name!r} is unknown; give UTC or an IANA name such as Europe/Berlin") from None
 
 
 def text_reader(time_format: str, zone: Zone) -> TextReader:
@@ -60,12 +58,14 @@ def text_reader(time_format: str, zone: Zone) -> TextReader:
         return _count_reader(time_format)
     if time_format == DATE:
         if zone is None:
-            raise WrongInput("--time-format date: a day begins at another moment in each time zone; add --timezone")
+            raise WrongInput(
+                "--time-format date requires --timezone, because a day starts at a different time in each zone"
+            )
         return lambda text: _from_day_text(text, zone)
     if "%" in time_format:
         return _pattern_reader(time_format, zone)
     raise WrongInput(
-        f"--time-format {time_format}: no such format; give {ISO}, {', '.join(UNIX)}, {DATE}, or a pattern of strptime "
+        f"--time-format {time_format!r} is unknown; give {ISO}, {', '.join(UNIX)}, {DATE}, or a strptime pattern "
         "such as '%d.%m.%Y %H:%M'"
     )
 
@@ -95,7 +95,7 @@ def from_epoch(units_per_second: int, zone: Zone, *, local: bool) -> Callable[[i
             moment = _EPOCH + timedelta(microseconds=micros)
         except OverflowError:
             raise InvalidUsage(
-                f"timestamp {value} is out of range: it is beyond the year 9999 at {units_per_second:,} per second"
+                f"timestamp {value} is out of range: after the year 9999 at {units_per_second:,} units per second"
             ) from None
         return _in_zone(moment, zone, str(moment)) if local else moment.replace(tzinfo=UTC)
 
@@ -152,35 +152,39 @@ def _check_pattern(pattern: str, zone: Zone) -> None:
     """A time that is written and read with the pattern must come back, down to its hour if the pattern has one."""
     where = f"--time-format {pattern!r}"
     if "%Z" in pattern.replace("%%", ""):
-        raise WrongInput(f"{where}: names of time zones are ambiguous; use %z for an offset, or --timezone")
+        raise WrongInput(f"{where}: time zone names are ambiguous; use %z for an offset, or --timezone")
     try:
         back = datetime.strptime(_PROBE.strftime(pattern), pattern)  # noqa: DTZ007
     except (ValueError, re.error) as error:
-        raise WrongInput(f"{where} is not a pattern of strptime: {error}") from None
+        raise WrongInput(f"{where} is not a valid strptime pattern: {error}") from None
     if back.date() != _PROBE.date():
-        raise WrongInput(f"{where} does not say year, month and day; it needs %Y, %m and %d or their like")
+        raise WrongInput(f"{where} must contain year, month and day, such as %Y, %m and %d")
     if back.hour not in (0, _PROBE.hour):
-        raise WrongInput(f"{where} does not tell morning from evening; use %H, or %p with %I")
+        raise WrongInput(f"{where} does not distinguish morning and evening; use %H, or %I with %p")
     if back.tzinfo is None and zone is None:
-        raise WrongInput(f"{where} has no UTC offset (%z); state the file's time zone with --timezone, such as UTC")
+        raise WrongInput(f"{where} has no UTC offset (%z); give the time zone of the file with --timezone, such as UTC")
 
 
 def _in_zone(moment: datetime, zone: Zone, text: str) -> datetime:
     if zone is None:
-        raise InvalidUsage(f"timestamp {text!r} has no time zone; state the file's with --timezone, such as UTC")
+        raise InvalidUsage(
+            f"timestamp {text!r} has no UTC offset; give the time zone of the file with --timezone, such as UTC"
+        )
     early, late = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if early.utcoffset() != late.utcoffset():
-        raise InvalidUsage(f"timestamp {text!r}: the clocks of {zone} showed that twice or never; give its UTC offset")
+        raise InvalidUsage(
+            f"timestamp {text!r} occurs twice or never in {zone} because of a clock change; give its UTC offset"
+        )
     return early
 
 
 def _hint(text: str) -> str:
-    """What to ask for, where the form is a known one. It is never tried here: that would be a guess."""
+    """The option for a known format. The format is only suggested, never guessed."""
     if text != text.strip():
-        return "; it has spaces around it, which --strip removes"
+        return "; it has surrounding spaces, which --strip removes"
     if _DAY.fullmatch(text):
-        return "; for dates give --time-format date and --timezone"
+        return "; for dates use --time-format date and --timezone"
     if _COUNT.fullmatch(text):
         likely = _LOOKS_LIKE.get(len(text.lstrip("-").partition(".")[0]), "unix")
-        return f"; if it counts from 1970, say in which unit: --time-format {likely}"
-    return "; for another form give --time-format with a pattern such as '%d.%m.%Y %H:%M'"
+        return f"; for a Unix time give its unit, such as --time-format {likely}"
+    return "; for another format use --time-format with a pattern such as '%d.%m.%Y %H:%M'"

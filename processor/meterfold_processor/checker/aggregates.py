@@ -18,13 +18,12 @@ from meterfold_processor.checker.index import Window, WindowIndex, grown
 from meterfold_processor.checker.rows import Rows, newest
 from meterfold_processor.checker.rules import CODES, WindowRules
 from meterfold_processor.checker.subjects import Subjects
-from meterfold_processor.checker.values import WindowValues, value_of
 from meterfold_schemas.periods import Period
+from meterfold_schemas.totals import AMOUNTS, WindowValues, total_of
 from meterfold_schemas.vocabulary import AggregationType
 
 __all__ = ["Aggregate", "Aggregates"]
 
-_AMOUNTS = ("sum", "min", "max", "last")
 _NEVER = -np.inf
 _NOTHING = -1
 _EMPTY: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -60,8 +59,8 @@ class Aggregates:
         self._interval = interval
         self._index = WindowIndex()
         self._numbers = {name: np.empty(0, np.int64) for name in ("through", "count", "emitted")}
-        self._lo = {name: np.empty(0, np.uint64) for name in (*_AMOUNTS, "total")}
-        self._hi = {name: np.empty(0, np.int64) for name in (*_AMOUNTS, "total")}
+        self._lo = {name: np.empty(0, np.uint64) for name in (*AMOUNTS, "total")}
+        self._hi = {name: np.empty(0, np.int64) for name in (*AMOUNTS, "total")}
         self._emitted_at = np.empty(0, np.float64)
         self._final = np.empty(0, np.bool_)
         self._pending = np.empty(0, np.bool_)
@@ -92,7 +91,7 @@ class Aggregates:
         rows, places = rows.take(kept), places[kept]
         self._numbers["through"][places] = rows.through
         self._numbers["count"][places] = rows.count
-        for name in _AMOUNTS:
+        for name in AMOUNTS:
             column = getattr(rows, name)
             self._lo[name][places], self._hi[name][places] = column.lo, column.hi
         self._enqueue(places)
@@ -157,9 +156,9 @@ class Aggregates:
     def _emit(self, row: int, mark: int) -> Aggregate:
         pane = self._index.window(row)
         window = Window(self._subjects[int(self._index.slot[row])], pane.period, pane.start, pane.end)
-        values = WindowValues(int(self._numbers["count"][row]), *(self._amount(name, row) for name in _AMOUNTS))
+        values = WindowValues(int(self._numbers["count"][row]), *(self._amount(name, row) for name in AMOUNTS))
         kind = self._definitions.aggregation_type(window.subject[0], window.subject[1]) or AggregationType.SUM
-        total = value_of(kind, values)
+        total = total_of(kind, values)
         previous = self._amount("total", row) if self._numbers["emitted"][row] > _NOTHING else None
         revision = int(self._numbers["through"][row])
         is_final = bool(self._final[row] or self._rules.is_final(pane.end, mark))

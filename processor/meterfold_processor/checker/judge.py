@@ -29,8 +29,9 @@ from meterfold_processor.checker.plans import NO_PLAN, UNKNOWN, Plans, Watch
 from meterfold_processor.checker.rows import Rows, newest
 from meterfold_processor.checker.rules import CODES, WindowRules
 from meterfold_processor.checker.subjects import Subject, Subjects
-from meterfold_processor.checker.values import TYPES, WindowValues, value_of
+from meterfold_processor.checker.values import TYPES
 from meterfold_schemas.quantities import exact_unscaled
+from meterfold_schemas.totals import WindowValues, total_of
 
 __all__ = ["Judge", "Judgement", "Target"]
 
@@ -72,7 +73,7 @@ class Judge:
         self._has_state = np.empty(0, np.bool_)
 
     def restore(self, target: Target, state: Judged) -> None:
-        """Take a state from `threshold.state`. Its window is judged anew as soon as a row of it comes."""
+        """Take a state from `threshold.state`. Its window is judged again when a row of it arrives."""
         window = target.window
         row = self._index.locate_one(self._subjects.slot(window.subject), CODES[window.period], window.start)
         self._grow()
@@ -82,7 +83,7 @@ class Judge:
         self._through[row] = max(int(self._through[row]), state.positions.folded_through)
 
     def definitions_changed(self, org_id: str | None, metric_key: str) -> None:
-        """The thresholds of this metric's subjects may be others now; judge their stored windows next."""
+        """The thresholds of this metric's subjects may have changed; judge their stored windows next."""
         self._plans.forget(org_id, metric_key)
 
     def judge(self, rows: Rows, mark: int) -> Iterator[Judgement]:
@@ -104,7 +105,7 @@ class Judge:
             yield from self._judge_window(int(places[at]), int(plans[at]), rows, at)
 
     def forget(self, mark: int) -> Iterator[Target]:
-        """Drop the windows that are past remembering; those whose state is in the log and needs a tombstone."""
+        """Drop the windows that are no longer kept; returns those whose state needs a tombstone."""
         for pane in [pane for pane in self._index.panes() if self._rules.is_forgotten(pane.end, mark)]:
             dropped = self._index.drop(pane)
             for row in dropped.tolist():
@@ -156,11 +157,11 @@ class Judge:
     ) -> tuple[int, int, Terms]:
         """Level, value and terms. A threshold that does not apply any more finds level none."""
         if watch is not None:
-            value = value_of(TYPES[watch.type_code], values)
+            value = total_of(TYPES[watch.type_code], values)
             return level_of(value, watch.terms), value, watch.terms
         assert before is not None
         kind = self._definitions.aggregation_type(subject[0], subject[1])
-        value = before.value if kind is None else value_of(kind, values)
+        value = before.value if kind is None else total_of(kind, values)
         defined = self._definitions.threshold(threshold_id)
         if defined is None:
             return 0, value, before.terms

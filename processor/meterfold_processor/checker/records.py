@@ -1,7 +1,7 @@
 """Judgements and aggregates as Kafka messages, and states read back from their topics.
 
 Written from raw integers; the models of meterfold_schemas would make a Decimal and a datetime of every number first,
-at several times the cost. A test holds the two to the same bytes.
+at several times the cost. A test compares the bytes of both.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from meterfold_schemas import catalog, cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
-from meterfold_schemas.quantities import MAX_STORED, UNIT, to_avro_bytes
+from meterfold_schemas.quantities import to_avro_bytes
 from meterfold_schemas.topics import Topics
+from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
 
 __all__ = ["Emitted", "Records", "read_emitted", "read_state"]
@@ -133,7 +134,7 @@ class Records:
             "threshold": state.terms.threshold,
             "warn_threshold": state.terms.warn_threshold,
             "actual_value": state.value,
-            "percentage_used": _percentage(state.value, state.terms.threshold),
+            "percentage_used": percentage(state.value, state.terms.threshold),
             "action": state.terms.action.value,
         }
         return Outgoing(
@@ -194,10 +195,3 @@ def _state_key(target: Target) -> bytes:
 def _alert_id(target: Target, level: Level, number: int) -> str:
     window = target.window
     return ids.alert_id(target.threshold_id, *window.subject, window.period.value, window.start, level.value, number)
-
-
-def _percentage(value: int, threshold: int) -> int:
-    """meterfold_schemas.events.percentage_used in integers: half away from zero, clamped to decimal(38, 9)."""
-    wanted = 100 * abs(value) * UNIT
-    magnitude = min((2 * wanted + threshold) // (2 * threshold), MAX_STORED)
-    return magnitude if value >= 0 else -magnitude

@@ -11,17 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterfold_processor.checker.rules import CODES
-from meterfold_processor.checker.subjects import SUBJECT, Subjects
-from meterfold_processor.checker.values import WindowValues
+from meterfold_processor.checker.subjects import Subjects
 from meterfold_processor.columns.limbs import Limbs, from_arrow
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
+from meterfold_schemas.keys import SUBJECT
+from meterfold_schemas.totals import AMOUNTS, WindowValues
 
 __all__ = ["Interest", "Rows", "newest", "read_message", "rows_of"]
 
 Int64s = npt.NDArray[np.int64]
 
-_NAMES = (*SUBJECT, "period_type", "period_start", "record_count", "sum", "min", "max", "last", "folded_through")
+_NAMES = (*SUBJECT, "period_type", "period_start", "record_count", *AMOUNTS, "folded_through")
 _SHAPE = pa.schema([WINDOWS.field(name) for name in _NAMES])
 
 
@@ -57,7 +58,7 @@ class Rows:
         )
 
     def values(self, row: int) -> WindowValues:
-        amounts = (_one(column, row) for column in (self.sum, self.min, self.max, self.last))
+        amounts = (_one(getattr(self, name), row) for name in AMOUNTS)
         return WindowValues(int(self.count[row]), *amounts)
 
 

@@ -15,18 +15,19 @@ from meterfold_processor.fold import calendar
 from meterfold_processor.fold.duplicates import IDENTITY
 from meterfold_processor.fold.grouping import WindowRows
 from meterfold_processor.fold.subjects import SUBJECT
+from meterfold_schemas import usage_fields
 from meterfold_schemas.periods import STORED_NUMBER, Period
+from meterfold_schemas.totals import AMOUNTS
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
-_STATE = ("sum", "min", "max", "last")
 _WINDOW_FIELDS: list[pa.Field[Any]] = [
     *(pa.field(name, pa.large_string()) for name in SUBJECT),
     pa.field("period_type", pa.int8()),
     pa.field("period_start", TIMESTAMP),
     pa.field("partition", pa.int32()),
     pa.field("record_count", pa.int64()),
-    *(pa.field(name, limbs.DECIMAL) for name in _STATE),
+    *(pa.field(name, limbs.DECIMAL) for name in AMOUNTS),
     pa.field("last_timestamp", TIMESTAMP),
     pa.field("last_offset", pa.int64()),
     pa.field("folded_through", pa.int64()),
@@ -54,13 +55,7 @@ def records(counted: pl.DataFrame) -> pa.Table:
     """`usage_records` of counted events."""
     return _arrow(
         counted.select(
-            *IDENTITY,
-            "quantity",
-            "source",
-            "resource_type",
-            "resource_id",
-            "metadata",
-            "timestamp",
+            *usage_fields.NAMES,
             _STAMP,
             _PARTITION,
             "offset",
@@ -111,7 +106,7 @@ def windows(partition: int, states: dict[Period, WindowRows], subjects: pl.DataF
         _joined([calendar.starts(period, part.ordinal) for period, part in states.items()]).view(TIMESTAMP),
         _array(np.full(sum(sizes), partition, dtype=np.int32)),
         _joined([part.count for part in parts]),
-        *(limbs.to_arrow(limbs.concat([getattr(part, name) for part in parts])) for name in _STATE),
+        *(limbs.to_arrow(limbs.concat([getattr(part, name) for part in parts])) for name in AMOUNTS),
         _joined([part.last_time for part in parts]).view(TIMESTAMP),
         _joined([part.last_offset for part in parts]),
         _joined([part.through for part in parts]),

@@ -26,18 +26,14 @@ from polars.exceptions import PanicException
 
 from meterfold_processor.fold.messages import Consumed, Int64s
 from meterfold_processor.fold.schemas import EVENT, Schemas
-from meterfold_schemas import catalog
-from meterfold_schemas.catalog import EventSchema
+from meterfold_schemas import catalog, usage_fields
+from meterfold_schemas.catalog import MAGIC, EventSchema
+from meterfold_schemas.framing import HEADER_SIZE, avro_long
+from meterfold_schemas.plurals import plural
 
-HEADER_SIZE = 10
-MAGIC = b"\xc3\x01"
-
-FIELDS: dict[str, pl.DataType] = {
-    **dict.fromkeys(["id", "org_id", "metric_key", "subject_type", "subject_id"], pl.String()),
-    "quantity": pl.Decimal(38, 9),
-    **dict.fromkeys(["source", "resource_type", "resource_id", "metadata"], pl.String()),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
+_TYPES: dict[str, pl.DataType] = {"quantity": pl.Decimal(38, 9), "timestamp": pl.Datetime("us", "UTC")}
+FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()) for field in usage_fields.FIELDS}
+"""The columns of an event and their types; every rule but these two is about text."""
 
 UNDECODABLE = "undecodable"
 
@@ -145,7 +141,7 @@ def _other_event(fingerprint: bytes) -> EventSchema | None:
 
 def _why_unknown(header: bytes, schemas: Schemas) -> str:
     if len(header) < HEADER_SIZE:
-        return f"{len(header)} bytes are too short for a header; publish Avro in single-object encoding"
+        return f"{plural(len(header), 'byte')} where a header has {HEADER_SIZE}; publish Avro in single-object encoding"
     if not header.startswith(MAGIC):
         return "the bytes do not begin with c3 01; publish Avro in single-object encoding"
     fingerprint = header[len(MAGIC) :]
@@ -209,7 +205,7 @@ def _with_position(consumed: Consumed, body: pl.DataFrame, rows: Int64s) -> pl.D
 def _container(schema: EventSchema, count: int, data: bytes) -> bytes:
     """An Avro object container file of one uncompressed block (Avro specification 1.12, "Object Container Files")."""
     sync = os.urandom(16)
-    return b"".join((_container_head(schema), sync, _long(count), _long(len(data)), data, sync))
+    return b"".join((_container_head(schema), sync, avro_long(count), avro_long(len(data)), data, sync))
 
 
 @cache
@@ -221,16 +217,5 @@ def _container_head(schema: EventSchema) -> bytes:
         {"name": "_nonce", "type": {"type": "fixed", "name": "MessageNonce", "size": _NONCE_SIZE}},
     ]
     meta = {b"avro.codec": b"null", b"avro.schema": json.dumps(record).encode()}
-    pairs = b"".join(_long(len(k)) + k + _long(len(v)) + v for k, v in meta.items())
-    return b"".join((b"Obj\x01", _long(len(meta)), pairs, _long(0)))
-
-
-def _long(number: int) -> bytes:
-    """Avro's zigzag variable-length integer."""
-    rest = number << 1 if number >= 0 else (-number << 1) - 1
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    pairs = b"".join(avro_long(len(k)) + k + avro_long(len(v)) + v for k, v in meta.items())
+    return b"".join((b"Obj\x01", avro_long(len(meta)), pairs, avro_long(0)))

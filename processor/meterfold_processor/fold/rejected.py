@@ -9,9 +9,9 @@ from __future__ import annotations
 import polars as pl
 
 from meterfold_processor.fold.subjects import SUBJECT, subject_keys
-from meterfold_processor.fold.validate import MAX_STRING
 from meterfold_processor.kafka.murmur import partitions_of
 from meterfold_schemas.keys import parse_subject_key
+from meterfold_schemas.usage_rules import MAX_TEXT_BYTES
 
 _SHOWN = 200
 
@@ -44,7 +44,7 @@ def with_subject(rejected: pl.DataFrame) -> pl.DataFrame:
         ).sort("offset")
     parts = [pl.col(name).fill_null("") for name in SUBJECT]
     return rejected.with_columns(
-        pl.when(part.str.len_bytes() <= MAX_STRING).then(part).otherwise(pl.lit("")) for part in parts
+        pl.when(part.str.len_bytes() <= MAX_TEXT_BYTES).then(part).otherwise(pl.lit("")) for part in parts
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_sink.rules import FoldRules
-
-SECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +27,10 @@ class Rules:
     @classmethod
     def of(cls, stored: FoldRules) -> Self:
         return cls(
-            horizon=stored.horizon_seconds * SECOND,
-            future_tolerance=stored.future_tolerance_seconds * SECOND,
-            slack=stored.slack_seconds * SECOND,
-            record_retention=stored.record_retention_seconds * SECOND,
+            horizon=stored.horizon_seconds * MICROS_PER_SECOND,
+            future_tolerance=stored.future_tolerance_seconds * MICROS_PER_SECOND,
+            slack=stored.slack_seconds * MICROS_PER_SECOND,
+            record_retention=stored.record_retention_seconds * MICROS_PER_SECOND,
             partition_count=stored.partition_count,
         )
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from meterfold_processor.columns.limbs import Limbs, add, less
 from meterfold_processor.fold.grouping import WindowRows
+from meterfold_schemas.totals import AMOUNTS
 
 Int64s = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
@@ -27,7 +28,6 @@ NOTHING = -1
 BYTES_PER_WINDOW = 116
 
 _SLOT_BITS = 31
-_DECIMALS = ("sum", "min", "max", "last")
 _INTEGERS = ("slot", "ordinal", "count", "last_time", "last_offset", "through")
 
 
@@ -39,8 +39,8 @@ class WindowTable:
         self._keys = np.empty(0, dtype=np.int64)  # sorted; ordinal and slot in one integer
         self._rows = np.empty(0, dtype=np.intp)  # the row of each key
         self._integers = {name: np.empty(0, dtype=np.int64) for name in _INTEGERS}
-        self._low = {name: np.empty(0, dtype=np.uint64) for name in _DECIMALS}
-        self._high = {name: np.empty(0, dtype=np.int64) for name in _DECIMALS}
+        self._low = {name: np.empty(0, dtype=np.uint64) for name in AMOUNTS}
+        self._high = {name: np.empty(0, dtype=np.int64) for name in AMOUNTS}
 
     def __len__(self) -> int:
         return self._size
@@ -91,7 +91,7 @@ class WindowTable:
 
     def read(self, rows: Rows) -> WindowRows:
         columns: dict[str, Any] = {name: column[rows] for name, column in self._integers.items()}
-        for name in _DECIMALS:
+        for name in AMOUNTS:
             columns[name] = Limbs(self._low[name][rows], self._high[name][rows])
         return WindowRows(**columns)
 
@@ -100,7 +100,7 @@ class WindowTable:
         rows = self.find(stored.slot, stored.ordinal)
         for name in _INTEGERS:
             self._integers[name][rows] = getattr(stored, name)
-        for name in _DECIMALS:
+        for name in AMOUNTS:
             column: Limbs = getattr(stored, name)
             self._low[name][rows] = column.lo
             self._high[name][rows] = column.hi
@@ -133,7 +133,7 @@ class WindowTable:
         self._size = end
         for name in _INTEGERS:
             self._integers[name][begin:end] = 0
-        for name in _DECIMALS:
+        for name in AMOUNTS:
             self._low[name][begin:end] = 0
             self._high[name][begin:end] = 0
         self._integers["slot"][begin:end] = slot

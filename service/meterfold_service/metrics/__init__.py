@@ -1,1 +1,1 @@
-"""Metrics: what a change of one does, and how to say it."""
+"""Metrics: define, change, delete and list them, and what a change does to usage that exists."""

@@ -102,14 +102,14 @@ def example_of(
 ) -> Example | None:
     """The first of the windows (rows of MetricUsage.newest) whose total changes."""
     # Brings numpy, which a command that changes nothing can do without.
-    from meterfold_processor.checker.values import WindowValues, value_of
+    from meterfold_schemas.totals import WindowValues, total_of
 
     for row in windows:
         values = WindowValues(
             row["record_count"], *(exact_unscaled(row[name]) for name in ("sum", "min", "max", "last"))
         )
-        was = value_of(before.aggregation_type, values)
-        will_be = None if after is None else value_of(after.aggregation_type, values)
+        was = total_of(before.aggregation_type, values)
+        will_be = None if after is None else total_of(after.aggregation_type, values)
         if was != will_be:
             return Example(
                 row["org_id"],

@@ -1,1 +1,1 @@
-"""Thresholds: whom they watch, where they stand, and why one rests."""
+"""Thresholds: create, change, delete and list them, whom they watch, and why one rests."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.plurals import listed, noun
-from meterfold_service.thresholds.words import watched
+from meterfold_service.thresholds.scope import watched
 
 if TYPE_CHECKING:
     from meterfold_sink.thresholds import Definers, Rival

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from meterfold_processor.fold.calendar import DAY
+from meterfold_schemas.periods import DAY
 from simulation.fold.logs import RULES, random_log, with_foreign_headers
 from simulation.fold.variants import Variant
 from simulation.fold.world import World

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from meterfold_processor.fold.calendar import DAY, HOUR
 from meterfold_processor.fold.messages import LOG_APPEND_TIME
 from meterfold_processor.fold.rules import Rules
 from meterfold_schemas import catalog, framing
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import micros
+from meterfold_schemas.periods import DAY, HOUR, micros
 from meterfold_schemas.quantities import exact_unscaled
 from simulation.fold.oracle import Event
 

@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.flush import Insert, Operation
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
-from meterfold_schemas.periods import STORED_NUMBER, Period, micros
+from meterfold_schemas.periods import DAY, STORED_NUMBER, Period, micros
 from simulation.fold.logs import HERE, RULES, Log, Subject, log_of
 from simulation.fold.oracle import Event
 from simulation.fold.variants import VARIANTS, Variant

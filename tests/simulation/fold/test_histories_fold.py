@@ -14,12 +14,11 @@ import pyarrow as pa
 import pytest
 
 from meterfold_processor.columns import limbs
-from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.flush import Insert, window_messages
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import Period
+from meterfold_schemas.periods import DAY, Period
 from meterfold_schemas.quantities import to_decimal
 from meterfold_sink.schema_decisions import POISON
 from simulation.fold import verdict

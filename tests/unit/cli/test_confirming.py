@@ -38,7 +38,7 @@ def test_anything_else_changes_nothing(monkeypatch: pytest.MonkeyPatch, answer: 
     with pytest.raises(typer.Exit) as ended:
         confirm("deleting", ["everything"])
     assert ended.value.exit_code == exits.FAILED
-    assert "nothing was changed" in screen.getvalue()
+    assert "Nothing was changed." in screen.getvalue()
 
 
 def test_an_end_of_the_input_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_without_a_terminal_it_is_refused_with_one_line(monkeypatch: pytest.Monk
         confirm("deleting the metric calls", ["48 windows will have no total", "1 threshold rests"])
     assert str(refused.value) == (
         "deleting the metric calls: 48 windows will have no total; 1 threshold rests. "
-        "Run the command again with --yes to do it"
+        "To confirm, run the command with --yes"
     )
     assert (refused.value.code, exits.code_of(refused.value)) == ("NOT_CONFIRMED", exits.USAGE)
     assert screen.getvalue() == ""

@@ -19,15 +19,15 @@ def refused(*arguments: str | Path) -> str:
 def test_a_file_is_no_data_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
-    assert f"--data {file} is a file: name a folder" in refused("--data", file)
+    assert f"--data {file} is a file; give a folder" in refused("--data", file)
     assert file.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    assert f"--data {tmp_path} has other files in it" in refused("--data", tmp_path)
+    assert f"--data {tmp_path} contains other files" in refused("--data", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert "--data / has other files in it" in refused("--data", "/")
+    assert "--data / contains other files" in refused("--data", "/")
 
 
 @pytest.mark.parametrize("option", ["--port", "--clickhouse-port"])

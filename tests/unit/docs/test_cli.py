@@ -40,6 +40,7 @@ SUBCOMMANDS = {
     "schema": ("list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
+    "usage": ("get", "summary"),
 }
 
 

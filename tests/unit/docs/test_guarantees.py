@@ -54,7 +54,7 @@ def test_the_steps_of_a_flush_are_those_of_the_source_in_their_order() -> None:
 
 
 def test_every_source_is_used_and_every_reference_has_one() -> None:
-    others = section("How others behave at the same points")
+    others = section("How other systems behave at the same points")
     table, sources = others.split("\n1. ")[0], f"1. {others.split(chr(10) + '1. ')[1]}"
     numbers = re.findall(r"^(\d+)\. ", sources, re.MULTILINE)
     assert numbers == [str(number) for number in range(1, len(numbers) + 1)]

@@ -6,14 +6,13 @@ import gc
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
-import meterfold.meter
+import meterfold.base
 from meterfold import (
     BufferFull,
     Delivery,
@@ -21,88 +20,14 @@ from meterfold import (
     FlushTimeout,
     InvalidSettings,
     Meter,
-    MeterfoldError,
-    Retryable,
+    MeterClosed,
+    NotRecorded,
     UndeliveredEvents,
 )
 from meterfold.sender import Sender
+from support.scripted_producer import Factory
 
 NOTHING = DeliveryCounts(0, 0, 0)
-
-
-class Report:
-    """The message of a delivery report."""
-
-    def __init__(self, value: bytes, offset: int) -> None:
-        self._value, self._offset = value, offset
-
-    def value(self) -> bytes:
-        return self._value
-
-    def partition(self) -> int:
-        return 3
-
-    def offset(self) -> int:
-        return self._offset
-
-
-class ScriptedProducer:
-    """A producer with room for `room` messages that reports when the test says so."""
-
-    def __init__(self, config: dict[str, Any], room: int = 1000) -> None:
-        self.error_cb = config["error_cb"]
-        self.room = room
-        self.held: deque[tuple[bytes, bytes, Any]] = deque()
-        self.purged = False
-        self.fatal: KafkaError | None = None
-        self.reports: deque[tuple[KafkaError | None, bytes, Any]] = deque()
-        self.lock = threading.Lock()
-
-    def produce(self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Any) -> None:
-        if self.fatal is not None:
-            raise KafkaException(self.fatal)
-        with self.lock:
-            if len(self.held) + len(self.reports) >= self.room:
-                raise BufferError("Local: Queue full")
-            self.held.append((key, value, on_delivery))
-
-    def poll(self, timeout: float) -> int:
-        end = time.monotonic() + timeout
-        while not self.reports:
-            if time.monotonic() >= end:
-                return 0
-            time.sleep(0.001)
-        served = 0
-        while True:
-            try:
-                error, value, on_delivery = self.reports.popleft()
-            except IndexError:
-                return served
-            served += 1
-            on_delivery(error, Report(value, served))
-
-    def flush(self, timeout: float) -> int:
-        self.poll(timeout)
-        return len(self.held) + len(self.reports)
-
-    def purge(self) -> None:
-        self.purged = True
-        self.report(error=KafkaError(KafkaError._PURGE_QUEUE))
-
-    def report(self, count: int | None = None, error: KafkaError | None = None) -> None:
-        with self.lock:
-            for _ in range(len(self.held) if count is None else count):
-                self.reports.append((error, *self.held.popleft()[1:]))
-
-
-class Factory:
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-        self.made: list[ScriptedProducer] = []
-
-    def __call__(self, config: dict[str, Any]) -> ScriptedProducer:
-        self.made.append(ScriptedProducer(config, **self.options))
-        return self.made[-1]
 
 
 def sender(factory: Callable[[dict[str, Any]], Any], **options: Any) -> Sender:
@@ -192,7 +117,7 @@ def test_a_full_buffer_raises_after_the_stated_time_and_takes_nothing() -> None:
     with pytest.raises(BufferFull, match="2 events without a report") as caught:
         made.send(b"k", b"3")
     assert 0.1 <= time.monotonic() - start < 5
-    assert isinstance(caught.value, Retryable)
+    assert isinstance(caught.value, NotRecorded)
     assert made.counts() == DeliveryCounts(2, 0, 0)
     factory.made[0].report()
     made.flush(5)
@@ -231,7 +156,7 @@ def test_close_reports_what_it_could_not_send_as_failed() -> None:
 def test_a_closed_sender_takes_nothing() -> None:
     made = sender(Factory())
     made.close(0)
-    with pytest.raises(MeterfoldError, match="closed") as caught:
+    with pytest.raises(MeterClosed, match="closed") as caught:
         made.send(b"k", b"v")
     assert caught.value.code == "CLOSED"
     assert made.counts() == NOTHING
@@ -278,7 +203,7 @@ def test_an_event_that_librdkafka_refuses_is_not_counted() -> None:
     factory = Factory()
     made = sender(factory)
     factory.made[0].fatal = KafkaError(KafkaError._UNKNOWN_TOPIC)
-    with pytest.raises(Retryable, match="meterfold migrate"):
+    with pytest.raises(NotRecorded, match="meterfold migrate"):
         made.send(b"k", b"v")
     assert made.counts() == NOTHING
     made.close(1)
@@ -354,13 +279,13 @@ def test_a_dropped_meter_with_unsent_events_warns_and_sends_them(monkeypatch: py
     def made(*arguments: Any, **options: Any) -> Sender:
         return Sender(*arguments, **options, make_producer=factory)
 
-    monkeypatch.setattr(meterfold.meter, "Sender", made)
+    monkeypatch.setattr(meterfold.base, "Sender", made)
     meter = Meter("localhost:1", close_timeout=5)
     meter.record("api.calls", ("user", "u"))
     threading.Timer(0.05, lambda: factory.made[0].report()).start()
     dropped = [meter]
     del meter
-    with pytest.warns(ResourceWarning, match="1 events had no report"):
+    with pytest.warns(ResourceWarning, match="1 event had no report"):
         dropped.clear()
     assert not factory.made[0].purged
     assert not factory.made[0].held

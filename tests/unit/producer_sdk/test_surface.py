@@ -3,65 +3,120 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import meterfold
+import meterfold.errors
 import meterfold_schemas
 from meterfold_schemas import errors
 
 PUBLIC = {
+    "AsyncMeter",
     "BatchResults",
     "BufferFull",
     "Delivery",
     "DeliveryCounts",
-    "DeliveryFailed",
-    "Fatal",
     "FlushTimeout",
     "InvalidSettings",
     "InvalidUsage",
     "Meter",
+    "MeterClosed",
     "MeterfoldError",
+    "NotRecorded",
     "Recorded",
     "RefusedEvents",
     "Resolver",
-    "Retryable",
     "Subject",
     "UndeliveredEvents",
+    "UsageEvent",
+    "WrongEventLoop",
 }
 
 CONSUMER = """
+import asyncio
 from datetime import datetime, timezone
 from decimal import Decimal
 
-from meterfold import BufferFull, Delivery, FlushTimeout, Meter, Recorded, Subject, UndeliveredEvents
+from meterfold import (
+    AsyncMeter, BufferFull, Delivery, FlushTimeout, Meter, Recorded, Subject, UndeliveredEvents, UsageEvent
+)
+from meterfold.testing import AsyncInMemoryMeter, InMemoryMeter
+
+
+class User:
+    name = "ada"
 
 
 def on_delivery(report: Delivery) -> None:
     print(report.event_id, report.partition, report.offset, report.error)
 
 
-def resolver(thing: object) -> Subject | None:
-    return Subject("user", str(thing), "acme")
+def resolver(user: User) -> Subject | None:
+    return Subject("user", user.name, "acme")
 
 
 with Meter("localhost:9092", on_delivery=on_delivery, resolver=resolver, librdkafka={"ssl.ca.location": "x"}) as meter:
     event_id: str = meter.record("api.calls", ("user", "u-17"))
-    meter.record("gpu.seconds", object(), Decimal("1.5"), id="x", metadata={"a": 1})
+    meter.record("gpu.seconds", User(), Decimal("1.5"), id="x", metadata={"a": 1})
     meter.record("gpu.seconds", ("user", "u"), timestamp=datetime.now(timezone.utc))
-    results = meter.record_batch([{"metric_key": "api.calls", "subject_type": "user", "subject_id": "u"}])
+    results = meter.record_batch([
+        {"metric_key": "api.calls", "subject_type": "user", "subject_id": "u"},
+        {"metric_key": "api.calls", "subject": ("user", "u")},
+        {"metric_key": "api.calls", "subject": User()},
+    ])
     first: Recorded = results[0]
     print(first.status, first.id, first.error, results.accepted, results.refused)
     try:
         meter.flush(5.0)
     except FlushTimeout as late:
+        timeout: TimeoutError = late
         print(late.outstanding)
     except UndeliveredEvents as lost:
         print(lost.failed, [report.event_id for report in lost.failures])
+        meter.record_batch(lost.events)
     except BufferFull as full:
         print(full.code)
     print(meter.counts.recorded, meter.counts.outstanding)
+
+
+def plain(meter: Meter) -> None:
+    meter.record("api.calls", ("user", "ada"))
+
+
+plain(Meter())
+plain(meter)
+plain(InMemoryMeter())
+
+
+async def main() -> None:
+    event: UsageEvent = {"metric_key": "api.calls", "subject": ("user", "ada")}
+    async with AsyncMeter("localhost:9092", resolver=resolver) as meter:
+        event_id: str = await meter.record("api.calls", User())
+        report: Delivery = await meter.record("api.calls", ("user", "ada"), confirm=True)
+        print(event_id, report.partition, report.offset, (await meter.record_batch([event])).accepted)
+        await meter.flush(5.0)
+    memory: AsyncMeter = AsyncInMemoryMeter()
+    await memory.close()
+
+
+asyncio.run(main())
+"""
+
+WRONG = """
+from meterfold import AsyncMeter, Meter
+
+meter = Meter()
+meter.record("api.calls", "ada")
+meter.record_batch([{"metric_key": "api.calls", "subject": "ada"}])
+meter.record_batch([{"metric_key": "api.calls", "subject": ("user", "ada"), "quantitty": 1}])
+
+
+async def main() -> None:
+    await AsyncMeter().record("api.calls", "ada")
 """
 
 FORBIDDEN = ("polars", "pyarrow", "numpy", "pandas", "clickhouse_connect", "chdb", "typer", "rich")
@@ -75,23 +130,48 @@ def test_the_public_names() -> None:
 def test_public_things_are_documented() -> None:
     for name in PUBLIC - {"Resolver"}:
         assert inspect.getdoc(getattr(meterfold, name))
-    public = [name for name in vars(meterfold.Meter) if not name.startswith("_")]
-    assert public == ["record", "record_batch", "flush", "close", "counts", "trouble"]
-    assert all(inspect.getdoc(getattr(meterfold.Meter, name)) for name in public)
+    for meter in (meterfold.Meter, meterfold.AsyncMeter):
+        public = {name for name in dir(meter) if not name.startswith("_")}
+        assert public == {"record", "record_batch", "flush", "close", "counts", "trouble"}
+        assert all(inspect.getdoc(getattr(meter, name)) for name in public)
+
+
+def test_async_meter_takes_what_meter_takes() -> None:
+    for name in ("__init__", "record", "record_batch", "flush", "close"):
+        sync, awaited = (
+            inspect.signature(getattr(meter, name)).parameters for meter in (meterfold.Meter, meterfold.AsyncMeter)
+        )
+        assert [awaited[parameter] for parameter in sync] == list(sync.values())
+        assert set(awaited) - set(sync) == ({"confirm"} if name == "record" else set())
 
 
 def test_every_error_is_a_meterfold_error_with_a_code() -> None:
-    kinds = [getattr(errors, name) for name in errors.__all__ if inspect.isclass(getattr(errors, name))]
-    kinds += [meterfold.FlushTimeout, meterfold.UndeliveredEvents]
-    codes = [kind.code for kind in kinds if kind is not meterfold.UndeliveredEvents]
+    kinds = [
+        kind
+        for module in (errors, meterfold.errors)
+        for name in module.__all__
+        if inspect.isclass(kind := getattr(module, name))
+    ]
     assert all(issubclass(kind, errors.MeterfoldError) for kind in kinds)
-    assert len(set(codes)) == len(codes)
+    assert len({kind.code for kind in kinds}) == len(set(kinds))
 
 
-def test_a_consumer_checks_under_strict_mypy(tmp_path: Path) -> None:
-    consumer = tmp_path / "consumer.py"
-    consumer.write_text(CONSUMER)
-    checked = subprocess.run(
+def test_a_timeout_is_a_timeout_error_and_shows_its_message() -> None:
+    late = meterfold.FlushTimeout(2, 30.0, "broker away")
+    assert isinstance(late, TimeoutError)
+    assert str(late) == (
+        "2 events have no report from the broker after 30 s and will still be sent; the last trouble was: broker away"
+    )
+    assert (late.outstanding, late.seconds, late.trouble) == (2, 30.0, "broker away")
+    again = pickle.loads(pickle.dumps(late))  # noqa: S301
+    assert (type(again), str(again), again.outstanding) == (type(late), str(late), 2)
+
+
+def checked(program: str, folder: Path) -> str:
+    """What mypy --strict prints."""
+    consumer = folder / "consumer.py"
+    consumer.write_text(program)
+    return subprocess.run(
         [
             sys.executable,
             "-m",
@@ -99,16 +179,23 @@ def test_a_consumer_checks_under_strict_mypy(tmp_path: Path) -> None:
             "--strict",
             "--follow-imports=silent",
             "--cache-dir",
-            tmp_path / "cache",
+            folder / "cache",
             consumer,
         ],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         timeout=300,
         env={"MYPYPATH": ":".join(str(Path(module.__path__[0]).parent) for module in (meterfold, meterfold_schemas))},
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    ).stdout
+
+
+def test_a_consumer_checks_under_strict_mypy_and_a_wrong_one_does_not(tmp_path: Path) -> None:
+    right = checked(CONSUMER, tmp_path)
+    assert right.startswith("Success"), right
+    wrong = checked(WRONG, tmp_path)
+    lines = [line for line, text in enumerate(WRONG.splitlines(), 1) if '"ada"' in text]
+    assert sorted(set(map(int, re.findall(r"consumer.py:(\d+): error", wrong)))) == lines, wrong
 
 
 def test_the_sdk_brings_nothing_of_the_server(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from pydantic import Field
+from rich.pretty import pretty_repr
 
+from meterfold import Meter
 from meterfold_schemas.errors import Fatal, InvalidSettings
-from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Settings, Sources, load_settings
 
 SECRET = "hunter2-very-secret"
 
@@ -30,20 +32,25 @@ def write(text: str, path: str = "meterfold.toml") -> None:
     Path(path).write_text(text)
 
 
+def here(**environ: str) -> Sources:
+    """As a command in this folder reads its settings."""
+    return Sources.read(environ={f"METERFOLD_{name}": value for name, value in environ.items()}, folder=Path())
+
+
 def kafka(**environ: str) -> KafkaSettings:
-    return KafkaSettings.load(environ={f"METERFOLD_{name}": value for name, value in environ.items()})
+    return KafkaSettings.load(sources=here(**environ))
 
 
 def test_arguments_win_over_variables_over_the_file() -> None:
     write(
         '[kafka]\nbootstrap_servers = "file:1"\ntopic_prefix = "file."\n[kafka.librdkafka]\n"a.b" = "file"\n"c.d" = 1\n'
     )
-    environ = {"METERFOLD_BOOTSTRAP_SERVERS": "variable:1", "METERFOLD_KAFKA_A_B": "variable"}
-    assert KafkaSettings.load(environ={}).bootstrap_servers == "file:1"
-    found = KafkaSettings.load(environ=environ)
+    sources = here(BOOTSTRAP_SERVERS="variable:1", KAFKA_A_B="variable")
+    assert kafka().bootstrap_servers == "file:1"
+    found = KafkaSettings.load(sources=sources)
     assert (found.bootstrap_servers, found.topic_prefix) == ("variable:1", "file.")
     assert found.librdkafka == {"a.b": "variable", "c.d": "1"}
-    found = KafkaSettings.load(environ=environ, bootstrap_servers="argument:1", librdkafka={"a.b": "argument"})
+    found = KafkaSettings.load(sources=sources, bootstrap_servers="argument:1", librdkafka={"a.b": "argument"})
     assert found.bootstrap_servers == "argument:1"
     assert found.librdkafka == {"a.b": "argument", "c.d": "1"}
 
@@ -53,7 +60,7 @@ def test_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
     assert KafkaSettings.load().bootstrap_servers == "a:1"
 
 
-def test_files_are_looked_for_in_their_order() -> None:
+def test_a_command_looks_for_files_in_their_order() -> None:
     write('[kafka]\nbootstrap_servers = "stack:1"\n', ".meterfold/meterfold.toml")
     assert kafka().bootstrap_servers == "stack:1"
     write('[kafka]\nbootstrap_servers = "here:1"\n')
@@ -61,6 +68,18 @@ def test_files_are_looked_for_in_their_order() -> None:
     write('[kafka]\nbootstrap_servers = "named:1"\n', "other.toml")
     assert kafka(CONFIG="other.toml").bootstrap_servers == "named:1"
     assert KafkaSettings.load(environ={}, config="other.toml").bootstrap_servers == "named:1"
+
+
+@pytest.mark.parametrize("path", ["meterfold.toml", ".meterfold/meterfold.toml"])
+def test_an_application_reads_no_file_of_its_working_directory(path: str) -> None:
+    write('[kafka]\nbootstrap_servers = "stack:1"\n[clickhouse]\nurl = "http://h:1"\n', path)
+    with pytest.raises(InvalidSettings, match="set METERFOLD_CONFIG to a settings file"):
+        KafkaSettings.load(environ={})
+    with pytest.raises(InvalidSettings, match="set METERFOLD_CONFIG to a settings file"):
+        ClickHouseSettings.load(environ={})
+    with pytest.raises(InvalidSettings, match="no Kafka cluster is named"):
+        Meter()
+    assert KafkaSettings.load(environ={"METERFOLD_CONFIG": path}).bootstrap_servers == "stack:1"
 
 
 def test_a_client_gets_what_passes_through_and_what_its_role_needs() -> None:
@@ -117,7 +136,7 @@ def test_a_wrong_file_is_a_clear_error(text: str, hint: str) -> None:
 
 def test_clickhouse_settings() -> None:
     write('[clickhouse]\nurl = "http://file:8123"\npassword = "from file"\n')
-    found = ClickHouseSettings.load(environ={"METERFOLD_CLICKHOUSE_URL": "https://host:8443/"}, database="other")
+    found = ClickHouseSettings.load(sources=here(CLICKHOUSE_URL="https://host:8443/"), database="other")
     assert (found.url, found.database, found.username) == ("https://host:8443", "other", "default")
     assert found.password == "from file"
 
@@ -146,7 +165,14 @@ def test_wrong_clickhouse_settings_are_clear_errors(values: dict[str, str], hint
     ],
 )
 def test_no_secret_shows(settings: Any) -> None:
-    for shown in (repr(settings), str(settings), f"{settings}", f"{settings!r}", repr([settings])):
+    for shown in (
+        repr(settings),
+        str(settings),
+        f"{settings}",
+        f"{settings!r}",
+        repr([settings]),
+        pretty_repr(settings),
+    ):
         assert SECRET not in shown
         assert "***" in shown
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301
@@ -197,7 +223,7 @@ def test_service_links_of_kubernetes_are_ignored(caplog: pytest.LogCaptureFixtur
 
 def test_a_part_has_a_section_of_its_own() -> None:
     write('[fold]\nseconds = 3\nname = "file"\n')
-    found = load_settings(PartSettings, "fold", environ={"METERFOLD_FOLD_NAME": "variable"}, seconds=None)
+    found = load_settings(PartSettings, "fold", sources=here(FOLD_NAME="variable"), seconds=None)
     assert (found.seconds, found.name) == (3.0, "variable")
     with pytest.raises(InvalidSettings, match=r"fold.seconds"):
         load_settings(PartSettings, "fold", environ={"METERFOLD_FOLD_SECONDS": "-1"})

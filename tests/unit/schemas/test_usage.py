@@ -20,6 +20,7 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.quantities import MAX_UNSCALED, to_decimal
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_schemas.usage_encoder import UsageEncoder
+from meterfold_schemas.usage_fields import OPTIONAL
 
 NOW = datetime(2026, 11, 22, 9, 30, 0, 123_456, tzinfo=UTC)
 LONG = "é" * 256  # 512 bytes
@@ -39,9 +40,8 @@ def as_value(event: dict[str, Any]) -> bytes:
 
 
 def as_fast(event: dict[str, Any]) -> bytes:
-    rest = {name: event.get(name) for name in ("source", "resource_type", "resource_id", "metadata")}
     subject = ENCODER.subject(event.get("org_id", ""), event["metric_key"], event["subject_type"], event["subject_id"])
-    return ENCODER.value(event["id"], subject, event["quantity"], micros(event["timestamp"]), **rest)
+    return ENCODER.value(event["id"], subject, event["quantity"], micros(event["timestamp"]), *map(event.get, OPTIONAL))
 
 
 PATHS = pytest.mark.parametrize("write", [as_value, as_fast])
@@ -99,7 +99,7 @@ def test_a_small_memory_forgets_and_stays_right() -> None:
             event = {**GOOD, "subject_id": f"u-{number}", "quantity": number, "source": f"s-{turn}-{number}"}
             subject = small.subject("", "api.calls", "user", event["subject_id"])
             stamp = micros(NOW) + turn * 2**40 + number * 2**29
-            written = small.value("e", subject, number, stamp, event["source"])
+            written = small.value("e", subject, number, stamp, event["source"], None, None, None)
             record = framing.decode(written)[1]
             assert (record["subject_id"], record["quantity"]) == (f"u-{number}", number * 10**9)
             assert (record["source"], record["timestamp"]) == (event["source"], stamp)

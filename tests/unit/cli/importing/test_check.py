@@ -107,7 +107,7 @@ def test_ids_of_columns_that_do_not_identify_a_row_are_named_with_their_lines(tm
     meter, summary = imported(path, wanted)
     assert [(event.subject_id, event.quantity) for event in meter.events] == [("bob", Decimal(5))]
     assert (summary.read, summary.refused) == (4, 3)
-    assert "is also the id of line 3, which has other contents" in summary.first_refusals[0]
+    assert "is also the id of line 3, which has different contents" in summary.first_refusals[0]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_times_that_the_fold_would_reject_are_named_with_rule_and_remedy(tmp_pat
     assert found.untimely == {"too_old": 2, "in_future": 2}
     assert [finding.line for finding in found.untimely_shown] == [2, 3, 6, 7]
     (problem,) = problems_of(found, [], "line", RULES)
-    assert "would reject 4 rows for the timestamp (in_future 2, too_old 2): the horizon is 35 days" in problem
+    assert "would reject 4 rows because of the timestamp (in_future 2, too_old 2): the horizon is 35 days" in problem
     assert "the future tolerance 5 minutes" in problem
     assert "meterfold migrate --horizon-days" in problem
     meter, summary = imported(path)
@@ -194,7 +194,7 @@ def test_a_file_that_changes_between_the_readings_is_refused(tmp_path: Path) -> 
     with Source(path, options(), Form()) as source:
         source.open()[0].close()
         write(path, f"e,m,user,u,1,{AT}", f"f,m,user,u,1,{AT}")
-        with pytest.raises(WrongInput, match="changed while it was read; nothing was sent"):
+        with pytest.raises(WrongInput, match="changed while it was being read; nothing was sent"):
             source.open()
 
 
@@ -210,7 +210,7 @@ def test_spaces_are_part_of_a_name_until_they_are_stripped(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("quantity", "at", "message"),
     [
-        ('"1,5"', AT, "column 'amount': quantity '1,5' is not a decimal number; write decimals with a point"),
+        ('"1,5"', AT, "column 'amount': quantity '1,5' is not a decimal number; use a decimal point"),
         (" 1", " " + AT, "which --strip removes"),
         ("1", "1795341600", "column 'when': timestamp '1795341600' is not ISO 8601"),
         ("", AT, "column 'amount': quantity is empty"),
@@ -345,7 +345,10 @@ def test_rejects_keep_the_kind_of_their_file(tmp_path: Path) -> None:
     _, summary = imported(path)
     assert summary.rejects == tmp_path / "usage.tsv.rejects.tsv"
     assert summary.rejects.read_text(encoding="utf-8").startswith("rejected_line\trejected_reason\tid\t")
-    with Source(path, options(), Form()) as source, pytest.raises(WrongInput, match=r"are CSV; name it \.csv"):
+    with (
+        Source(path, options(), Form()) as source,
+        pytest.raises(WrongInput, match=r"of a CSV file must end with \.csv"),
+    ):
         source.rejects(source.open()[0], tmp_path / "bad.parquet")
 
 
@@ -353,7 +356,7 @@ def test_a_column_of_integers_is_a_time_only_when_it_says_of_which_unit(tmp_path
     path = tmp_path / "usage.parquet"
     fields = {"id": ["a"], "metric_key": ["m"], "subject_type": ["user"], "subject_id": ["u"]}
     pq.write_table(pa.table({**fields, "timestamp": pa.array([1795341600123], pa.int64())}), path)
-    with pytest.raises(WrongInput, match="'timestamp' is int64; say what it counts since 1970: --time-format unix"):
+    with pytest.raises(WrongInput, match="'timestamp' is int64; give its unit: --time-format unix"):
         imported(path)
     meter, _ = imported(path, form=Form(time_format="unix-ms"))
     assert meter.events[0].timestamp == datetime(2026, 11, 22, 10, 0, 0, 123_000, tzinfo=UTC)

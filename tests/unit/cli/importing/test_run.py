@@ -187,7 +187,7 @@ def test_parquet_times_without_a_zone_need_one(tmp_path: Path) -> None:
         subject_id=["u"],
         timestamp=pa.array([datetime(2026, 7, 1, 12)], pa.timestamp("us")),  # noqa: DTZ001
     )
-    with pytest.raises(WrongInput, match="have no time zone; state it with --timezone"):
+    with pytest.raises(WrongInput, match="have no time zone; give it with --timezone"):
         run(path, PlayedMeter())
     meter = PlayedMeter()
     assert run(path, meter, timezone="Europe/Berlin").well
@@ -197,11 +197,11 @@ def test_parquet_times_without_a_zone_need_one(tmp_path: Path) -> None:
 def test_parquet_columns_that_are_no_text_and_files_that_are_no_parquet_are_refused(tmp_path: Path) -> None:
     times = pa.array([datetime(2026, 7, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
     path = write_parquet(tmp_path / "float.parquet", id=[1.5], subject_id=["u"], timestamp=times)
-    with pytest.raises(WrongInput, match="'id' is double; text or an integer is needed"):
+    with pytest.raises(WrongInput, match="'id' is double; it must be text or an integer"):
         run(path, PlayedMeter())
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(WrongInput, match="is not a Parquet file"):
+    with pytest.raises(WrongInput, match="is not a valid Parquet file"):
         run(broken, PlayedMeter())
     with pytest.raises(WrongInput, match="not a kind of file"):
         run(tmp_path / "events.xlsx", PlayedMeter())

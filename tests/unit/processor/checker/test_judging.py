@@ -30,7 +30,7 @@ from meterfold_processor.checker.rows import Interest, newest, read_message, row
 from meterfold_processor.checker.rules import CODES, NEVER, WindowRules, end_of, mark_of
 from meterfold_processor.checker.stored import _queries
 from meterfold_processor.checker.subjects import Subjects
-from meterfold_processor.checker.values import TYPE_CODES, WindowValues, average, value_of, values_of
+from meterfold_processor.checker.values import TYPE_CODES, values_of
 from meterfold_processor.columns.limbs import from_ints
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
@@ -38,6 +38,7 @@ from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggreg
 from meterfold_schemas.periods import DAY, HOUR, Period, from_micros
 from meterfold_schemas.quantities import MAX_STORED, to_decimal
 from meterfold_schemas.topics import Topics
+from meterfold_schemas.totals import WindowValues, average, total_of
 from meterfold_schemas.vocabulary import Action, AggregationType
 
 AMOUNTS = st.integers(-MAX_STORED, MAX_STORED)
@@ -64,7 +65,7 @@ def test_average_beyond_what_decimal128_divides() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(list(AggregationType)), COUNTS, AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)))
 def test_columns_have_the_values_of_single_windows(rows: list[tuple[AggregationType, int, int, int, int, int]]) -> None:
-    expected = [value_of(kind, WindowValues(*window)) for kind, *window in rows]
+    expected = [total_of(kind, WindowValues(*window)) for kind, *window in rows]
     types = np.array([TYPE_CODES[row[0]] for row in rows], dtype=np.int8)
     count = np.array([row[1] for row in rows], dtype=np.int64)
     amounts = [from_ints([row[n] for row in rows]) for n in range(2, 6)]

@@ -13,7 +13,6 @@ import pytest
 
 from meterfold_processor.columns import tables
 from meterfold_processor.fold import flush as steps
-from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import flush, window_messages
@@ -22,7 +21,7 @@ from meterfold_processor.fold.partition import Folded, PartitionFold
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import Progress
 from meterfold_schemas.keys import partition_of
-from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.periods import DAY, Period, micros
 from meterfold_schemas.usage import UsageRecorded
 
 RULES = Rules(10 * DAY, DAY, DAY, 100 * DAY, 2)

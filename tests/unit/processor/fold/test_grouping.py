@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from meterfold_processor.columns.limbs import from_ints
 from meterfold_processor.fold import calendar
-from meterfold_processor.fold.calendar import DAY, HOUR
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
-from meterfold_schemas.periods import KEPT, Period, period_start
+from meterfold_schemas.periods import DAY, HOUR, KEPT, Period, period_start
 
 BASE = 19_782 * DAY + 22 * HOUR  # 2024-02-29T22:00Z
 TIMES = st.sampled_from([0, 1, HOUR, HOUR + 1, 2 * HOUR, 3 * HOUR, DAY, 2 * DAY, 31 * DAY, -90 * DAY, -BASE - 1])

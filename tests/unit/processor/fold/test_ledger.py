@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from meterfold_processor.columns import tables
 from meterfold_processor.columns.limbs import from_ints
-from meterfold_processor.fold.calendar import DAY, HOUR
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_schemas.keys import subject_key
-from meterfold_schemas.periods import KEPT, Period, micros, period_start
+from meterfold_schemas.periods import DAY, HOUR, KEPT, Period, micros, period_start
 
 BASE = 19_782 * DAY + 22 * HOUR  # 2024-02-29T22:00Z
 NAMES = ["a", "b"]

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 from meterfold_processor.columns import tables
-from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.messages import Consumed
@@ -18,7 +17,7 @@ from meterfold_processor.fold.remembered import EVERYTHING
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import Progress
 from meterfold_schemas.errors import Fatal, Retryable
-from meterfold_schemas.periods import STORED_NUMBER, Period, from_micros
+from meterfold_schemas.periods import DAY, STORED_NUMBER, Period, from_micros
 from meterfold_schemas.usage import UsageRecorded
 
 RULES = Rules(horizon=10 * DAY, future_tolerance=3 * DAY, slack=5 * DAY, record_retention=60 * DAY, partition_count=1)

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterfold_processor.fold.calendar import DAY
 from meterfold_processor.fold.remembered import EVERYTHING, Remembered
+from meterfold_schemas.periods import DAY
 
 HASHES = st.sampled_from([0, 1, 2, 3, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
 STAMPS = st.integers(-3 * DAY, 5 * DAY) | st.sampled_from([-DAY, 0, DAY - 1, DAY, 2 * DAY])

@@ -1,0 +1,187 @@
+"""`meterfold usage get|summary`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meterfold_cli import console
+from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
+from meterfold_cli.exits import WrongInput
+from meterfold_cli.installation import ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from meterfold_service.usage.results import UsageSummary
+
+app = typer.Typer(help="Show usage: totals by period, or single records.", no_args_is_help=True)
+
+
+class By(StrEnum):
+    """The choices of --by."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+    BILLING = "billing"
+    LIFETIME = "lifetime"
+
+
+PERIOD_OF = {
+    By.HOUR: "hourly",
+    By.DAY: "daily",
+    By.WEEK: "weekly",
+    By.MONTH: "monthly",
+    By.YEAR: "yearly",
+    By.BILLING: "billing",
+    By.LIFETIME: "lifetime",
+}
+_TIME = "2026-10, 2026-10-05, 2026-10-05T12:30, or a time with an offset"
+
+MetricArgument = Annotated[str, typer.Argument(metavar="METRIC", help="The metric's key.")]
+OrgOption = Annotated[str, typer.Option("--org", help="Organization. [default: subjects without one]")]
+MonthOption = Annotated[str | None, typer.Option("--month", metavar="MONTH", help="One month, such as 2026-10.")]
+SinceOption = Annotated[str | None, typer.Option("--since", metavar="TIME", help="The last 90m, 12h, 7d or 4w.")]
+FromOption = Annotated[str | None, typer.Option("--from", metavar="TIME", help=f"Start: {_TIME}.")]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End, not included. [default: now]")]
+ZoneOption = Annotated[
+    str | None, typer.Option("--tz", metavar="ZONE", help="Time zone, such as Europe/Berlin. [default: UTC]")
+]
+
+
+@app.command("summary")
+def summary(
+    metric: MetricArgument,
+    by: Annotated[By, typer.Option("--by", help="Period of a row. Weeks begin on Monday.")] = By.MONTH,
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="TYPE:ID", help="Only this subject. [default: all together]")
+    ] = None,
+    org: OrgOption = "",
+    month: MonthOption = None,
+    since: SinceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    tz: ZoneOption = None,
+    anchor: Annotated[
+        int | None, typer.Option(min=1, max=31, help="Day of the month on which billing periods begin.")
+    ] = None,
+    by_subject: Annotated[bool, typer.Option("--by-subject", help="Show one row per subject.")] = False,
+    top: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Only the subjects with the largest totals of each period.")
+    ] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Also show periods in which nothing was recorded.")] = False,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show totals by period: of this month so far, unless you give a time.
+
+    Every period that overlaps the time is shown as a whole. Periods in which nothing was recorded have no row; a total
+    of 0 means that the recorded quantities add up to 0.
+
+    Example: meterfold usage summary api.calls --subject user:ada --by day --since 7d
+    """
+    from meterfold_cli.spans import span
+
+    begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
+    with metering(config) as service:
+        page = service.usage.get_summary(
+            metric,
+            period=PERIOD_OF[by],
+            start=begin,
+            end=until,
+            tz=tz,
+            anchor=anchor,
+            subject=None if subject is None else subject_of(subject),
+            org_id=org,
+            by_subject=by_subject or top is not None,
+            top=top,
+            empty=empty,
+            limit=limit,
+            offset=offset,
+        )
+    if as_json:
+        console.emit(page)
+        return
+    _show(page.rows, by, tz)
+    console.note(f"{len(page.rows)} of {page.total}" if page.total else "nothing was recorded")
+
+
+@app.command("get")
+def get(
+    metric: MetricArgument,
+    subject: Annotated[str, typer.Option("--subject", metavar="TYPE:ID", help="Whose records, such as user:ada.")],
+    org: OrgOption = "",
+    month: MonthOption = None,
+    since: SinceOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    tz: ZoneOption = None,
+    limit: LimitOption = 100,
+    cursor: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Continue behind an earlier page, which shows it.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the records of one subject by timestamp, and their total: of this month so far, unless you give a time.
+
+    Example: meterfold usage get api.calls --subject user:ada --from 2026-10-05 --to 2026-10-06
+    """
+    from meterfold_cli.spans import span
+
+    begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
+    with metering(config) as service:
+        page = service.usage.get(
+            metric, subject_of(subject), start=begin, end=until, org_id=org, limit=limit, cursor=cursor
+        )
+    if as_json:
+        console.emit(page)
+        return
+    names = ("timestamp", "quantity", "id", "source", "resource_type", "resource_id", "metadata")
+    shown = [name for name in names if any(getattr(record, name) is not None for record in page.records)] or names
+    console.table(shown, [[getattr(record, name) for name in shown] for record in page.records])
+    total = "" if page.total_quantity is None else f", total {console.plain(page.total_quantity)}"
+    console.note(f"{len(page.records)} of {page.total}{total}" if page.total else "nothing was recorded")
+    if page.cursor is not None:
+        console.note(f"next page: --cursor {page.cursor}")
+
+
+def subject_of(text: str) -> tuple[str, str]:
+    """`user:ada`; the id may have colons. Raises WrongInput."""
+    kind, colon, name = text.partition(":")
+    if not (kind and colon and name):
+        raise WrongInput(f"--subject {text!r} must be TYPE:ID, such as user:ada")
+    return kind, name
+
+
+def _show(rows: Sequence[UsageSummary], by: By, tz: str | None) -> None:
+    from meterfold_service.usage.calendar import zone_of
+
+    zone = zone_of(tz)
+    form = {By.HOUR: "%Y-%m-%d %H:%M", By.MONTH: "%Y-%m", By.YEAR: "%Y"}.get(by, "%Y-%m-%d")
+    subjects = any(row.subject_id is not None for row in rows)
+    headers = ["period", *(["type", "subject"] if subjects else []), "total", "records", "min", "max", "avg", "last"]
+    console.table(
+        [*headers, "final"],
+        [
+            [
+                "lifetime" if by is By.LIFETIME else row.period_start.astimezone(zone).strftime(form),
+                *((row.subject_type, row.subject_id) if subjects else ()),
+                row.total_quantity,
+                row.record_count,
+                row.min_quantity,
+                row.max_quantity,
+                row.avg_quantity,
+                row.last_quantity,
+                row.is_final,
+            ]
+            for row in rows
+        ],
+    )

@@ -1,0 +1,130 @@
+"""What ClickHouse says about an installation: tables, stored rules, and the fold's progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.periods import from_micros
+from meterfold_schemas.settings import ClickHouseSettings
+
+if TYPE_CHECKING:
+    from meterfold_sink.client import Client
+    from meterfold_sink.fold_state import Progress as StoredProgress
+    from meterfold_sink.metric_usage import UndefinedMetric
+    from meterfold_sink.rejections import RecentRejections
+    from meterfold_sink.schema_decisions import SchemaFacts
+
+TABLES = (
+    "usage_records",
+    "usage_duplicates",
+    "usage_rejected",
+    "usage_windows",
+    "fold_progress",
+    "fold_settings",
+    "schema_decisions",
+    "metric_definitions",
+    "thresholds",
+    "threshold_events",
+    "usage_summaries",
+    "usage_hourly",
+    "usage_daily",
+    "usage_weekly",
+    "usage_monthly",
+    "usage_yearly",
+    "usage_lifetime",
+    "usage_reconciliation",
+)
+ANSWER_SECONDS = 10
+REJECTED_WITHIN_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The newest progress row of one partition. Counters are cumulative; `last_stamp` None before the first event."""
+
+    next_offset: int
+    log_start: int
+    counted: int
+    duplicates: int
+    rejected: int
+    last_stamp: datetime | None
+    flushed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClickHouseView:
+    """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition.
+    `schemas`: what is stored about fingerprints (16 hexadecimal digits). `rejections`: of the last `rejected_within`
+    seconds."""
+
+    error: str | None = None
+    version: str | None = None
+    missing: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    progress: Mapping[int, Progress] = field(default_factory=dict)
+    undefined: tuple[UndefinedMetric, ...] = ()
+    schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
+    rejections: Sequence[RecentRejections] = ()
+    rejected_within: float = REJECTED_WITHIN_SECONDS
+
+
+def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
+    """An error is part of the answer. `rejected_within` in seconds; 0 leaves rejections out."""
+    from meterfold_sink.client import connect
+    from meterfold_sink.errors import MISSING_DATABASE, code_of
+
+    try:
+        with connect(settings, timeout_seconds=ANSWER_SECONDS) as store:
+            return _view(store, rejected_within)
+    except MeterfoldError as error:
+        if code_of(error) == MISSING_DATABASE:
+            return ClickHouseView(missing=TABLES)
+        return ClickHouseView(error=str(error))
+
+
+def _view(store: Client, rejected_within: float) -> ClickHouseView:
+    from meterfold_sink.fold_state import read_progress, read_settings
+    from meterfold_sink.migrate import applied, migrations
+    from meterfold_sink.rejections import recent_rejections
+    from meterfold_sink.schema_decisions import read_schema_facts
+    from meterfold_sink.server import server_version, table_names
+
+    names = table_names(store)
+    progress = read_progress(store) if "fold_progress" in names else {}
+    current = "schema_migrations" in names and migrations()[-1].version in applied(store)
+    return ClickHouseView(
+        version=server_version(store),
+        missing=tuple(table for table in TABLES if table not in names),
+        settings=read_settings(store) if "fold_settings" in names else {},
+        progress={number: _progress(row) for number, row in progress.items()},
+        undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
+        schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
+        rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
+        rejected_within=rejected_within,
+    )
+
+
+def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
+    from meterfold_sink.metric_usage import undefined_metrics
+
+    try:
+        return tuple(undefined_metrics(store))
+    except MeterfoldError:
+        # A note only: a server that is too busy for it answers all the same.
+        return ()
+
+
+def _progress(row: StoredProgress) -> Progress:
+    return Progress(
+        row.next_offset,
+        row.log_start,
+        row.counted,
+        row.duplicates,
+        row.rejected,
+        from_micros(row.last_stamp) if row.last_stamp else None,
+        from_micros(row.flushed_at),
+    )

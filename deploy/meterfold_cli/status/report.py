@@ -1,0 +1,287 @@
+"""How an installation is, put together from what Kafka and ClickHouse say, and what is wrong in plain words.
+
+Everything here is a function of the two views, of what waits, and of the time that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from meterfold_cli.status.clickhouse_view import ClickHouseView, Progress
+from meterfold_cli.status.kafka_view import KafkaView, Log, PendingHead
+from meterfold_cli.wording import undefined
+from meterfold_processor.kafka.reader import open_transaction
+from meterfold_schemas import catalog
+from meterfold_schemas.plurals import noun, plural
+from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD
+
+State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One partition of usage.recorded. Offsets are next-to-read; None where a server did not say.
+
+    ok: nothing waits. behind: something waits, not for long. stuck: it has waited too long without a flush. held: the
+    next event has a schema that this version does not know. lost: events were deleted before they were folded.
+    """
+
+    partition: int
+    state: State
+    log_start: int | None
+    log_end: int | None
+    next_offset: int | None
+    lag: int | None
+    waiting_seconds: float | None
+    counted: int | None
+    duplicates: int | None
+    rejected: int | None
+    last_stamp: datetime | None
+    flushed_at: datetime | None
+    checker_lag: int | None
+    checker_waiting_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`problems` is empty when all is well; each says what is wrong, where, and what to do. `silent`: those of them
+    about servers that did not answer. `notes` are worth knowing, and nothing is wrong with them."""
+
+    at: datetime
+    well: bool
+    silent: tuple[str, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    kafka: KafkaView
+    clickhouse: ClickHouseView
+    partitions: tuple[PartitionStatus, ...]
+    counted: int | None
+    duplicates: int | None
+    rejected: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingHeads:
+    """What was found waiting behind the positions, by partition."""
+
+    events: Mapping[int, PendingHead]
+    windows: Mapping[int, PendingHead]
+
+
+def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> dict[int, int]:
+    """Where to look for waiting events: each partition that has something behind its progress row."""
+    found = {}
+    for number, log in kafka.recorded.items():
+        progress = clickhouse.progress.get(number)
+        at = progress.next_offset if progress else log.start
+        if log.start <= at < log.end and clickhouse.error is None:
+            found[number] = at
+    return found
+
+
+def window_positions(kafka: KafkaView) -> dict[int, int]:
+    """The same for the checker; below the log's start it begins at the start, as the checker does."""
+    return {
+        number: at
+        for number, log in kafka.windows.items()
+        if (at := max(kafka.checked.get(number, log.start), log.start)) < log.end
+    }
+
+
+def make_report(
+    kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
+) -> Report:
+    """`stuck_after` in seconds."""
+    numbers = sorted({*kafka.recorded, *clickhouse.progress})
+    partitions = tuple(_partition(n, kafka, clickhouse, waiting, now, stuck_after) for n in numbers)
+    silent = tuple(_silent_servers(kafka, clickhouse))
+    problems = (
+        *silent,
+        *_setup_problems(kafka, clickhouse),
+        *_transaction_problems(kafka, now, stuck_after),
+        *_fold_problems(partitions, kafka, clickhouse, waiting),
+        *_checker_problems(partitions, kafka, stuck_after),
+        *_rejections(clickhouse, now),
+    )
+    known = list(clickhouse.progress.values()) if clickhouse.error is None else None
+    return Report(
+        at=now,
+        well=not problems,
+        silent=silent,
+        problems=problems,
+        notes=tuple(map(undefined.sentence, clickhouse.undefined)),
+        kafka=kafka,
+        clickhouse=clickhouse,
+        partitions=partitions,
+        counted=None if known is None else sum(progress.counted for progress in known),
+        duplicates=None if known is None else sum(progress.duplicates for progress in known),
+        rejected=None if known is None else sum(progress.rejected for progress in known),
+    )
+
+
+def _partition(
+    number: int, kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
+) -> PartitionStatus:
+    log, progress = kafka.recorded.get(number), clickhouse.progress.get(number)
+    event, window = waiting.events.get(number), waiting.windows.get(number)
+    position = progress.next_offset if progress else log.start if log and clickhouse.error is None else None
+    # Offsets of transaction markers are no events: where nothing was found waiting, nothing is behind.
+    asked = log is not None and position is not None and log.start <= position
+    lag = (log.end - position if event else 0) if log is not None and position is not None and asked else None
+    waited = _age(event, now)
+    return PartitionStatus(
+        partition=number,
+        state=_state(log, progress, position, event, waited, clickhouse, now, stuck_after),
+        log_start=log.start if log else None,
+        log_end=log.end if log else None,
+        next_offset=progress.next_offset if progress else None,
+        lag=lag,
+        waiting_seconds=waited,
+        counted=progress.counted if progress else None,
+        duplicates=progress.duplicates if progress else None,
+        rejected=progress.rejected if progress else None,
+        last_stamp=progress.last_stamp if progress else None,
+        flushed_at=progress.flushed_at if progress else None,
+        checker_lag=_checker_lag(number, kafka, window),
+        checker_waiting_seconds=_age(window, now),
+    )
+
+
+def _state(
+    log: Log | None,
+    progress: Progress | None,
+    position: int | None,
+    event: PendingHead | None,
+    waited: float | None,
+    clickhouse: ClickHouseView,
+    now: datetime,
+    stuck_after: float,
+) -> State:
+    if log is None or position is None:
+        return "unknown"
+    if not log.start <= position <= log.end:
+        return "lost"
+    if event is None:
+        return "ok"
+    if _unknown_schema(event, clickhouse) is not None:
+        return "held"
+    flushed = (now - progress.flushed_at).total_seconds() if progress else float("inf")
+    return "stuck" if (waited or 0.0) > stuck_after and flushed > stuck_after else "behind"
+
+
+def _unknown_schema(event: PendingHead, clickhouse: ClickHouseView) -> str | None:
+    """The fingerprint that holds a partition, as 16 hexadecimal digits. One that this version knows holds it only for
+    the seconds in which a worker decides it."""
+    if len(event.header) < 10 or event.header[:2] != b"\xc3\x01":
+        return None
+    fingerprint = event.header[2:]
+    facts = clickhouse.schemas.get(fingerprint.hex())
+    if facts is None or facts.decision is None:
+        return None if catalog.by_fingerprint(fingerprint) is not None else fingerprint.hex()
+    readable = facts.decision == POISON or catalog.labelled(facts.decision) is not None
+    return None if readable else fingerprint.hex()
+
+
+def _what_holds(fingerprint: str, clickhouse: ClickHouseView) -> str:
+    """How long it will, and what to do."""
+    facts = clickhouse.schemas.get(fingerprint)
+    if facts is not None and facts.decision is not None:
+        return f"It was decided to be {facts.decision}, which this version does not know: upgrade the fold workers"
+    hold = int(clickhouse.settings.get(UNKNOWN_SCHEMA_HOLD, DEFAULT_HOLD_SECONDS))
+    if hold == 0 or (facts is not None and facts.waits):
+        until = "It waits for a decision"
+    elif facts is None:
+        until = f"It is rejected {hold:,} s after a fold worker has met it"
+    else:
+        until = f"It is rejected in {max(0.0, hold - facts.seen_age):,.0f} s"
+    return (
+        f"{until}. Upgrade the fold workers, or decide what it is: `meterfold schema poison {fingerprint}`, "
+        f"`meterfold schema alias {fingerprint} SCHEMA`, or `meterfold schema wait {fingerprint}`"
+    )
+
+
+def _silent_servers(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
+    if kafka.error is not None:
+        yield f"{kafka.error}. Producers and workers wait for Kafka; nothing is lost"
+    if clickhouse.error is not None:
+        yield f"{clickhouse.error}. The fold waits for ClickHouse; nothing is lost"
+
+
+def _setup_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
+    if kafka.missing:
+        yield f"topics are missing: {', '.join(kafka.missing)}. Run `meterfold migrate`"
+    if clickhouse.missing:
+        yield f"tables or views are missing: {', '.join(clickhouse.missing)}. Run `meterfold migrate`"
+    stored = clickhouse.settings.get("partition_count")
+    if stored is not None and kafka.recorded and int(stored) != len(kafka.recorded):
+        yield (
+            f"usage.recorded has {len(kafka.recorded)} partitions, {stored} were there when it was set up. Workers "
+            "refuse to run: a subject would change its partition"
+        )
+
+
+def _transaction_problems(kafka: KafkaView, now: datetime, stuck_after: float) -> Iterator[str]:
+    for one in kafka.open_transactions:
+        seconds = 0.0 if one.stamp is None else now.timestamp() - one.stamp
+        if seconds > stuck_after:
+            yield f"{one.topic} partition {one.partition}: {open_transaction(one.offset, seconds)}"
+
+
+def _fold_problems(
+    partitions: tuple[PartitionStatus, ...], kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads
+) -> Iterator[str]:
+    for status in partitions:
+        where = f"partition {status.partition}"
+        if status.state == "lost":
+            yield (
+                f"{where}: the next event to fold is at offset {status.next_offset}, the log holds {status.log_start} "
+                f"to {status.log_end}. Events were deleted before they were folded, or the topic is another one"
+            )
+        elif status.state == "held":
+            fingerprint = _unknown_schema(waiting.events[status.partition], clickhouse) or ""
+            yield (
+                f"{where}: the event at offset {status.next_offset} or behind has the unknown schema {fingerprint}. "
+                f"{_what_holds(fingerprint, clickhouse)}"
+            )
+    stuck = [status for status in partitions if status.state == "stuck"]
+    if stuck:
+        names = ", ".join(str(status.partition) for status in stuck)
+        waited = max(status.waiting_seconds or 0.0 for status in stuck)
+        nobody = kafka.fold_group is not None and kafka.fold_group.nobody
+        advice = "no fold worker runs: start `meterfold fold`" if nobody else "the fold worker's log says why"
+        yield f"partition {names}: nothing is folded, the oldest event has waited {waited:,.0f} s; {advice}"
+
+
+def _checker_problems(partitions: tuple[PartitionStatus, ...], kafka: KafkaView, stuck_after: float) -> Iterator[str]:
+    waited = max((status.checker_waiting_seconds or 0.0 for status in partitions), default=0.0)
+    if waited > stuck_after and kafka.checker_group is not None and kafka.checker_group.nobody:
+        yield f"no checker runs and windows have waited for {waited:,.0f} s: start `meterfold check`"
+
+
+def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
+    for one in clickhouse.rejections:
+        whose = f"of organization {one.org_id!r}" if one.org_id else "without an organization"
+        were = noun(one.count, "was", "were")
+        ago = max(0.0, (now - one.last_at).total_seconds())
+        yield (
+            f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last "
+            f"{clickhouse.rejected_within:,.0f} s; "
+            f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
+            f"{one.last_detail}"
+        )
+
+
+def _checker_lag(number: int, kafka: KafkaView, window: PendingHead | None) -> int | None:
+    log = kafka.windows.get(number)
+    if log is None:
+        return None
+    return log.end - max(kafka.checked.get(number, log.start), log.start) if window else 0
+
+
+def _age(waiting: PendingHead | None, now: datetime) -> float | None:
+    if waiting is None or waiting.stamp is None:
+        return None
+    return round(max(0.0, now.timestamp() - waiting.stamp), 1)

@@ -1,0 +1,165 @@
+"""Where definitions are read and written: the compacted topics of metrics and thresholds, which are the truth.
+
+A change is decided by what both topics say, and published in a transaction of one transactional id that all writers
+share. Whoever takes that id over fences the writer before, so of two that have read the same state one commits; the
+other one reads again, and sees the winner's definition. A definition's version is its offset.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
+from meterfold_processor.checker.transactions import FencedOut, Transactions
+from meterfold_processor.kafka.clients import Outgoing
+from meterfold_processor.kafka.reader import Place, TopicReader
+from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.topics import Topics
+from meterfold_service.errors import CheckerNotRunning, DefinitionsBusy
+from meterfold_sink.definitions import shown_metric_version, shown_threshold_version
+
+if TYPE_CHECKING:
+    from meterfold_schemas.settings import KafkaSettings
+    from meterfold_sink.pool import ClientPool
+
+__all__ = ["WAIT_SECONDS", "DefinitionLog"]
+
+WAIT_SECONDS: Final = 30.0
+"""How long an operation waits until ClickHouse shows what it has published."""
+_CALL_SECONDS: Final = 15.0
+_BUSY_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.03
+_NAME: Final = "meterfold-definitions"
+
+D = TypeVar("D", MetricDefinition, UsageThreshold)
+
+
+class DefinitionLog:
+    """For any thread. Methods raise Retryable or Fatal, and what their `decide` raises.
+
+    `decide` gets the definitions as they are, and is called again when another writer was first.
+    """
+
+    def __init__(self, kafka: KafkaSettings, clients: ClientPool, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._kafka = kafka
+        self._clients = clients
+        self._topics = Topics(kafka.topic_prefix)
+        self._wait_seconds = wait_seconds
+        self._one_writer = Lock()  # threads of one process queue up instead of fencing each other
+
+    def read(self) -> Definitions:
+        """Both topics as they are now."""
+        reader = TopicReader(self._kafka, _NAME)
+        try:
+            return self._read(reader, self._ends(reader))
+        finally:
+            reader.close()
+
+    def define(self, decide: Callable[[Definitions], D]) -> D:
+        """Publish the definition that `decide` returns, and return it with its version once ClickHouse shows it. One
+        that has a version already is only waited for."""
+
+        def message(definition: D) -> Outgoing | None:
+            return self._message(definition, definition.to_bytes()) if definition.version < 0 else None
+
+        definition, offset = self._publish(decide, message)
+        if offset is not None:
+            definition = definition.changed(version=offset)
+        self._wait(definition, definition.version)
+        return definition
+
+    def delete(self, decide: Callable[[Definitions], D]) -> None:
+        """Publish the tombstone of the definition that `decide` returns, and wait until ClickHouse shows it."""
+        definition, offset = self._publish(decide, lambda definition: self._message(definition, None))
+        assert offset is not None
+        self._wait(definition, offset)
+
+    def _publish(
+        self, decide: Callable[[Definitions], D], message: Callable[[D], Outgoing | None]
+    ) -> tuple[D, int | None]:
+        """What `decide` returned, and the offset of its message; None where it has none."""
+        until = time.monotonic() + _BUSY_SECONDS
+        with self._one_writer:
+            while True:
+                try:
+                    return self._publish_once(decide, message)
+                except FencedOut:
+                    if time.monotonic() > until:
+                        raise DefinitionsBusy(_BUSY_SECONDS) from None
+                    # Two writers that fence each other in turn must fall out of step.
+                    time.sleep(random.uniform(0, 0.3))
+
+    def _publish_once(
+        self, decide: Callable[[Definitions], D], message: Callable[[D], Outgoing | None]
+    ) -> tuple[D, int | None]:
+        reader = TopicReader(self._kafka, _NAME)
+        transaction = Transactions(self._kafka, f"{self._kafka.topic_prefix}{_NAME}")
+        try:
+            ends = self._ends(reader)
+            definition = decide(self._read(reader, ends))
+            outgoing = message(definition)
+            if outgoing is None:
+                return definition, None
+            transaction.prepare()
+            # From here on nobody else can commit. What was committed before is read, so that it is decided upon.
+            while (now := self._ends(reader)) != ends:
+                ends = now
+                definition = decide(self._read(reader, ends))
+                outgoing = message(definition)
+                if outgoing is None:
+                    return definition, None
+            return definition, self._commit(transaction, outgoing)
+        finally:
+            transaction.close()
+            reader.close()
+
+    def _commit(self, transaction: Transactions, outgoing: Outgoing) -> int:
+        """The offset of the message, once it is committed."""
+        offsets: list[int | None] = []
+        transaction.begin()
+        transaction.produce([outgoing], lambda _, delivered: offsets.append(delivered.offset()))
+        transaction.flush()
+        transaction.commit()
+        if not offsets or offsets[0] is None:
+            raise Retryable(f"Kafka did not say at which offset of {outgoing.topic} the definition is: repeat it")
+        return offsets[0]
+
+    def _message(self, definition: D, value: bytes | None) -> Outgoing:
+        is_metric = isinstance(definition, MetricDefinition)
+        topic = self._topics.metric_defined if is_metric else self._topics.threshold_defined
+        return Outgoing(topic, value, definition.message_key, 0)
+
+    def _ends(self, reader: TopicReader) -> dict[Place, int]:
+        return reader.ends((self._topics.metric_defined, self._topics.threshold_defined), _CALL_SECONDS)
+
+    def _read(self, reader: TopicReader, ends: dict[Place, int]) -> Definitions:
+        found = reader.read(ends, lambda: None)
+        records = []
+        for place, messages in found.items():
+            kind: Any = "metric" if place.topic == self._topics.metric_defined else "threshold"
+            records += [DefinitionRecord(kind, m.key() or b"", m.value(), m.offset() or 0) for m in messages]
+        definitions = Definitions()
+        definitions.apply(DefinitionsRead(tuple(records), *(reader.positions[place] for place in ends)))
+        return definitions
+
+    def _wait(self, definition: MetricDefinition | UsageThreshold, version: int) -> None:
+        """Until ClickHouse has this version or a newer one."""
+        until = time.monotonic() + self._wait_seconds
+        with self._clients.client() as client:
+            while True:
+                if isinstance(definition, MetricDefinition):
+                    shown = shown_metric_version(client, definition.org_id, definition.key)
+                    name = " ".join(filter(None, (definition.org_id, definition.key)))
+                else:
+                    shown = shown_threshold_version(client, definition.id)
+                    name = definition.id
+                if shown is not None and shown >= version:
+                    return
+                if time.monotonic() >= until:
+                    raise CheckerNotRunning(name, version, self._wait_seconds)
+                time.sleep(_LOOK_SECONDS)

@@ -1,0 +1,116 @@
+"""`Metering`: the operations of one installation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings_sources import Sources
+from meterfold_sink.client import Client, connect
+from meterfold_sink.pool import ClientPool
+
+if TYPE_CHECKING:
+    from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.thresholds.operations import Thresholds
+    from meterfold_service.usage.operations import Usage
+
+__all__ = ["Metering"]
+
+
+class Metering:
+    """Define metrics and thresholds, and read usage.
+
+        with Metering() as metering:
+            metering.metrics.define(key="api.calls", name="API calls", unit="calls")
+            metering.usage.get_summary("api.calls", period="monthly", start=start)
+
+    Settings: `kafka` and `clickhouse`, else METERFOLD_* variables, else the file `config` (see docs/settings.md). They
+    are read when the first operation needs them, so a host that only reads usage needs no Kafka.
+
+    One per process is enough; every method may be called from any thread, and waits for its servers. In asyncio, call
+    it with `asyncio.to_thread`, which leaves the loop free: `await asyncio.to_thread(metering.metrics.get,
+    "api.calls")`.
+
+    `wait_seconds`: how long an operation that changes a definition waits until ClickHouse shows it, and one that reads
+    usage until a delivery is folded.
+    """
+
+    def __init__(
+        self,
+        *,
+        kafka: KafkaSettings | None = None,
+        clickhouse: ClickHouseSettings | None = None,
+        config: Path | str | None = None,
+        sources: Sources | None = None,
+        wait_seconds: float = 30.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Opens no connection."""
+        self._kafka = kafka
+        self._clickhouse = clickhouse
+        self._config = config
+        self._given_sources = sources
+        self._wait_seconds = wait_seconds
+        self._clients = ClientPool(self._connect)
+        self._lock = Lock()
+        self._definition_log: DefinitionLog | None = None
+        self._now = now
+
+    # Each imports what it needs with its first use: a command uses one of them.
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """metric.define, update, delete, get, list."""
+        from meterfold_service.metrics.operations import Metrics
+
+        return Metrics(self._log, self._clients, self._now)
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """threshold.create, update, delete, get, list."""
+        from meterfold_service.thresholds.operations import Thresholds
+
+        return Thresholds(self._log, self._clients, self._now)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """usage.get, getSummary."""
+        from meterfold_service.usage.operations import Usage
+
+        return Usage(self._clients, self._now, self._wait_seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._clients.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return self._given_sources or Sources.read(config=self._config)
+
+    def _connect(self) -> Client:
+        return connect(self._clickhouse or ClickHouseSettings.load(sources=self._sources))
+
+    def _log(self) -> DefinitionLog:
+        # Imported here: it brings the Kafka client, which reading does not need.
+        from meterfold_service.definition_log import DefinitionLog
+
+        with self._lock:
+            if self._definition_log is None:
+                kafka = self._kafka or KafkaSettings.load(sources=self._sources)
+                self._definition_log = DefinitionLog(kafka, self._clients, self._wait_seconds)
+            return self._definition_log

@@ -1,0 +1,205 @@
+"""`metering.thresholds`: threshold.create, update, delete and list."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from meterfold_service.errors import ThresholdExists, ThresholdNotFound
+from meterfold_service.metrics.operations import metric_not_found
+from meterfold_service.pages import Page, check_page
+from meterfold_service.thresholds.resting import Condition, condition
+
+if TYPE_CHECKING:
+    from meterfold_processor.checker.definitions import Definitions
+    from meterfold_schemas.definitions import UsageThreshold
+    from meterfold_service.definition_log import DefinitionLog
+    from meterfold_sink.client import Client
+    from meterfold_sink.pool import ClientPool
+    from meterfold_sink.threshold_levels import Standing
+    from meterfold_sink.thresholds import WatchedSubjects
+
+__all__ = ["ListedThreshold", "Thresholds"]
+
+_FIXED: Final = frozenset({"org_id", "metric_key", "subject_type", "subject_id", "period_type"})
+
+
+@dataclass(frozen=True, slots=True)
+class ListedThreshold:
+    """A threshold, where it stands now, why it judges nothing (`resting`, None where it judges), and what limits it or
+    judges beside it."""
+
+    threshold: UsageThreshold
+    standing: Standing
+    resting: str | None
+    notes: tuple[str, ...]
+
+
+class Thresholds:
+    """The operations on thresholds; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
+
+    def __init__(self, log: Callable[[], DefinitionLog], clients: ClientPool, now: Callable[[], datetime]) -> None:
+        self._log = log
+        self._clients = clients
+        self._now = now
+
+    def create(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> UsageThreshold:
+        """threshold.create: as a UsageThreshold, without id and times. The same threshold again changes nothing and
+        returns the one that is there. `watched_subjects` says how many subjects it watches now.
+
+        `org_id` None is every organization, and needs a metric of every organization. Raises MetricNotFound,
+        ThresholdExists, and InvalidDefinition (with the code PERIOD_NOT_KEPT for a weekly or yearly period).
+        """
+        from meterfold_schemas.definitions import UsageThreshold
+        from meterfold_service.contents import OWN, differences, refuse_fields, same_content
+
+        refuse_fields(values, OWN)
+        now = self._now()
+        own = {"id": str(uuid.uuid4()), "org_id": org_id, "created_at": now, "updated_at": now}
+
+        def decide(definitions: Definitions) -> UsageThreshold:
+            metric = definitions.metric(org_id or "", metric_key)
+            if metric is None:
+                known = [(metric.org_id, metric.key) for metric in definitions.metrics()]
+                raise metric_not_found(metric_key, org_id, known)
+            wanted = UsageThreshold.for_metric(metric, **values, **own)
+            same = _same_names(definitions, wanted)
+            for one in same:
+                if same_content(one, wanted):
+                    return one
+            if same:
+                raise ThresholdExists(same[0], differences(same[0], wanted, values.keys()))
+            return wanted
+
+        return self._log().define(decide)
+
+    def update(self, threshold_id: str, **changes: Any) -> UsageThreshold:
+        """threshold.update: any field but metric, subject and period. A warn threshold that was never given follows the
+        threshold. Raises ThresholdNotFound, ThresholdExists where another one has the new name, and InvalidDefinition.
+        """
+        from meterfold_schemas.definitions import default_warn_threshold
+        from meterfold_service.contents import OWN, refuse_fields, same_content
+
+        refuse_fields(changes, OWN | _FIXED)
+
+        def decide(definitions: Definitions) -> UsageThreshold:
+            known = _known(definitions, threshold_id)
+            more: dict[str, Any] = {"updated_at": self._now(), "version": -1}
+            if "threshold" in changes and known.warn_threshold == default_warn_threshold(known.threshold):
+                more["warn_threshold"] = None
+            wanted = known.changed(**{**more, **changes})
+            if same_content(known, wanted):
+                return known
+            if wanted.name != known.name and (same := _same_names(definitions, wanted)):
+                raise ThresholdExists(same[0])
+            return wanted
+
+        return self._log().define(decide)
+
+    def delete(self, threshold_id: str) -> None:
+        """threshold.delete: what it had raised is cleared. Raises ThresholdNotFound."""
+        self._log().delete(lambda definitions: _known(definitions, threshold_id))
+
+    def get(self, threshold_id: str) -> UsageThreshold:
+        """One threshold. Raises ThresholdNotFound."""
+        from meterfold_schemas.definitions import UsageThreshold
+        from meterfold_sink.definitions import list_thresholds
+
+        with self._clients.client() as client:
+            rows, _ = list_thresholds(client, {"id": threshold_id}, limit=1, offset=0)
+        if not rows:
+            raise ThresholdNotFound(threshold_id)
+        return UsageThreshold(**rows[0])
+
+    def list(
+        self,
+        *,
+        org_id: str | None = None,
+        metric_key: str | None = None,
+        subject_type: str | None = None,
+        subject_id: str | None = None,
+        is_active: bool | None = None,
+        windows: int = 20,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Page[ListedThreshold]:
+        """threshold.list: those of every organization first, then by organization, metric, name and value. `windows`:
+        at most this many current windows of each.
+
+        `org_id`: those that name this organization ("": those for subjects without one). Raises InvalidUsage for a
+        wrong page.
+        """
+        from meterfold_schemas.definitions import UsageThreshold
+        from meterfold_sink.definitions import list_thresholds
+        from meterfold_sink.threshold_levels import standings
+
+        check_page(limit, offset)
+        wanted = {
+            "org_id": org_id,
+            "metric_key": metric_key,
+            "subject_type": subject_type,
+            "subject_id": subject_id,
+            "is_active": is_active,
+        }
+        with self._clients.client() as client:
+            rows, total = list_thresholds(client, wanted, limit=limit, offset=offset)
+            found = standings(client, rows, limit=windows) if rows else {}
+            conditions = _conditions(client, rows) if rows else {}
+        return Page(
+            total,
+            tuple(
+                ListedThreshold(
+                    UsageThreshold(**row), found[row["id"]], conditions[row["id"]].resting, conditions[row["id"]].notes
+                )
+                for row in rows
+            ),
+        )
+
+    def watched_subjects(self, threshold_id: str) -> WatchedSubjects:
+        """How many of the subjects that have used its metric a threshold judges now, and why the others are not. Raises
+        ThresholdNotFound."""
+        from meterfold_sink.thresholds import watched_subjects
+
+        self.get(threshold_id)
+        with self._clients.client() as client:
+            return watched_subjects(client, threshold_id)
+
+
+def _known(definitions: Definitions, threshold_id: str) -> UsageThreshold:
+    known = definitions.threshold(threshold_id)
+    if known is None:
+        raise ThresholdNotFound(threshold_id)
+    return known
+
+
+def _same_names(definitions: Definitions, wanted: UsageThreshold) -> Sequence[UsageThreshold]:
+    """The other thresholds of the same metric, name and scope, the newest first. There is one at most, unless a version
+    that allowed it has made two."""
+    name = (wanted.metric_key, wanted.name, wanted.scope)
+    found = [
+        known
+        for known in definitions.watched()
+        if (known.metric_key, known.name, known.scope) == name and known.id != wanted.id
+    ]
+    return sorted(found, key=lambda known: known.version, reverse=True)
+
+
+def _conditions(client: Client, rows: Sequence[Mapping[str, Any]]) -> dict[str, Condition]:
+    """Threshold id: why it rests."""
+    from meterfold_sink.thresholds import metric_definers, narrower_thresholds, same_thresholds
+
+    ids = [row["id"] for row in rows]
+    definers = metric_definers(
+        client,
+        sorted({row["metric_key"] for row in rows}),
+        sorted({row["org_id"] for row in rows if row["org_id"]}),
+    )
+    narrower, same = narrower_thresholds(client, ids), same_thresholds(client, ids)
+    none: tuple[int, list[Any]] = (0, [])
+    return {
+        row["id"]: condition(row, definers[row["metric_key"]], narrower.get(row["id"], none), same.get(row["id"], none))
+        for row in rows
+    }

@@ -1,0 +1,250 @@
+"""`metering.usage`: usage.get and usage.getSummary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
+from meterfold_service.errors import NotFoldedInTime, RecordsExpired
+from meterfold_service.metrics.operations import metric_not_found
+from meterfold_service.pages import Page, check_page
+from meterfold_service.usage.calendar import Calendar, Window
+from meterfold_service.usage.pieces import RECORDS, pieces
+from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
+from meterfold_sink.definitions import defined_keys, visible_metric
+from meterfold_sink.fold_state import Progress, read_progress, read_rules
+from meterfold_sink.usage_records import usage_records
+from meterfold_sink.usage_sums import MissingRecords, Of, Piece, UsageSum, missing_records, usage_sums
+
+if TYPE_CHECKING:
+    from meterfold.delivery import Delivery
+    from meterfold_sink.client import Client
+    from meterfold_sink.pool import ClientPool
+
+__all__ = ["MAX_PERIODS", "Usage"]
+
+MAX_PERIODS: Final = 10_000
+"""The most periods of one answer."""
+_RECORD: Final = tuple(field.name for field in fields(UsageRecord))
+_LOOK_SECONDS: Final = 0.03
+
+
+class Usage:
+    """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
+
+    def __init__(self, clients: ClientPool, now: Callable[[], datetime], wait_seconds: float) -> None:
+        self._clients = clients
+        self._now = now
+        self._wait_seconds = wait_seconds
+
+    def get(
+        self,
+        metric_key: str,
+        subject: tuple[str, str],
+        *,
+        start: datetime,
+        end: datetime | None = None,
+        org_id: str = "",
+        limit: int = 100,
+        cursor: str | None = None,
+        at_least: Delivery | Iterable[Delivery] | None = None,
+    ) -> UsagePage:
+        """usage.get: one subject's records with start <= timestamp < end (default: now), by timestamp.
+
+        `cursor` of a page asks for the next one. `at_least` waits first until these deliveries are folded. Raises
+        RecordsExpired if records from start to end are no longer kept, NotFoldedInTime, and InvalidUsage.
+        """
+        check_page(limit)
+        after = None if cursor is None else position_of(cursor)
+        first, last = self._span(start, end)
+        of = Of(metric_key, org_id, _subject(subject))
+        with self._clients.client() as client:
+            self._wait(client, at_least)
+            rules = read_rules(client)
+            page = usage_records(client, rules, of, first, last, after=after, limit=limit)
+            # Asked afterwards: what is there now was there before.
+            whole = Piece(0, RECORDS, first, last)
+            missing = missing_records(client, rules, of, [whole], micros(self._now()))
+        if missing is not None:
+            raise _expired(metric_key, missing)
+        records = tuple(UsageRecord(*(row[name] for name in _RECORD)) for row in page.rows)
+        more = len(records) == limit and cursor_of(micros(records[-1].timestamp), records[-1].offset)
+        return UsagePage(records, page.total, page.total_quantity, more or None)
+
+    def get_summary(
+        self,
+        metric_key: str,
+        *,
+        period: str = "monthly",
+        start: datetime,
+        end: datetime | None = None,
+        tz: str | None = None,
+        anchor: int | None = None,
+        subject: tuple[str, str] | None = None,
+        org_id: str | None = "",
+        by_subject: bool = False,
+        top: int | None = None,
+        empty: bool = False,
+        limit: int = 100,
+        offset: int = 0,
+        at_least: Delivery | Iterable[Delivery] | None = None,
+    ) -> Page[UsageSummary]:
+        """usage.getSummary: the period that holds `start`, and those that begin before `end` (default: now), in order.
+
+        period      hourly, daily, weekly (from Monday), monthly, yearly, lifetime, or billing, which begins on the day
+                    `anchor` of each month (the last day of a shorter one)
+        tz          the IANA time zone of the periods; UTC by default
+        subject     (type, id); without it a row sums up all subjects
+        org_id      "" are subjects without an organization; None is every organization, each in rows of its own
+        by_subject  a row for each subject; `top` keeps the subjects with the largest totals of each period
+        empty       also a row for periods in which nothing was recorded; of one subject, or of all of one organization
+        at_least    waits first until these deliveries are folded
+
+        Raises MetricNotFound, RecordsExpired where a period begins or ends within a UTC hour whose records are no
+        longer kept, NotFoldedInTime, and InvalidUsage.
+        """
+        check_page(limit, offset)
+        calendar = Calendar.of(period, tz, anchor)
+        by_subject = by_subject or subject is not None
+        if top is not None and (not by_subject or subject is not None or top < 1):
+            raise InvalidUsage("top is the number of subjects to keep of each period: 1 or more, with by_subject")
+        if empty and (org_id is None or (by_subject and subject is None)):
+            raise InvalidUsage("empty periods are shown of one subject, or of all of one organization together")
+        first, last = self._span(start, end)
+        windows = calendar.windows(first, last, MAX_PERIODS)
+        parts = [Piece(number, *piece) for number, window in enumerate(windows) for piece in _pieces(window)]
+        of = Of(metric_key, org_id, None if subject is None else _subject(subject))
+        with self._clients.client() as client:
+            self._wait(client, at_least)
+            rules = read_rules(client)
+            _require_definition(client, metric_key, org_id)
+            # Progress before the numbers, so that they are no older than it says; expired records after them.
+            folded = read_progress(client)
+            page = (MAX_PERIODS, 0) if empty else (limit, offset)
+            sums, total = usage_sums(
+                client, rules, of, parts, by_subject=by_subject, top=top, limit=page[0], offset=page[1]
+            )
+            missing = missing_records(client, rules, of, parts, micros(self._now()))
+        if missing is not None:
+            raise _expired(metric_key, missing)
+        closed = micros(self._now()) - rules.grace_seconds * MICROS_PER_SECOND
+        rows = [_summary(of, calendar, windows[one.number], one, folded, closed, rules.grace_seconds) for one in sums]
+        if empty:
+            found = {row.period_start: row for row in rows}
+            every = [found.get(from_micros(window.start)) or _nothing(of, calendar, window) for window in windows]
+            return Page(len(every), tuple(every[offset : offset + limit]))
+        return Page(total, tuple(rows))
+
+    def _span(self, start: datetime, end: datetime | None) -> tuple[int, int]:
+        first, last = micros(start), micros(self._now() if end is None else end)
+        if end is not None and last < first:
+            raise InvalidUsage(f"end {end.isoformat()} is before start {start.isoformat()}")
+        return first, last
+
+    def _wait(self, client: Client, at_least: Delivery | Iterable[Delivery] | None) -> None:
+        """Until the fold has passed these deliveries."""
+        needed: dict[int, int] = {}
+        for delivery in () if at_least is None else at_least if isinstance(at_least, Iterable) else (at_least,):
+            if delivery.partition is None or delivery.offset is None:
+                raise InvalidUsage(f"event {delivery.event_id} was not delivered: {delivery.error}")
+            needed[delivery.partition] = max(delivery.offset, needed.get(delivery.partition, -1))
+        until = time.monotonic() + self._wait_seconds
+        while needed:
+            folded = read_progress(client)
+            needed = {p: at for p, at in needed.items() if p not in folded or folded[p].next_offset <= at}
+            if needed:
+                if time.monotonic() > until:
+                    raise NotFoldedInTime(*next(iter(needed.items())), self._wait_seconds)
+                time.sleep(_LOOK_SECONDS)
+
+
+def _pieces(window: Window) -> list[tuple[str, int, int]]:
+    if window.end is None:  # a lifetime is one stored window, at the epoch
+        return [("lifetime", window.start, window.start + 1)]
+    return [*pieces(window.start, window.end)]
+
+
+def _subject(subject: tuple[str, str]) -> tuple[str, str]:
+    match subject:
+        case (str(), str()):
+            return subject
+    raise InvalidUsage(f"subject {subject!r:.80} must be a pair of strings: its type and its id")
+
+
+def _require_definition(client: Client, metric_key: str, org_id: str | None) -> None:
+    """Raises MetricNotFound; of every organization (None) one is enough that defines it."""
+    if org_id is not None and visible_metric(client, metric_key, org_id) is not None:
+        return
+    known = defined_keys(client)
+    if org_id is None and any(key == metric_key for _, key in known):
+        return
+    raise metric_not_found(metric_key, org_id, known)
+
+
+def _summary(
+    of: Of,
+    calendar: Calendar,
+    window: Window,
+    found: UsageSum,
+    folded: Mapping[int, Progress],
+    closed: int,
+    grace_seconds: int,
+) -> UsageSummary:
+    stamps = [from_micros(folded[partition].last_stamp) for partition in found.partitions if partition in folded]
+    # The epoch stands for a partition that has no event yet.
+    stamp = min(stamps) if len(stamps) == len(found.partitions) and micros(min(stamps)) else None
+    is_final = (
+        window.end is not None
+        and stamp is not None
+        and window.end <= min(closed, micros(stamp - timedelta(seconds=grace_seconds)))
+    )
+    return UsageSummary(
+        org_id=found.org_id,
+        metric_key=of.metric_key,
+        subject_type=found.subject_type,
+        subject_id=found.subject_id,
+        period_type=calendar.period,
+        period_start=from_micros(window.start),
+        period_end=None if window.end is None else from_micros(window.end),
+        total_quantity=found.total,
+        record_count=found.record_count,
+        sum=found.sum,
+        min_quantity=found.min,
+        max_quantity=found.max,
+        avg_quantity=found.avg,
+        last_quantity=found.last,
+        is_final=is_final,
+        updated_at=stamp,
+    )
+
+
+def _nothing(of: Of, calendar: Calendar, window: Window) -> UsageSummary:
+    """A period in which nothing was recorded; an event may still come, so it is never final."""
+    subject_type, subject_id = of.subject or (None, None)
+    return UsageSummary(
+        org_id=of.org_id or "",
+        metric_key=of.metric_key,
+        subject_type=subject_type,
+        subject_id=subject_id,
+        period_type=calendar.period,
+        period_start=from_micros(window.start),
+        period_end=None if window.end is None else from_micros(window.end),
+        total_quantity=None,
+        record_count=0,
+        sum=None,
+        min_quantity=None,
+        max_quantity=None,
+        avg_quantity=None,
+        last_quantity=None,
+        is_final=False,
+        updated_at=None,
+    )
+
+
+def _expired(metric_key: str, missing: MissingRecords) -> RecordsExpired:
+    return RecordsExpired(metric_key, missing.hour, missing.missing)

@@ -1,0 +1,92 @@
+"""What usage.get and usage.getSummary answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from meterfold_schemas.errors import InvalidUsage
+
+__all__ = ["UsagePage", "UsageRecord", "UsageSummary", "cursor_of", "position_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One counted event. `metadata` is JSON text; `received_at` the broker's stamp; partition and offset its position
+    on usage.recorded."""
+
+    id: str
+    org_id: str
+    metric_key: str
+    subject_type: str
+    subject_id: str
+    quantity: Decimal
+    source: str | None
+    resource_type: str | None
+    resource_id: str | None
+    metadata: str | None
+    timestamp: datetime
+    received_at: datetime
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """`records` of one page, by timestamp and offset. `total` counts all records from start to end; `total_quantity` is
+    theirs by the metric's aggregation type, and None where there are none, or no definition. `cursor` asks for the next
+    page; None after the last one."""
+
+    records: tuple[UsageRecord, ...]
+    total: int
+    total_quantity: Decimal | None
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSummary:
+    """The usage of one period [period_start, period_end), which is never longer than its calendar says and never ends
+    for a lifetime.
+
+    Subject fields are None where subjects are not told apart. Where nothing was recorded, `record_count` is 0 and every
+    quantity None; recorded quantities that add up to 0 are 0. `total_quantity` is by the metric's aggregation type, and
+    None where the organization has no definition. `is_final`: the period and the grace after it are over, by the stamps
+    of every partition that is in it. `updated_at`: everything that had arrived until then is in the numbers.
+    """
+
+    org_id: str
+    metric_key: str
+    subject_type: str | None
+    subject_id: str | None
+    period_type: str
+    period_start: datetime
+    period_end: datetime | None
+    total_quantity: Decimal | None
+    record_count: int
+    sum: Decimal | None
+    min_quantity: Decimal | None
+    max_quantity: Decimal | None
+    avg_quantity: Decimal | None
+    last_quantity: Decimal | None
+    is_final: bool
+    updated_at: datetime | None
+
+
+def cursor_of(timestamp: int, offset: int) -> str:
+    """Text that stands for a position behind a record."""
+    return base64.urlsafe_b64encode(f"{timestamp}.{offset}".encode()).decode("ascii").rstrip("=")
+
+
+def position_of(cursor: str) -> tuple[int, int]:
+    """(timestamp in UTC microseconds, offset) of a cursor. Raises InvalidUsage."""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        timestamp, offset = map(int, text.split("."))
+    except (binascii.Error, ValueError):
+        raise InvalidUsage(
+            f"cursor {cursor[:80]!r} does not come from an earlier page; leave it out to start"
+        ) from None
+    return timestamp, offset

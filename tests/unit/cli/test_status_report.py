@@ -1,0 +1,160 @@
+"""What `meterfold status` concludes from the views of both servers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, Progress
+from meterfold_cli.status.kafka_view import Group, KafkaView, Log, OpenTransaction, PendingHead
+from meterfold_cli.status.report import PendingHeads, Report, make_report, positions, window_positions
+from meterfold_schemas import catalog
+from meterfold_sink.schema_decisions import SchemaFacts
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+KNOWN = catalog.latest("usage_recorded").header
+UNKNOWN = b"\xc3\x01" + bytes(range(8))
+
+
+def progress(next_offset: int, *, flushed: float = 1.0, counted: int = 0) -> Progress:
+    return Progress(next_offset, 0, counted, 2, 1, NOW, NOW - timedelta(seconds=flushed))
+
+
+def kafka(start: int = 0, end: int = 100, *, workers: int = 1, checked: int = 10) -> KafkaView:
+    group = Group("g", "STABLE" if workers else "EMPTY", workers)
+    return KafkaView(
+        brokers=1,
+        recorded={0: Log(start, end)},
+        windows={0: Log(5, 10)},
+        checked={0: checked},
+        fold_group=group,
+        checker_group=group,
+    )
+
+
+def stored(row: Progress | None, **settings: str) -> ClickHouseView:
+    named = {name.replace("__", ":"): value for name, value in settings.items()}
+    return ClickHouseView(settings=named, progress={} if row is None else {0: row})
+
+
+def report(
+    kafka: KafkaView, clickhouse: ClickHouseView, *, waited: float | None = None, header: bytes = KNOWN
+) -> Report:
+    events = {} if waited is None else {0: PendingHead(NOW.timestamp() - waited, header)}
+    return make_report(kafka, clickhouse, PendingHeads(events, {}), NOW, 60.0)
+
+
+def test_all_folded_is_well() -> None:
+    found = report(kafka(), stored(progress(100, counted=97)))
+    assert found.well
+    assert (found.counted, found.duplicates, found.rejected) == (97, 2, 1)
+    status = found.partitions[0]
+    assert (status.state, status.lag, status.checker_lag) == ("ok", 0, 0)
+
+
+def test_a_marker_of_a_transaction_at_the_end_is_no_lag() -> None:
+    assert positions(kafka(), stored(progress(99))) == {0: 99}
+    status = report(kafka(), stored(progress(99, flushed=1e6))).partitions[0]
+    assert (status.state, status.lag) == ("ok", 0)
+
+
+def test_events_that_just_came_are_behind_and_no_problem() -> None:
+    found = report(kafka(), stored(progress(90, flushed=3600)), waited=2.0)
+    assert found.well
+    assert (found.partitions[0].state, found.partitions[0].lag) == ("behind", 10)
+
+
+def test_a_long_backlog_that_is_being_folded_is_behind_and_no_problem() -> None:
+    found = report(kafka(), stored(progress(90, flushed=1)), waited=86_400)
+    assert found.well
+    assert found.partitions[0].state == "behind"
+
+
+def test_events_that_wait_without_a_flush_are_stuck() -> None:
+    found = report(kafka(), stored(progress(90, flushed=61)), waited=61)
+    assert found.partitions[0].state == "stuck"
+    assert found.problems == (
+        "partition 0: nothing is folded, the oldest event has waited 61 s; the fold worker's log says why",
+    )
+    nobody = report(kafka(workers=0), stored(progress(90, flushed=61)), waited=61)
+    assert "no fold worker runs: start `meterfold fold`" in nobody.problems[0]
+
+
+def test_a_partition_that_nobody_has_begun_is_stuck_as_well() -> None:
+    found = report(kafka(workers=0), stored(None), waited=120)
+    assert (found.partitions[0].state, found.partitions[0].lag) == ("stuck", 100)
+
+
+def test_an_unknown_schema_holds_its_partition_unless_it_is_declared_poison() -> None:
+    held = report(kafka(), stored(progress(90)), waited=1, header=UNKNOWN)
+    assert held.partitions[0].state == "held"
+    assert "unknown schema 0001020304050607" in held.problems[0]
+    poison = replace(stored(progress(90)), schemas={"0001020304050607": SchemaFacts(decision="poison")})
+    assert report(kafka(), poison, waited=1, header=UNKNOWN).well
+
+
+def test_events_that_were_deleted_before_they_were_folded_are_lost() -> None:
+    clickhouse = stored(progress(90))
+    assert positions(kafka(start=95), clickhouse) == {}
+    found = report(kafka(start=95), clickhouse)
+    assert found.partitions[0].state == "lost"
+    assert "offset 90, the log holds 95 to 100" in found.problems[0]
+    assert report(kafka(), stored(progress(101))).partitions[0].state == "lost"
+
+
+def test_another_partition_count_than_stored_is_a_problem() -> None:
+    found = report(kafka(), stored(progress(100), partition_count="6"))
+    assert "usage.recorded has 1 partitions, 6 were there" in found.problems[0]
+
+
+def test_what_is_down_is_said_and_the_other_one_still_shown() -> None:
+    without_clickhouse = report(kafka(), ClickHouseView(error="ClickHouse at http://c:1 could not be reached"))
+    assert not without_clickhouse.well
+    assert without_clickhouse.problems == without_clickhouse.silent
+    assert "ClickHouse at http://c:1 could not be reached. The fold waits" in without_clickhouse.problems[0]
+    assert (without_clickhouse.partitions[0].log_end, without_clickhouse.partitions[0].state) == (100, "unknown")
+    assert without_clickhouse.counted is None
+    without_kafka = report(KafkaView(error="Kafka at k:1 could not be reached"), stored(progress(100, counted=97)))
+    assert "Kafka at k:1 could not be reached. Producers and workers wait" in without_kafka.problems[0]
+    assert (without_kafka.partitions[0].next_offset, without_kafka.partitions[0].lag) == (100, None)
+    assert without_kafka.counted == 97
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it() -> None:
+    found = make_report(
+        KafkaView(brokers=1, missing=("usage.recorded",)),
+        ClickHouseView(missing=TABLES),
+        PendingHeads({}, {}),
+        NOW,
+        60.0,
+    )
+    assert [problem.partition(":")[0] for problem in found.problems] == [
+        "topics are missing",
+        "tables or views are missing",
+    ]
+    assert all("meterfold migrate" in problem for problem in found.problems)
+
+
+def test_a_transaction_that_stays_open_is_named() -> None:
+    def with_transaction(seconds: float | None) -> Report:
+        stamp = None if seconds is None else NOW.timestamp() - seconds
+        view = replace(kafka(), open_transactions=(OpenTransaction("usage.recorded", 3, 210, stamp),))
+        return report(view, stored(progress(100)))
+
+    assert with_transaction(59).well
+    assert with_transaction(None).well
+    (problem,) = with_transaction(61).problems
+    assert problem.startswith("usage.recorded partition 3: the transaction at offset 210 has been open for 61 s")
+    assert "docs/operations.md" in problem
+
+
+def test_windows_that_wait_without_a_checker_are_a_problem() -> None:
+    view = kafka(workers=0, checked=7)
+    assert window_positions(view) == {0: 7}
+    assert window_positions(kafka(checked=2)) == {0: 5}
+    waiting = PendingHeads({}, {0: PendingHead(NOW.timestamp() - 90, b"")})
+    found = make_report(view, stored(progress(100)), waiting, NOW, 60.0)
+    assert found.partitions[0].checker_lag == 3
+    assert found.problems == ("no checker runs and windows have waited for 90 s: start `meterfold check`",)
+    running = make_report(kafka(checked=7), stored(progress(100)), waiting, NOW, 60.0)
+    assert running.well
