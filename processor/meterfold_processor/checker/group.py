@@ -99,7 +99,7 @@ class Group:
             return message.partition() in self.assigned
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise Retryable(
-                f"partition {message.partition()} of {self._topic}: the next offset is no longer in the log "
+                f"partition {message.partition()} of {self._topic}: the next offset was deleted from the log "
                 f"({error.str()}); the stored windows are judged instead"
             )
         found = errors.consuming_error(error)
