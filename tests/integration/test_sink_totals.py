@@ -23,7 +23,8 @@ from meterfold_sink.usage_sums import Of
 from support.sink.database import RULES, database, insert
 from support.sink.rows import Record, records_table, window, windows_table
 
-HOUR = datetime(2026, 3, 10, 12, tzinfo=UTC)
+#: Recent, since records that have expired may be deleted between two questions.
+HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
 FEW_EXAMPLES = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
