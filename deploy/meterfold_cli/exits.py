@@ -1,7 +1,7 @@
 """What the exit codes of `meterfold` mean; docs/cli.md has the same table.
 
 0    success
-1    a problem was found: a server is down, events are stuck, rows were refused, a worker had a fatal error
+1    a problem was found: events are stuck, rows were refused, a worker had a fatal error
 2    the command line, a setting, a definition or an input file is invalid: correct it
 3    a server was not reachable or did not answer in time: run the command again later
 4    an extra of the package is not installed

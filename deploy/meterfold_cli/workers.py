@@ -132,10 +132,10 @@ def run_probed(
     """`run_worker`, with the probes and metrics of the settings [health]."""
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
-    from meterfold_processor.probes.store import Question, StoreCheck
+    from meterfold_processor.probes.store import StoreCheck, ping_clickhouse
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
-    store = StoreCheck(Question(installation.clickhouse()), worker.status.errors.of("store"))
+    store = StoreCheck(ping_clickhouse(installation.clickhouse()), worker.status.errors.of("store"))
     kafka = installation.kafka()
     groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
     with serving(health, subject, store):

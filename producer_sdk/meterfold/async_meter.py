@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Literal, Self, overload
+from typing import Final, Literal, Self, Unpack, overload
 
 from meterfold.account import Cut
 from meterfold.base import BaseMeter
@@ -15,7 +15,7 @@ from meterfold.closing import attach, patience
 from meterfold.delivery import Delivery, DeliveryCallback, ReportCallback
 from meterfold.errors import BufferFull, MeterfoldError, UndeliveredEvents
 from meterfold.event_loop import EventLoop
-from meterfold.events import Table, UsageEvent
+from meterfold.events import EventDetails, Table, UsageEvent, optional_values
 from meterfold.recorder import Recorder
 from meterfold.settings import SdkSettings
 from meterfold.subjects import Known, Subject
@@ -58,11 +58,8 @@ class AsyncMeter(BaseMeter[Known]):
         id: Id | None = None,
         timestamp: datetime | None = None,
         org_id: Id | None = None,
-        source: str | None = None,
-        resource_type: str | None = None,
-        resource_id: Id | None = None,
-        metadata: Mapping[str, Any] | str | None = None,
         confirm: Literal[False] = False,
+        **details: Unpack[EventDetails],
     ) -> str: ...
     @overload
     async def record(
@@ -74,11 +71,8 @@ class AsyncMeter(BaseMeter[Known]):
         id: Id | None = None,
         timestamp: datetime | None = None,
         org_id: Id | None = None,
-        source: str | None = None,
-        resource_type: str | None = None,
-        resource_id: Id | None = None,
-        metadata: Mapping[str, Any] | str | None = None,
         confirm: Literal[True],
+        **details: Unpack[EventDetails],
     ) -> Delivery: ...
     async def record(
         self,
@@ -89,11 +83,8 @@ class AsyncMeter(BaseMeter[Known]):
         id: Id | None = None,
         timestamp: datetime | None = None,
         org_id: Id | None = None,
-        source: str | None = None,
-        resource_type: str | None = None,
-        resource_id: Id | None = None,
-        metadata: Mapping[str, Any] | str | None = None,
         confirm: bool = False,
+        **details: Unpack[EventDetails],
     ) -> str | Delivery:
         """As Meter.record, but awaits room in the buffer. Returns the event's id.
 
@@ -105,7 +96,7 @@ class AsyncMeter(BaseMeter[Known]):
         """
         self._loop.enter()
         event_id, key, value = self._recorder.encode(
-            metric_key, subject, quantity, id, timestamp, org_id, source, resource_type, resource_id, metadata
+            metric_key, subject, quantity, id, timestamp, org_id, optional_values(details) if details else ()
         )
         if confirm:
             return await self._confirmed(key, value)
@@ -211,7 +202,7 @@ class AsyncMeter(BaseMeter[Known]):
         try:
             report = await reported
         except asyncio.CancelledError:
-            # The report may have come in the same turn of the loop, and then nobody else has it.
+            # The report may have come in the same turn of the loop, and then only this task has it.
             if reported.done() and not reported.cancelled() and not (report := reported.result()).delivered:
                 put_back(report)
             raise

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypedDict, cast
 
 from meterfold.subjects import Known, Subject
 from meterfold.values import Id, Quantity
 from meterfold_schemas.usage import UsageRecorded
+from meterfold_schemas.usage_fields import NAMES, OPTIONAL
 
 if TYPE_CHECKING:
     # So that an event without an object of the application's is one of every Meter.
@@ -20,12 +21,23 @@ else:  # typing has it from Python 3.13 on, and only type checkers need it
             return item
 
 
-__all__ = ["Table", "UsageEvent", "event_of"]
+__all__ = ["EventDetails", "Table", "UsageEvent", "event_of", "optional_values"]
+
+_OPTIONAL: Final = frozenset(OPTIONAL)
 
 
-class UsageEvent(TypedDict, Generic[Known], total=False):
+class EventDetails(TypedDict, total=False):
+    """The optional fields of an event, as `record` takes them by name. A test holds them to the Avro schema."""
+
+    source: str | None
+    resource_type: str | None
+    resource_id: Id | None
+    metadata: Mapping[str, Any] | str | None
+
+
+class UsageEvent(EventDetails, Generic[Known], total=False):
     """The parameters of `Meter.record` as a mapping: metric_key, and subject or subject_type and subject_id, are
-    required. The order of the fields here is the order of a Row (tables.py).
+    required.
     """
 
     metric_key: str
@@ -36,10 +48,6 @@ class UsageEvent(TypedDict, Generic[Known], total=False):
     quantity: Quantity
     id: Id | None
     timestamp: datetime | None
-    source: str | None
-    resource_type: str | None
-    resource_id: Id | None
-    metadata: Mapping[str, Any] | str | None
 
 
 class _ArrowStream(Protocol):
@@ -61,19 +69,15 @@ class _PandasFrame(Protocol):
 Table = _ArrowStream | _ArrowArray | _PandasFrame
 
 
+def optional_values(details: EventDetails) -> tuple[Any, ...]:
+    """The values of usage_fields.OPTIONAL; None where there is none. Raises TypeError for an unknown name."""
+    if not _OPTIONAL.issuperset(details):
+        unknown = min(details.keys() - _OPTIONAL)
+        raise TypeError(f"record() got an unexpected keyword argument {unknown!r}")
+    return tuple(map(details.get, OPTIONAL))
+
+
 def event_of(value: bytes) -> UsageEvent:
     """The event in a value that the SDK encoded: recorded again, it becomes the same value."""
     event = UsageRecorded.from_bytes(value)
-    return UsageEvent(
-        metric_key=event.metric_key,
-        subject_type=event.subject_type,
-        subject_id=event.subject_id,
-        org_id=event.org_id,
-        quantity=event.quantity,
-        id=event.id,
-        timestamp=event.timestamp,
-        source=event.source,
-        resource_type=event.resource_type,
-        resource_id=event.resource_id,
-        metadata=event.metadata,
-    )
+    return cast(UsageEvent, {name: getattr(event, name) for name in NAMES})

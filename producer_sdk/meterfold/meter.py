@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from meterfold.base import BaseMeter
 from meterfold.batch import BatchResults
 from meterfold.closing import attach, patience
 from meterfold.errors import BufferFull, MeterfoldError, UndeliveredEvents
-from meterfold.events import Table, UsageEvent
+from meterfold.events import EventDetails, Table, UsageEvent, optional_values
 from meterfold.subjects import Known, Subject
 from meterfold.values import Id, Quantity
 
@@ -51,10 +51,7 @@ class Meter(BaseMeter[Known]):
         id: Id | None = None,
         timestamp: datetime | None = None,
         org_id: Id | None = None,
-        source: str | None = None,
-        resource_type: str | None = None,
-        resource_id: Id | None = None,
-        metadata: Mapping[str, Any] | str | None = None,
+        **details: Unpack[EventDetails],
     ) -> str:
         """Take one event into the buffer and return its id; its delivery is reported later.
 
@@ -67,7 +64,7 @@ class Meter(BaseMeter[Known]):
         future_tolerance_seconds; BufferFull when there was no room within buffer_timeout. Then nothing was taken.
         """
         event_id, key, value = self._recorder.encode(
-            metric_key, subject, quantity, id, timestamp, org_id, source, resource_type, resource_id, metadata
+            metric_key, subject, quantity, id, timestamp, org_id, optional_values(details) if details else ()
         )
         self._transport.send(key, value)
         return event_id

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from meterfold.batch import BatchResults, Recorded
 from meterfold.event_ids import EventIds
@@ -18,6 +18,7 @@ from meterfold_schemas.errors import InvalidSettings, InvalidUsage, MeterfoldErr
 from meterfold_schemas.periods import MICROS_PER_SECOND, micros
 from meterfold_schemas.quantities import ROUNDINGS, rounded
 from meterfold_schemas.usage_encoder import UsageEncoder
+from meterfold_schemas.usage_fields import OPTIONAL
 from meterfold_schemas.usage_rules import age_problem
 
 __all__ = ["Encoded", "Recorder"]
@@ -25,6 +26,9 @@ __all__ = ["Encoded", "Recorder"]
 
 #: The id, key and value of an event that is ready to be sent. A plain tuple, since there is one for each event.
 Encoded = tuple[str, bytes, bytes]
+
+
+_RESOURCE_ID: Final = OPTIONAL.index("resource_id")
 
 
 class Recorder:
@@ -69,12 +73,12 @@ class Recorder:
         id: Id | None,
         timestamp: datetime | None,
         org_id: Id | None,
-        source: str | None,
-        resource_type: str | None,
-        resource_id: Id | None,
-        metadata: Mapping[str, Any] | str | None,
+        optional: Sequence[Any],
     ) -> Encoded:
-        """One event. Raises InvalidUsage. An application pays for each line here with every event."""
+        """One event; `optional` has the values of usage_fields.OPTIONAL, or is empty. Raises InvalidUsage.
+
+        An application pays for each line here with every event.
+        """
         if type(subject) is tuple and len(subject) == 2:
             kind, name = subject
             own_org = None
@@ -91,9 +95,10 @@ class Recorder:
         if type(quantity) is not int and self._rounding is not None:
             quantity = rounded(quantity, self._rounding)
         stamp = time.time_ns() // 1000 if timestamp is None else self._checked(timestamp)
-        if resource_id is not None and type(resource_id) is not str:
-            resource_id = id_text("resource_id", resource_id)
-        value = self._encoder.value(id, encoded, quantity, stamp, source, resource_type, resource_id, metadata)
+        if optional and (resource_id := optional[_RESOURCE_ID]) is not None and type(resource_id) is not str:
+            text = id_text("resource_id", resource_id)
+            optional = (*optional[:_RESOURCE_ID], text, *optional[_RESOURCE_ID + 1 :])
+        value = self._encoder.value(id, encoded, quantity, stamp, *optional)
         return id, encoded.key, value
 
     def batch(self, events: Iterable[Mapping[str, Any]] | Any) -> Generator[Encoded, None, BatchResults]:
@@ -106,26 +111,14 @@ class Recorder:
             try:
                 if isinstance(row, InvalidUsage):
                     raise row
-                metric_key, subject, kind, name, org_id, quantity, given, *others_of_row = row
+                metric_key, subject, kind, name, org_id, quantity, given, timestamp, *optional = row
                 if given is not None:
                     event_id = given = id_text("id", given)
                 if subject is None:
                     subject = kind, name
                 elif kind is not None or name is not None:
                     raise InvalidUsage("give either subject, or subject_type and subject_id")
-                timestamp, source, resource_type, resource_id, metadata = others_of_row
-                event = self.encode(
-                    metric_key,
-                    subject,
-                    quantity,
-                    given,
-                    timestamp,
-                    org_id,
-                    source,
-                    resource_type,
-                    resource_id,
-                    metadata,
-                )
+                event = self.encode(metric_key, subject, quantity, given, timestamp, org_id, optional)
                 event_id = event[0]
                 if given is not None and (identity := event[1] + given.encode()) in seen:
                     others[len(ids)] = Recorded("repeated", event_id)

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from meterfold.events import UsageEvent
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.usage_fields import OPTIONAL
 
 __all__ = ["FIELDS", "Row", "rows"]
 
 #: The fields of one event, in the order of a Row.
-FIELDS: Final = tuple(UsageEvent.__annotations__)
+FIELDS: Final = (*(name for name in UsageEvent.__annotations__ if name not in OPTIONAL), *OPTIONAL)
 Row = tuple[Any, ...]
 
 _SLICE_ROWS: Final = 10_000
@@ -63,10 +64,7 @@ def _row_of(event: Any) -> Row | InvalidUsage:
         get("quantity", 1),
         get("id"),
         get("timestamp"),
-        get("source"),
-        get("resource_type"),
-        get("resource_id"),
-        get("metadata"),
+        *map(get, OPTIONAL),
     )
 
 
@@ -80,7 +78,7 @@ def _zipped(columns: dict[str, list[Any]]) -> Iterator[Row]:
 
 
 def _slices(table: Any) -> Iterator[dict[str, list[Any]]] | None:
-    """Columns as lists, slice by slice; None if this is no table."""
+    """Columns as lists, slice by slice; None if this is not a table."""
     if hasattr(table, "iter_slices") and hasattr(table, "get_columns"):  # polars.DataFrame
         _check_names(table.columns)
         return (

@@ -93,7 +93,10 @@ class Catalog:
         for fingerprint, alias in aliases.items():
             schema = self._by_label.get(alias["schema"])
             if schema is None or bytes.fromhex(fingerprint) in self._by_fingerprint:
-                raise Fatal(f"{ALIASES}: {fingerprint} is no alias of {alias['schema']}")
+                raise Fatal(
+                    f"{ALIASES}: {fingerprint} cannot be an alias of {alias['schema']}: that schema is missing, or the "
+                    "fingerprint belongs to another one"
+                )
             self._by_fingerprint[bytes.fromhex(fingerprint)] = schema
 
     def _add(self, schema: EventSchema) -> None:

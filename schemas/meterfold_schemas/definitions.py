@@ -30,7 +30,7 @@ from pydantic import (
 from meterfold_schemas import ids, keys
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
 from meterfold_schemas.periods import KEPT, RESET_PERIOD, Period, micros
-from meterfold_schemas.quantities import UNIT, to_decimal, to_unscaled
+from meterfold_schemas.quantities import UNIT, number_text, to_decimal, to_unscaled
 from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.vocabulary import Action, AggregationType, ResetPeriod
 
@@ -224,7 +224,7 @@ class UsageThreshold(Definition):
         if self.subject_id is not None and self.subject_type is None:
             raise ValueError("subject_id: needs a subject type as well; leave both out to watch every subject")
         if self.warn_threshold >= self.threshold:
-            warning, limit = (f"{number.normalize():f}" for number in (self.warn_threshold, self.threshold))
+            warning, limit = map(number_text, (self.warn_threshold, self.threshold))
             raise ValueError(f"warn_threshold: {warning} must be below the threshold, {limit}")
         return self
 

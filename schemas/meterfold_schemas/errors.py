@@ -17,7 +17,8 @@ what to do. It never holds a secret.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from enum import Enum
+from typing import Final, Literal
 
 __all__ = [
     "Fatal",
@@ -30,7 +31,10 @@ __all__ = [
     "RejectReason",
     "Retryable",
     "UnknownSchema",
+    "shown",
 ]
+
+_LONGEST_SHOWN: Final = 80
 
 RejectReason = Literal["undecodable", "invalid", "too_old", "in_future", "misrouted"]
 
@@ -114,3 +118,9 @@ class InvalidEvent(MeterfoldError):
     """A record that does not fit the schema it is written with."""
 
     code = "INVALID_EVENT"
+
+
+def shown(value: object) -> str:
+    """A value in a message: as Python writes it, a member of an enum as its value, cut where it is long."""
+    text = repr(value.value if isinstance(value, Enum) else value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal, Self, get_args
 
 from meterfold_schemas import ids
-from meterfold_schemas.errors import InvalidEvent
+from meterfold_schemas.errors import InvalidEvent, shown
 from meterfold_schemas.periods import Period, micros
 from meterfold_schemas.quantities import exact_unscaled, to_decimal
 from meterfold_schemas.totals import percentage
@@ -97,7 +97,9 @@ class ThresholdEvent:
 
     def __post_init__(self) -> None:
         if self.event_type not in _ALERT_SCHEMAS.values():
-            raise InvalidEvent(f"event_type {self.event_type!r} is none of {', '.join(_ALERT_SCHEMAS.values())}")
+            raise InvalidEvent(
+                f"event_type {shown(self.event_type)} must be one of {', '.join(_ALERT_SCHEMAS.values())}"
+            )
         if self.level is Level.NONE or (
             self.event_type != "threshold.cleared" and self.event_type != f"threshold.{self.level}"
         ):

@@ -13,7 +13,8 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from meterfold_schemas import catalog as catalogs
 from meterfold_schemas.catalog import MAGIC, Catalog, EventSchema
-from meterfold_schemas.errors import InvalidEvent, Poison, UnknownSchema
+from meterfold_schemas.errors import InvalidEvent, Poison, UnknownSchema, shown
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.quantities import MAX_STORED, from_avro_bytes, to_avro_bytes
 
 __all__ = ["HEADER_SIZE", "avro_long", "decode", "encode", "schema_of"]
@@ -84,7 +85,8 @@ def decode(data: bytes, *, catalog: Catalog | None = None) -> tuple[EventSchema,
     if body.tell() != len(data):
         # Two records in one message: the second would be read as a neighbour's by a reader of whole blocks.
         raise Poison(
-            "undecodable", f"{schema.name}.v{schema.version}: {len(data) - body.tell()} bytes after the record"
+            "undecodable",
+            f"{schema.name}.v{schema.version}: {plural(len(data) - body.tell(), 'byte')} after the record",
         )
     for field, kind in reader.fields.items():
         if kind == "decimal" and record[field] is not None:
@@ -95,11 +97,11 @@ def decode(data: bytes, *, catalog: Catalog | None = None) -> tuple[EventSchema,
 def _raw(name: str, field: str, kind: str, value: Any) -> Any:
     # Subclasses count as well (StrEnum, IntEnum), but True is no number: fastavro would write it as 1.
     if isinstance(value, bool) and kind != "plain":
-        raise InvalidEvent(f"{name}.{field}: {value!r} is not an integer")
+        raise InvalidEvent(f"{name}.{field}: {shown(value)} is not an integer")
     if kind != "decimal" or value is None:
         return value
     if not isinstance(value, int):
-        raise InvalidEvent(f"{name}.{field}: give the unscaled integer, not {type(value).__name__} {value!r}")
+        raise InvalidEvent(f"{name}.{field}: give the unscaled integer, not {type(value).__name__} {shown(value)}")
     if not -MAX_STORED <= value <= MAX_STORED:
         raise InvalidEvent(f"{name}.{field}: {value} has more than 38 digits")
     return to_avro_bytes(value)

@@ -16,11 +16,14 @@ from meterfold_schemas.plurals import plural
 __all__ = [
     "DAY",
     "DAY_SECONDS",
+    "EPOCH_AFTER_MONDAY",
+    "FINER",
     "HOUR",
     "KEPT",
     "MICROS_PER_SECOND",
     "RESET_PERIOD",
     "STORED_NUMBER",
+    "WEEK",
     "Period",
     "from_micros",
     "micros",
@@ -36,7 +39,7 @@ HOUR: Final = 3_600 * MICROS_PER_SECOND
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
 # 1970-01-01 was a Thursday, three days after a Monday.
-_EPOCH_AFTER_MONDAY: Final = 3 * DAY
+EPOCH_AFTER_MONDAY: Final = 3 * DAY
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,7 +58,19 @@ class Period(StrEnum):
 #: `usage.windows` carries it. A released number never changes; a new period takes the next free one.
 STORED_NUMBER: Final = MappingProxyType({Period.HOURLY: 1, Period.DAILY: 2, Period.MONTHLY: 3, Period.LIFETIME: 4})
 
+#: From the shortest to the longest, each behind the one in FINER.
 KEPT: Final = tuple(STORED_NUMBER)
+
+#: A period -> the longest one whose windows add up to its own; hours are the shortest.
+FINER: Final = MappingProxyType(
+    {
+        Period.DAILY: Period.HOURLY,
+        Period.WEEKLY: Period.DAILY,
+        Period.MONTHLY: Period.DAILY,
+        Period.YEARLY: Period.MONTHLY,
+        Period.LIFETIME: Period.MONTHLY,
+    }
+)
 
 #: A metric's reset_period -> the period of its windows.
 RESET_PERIOD: Final = MappingProxyType(
@@ -78,7 +93,7 @@ def period_start(period: Period, micros: int) -> int:
         case Period.DAILY:
             return micros - micros % DAY
         case Period.WEEKLY:
-            return micros - (micros + _EPOCH_AFTER_MONDAY) % WEEK
+            return micros - (micros + EPOCH_AFTER_MONDAY) % WEEK
         case Period.MONTHLY:
             year, month = _year_and_month(micros // DAY)
             return _days_before(year, month) * DAY

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, Inexact, I
 from types import MappingProxyType
 from typing import Final, SupportsIndex
 
-from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.errors import InvalidUsage, shown
 
 __all__ = [
     "MAX_STORED",
@@ -21,6 +21,7 @@ __all__ = [
     "SCALE",
     "exact_unscaled",
     "from_avro_bytes",
+    "number_text",
     "rounded",
     "to_avro_bytes",
     "to_decimal",
@@ -51,7 +52,7 @@ def to_unscaled(quantity: int | Decimal | str | float | SupportsIndex) -> int:
     unscaled = quantity * UNIT if type(quantity) is int else _decimal_to_unscaled(_as_decimal(quantity), quantity)
     if -MAX_UNSCALED <= unscaled <= MAX_UNSCALED:
         return unscaled
-    raise InvalidUsage(f"quantity {_shown(quantity)} has more than 20 integer digits")
+    raise InvalidUsage(f"quantity {shown(quantity)} has more than 20 integer digits")
 
 
 def rounded(quantity: int | Decimal | str | float | SupportsIndex, rounding: str) -> Decimal:
@@ -70,11 +71,18 @@ def to_decimal(unscaled: int) -> Decimal:
 def exact_unscaled(value: Decimal) -> int:
     """The unscaled integer of a stored decimal(38, 9). Raises ValueError for one that does not fit exactly."""
     if not value.is_finite() or (value and value.adjusted() >= 29):
-        raise ValueError(f"{_shown(value)} does not fit decimal(38, {SCALE})")
+        raise ValueError(f"{shown(value)} does not fit decimal(38, {SCALE})")
     try:
         return int(_EXACT.to_integral_exact(_EXACT.scaleb(value, SCALE)))
     except (Inexact, InvalidOperation):
-        raise ValueError(f"{_shown(value)} has more than {SCALE} decimals") from None
+        raise ValueError(f"{shown(value)} has more than {SCALE} decimals") from None
+
+
+def number_text(value: Decimal) -> str:
+    """All digits of a number, without zeros at the end. Not by normalize(): that rounds to the 28 digits of the decimal
+    context, and a stored number may have 38."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def to_avro_bytes(unscaled: int) -> bytes:
@@ -93,7 +101,7 @@ def _as_decimal(quantity: object) -> Decimal:
         return quantity
     if isinstance(quantity, str):
         if _NUMBER.fullmatch(quantity) is None:
-            raise InvalidUsage(f"quantity {_shown(quantity)} is not a decimal number")
+            raise InvalidUsage(f"quantity {shown(quantity)} is not a decimal number")
         return Decimal(quantity)
     if isinstance(quantity, float):
         return Decimal(repr(float(quantity)))
@@ -105,24 +113,19 @@ def _as_decimal(quantity: object) -> Decimal:
         except TypeError:
             pass
     raise InvalidUsage(
-        f"quantity {_shown(quantity)} is a {type(quantity).__name__}; "
+        f"quantity {shown(quantity)} is a {type(quantity).__name__}; "
         "give an int, a Decimal, a decimal string or a float"
     )
 
 
 def _decimal_to_unscaled(number: Decimal, quantity: object) -> int:
     if not number.is_finite():
-        raise InvalidUsage(f"quantity {_shown(quantity)} is not a finite number")
+        raise InvalidUsage(f"quantity {shown(quantity)} is not a finite number")
     if number and number.adjusted() >= 20:  # looked at first: 1e999999 must not become an integer
-        raise InvalidUsage(f"quantity {_shown(quantity)} has more than 20 integer digits")
+        raise InvalidUsage(f"quantity {shown(quantity)} has more than 20 integer digits")
     try:
         return int(_EXACT.to_integral_exact(_EXACT.scaleb(number, SCALE)))
     except (Inexact, InvalidOperation):
         raise InvalidUsage(
-            f"quantity {_shown(quantity)} has more than {SCALE} decimals; round it first, for example round(x, {SCALE})"
+            f"quantity {shown(quantity)} has more than {SCALE} decimals; round it first, for example round(x, {SCALE})"
         ) from None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
-from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.errors import InvalidUsage, shown
 from meterfold_schemas.periods import from_micros, span_text
 
 __all__ = [
@@ -93,24 +93,24 @@ def text_bytes(field: str, value: str, *, empty: bool = False) -> bytes:
     try:
         raw = value.encode("utf-8")
     except AttributeError:
-        raise InvalidUsage(f"{field} must be text, not {type(value).__name__} {_shown(value)}") from None
+        raise InvalidUsage(f"{field} must be text, not {type(value).__name__} {shown(value)}") from None
     except UnicodeEncodeError:
-        raise InvalidUsage(f"{field} {_shown(value)} is not valid Unicode (a lone surrogate)") from None
+        raise InvalidUsage(f"{field} {shown(value)} is not valid Unicode (a lone surrogate)") from None
     if type(raw) is not bytes:
         raise InvalidUsage(f"{field} must be text, not {type(value).__name__}")
     if len(raw) > MAX_TEXT_BYTES:
-        raise InvalidUsage(f"{field} {_shown(value)} has {len(raw)} bytes; at most {MAX_TEXT_BYTES} are allowed")
+        raise InvalidUsage(f"{field} {shown(value)} has {len(raw)} bytes; at most {MAX_TEXT_BYTES} are allowed")
     if not raw and not empty:
         raise InvalidUsage(f"{field} must not be empty")
     if b"\0" in raw:
-        raise InvalidUsage(f"{field} {_shown(value)} has a NUL character")
+        raise InvalidUsage(f"{field} {shown(value)} has a NUL character")
     return raw
 
 
 def metric_key_bytes(value: str) -> bytes:
     """A metric key: 1 to 200 characters of [a-z0-9_.-]."""
     if not isinstance(value, str) or _METRIC_KEY.fullmatch(value) is None:
-        raise InvalidUsage(f"metric_key {_shown(value)} is not {METRIC_KEY_TEXT}")
+        raise InvalidUsage(f"metric_key {shown(value)} is not {METRIC_KEY_TEXT}")
     return value.encode("ascii")
 
 
@@ -135,10 +135,10 @@ def metadata_text(metadata: Mapping[str, Any] | str) -> str:
 
 def _written(metadata: object) -> str:
     if not isinstance(metadata, Mapping):
-        raise InvalidUsage(f"metadata must be a mapping, not {type(metadata).__name__} {_shown(metadata)}")
+        raise InvalidUsage(f"metadata must be a mapping, not {type(metadata).__name__} {shown(metadata)}")
     for name in metadata:
         if not isinstance(name, str):
-            raise InvalidUsage(f"metadata has the key {_shown(name)}; keys must be text")
+            raise InvalidUsage(f"metadata has the key {shown(name)}; keys must be text")
     try:
         return _ENCODER.encode(metadata if isinstance(metadata, dict) else dict(metadata))
     except (TypeError, ValueError) as error:
@@ -159,11 +159,11 @@ def _check_object(text: str) -> None:
     try:
         parsed = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except ValueError as error:
-        raise InvalidUsage(f"metadata is not JSON: {error}: {_shown(text)}") from None
+        raise InvalidUsage(f"metadata is not JSON: {error}: {shown(text)}") from None
     except RecursionError:
         _too_deep()
     if not isinstance(parsed, dict):
-        raise InvalidUsage(f"metadata must be a JSON object: {_shown(text)}")
+        raise InvalidUsage(f"metadata must be a JSON object: {shown(text)}")
 
 
 def _check_size(text: str) -> None:
@@ -192,14 +192,9 @@ def _too_deep() -> NoReturn:
 
 def _finite(number: str) -> float:
     if math.isinf(value := float(number)):
-        raise ValueError(f"{_shown(number)} is out of range for a JSON number")
+        raise ValueError(f"{shown(number)} is out of range for a JSON number")
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

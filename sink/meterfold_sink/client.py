@@ -1,4 +1,4 @@
-"""A connection to ClickHouse: statements, Arrow in both directions, and errors of our own tree.
+"""A connection to ClickHouse: statements, Arrow in both directions, and Meterfold's errors.
 
 Values always travel as bound parameters, `{name:Type}` in the statement, and never as part of it. Whoever only asks for
 a few rows pays for nothing else: clickhouse-connect and pyarrow are imported when they are first needed.
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.periods import from_micros
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink.errors import MISSING_DATABASE, ServerError, code_of, mapped
 from meterfold_sink.small import CONNECT_SECONDS, NotSmall, Parameter, SmallResults
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from clickhouse_connect.driver.client import Client as Driver
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "connect", "to_rows"]
 
 #: A column of Arrow strings that is not valid UTF-8 breaks its readers, so types are kept as they are in the table.
 _READ: Final[Mapping[str, Any]] = {
@@ -43,7 +45,7 @@ _ALWAYS: Final[Mapping[str, Any]] = {
 
 
 def connect(settings: ClickHouseSettings, *, create_database: bool = False, timeout_seconds: int = 300) -> Client:
-    """Open a connection of its own, for one thread at a time.
+    """Open a separate connection, for one thread at a time.
 
     `create_database` makes the database when it is not there, as `migrate` does. Raises Retryable or Fatal.
     """
@@ -157,14 +159,14 @@ class Client:
         if not self._connection.small.goes_through_proxy:
             with mapped(f"reading {_shown(sql)}"), suppress(NotSmall):
                 return self._connection.small.select(sql, parameters, settings)
-        return self.query(sql, parameters, settings).to_pylist()
+        return to_rows(self.query(sql, parameters, settings))
 
     def value(self, sql: str, parameters: Mapping[str, Parameter] | None = None) -> Any:
         """The only value of the only row."""
         rows = self.rows(sql, parameters)
         if len(rows) != 1 or len(rows[0]) != 1:
-            columns = len(rows[0]) if rows else 0
-            raise Fatal(f"{_shown(sql)} answered {len(rows)} rows of {columns} columns; one was expected")
+            found = f"{plural(len(rows), 'row')} of {plural(len(rows[0]) if rows else 0, 'column')}"
+            raise Fatal(f"{_shown(sql)} answered {found}; expected one value")
         return next(iter(rows[0].values()))
 
     def insert_stream(self, table: str, columns: list[str], body: bytes, settings: Mapping[str, Any]) -> None:
@@ -190,6 +192,22 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def to_rows(data: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Arrow as dictionaries of Python values, times in UTC.
+
+    As `to_pylist`, which imports pandas, where that is installed, to make a datetime: half a second.
+    """
+    import pyarrow as pa
+
+    columns = [
+        [None if value is None else from_micros(value) for value in column.cast(pa.int64()).to_pylist()]
+        if column.type == pa.timestamp("us", "UTC")
+        else column.to_pylist()
+        for column in data.columns
+    ]
+    return [dict(zip(data.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _bound(parameters: Mapping[str, Parameter] | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The recount on a running system, one partition at a time.
+"""The recount on a running system, a few partitions at a time.
 
 The view usage_reconciliation reads windows and records while the fold writes both, so it is exact only at rest. Here
 progress is read first, then the windows are copied, and only then the records are recounted: every record that a
@@ -9,97 +9,121 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
-
-import pyarrow as pa
+from typing import Any, Final
 
 from meterfold_schemas.errors import MeterfoldError
-from meterfold_sink.client import Client
+from meterfold_sink.client import Client, to_rows
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import WINDOW_COLUMNS, Progress, read_progress, read_rules
+from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS, Progress, read_progress, read_rules
 
-__all__ = ["PartitionProof", "prove_partition"]
+__all__ = ["PartitionProof", "prove_partitions"]
 
 _VIEW: Final = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS\s+")
 _RECORDS: Final = re.compile(r"\bFROM usage_records AS (\w+) FINAL\b")
-_COPIED: Final = ("usage_windows", "fold_progress")
-
 #: An insert of windows becomes visible month by month, so a lifetime may be seen before or after its month.
 ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionProof:
-    """What was found in one partition: `differences` has the columns of usage_reconciliation."""
+    """What was found in one partition: `differences` are rows of usage_reconciliation."""
 
     partition: int
     progress: Progress | None
     windows: int
     records: int
     unprovable: int
-    differences: pa.Table
+    differences: list[dict[str, Any]]
 
     @property
     def proven(self) -> bool:
-        return self.differences.num_rows == 0
+        return not self.differences
 
 
-def prove_partition(
+def prove_partitions(
     client: Client,
-    partition: int,
+    partitions: Sequence[int],
     *,
     limit: int = 1000,
     attempts: int = ATTEMPTS,
     within: tuple[int, int] | None = None,
-) -> PartitionProof:
-    """Recount the windows of a partition from its records; at most `limit` differences are listed.
+) -> list[PartitionProof]:
+    """Recount the windows of partitions from their records; at most `limit` differences of each are listed.
 
     `unprovable` windows may have had records that expired; they are not compared, but still add up to the lifetimes.
-    `within` [start, end) in UTC microseconds: only windows that lie in it as a whole, which no lifetime does.
-    Raises Retryable or Fatal.
+    `within` [start, end) in UTC microseconds: only windows that lie in it as a whole, which no lifetime does. The
+    server holds the sums of all these partitions at once, so the caller chooses how many go together. Raises Retryable
+    or Fatal.
     """
-    while True:
+    proofs: dict[int, PartitionProof] = {}
+    left = list(partitions)
+    while left:
         attempts -= 1
-        proof = _attempt(client, partition, limit, within)
-        if proof.proven or attempts <= 0 or not _may_be_in_flight(proof):
-            return proof
+        proofs.update((proof.partition, proof) for proof in _attempt(client, left, limit, within))
+        left = [p for p in left if attempts > 0 and not proofs[p].proven and _may_be_in_flight(proofs[p])]
+    return [proofs[partition] for partition in partitions]
 
 
-def _attempt(client: Client, partition: int, limit: int, within: tuple[int, int] | None) -> PartitionProof:
-    with _copies(client) as names:
-        parameters = {"partition": partition, **_bounds(client, within)}
-        windows_within, records_within = _conditions(within)
+def _attempt(
+    client: Client, partitions: Sequence[int], limit: int, within: tuple[int, int] | None
+) -> list[PartitionProof]:
+    with _copy_of_windows(client) as copy:
         # The order is the point: progress, windows, records.
-        progress = read_progress(client, [partition]).get(partition)
-        columns = "partition, next_offset, log_start, counted, duplicates, rejected, last_stamp, flushed_at"
-        client.command(
-            f"INSERT INTO {names['fold_progress']} ({columns}) SELECT {columns} FROM fold_progress FINAL "  # noqa: S608
-            "WHERE partition = {partition:Int32} AND next_offset <= {next_offset:Int64}",
-            {**parameters, "next_offset": progress.next_offset if progress else -1},
-        )
+        progress = read_progress(client, partitions)
+        windows_within, records_within = _conditions(within)
+        parameters: dict[str, Any] = {
+            "partitions": list(partitions),
+            "folded": list(progress),
+            "next_offsets": [row.next_offset for row in progress.values()],
+            **_bounds(client, within),
+        }
         columns = ", ".join(WINDOW_COLUMNS)
         client.command(
-            f"INSERT INTO {names['usage_windows']} ({columns}) SELECT {columns} FROM usage_windows FINAL "  # noqa: S608
-            f"WHERE partition = {{partition:Int32}}{windows_within}",
+            f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM usage_windows FINAL "  # noqa: S608
+            f"WHERE partition IN {{partitions:Array(Int32)}}{windows_within}",
             parameters,
             {"max_partitions_per_insert_block": 0},
         )
-        records_of = f"SELECT * FROM usage_records FINAL WHERE partition = {{partition:Int32}}{records_within}"  # noqa: S608
-        windows = client.value(f"SELECT count() FROM {names['usage_windows']}")  # noqa: S608
-        unprovable = client.value(f"SELECT count() FROM ({_view('usage_unprovable_windows', names)})")  # noqa: S608
+        records_of = f"SELECT * FROM usage_records FINAL WHERE partition IN {{partitions:Array(Int32)}}{records_within}"  # noqa: S608
         # Windows that the range cuts are recounted from a part of their records: those are no answer.
-        differences = client.query(
-            f"SELECT * FROM ({_view('usage_reconciliation', names, records_of)}) "  # noqa: S608
-            f"WHERE partition = {{partition:Int32}}{windows_within} "
-            "ORDER BY period_type, period_start, org_id, metric_key, subject_type, subject_id LIMIT {limit:UInt64}",
-            {**parameters, "limit": limit},
+        differences = to_rows(
+            client.query(
+                f"SELECT * FROM ({_view('usage_reconciliation', copy, records_of)}) "  # noqa: S608
+                f"WHERE partition IN {{partitions:Array(Int32)}}{windows_within} ORDER BY partition, period_type, "
+                "period_start, org_id, metric_key, subject_type, subject_id LIMIT {limit:UInt64} BY partition",
+                {**parameters, "limit": limit},
+            )
         )
-        records = client.value(f"SELECT count() FROM ({records_of})", parameters)  # noqa: S608
-    return PartitionProof(partition, progress, windows, records, unprovable, differences)
+        counts = _counts(client, copy, records_of, parameters)
+    return [
+        PartitionProof(
+            partition,
+            progress.get(partition),
+            windows=counts.get(("windows", partition), 0),
+            records=counts.get(("records", partition), 0),
+            unprovable=counts.get(("unprovable", partition), 0),
+            differences=[row for row in differences if row["partition"] == partition],
+        )
+        for partition in partitions
+    ]
+
+
+def _counts(client: Client, copy: str, records_of: str, parameters: dict[str, Any]) -> dict[tuple[str, int], int]:
+    """(what, partition) -> how many."""
+    sources = {
+        "windows": copy,
+        "records": f"({records_of})",
+        "unprovable": f"({_view('usage_unprovable_windows', copy)})",
+    }
+    sql = " UNION ALL ".join(
+        f"SELECT '{what}' AS what, partition, toInt64(count()) AS n FROM {source} GROUP BY partition"  # noqa: S608
+        for what, source in sources.items()
+    )
+    return {(row["what"], row["partition"]): row["n"] for row in client.rows(sql, parameters)}
 
 
 def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
@@ -107,11 +131,7 @@ def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
     if within is None:
         return "", ""
     start, end = ("fromUnixTimestamp64Micro({start:Int64}, 'UTC')", "fromUnixTimestamp64Micro({end:Int64}, 'UTC')")
-    ends = (
-        "multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
-        "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH)"
-    )
-    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {ends} <= {end}"
+    windows = f" AND period_type != 'lifetime' AND period_start >= {start} AND {END_OF_WINDOW} <= {end}"
     records = (
         f" AND timestamp >= {start} AND timestamp < {end} "
         "AND received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC') "
@@ -134,30 +154,21 @@ def _may_be_in_flight(proof: PartitionProof) -> bool:
     return all(
         row["period_type"] == "lifetime"
         and max(row["stored_folded_through"] or 0, row["recounted_folded_through"] or 0) >= next_offset
-        for row in proof.differences.to_pylist()
+        for row in proof.differences
     )
 
 
 @contextmanager
-def _copies(client: Client) -> Iterator[dict[str, str]]:
-    """Empty copies of the tables, with names of their own, dropped at the end."""
-    suffix = secrets.token_hex(8)
-    names = {table: f"verify_{suffix}_{table}" for table in _COPIED}
+def _copy_of_windows(client: Client) -> Iterator[str]:
+    """An empty table like usage_windows with a name of its own, dropped at the end."""
+    name = f"verify_{secrets.token_hex(8)}_usage_windows"
     try:
-        for table, name in names.items():
-            client.command(f"CREATE TABLE {name} AS {table}")
-        yield names
+        client.command(f"CREATE TABLE {name} AS usage_windows")
+        yield name
     finally:
-        _drop(client, names)
-
-
-def _drop(client: Client, names: dict[str, str]) -> None:
-    for name in names.values():
-        try:
+        # A copy that cannot be dropped costs disk but proves nothing wrong; what failed before matters more.
+        with suppress(MeterfoldError):
             client.command(f"DROP TABLE IF EXISTS {name}")
-        except MeterfoldError:
-            # The copy stays behind, which costs disk but proves nothing wrong; what failed before matters more.
-            continue
 
 
 @cache
@@ -172,7 +183,15 @@ def _definitions() -> dict[str, str]:
     return found
 
 
-def _view(name: str, copies: dict[str, str], records: str | None = None) -> str:
-    """The SELECT of a view, reading the copies instead of the tables, and `records` instead of all of them."""
-    text = re.sub(r"\b(usage_windows|fold_progress)\b", lambda match: copies[match[1]], _definitions()[name])
+_PROGRESS: Final = (
+    "(SELECT row.1 AS partition, row.2 AS next_offset FROM ("
+    "SELECT arrayJoin(arrayZip({folded:Array(Int32)}, {next_offsets:Array(Int64)})) AS row))"
+)
+
+
+def _view(name: str, copy: str, records: str | None = None) -> str:
+    """The SELECT of a view, reading the copy of the windows instead of the table, the progress that is bound instead of
+    the stored one, and `records` instead of all of them."""
+    text = _definitions()[name].replace("fold_progress FINAL", _PROGRESS)
+    text = re.sub(r"\busage_windows\b", copy, text)
     return text if records is None else _RECORDS.sub(lambda match: f"FROM ({records}) AS {match[1]}", text)

@@ -7,19 +7,21 @@ digits: ClickHouse parses 200,000 number literals in seconds, these in milliseco
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import KEPT, Period
+from meterfold_schemas.totals import AMOUNTS
 from meterfold_sink.client import Client
+from meterfold_sink.fold_state import Progress, read_progress, read_rules, read_settings
 from meterfold_sink.rules import FoldRules
-from meterfold_sink.stored_rules import read_rules, read_settings
 from meterfold_sink.writers import Writer
 
 __all__ = [
+    "END_OF_WINDOW",
     "WINDOW_COLUMNS",
     "Progress",
     "find_records",
@@ -36,41 +38,35 @@ __all__ = [
 
 #: The columns of usage_windows in the order in which the fold writes and publishes them.
 WINDOW_COLUMNS: Final = (
-    "org_id",
-    "metric_key",
-    "subject_type",
-    "subject_id",
+    *SUBJECT,
     "period_type",
     "period_start",
     "partition",
     "record_count",
-    "sum",
-    "min",
-    "max",
-    "last",
+    *AMOUNTS,
     "last_timestamp",
     "last_offset",
     "folded_through",
 )
 _WINDOWS: Final = ", ".join(WINDOW_COLUMNS)
 
+_LENGTH: Final = {
+    Period.HOURLY: "1 HOUR",
+    Period.DAILY: "1 DAY",
+    Period.WEEKLY: "7 DAY",
+    Period.MONTHLY: "1 MONTH",
+    Period.YEARLY: "1 YEAR",
+}
+#: The end of a row of usage_windows, which a lifetime has not.
+END_OF_WINDOW: Final = (
+    "multiIf("
+    + "".join(f"period_type = '{kept}', period_start + INTERVAL {_LENGTH[kept]}, " for kept in KEPT if kept in _LENGTH)
+    + "toDateTime64('2299-12-31', 6, 'UTC'))"
+)
+
 #: The partition key is a function of the sort key, so no row has versions in two partitions.
 _FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 _LARGE_STATEMENT: Final = {"max_query_size": 1 << 28}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A row of fold_progress. `last_stamp` in UTC microseconds, 0 before the first event."""
-
-    partition: int
-    next_offset: int
-    log_start: int
-    counted: int
-    duplicates: int
-    rejected: int
-    last_stamp: int
-    flushed_at: int
 
 
 def write_settings_once(client: Client, rules: FoldRules) -> None:
@@ -85,17 +81,6 @@ def write_settings_once(client: Client, rules: FoldRules) -> None:
         rules.require_same(FoldRules.from_rows({**rules.to_rows(), **stored}))
         Writer(client).insert("fold_settings", pa.table({"name": list(missing), "value": list(missing.values())}))
     rules.require_same(read_rules(client))
-
-
-def read_progress(client: Client, partitions: Sequence[int] | None = None) -> dict[int, Progress]:
-    """partition -> its progress; all partitions when none are named. A partition without a row is not in it."""
-    rows = client.rows(
-        "SELECT partition, next_offset, log_start, counted, duplicates, rejected, "
-        "toUnixTimestamp64Micro(last_stamp) AS last_stamp, toUnixTimestamp64Micro(flushed_at) AS flushed_at "
-        "FROM fold_progress FINAL WHERE {everything:UInt8} OR has({partitions:Array(Int32)}, partition)",
-        {"everything": int(partitions is None), "partitions": list(partitions or ())},
-    )
-    return {row["partition"]: Progress(**row) for row in rows}
 
 
 def read_mirrored(client: Client) -> dict[tuple[str, int], int]:
@@ -135,8 +120,7 @@ def load_open_windows(
         # The second condition is implied by the first (no kept window is longer than 31 days); it can use the index.
         conditions.append(
             "(period_type = 'lifetime' OR "
-            "(multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily', "
-            "period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH) > "
+            f"({END_OF_WINDOW} > "
             "fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') "
             "AND period_start > fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') - INTERVAL 32 DAY))"
         )

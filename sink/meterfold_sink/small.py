@@ -143,6 +143,8 @@ def reader_of(kind: str) -> Callable[[Any], Any]:
         return lambda value: value
     if _DECIMAL.fullmatch(kind):
         return Decimal
+    if kind == "Float64":
+        return float
     if kind == _TIME:
         return lambda value: datetime.fromisoformat(value).replace(tzinfo=UTC)
     raise NotSmall(kind)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas import usage_fields
-from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.total_sql import average, total
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.usage_sums import Of
 
-__all__ = ["TOTAL_OF", "RecordPage", "usage_records"]
+__all__ = ["RecordPage", "usage_records"]
 
 # An event's timestamp says when its record arrived, within the rules: so the months and the sort key help.
 _RECORDS: Final = """
@@ -29,7 +28,8 @@ WHERE partition = {partition:Int32}
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
 """
 _PAGE: Final = f"""
-SELECT {", ".join((*usage_fields.NAMES, "received_at", "partition", "offset"))}
+SELECT
+    {", ".join(usage_fields.NAMES)}, received_at, partition, offset
 {_RECORDS}
     AND (toUnixTimestamp64Micro(timestamp), usage_records.offset) > ({{after_timestamp:Int64}}, {{after_offset:Int64}})
 ORDER BY timestamp, usage_records.offset
@@ -39,26 +39,23 @@ _TYPE: Final = """
 SELECT argMax(CAST(aggregation_type, 'String'), length(org_id)) FROM metric_definitions FINAL
 WHERE deleted = 0 AND key = {metric_key:String} AND org_id IN ({org_id:String}, '')
 """
-#: The total of records by each aggregation type, as totals.total_of makes it of a window (a test compares them).
-TOTAL_OF: Final = MappingProxyType(
-    {
-        AggregationType.COUNT: "toDecimal256(total, 9)",
-        AggregationType.SUM: "sum(toDecimal256(quantity, 9))",
-        AggregationType.AVG: "toDecimal256(unscaled_avg, 9) / 1000000000",
-        AggregationType.MAX: "toDecimal256(max(quantity), 9)",
-        AggregationType.MIN: "toDecimal256(min(quantity), 9)",
-        AggregationType.LAST: "toDecimal256(argMax(quantity, (timestamp, offset)), 9)",
-    }
-)
-_TOTALS: Final = ", ".join(f"total_by = '{kind}', {total}" for kind, total in TOTAL_OF.items())
 _TOTAL: Final = f"""
 WITH
     ({_TYPE}) AS total_by,
-    toInt256(sum(toDecimal256(quantity, 9)) * 1000000000) AS unscaled,
-    sign(unscaled) * intDiv(2 * abs(unscaled) + total, 2 * toInt256(greatest(total, 1))) AS unscaled_avg
+    {average("sum(toDecimal256(quantity, 9))", "count()")} AS unscaled_avg
 SELECT
     toInt64(count()) AS total,
-    if(total = 0, NULL, multiIf({_TOTALS}, NULL)) AS total_quantity
+    if(total = 0, NULL, {
+    total(
+        "total_by",
+        count="total",
+        sum_="sum(toDecimal256(quantity, 9))",
+        unscaled_avg="unscaled_avg",
+        highest="max(quantity)",
+        lowest="min(quantity)",
+        latest="argMax(quantity, (timestamp, offset))",
+    )
+}) AS total_quantity
 {_RECORDS}
 """
 

@@ -10,18 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import HOUR, MICROS_PER_SECOND, from_micros
-from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.total_sql import average, total
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
-__all__ = ["TOTAL_OF", "MissingRecords", "Of", "Piece", "UsageSum", "missing_records", "usage_sums"]
+__all__ = ["MissingRecords", "Of", "Piece", "UsageSum", "missing_records", "usage_sums"]
 
 RECORDS: Final = "records"
 _MOST_RANGES: Final = 100
@@ -95,36 +94,32 @@ class MissingRecords:
     missing: int
 
 
-#: The total of a row by each aggregation type, as totals.total_of makes it of a window.
-TOTAL_OF: Final = MappingProxyType(
-    {
-        AggregationType.COUNT: "toDecimal256(u.total_count, 9)",
-        AggregationType.SUM: "u.total_sum",
-        AggregationType.AVG: "average",
-        AggregationType.MAX: "toDecimal256(u.highest, 9)",
-        AggregationType.MIN: "toDecimal256(u.lowest, 9)",
-        AggregationType.LAST: "toDecimal256(u.latest, 9)",
-    }
-)
-_BY_TYPE: Final = ", ".join(f"total_by = '{kind}', toNullable({total})" for kind, total in TOTAL_OF.items())
 _TOTALS: Final = f"""
 WITH
     (SELECT any(aggregation_type) FROM definitions WHERE org_id = '') AS global_type,
     if(ifNull(d.aggregation_type, '') != '', ifNull(d.aggregation_type, ''), ifNull(global_type, '')) AS total_by,
-    toInt256(u.total_sum * 1000000000) AS unscaled,
-    toInt256(u.total_count) AS n,
-    toDecimal256(sign(unscaled) * intDiv(2 * abs(unscaled) + n, 2 * n), 9) / 1000000000 AS average
+    {average("u.total_sum", "u.total_count")} AS unscaled_avg
 SELECT
     u.number AS number,
     u.org AS org_id,
     u.type_of AS subject_type,
     u.id_of AS subject_id,
-    multiIf({_BY_TYPE}, NULL) AS total,
+    {
+    total(
+        "total_by",
+        count="u.total_count",
+        sum_="u.total_sum",
+        unscaled_avg="unscaled_avg",
+        highest="u.highest",
+        lowest="u.lowest",
+        latest="u.latest",
+    )
+} AS total,
     u.total_count AS record_count,
     u.total_sum AS sum,
     u.lowest AS min,
     u.highest AS max,
-    average AS avg,
+    toDecimal256(unscaled_avg, 9) / 1000000000 AS avg,
     u.latest AS last,
     u.used_partitions AS partitions
 """  # noqa: S608

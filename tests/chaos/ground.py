@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from chaos.events import CALLS, FLEX, ORG
 from meterfold_local.stack import LocalStack
 from meterfold_processor.kafka.topics import create_topics
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.topics import Topics, topic_specs
@@ -42,15 +42,15 @@ class Ground(Installation):
         rules: Mapping[str, int] = MappingProxyType({}),
         single: Collection[str] = (),
     ) -> None:
-        """`rules`: those that differ from the default, by their names in Wanted. Topics that are `single` (by their
-        names without a prefix) are on one broker only."""
+        """`rules`: those that differ from the default, by their names in MigrationOptions. Topics that are `single`
+        (named without a prefix) are on one broker only."""
         kafka = stack.kafka_settings(f"{name}." if name else "")
         self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
         self.clickhouse = stack.clickhouse_settings(name or None)
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
         copies = len(stack.kafka.brokers)
-        wanted = Wanted(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
+        wanted = MigrationOptions(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
         names = {kafka.topic_prefix + name for name in single}
         alone = [spec for spec in topic_specs(PARTITIONS, prefix=kafka.topic_prefix) if spec.name in names]
         create_topics(self.kafka, alone)

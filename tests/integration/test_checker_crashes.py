@@ -261,9 +261,7 @@ def test_a_transaction_without_an_end_is_named(there: Installation) -> None:
     transactional.flush(20)
     reader = TopicReader(there.kafka, f"{there.kafka.topic_prefix}reader", stuck_seconds=1.5)
     try:
-        with pytest.raises(
-            Retryable, match=r"threshold\.state partition 1: the transaction at offset 0 has had no end"
-        ):
+        with pytest.raises(Retryable, match=r"threshold\.state partition 1: the transaction at offset 0 has been open"):
             reader.read({place: 2}, lambda: None)
         transactional.commit_transaction(20)
         assert [message.value() for message in reader.read({place: 3}, lambda: None)[place]] == [b"one", b"two"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from meterfold import Meter
+from meterfold_cli import exits
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -141,16 +143,25 @@ def test_a_server_that_is_down_is_said_and_the_other_is_still_shown(
 ) -> None:
     config = tmp_path / "half.toml"
     write_settings(config, kafka_settings, clickhouse_settings.model_copy(update={"url": "http://127.0.0.1:1"}))
-    done = inside("status", "--config", config, env=migrated)
-    assert done.returncode == 1
+    done = meterfold("status", "--config", config, env=migrated)
+    assert done.returncode == exits.UNAVAILABLE
+    (line,) = done.stderr.splitlines()
+    assert "ClickHouse could not be reached" in line
+    assert "http://127.0.0.1:1" in line
+    assert "Check the address" in line
     assert "ClickHouse  does not answer" in done.stdout
     assert "Kafka       1 broker, 10 topics" in done.stdout
     write_settings(config, kafka_settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}), clickhouse_settings)
-    report = answer("status", "--config", config, env=migrated, code=1)
-    assert report["problems"][0].startswith("Kafka does not answer")
+    done = meterfold("status", "--json", "--config", config, env=migrated)
+    assert done.returncode == exits.UNAVAILABLE
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("meterfold: Kafka at 127.0.0.1:1 could not be reached")
+    assert "Check the address" in line
+    report = json.loads(done.stdout)
+    assert report["problems"] == report["silent"]
     assert report["clickhouse"]["error"] is None
     wrong = dict(kafka_settings.librdkafka) | {"sasl.password": "wrong-password"}
     write_settings(config, kafka_settings.model_copy(update={"librdkafka": wrong}), clickhouse_settings)
-    refused = answer("status", "--config", config, env=migrated, code=1)
+    refused = answer("status", "--config", config, env=migrated, code=exits.UNAVAILABLE)
     assert "_AUTHENTICATION" in refused["problems"][0]
     assert "wrong-password" not in str(refused)

@@ -15,11 +15,10 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.subjects import Subjects
+from meterfold_processor.kafka.reader import TopicReader
 from meterfold_processor.verify.contents import Contents
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.log import LogReader
-from meterfold_processor.verify.report import Finding
-from meterfold_processor.verify.timerange import Part
+from meterfold_processor.verify.log import Log
+from meterfold_processor.verify.report import Finding, Findings
 from meterfold_schemas import catalog, framing
 from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.errors import Fatal, InvalidDefinition
@@ -28,6 +27,7 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_service import schema_decisions
 from meterfold_service.schema_decisions import SchemaDecided
+from meterfold_sink.positions import Span
 from meterfold_sink.schema_decisions import read_schema_facts, write_unknown_schema_hold
 from support import eventually
 from support.fold import Installation, Outgoing, Running, check, event, raw_event, running
@@ -376,19 +376,18 @@ def test_a_producers_clock_is_refused(installation: Installation) -> None:
 def _verify_contents(installation: Installation) -> list[Finding]:
     """What a comparison of each row with its message finds; the checker's topics are not there."""
     findings = Findings(100)
-    reader = LogReader(installation.kafka)
+    reader = TopicReader(installation.kafka, "contents")
     try:
-        for partition, progress in installation.progress().items():
-            compared = Contents(
-                installation.client,
-                reader,
-                partition,
-                Rules.of(installation.rules),
-                judged_by(read_schema_facts(installation.client)),
-                findings,
-                lambda text: None,
-            )
-            compared.compare(Part(progress.log_start, progress.next_offset, True), progress.log_start)
+        compared = Contents(
+            installation.client,
+            Log(installation.kafka, reader),
+            Rules.of(installation.rules),
+            judged_by(read_schema_facts(installation.client)),
+            findings,
+            lambda text: None,
+        )
+        folded = installation.progress().items()
+        compared.compare([Span(partition, row.log_start, row.next_offset) for partition, row in folded])
     finally:
         reader.close()
     return list(findings.found)

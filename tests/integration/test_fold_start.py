@@ -17,7 +17,7 @@ from confluent_kafka.admin import NewPartitions
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.kafka.topics import ensure_topics
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -202,11 +202,11 @@ def test_progress_outside_of_the_log_is_refused(installation: Installation) -> N
     _delete_records(installation, {0: ends[0] + 3})
     said = _refused(installation)
     assert f"partition 0: folded up to offset {ends[0]}, but the log begins at {ends[0] + 3}" in said
-    assert "3 offsets were deleted before they were folded" in said
+    assert "3 offsets of it were deleted before they were folded" in said
     beyond = _ends(installation)[1] + 7
     _write_progress(installation, 1, beyond)
     _write_progress(installation, 0, ends[0] + 3)
-    assert "7 folded offsets are gone" in _refused(installation)
+    assert "7 folded offsets are missing" in _refused(installation)
 
 
 def test_a_lost_progress_row_is_repaired_from_a_whole_log_and_refused_on_one_that_was_cut(
@@ -254,8 +254,8 @@ def test_stored_times_that_could_count_twice_are_refused(installation: Installat
 
 
 def test_another_horizon_than_the_stored_one_is_refused_by_migrate(installation: Installation) -> None:
-    with pytest.raises(Fatal, match="horizon_seconds is '3024000' there and '864000' here"):
-        migrate_all(installation.kafka, installation.clickhouse, Wanted(horizon_seconds=864_000))
+    with pytest.raises(Fatal, match="horizon_seconds is stored as '3024000', not '864000'"):
+        migrate_all(installation.kafka, installation.clickhouse, MigrationOptions(horizon_seconds=864_000))
 
 
 def test_a_poison_fingerprint_that_is_none_is_refused(installation: Installation) -> None:

@@ -1,7 +1,7 @@
 """An optional field in a second version of UsageRecorded, made here and not released: what has to change for it.
 
 A copy of the packages gets the schema, the migration and the lines where people write the field by name. Everything
-else takes it from the schema: the encoder, the decoder, the rules, the records, the import and the queries.
+else takes it from the schema: the encoder, the SDK, the decoder, the rules, the records, the import and the queries.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ BY_NAME = {
     Path("schemas/meterfold_schemas/usage.py"): (
         "    metadata: str | None = None\n",
         "    region: str | None = None\n",
+    ),
+    Path("producer_sdk/meterfold/events.py"): (
+        "    metadata: Mapping[str, Any] | str | None\n",
+        "    region: str | None\n",
     ),
 }
 

@@ -14,7 +14,7 @@ from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import Period, micros
 from meterfold_schemas.quantities import MAX_STORED, to_decimal
 from meterfold_sink.client import Client
-from meterfold_sink.proof import prove_partition
+from meterfold_sink.proof import PartitionProof, prove_partitions
 from support.sink.database import database, empty, insert, rows, store
 from support.sink.rows import NOW, Record, Window, progress_table, records_table, window, windows_of, windows_table
 
@@ -53,8 +53,13 @@ def by_view(client: Client) -> list[dict[str, Any]]:
     return rows(client, "SELECT * FROM usage_reconciliation ORDER BY ALL")
 
 
+def prove_partition(client: Client, partition: int, **more: Any) -> PartitionProof:
+    (proof,) = prove_partitions(client, [partition], **more)
+    return proof
+
+
 def by_proof(client: Client) -> list[dict[str, Any]]:
-    return prove_partition(client, 0).differences.to_pylist()
+    return prove_partition(client, 0).differences
 
 
 @pytest.fixture(params=[by_view, by_proof])
@@ -309,18 +314,15 @@ def test_a_range_of_time_is_proven_by_itself(client: Client) -> None:
         "INSERT INTO usage_windows SELECT * REPLACE (sum + 1 AS sum) FROM usage_windows FINAL "
         "WHERE period_type IN ('monthly', 'lifetime') OR subject_id = 's2'"
     )
-    found = {
-        (row["period_type"], row["subject_id"])
-        for row in prove_partition(client, 0, within=day).differences.to_pylist()
-    }
+    found = {(row["period_type"], row["subject_id"]) for row in prove_partition(client, 0, within=day).differences}
     assert found == {("hourly", "s2"), ("daily", "s2")}
     # An hour later the range cuts the first hour and the day.
     cut = (day[0] + 3_600_000_000, day[1])
-    (row,) = prove_partition(client, 0, within=cut).differences.to_pylist()
+    (row,) = prove_partition(client, 0, within=cut).differences
     assert (row["period_type"], row["subject_id"], row["metric_key"]) == ("hourly", "s2", "calls")
 
 
-def test_the_proof_is_of_one_partition(client: Client) -> None:
+def test_the_proof_is_of_the_partitions_that_were_asked_for(client: Client) -> None:
     store(client, history())
     broken = [Record(0, NOW, 1, partition=3)]
     store(client, broken)
@@ -328,4 +330,12 @@ def test_the_proof_is_of_one_partition(client: Client) -> None:
     insert(client, "usage_records", records_table(history()))
     assert prove_partition(client, 0).proven
     assert not prove_partition(client, 3).proven
+    first, third = prove_partitions(client, [0, 3], limit=2)
+    assert first == prove_partition(client, 0)
+    assert (third.partition, third.proven, third.windows, third.records) == (3, False, 4, 0)
+    assert third.progress is not None
+    assert third.progress.next_offset == 1
+    assert [row["partition"] for row in third.differences] == [3, 3]
+    (nothing,) = prove_partitions(client, [5])
+    assert (nothing.progress, nothing.windows, nothing.records, nothing.proven) == (None, 0, 0, True)
     assert {row["partition"] for row in by_view(client)} == {3}

@@ -18,6 +18,7 @@ from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink import conservation, positions, reads, schema_decisions
 from meterfold_sink.client import Client
+from meterfold_sink.positions import Positions, Span
 from meterfold_sink.rejections import recent_rejections
 from meterfold_sink.usage_records import RecordPage, usage_records
 from meterfold_sink.usage_sums import Of, Piece, usage_sums
@@ -298,13 +299,19 @@ def test_offsets_that_are_stored_nowhere_are_listed(client: Client) -> None:
     insert(client, "usage_rejected", table([rejected]))
 
     def gaps(partition: int, first: int, until: int) -> list[tuple[int, int]]:
-        found = conservation.gaps(client, partition, first, until).to_pylist()
+        found = conservation.gaps(client, [Span(partition, first, until)]).to_pylist()
         return [(gap["first_offset"], gap["last_offset"]) for gap in found]
 
     assert gaps(0, 0, 12) == [(0, 1), (4, 4), (8, 8), (10, 11)]
     assert gaps(0, 2, 4) == []
     assert gaps(0, 4, 13) == [(4, 4), (8, 8), (10, 11)]
     assert gaps(7, 3, 5) == [(3, 4)]
+    both = conservation.gaps(client, [Span(7, 3, 5), Span(0, 0, 12)], limit=2).to_pylist()
+    assert [tuple(gap.values()) for gap in both] == [(0, 0, 1), (0, 4, 4), (7, 3, 4)]
+    stored = positions.positions(client, [Span(7, 3, 5), Span(0, 3, 8)])
+    assert stored == {0: Positions(records=2, duplicates=1, rejected=1, distinct=4)}
+    outside = positions.positions_outside(client, [Span(7, 3, 5), Span(0, 3, 8)], 9)
+    assert [tuple(row.values()) for row in outside] == [(0, "records", 2), (0, "records", 9), (0, "records", 12)]
 
 
 def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client) -> None:
@@ -313,14 +320,21 @@ def test_an_identity_counted_twice_within_the_look_back_is_found(client: Client)
 
     hash_of = {"x": 1, "y": 1, "z": 3}  # x and y only share their hash
     insert(client, "usage_records", records_table([counted(0, 0, "x"), counted(1, 0, "y"), counted(2, 9, "x")]))
-    assert conservation.repeated_identities(client, 0, 9 * 86_400 - 1).num_rows == 0
-    (found,) = conservation.repeated_identities(client, 0, 9 * 86_400).to_pylist()
+    everything = [Span(0, 0, conservation.END), Span(1, 0, conservation.END)]
+    assert conservation.repeated_identities(client, everything, 9 * 86_400 - 1) == []
+    (found,) = conservation.repeated_identities(client, everything, 9 * 86_400)
     assert (found["id"], found["earlier_offset"], found["offset"]) == ("x", 0, 2)
     # Stamps step back: the one just before is too old, an earlier one is not.
     client.command("TRUNCATE TABLE usage_records")
     insert(client, "usage_records", records_table([counted(0, 5, "z"), counted(1, 0, "z"), counted(2, 6, "z")]))
-    found = conservation.repeated_identities(client, 0, 86_400).to_pylist()
+    found = conservation.repeated_identities(client, everything, 86_400)
     assert [(row["earlier_offset"], row["offset"]) for row in found] == [(0, 1), (0, 2)]
+    found = conservation.repeated_identities(client, [Span(0, 2, 9)], 86_400)
+    assert [(row["earlier_offset"], row["offset"]) for row in found] == [(0, 2)]
+    # The same identity in another partition is another event: a subject is on one partition only.
+    client.command("INSERT INTO usage_records SELECT * REPLACE (1 AS partition) FROM usage_records WHERE offset = 1")
+    client.command("DELETE FROM usage_records WHERE partition = 0 AND offset > 0")
+    assert conservation.repeated_identities(client, everything, 9 * 86_400) == []
 
 
 def test_duplicates_of_nothing_are_found(client: Client) -> None:
@@ -341,19 +355,20 @@ def test_duplicates_of_nothing_are_found(client: Client) -> None:
     insert(client, "usage_duplicates", table(rows))
 
     def unfounded(first: int, until: int) -> list[tuple[int, bool]]:
-        found, expired = conservation.unfounded_duplicates(client, 0, 2 * 86_400, first=first, until=until)
-        assert expired == 0
-        return [(row["offset"], row["is_stored"]) for row in found.to_pylist()]
+        spans = [Span(0, first, until), Span(1, 0, 1)]
+        found, expired = conservation.unfounded_duplicates(client, spans, 2 * 86_400)
+        assert not any(expired.values())
+        return [(row["offset"], row["is_stored"]) for row in found]
 
     assert unfounded(0, 9) == [(4, True), (5, False), (6, True), (7, False)]
     assert unfounded(5, 6) == [(5, False)]
-    assert conservation.unfounded_duplicates(client, 0, 3 * 86_400, first=6, until=7)[0].num_rows == 0
+    assert conservation.unfounded_duplicates(client, [Span(0, 6, 7)], 3 * 86_400) == ([], {})
     # What may have expired is counted apart.
     kept_from = micros(HOUR)
     found, expired = conservation.unfounded_duplicates(
-        client, 0, 2 * 86_400, first=0, until=9, kept_from=kept_from, limit=9
+        client, [Span(0, 0, 9)], 2 * 86_400, kept_from=kept_from, limit=9
     )
-    assert ([row["offset"] for row in found.to_pylist()], expired) == ([4, 6, 7], 1)
+    assert ([row["offset"] for row in found], expired) == ([4, 6, 7], {0: 1})
 
 
 def test_where_the_rows_of_a_time_begin(client: Client) -> None:
@@ -367,8 +382,8 @@ def test_where_the_rows_of_a_time_begin(client: Client) -> None:
         return positions.first_offset_since(client, 0, stamp, 1, 9)
 
     assert [since(minutes) for minutes in (-1, 0, 1, 9, 10, 11, 20, 21)] == [1, 1, 3, 4, 4, 6, 6, 9]
-    assert positions.stamp_at(client, 0, 4) == micros(HOUR + timedelta(minutes=10))
-    assert positions.stamp_at(client, 0, 3) is None
+    assert positions.stamps_at(client, {0: 4, 1: 4}) == {0: micros(HOUR + timedelta(minutes=10))}
+    assert positions.stamps_at(client, {0: 3}) == {}
 
 
 def test_poison_of_earlier_versions_is_a_decision(client: Client) -> None:

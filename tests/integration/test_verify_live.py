@@ -13,13 +13,14 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from meterfold_cli import exits
+from meterfold_cli.status.kafka_view import KafkaInspector
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_processor.verify import TimeRange, Verdict
 from meterfold_schemas.errors import Retryable
 from support import eventually
 from support.cli import answer, inside, meterfold
-from support.kafka import admin
+from support.kafka import admin, producer
 from support.verify.history import History, folded, installed
 
 
@@ -118,6 +119,38 @@ def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
         assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
 
 
+def test_an_open_transaction_is_named(history: History) -> None:
+    """The fold cannot read past it, and neither can anybody else."""
+    topic, partition = history.there.topics.usage_recorded, history.partition_of("u1")
+    sender = producer(history.kafka, **{"transactional.id": f"{history.kafka.topic_prefix}endless"})
+    sender.init_transactions(20)
+    with history.checking(), history.folding():
+        history.send(history.event("e1", "u1", 1))
+        folded(history)
+        sender.begin_transaction()
+        event = history.event("e2", "u1", 1)
+        sender.produce(topic, event.to_bytes(), event.key, partition)
+        assert sender.flush(20) == 0
+        report = history.verify(wait_seconds=0.2)
+        (unproven,) = (one for one in report.unproven if one.check == "progress")
+        assert (unproven.partition, unproven.offset, unproven.passing) == (partition, 1, True)
+        assert "the transaction at offset 1 is open and blocks read_committed consumers" in unproven.why
+        inspector = KafkaInspector(history.kafka, "fold", history.checker_group)
+        try:
+            (found,) = inspector.look().open_transactions
+            assert (found.topic, found.partition, found.offset) == (topic, partition, 1)
+            assert found.stamp is not None
+            assert abs(found.stamp - event.timestamp.timestamp()) < 600
+            sender.commit_transaction(20)
+            eventually(lambda: not inspector.look().open_transactions, 30, "the transaction has ended")
+            assert inspector.waiting_events(inspector.look(), {partition: 1})[partition].header == event.to_bytes()[:10]
+            assert inspector.waiting_events(inspector.look(), {partition: 2}) == {}
+        finally:
+            inspector.close()
+        report = history.verify(wait_seconds=60)
+        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+
+
 def test_messages_that_have_left_the_log_are_named(history: History) -> None:
     """The rows are still counted and their windows recounted; what had a row and has none any more is found by the
     counters of the whole, and not by a range of time, which says so."""
@@ -192,9 +225,17 @@ def test_the_command(history: History, stack: LocalStack, tmp_path: Path) -> Non
     assert told["verdict"] == "different"
     lost = next(f for f in told["findings"] if f["offset"] is not None)
     assert (lost["partition"], lost["offset"], lost["found"]) == (history.partition_of("u1"), 0, "none")
-    away = {**env, "METERFOLD_CLICKHOUSE_URL": "http://127.0.0.1:1"}
-    done = meterfold("verify", env=away)
-    assert done.returncode == exits.UNAVAILABLE, done.stdout + done.stderr
+    for name, address, server in (
+        ("METERFOLD_CLICKHOUSE_URL", "http://127.0.0.1:1", "ClickHouse"),
+        ("METERFOLD_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", "Kafka at 127.0.0.1:1"),
+    ):
+        done = meterfold("verify", env={**env, name: address})
+        assert done.returncode == exits.UNAVAILABLE, done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"meterfold: {server} could not be reached")
+        assert address in line
+        assert "Check the address" in line
+        assert done.stdout == ""
 
 
 def test_a_server_that_is_down_is_no_answer(history: History) -> None:

@@ -1,4 +1,4 @@
-"""`meterfold status`: how it is, also while Kafka or ClickHouse is down."""
+"""`meterfold status`: the state of an installation, also while Kafka or ClickHouse is down."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
-    from meterfold_cli.health.kafka_view import Group
-    from meterfold_cli.health.look import Health
-    from meterfold_cli.health.report import Report
+    from meterfold_cli.status.kafka_view import Group
+    from meterfold_cli.status.look import Inspector
+    from meterfold_cli.status.report import Report
 
 WATCH_SECONDS = 2.0
 WAIT_SECONDS = 60
@@ -41,13 +41,13 @@ def status(
             "--wait",
             metavar="[SECONDS]",
             min=0,
-            help="First wait until fold and checker have processed everything that is there now, up to this long "
+            help="Wait up to this long until fold and checker have processed everything that is in the topics now "
             f"(default: {WAIT_SECONDS}).",
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 seconds, until Ctrl-C.")] = False,
     stuck_after: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="An event may wait so long before it counts as stuck.")
+        float, typer.Option(metavar="SECONDS", min=1, help="An event that waits longer than this is stuck.")
     ] = 60.0,
     rejected_within: Annotated[
         float,
@@ -60,48 +60,62 @@ def status(
 ) -> None:
     """Show offsets, lag, last flush and counts, and what is wrong.
 
-    Exit code 0: all is well. 1: a server is down, something is missing, nothing moves, or messages were
-    rejected lately; the last lines say what. 3: with --wait, fold or checker did not catch up in time.
+    Exit code 0: all is well. 1: something is missing, nothing moves, or messages were rejected lately; the last
+    lines say what. 3: a server did not answer, or with --wait, fold or checker did not catch up in time.
     """
-    from meterfold_cli.health.look import Health
     from meterfold_cli.logs import configure
+    from meterfold_cli.status.look import Inspector
 
     if watch and wait is not None:
         raise WrongInput("--wait shows the status once, when everything is processed; leave out --watch")
     configure(as_json=as_json)
     installation = Installation.read(config)
-    health = Health(installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within)
-    if wait is not None:
-        _wait(health, wait, as_json=as_json)
-        return
-    while True:
-        report = health.look()
-        if watch and not as_json and console.out().is_terminal:
-            console.out().clear()
-        if as_json:
-            console.emit(report)
-        else:
-            _show(report)
-        if not watch:
-            break
-        time.sleep(WATCH_SECONDS)
+    with Inspector(
+        installation.sources, installation.kafka(), installation.clickhouse(), stuck_after, rejected_within
+    ) as inspector:
+        if wait is not None:
+            _wait(inspector, wait, as_json=as_json)
+            return
+        while True:
+            report = inspector.look()
+            if watch and not as_json and console.out().is_terminal:
+                console.out().clear()
+            if as_json:
+                console.emit(report)
+            else:
+                _show(report)
+            _name_silent(report)
+            if not watch:
+                break
+            time.sleep(WATCH_SECONDS)
     if not report.well:
-        raise typer.Exit(exits.FAILED)
+        raise typer.Exit(_code(report))
 
 
-def _wait(health: Health, seconds: float, *, as_json: bool) -> None:
-    from meterfold_cli.health.catching_up import wait_until_caught_up
+def _wait(inspector: Inspector, seconds: float, *, as_json: bool) -> None:
+    from meterfold_cli.status.catching_up import wait_until_caught_up
 
     with console.progress("status") as meter:
-        end = wait_until_caught_up(health, seconds, lambda text: meter(0, None, text))
+        end = wait_until_caught_up(inspector, seconds, lambda text: meter(0, None, text))
     if as_json:
         console.emit({**console.plain(end.report), "behind": end.behind})
     else:
         _show(end.report, [f"after {seconds:g} s {text}" for text in end.behind])
+    _name_silent(end.report)
     if not end.report.well:
-        raise typer.Exit(exits.FAILED)
+        raise typer.Exit(_code(end.report))
     if end.behind:
         raise typer.Exit(exits.UNAVAILABLE)
+
+
+def _code(report: Report) -> int:
+    return exits.UNAVAILABLE if report.silent else exits.FAILED
+
+
+def _name_silent(report: Report) -> None:
+    """On standard error, as every other command."""
+    for server in report.silent:
+        console.fail(server)
 
 
 def _show(report: Report, behind: Sequence[str] = ()) -> None:
@@ -146,7 +160,7 @@ def _show(report: Report, behind: Sequence[str] = ()) -> None:
             ],
         )
     console.say()
-    for problem in (*report.problems, *behind):
+    for problem in (*(one for one in report.problems if one not in report.silent), *behind):
         console.say(f"! {problem}", "bold red")
     for note in report.notes:
         console.say(f"note: {note}", "yellow")

@@ -20,12 +20,10 @@ _SHOWN_ORGS = 20
 def verify(
     wait: Annotated[
         float,
-        typer.Option(
-            metavar="SECONDS", min=0, help="First wait so long at most until everything that is there now is folded."
-        ),
+        typer.Option(metavar="SECONDS", min=0, help="Wait up to this long for the fold to catch up."),
     ] = 10.0,
     since: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Only event times from here on; needs --to.")
+        str | None, typer.Option("--from", metavar="TIME", help="Only event times at or after this; needs --to.")
     ] = None,
     until: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Only event times before this; needs --from.")
@@ -33,28 +31,30 @@ def verify(
     contents: Annotated[
         bool,
         typer.Option(
-            "--contents/--no-contents", help="Compare every stored row with its message, as far as the log goes back."
+            "--contents/--no-contents",
+            help="Compare every stored row with its message, as far as the log reaches.",
         ),
     ] = True,
-    limit: Annotated[int, typer.Option(min=1, help="List at most so many differences per check and partition.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Differences listed per check and partition.")] = 100,
     accept_expired: Annotated[
-        bool, typer.Option("--accept-expired", help="Exit with 0 also where something has expired; it is still named.")
+        bool,
+        typer.Option("--accept-expired", help="Exit with 0 if only expired data is not proven."),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove every number of this installation, on a running system too.
+    """Prove every number of this installation. Works on a running system.
 
     Each offset of usage.recorded below the fold's progress is one record, one duplicate or one rejected message, and
-    its row is what the message says; no identity is counted twice; windows equal a recount of their records; metrics
-    and thresholds are what their topics say; threshold states follow from windows and definitions, and each crossing
-    has exactly one event. What differs is named.
+    its row matches the message; no identity is counted twice; windows equal a recount of their records; metrics and
+    thresholds match their topics; threshold states follow from windows and definitions, and each crossing has exactly
+    one event. Every difference is listed.
 
-    With --from and --to (ISO 8601 with an offset, or a date in UTC): every event time in the range, and the hours,
-    days and months that lie in it as a whole. Lifetimes lie in no range.
+    With --from and --to (ISO 8601 with a UTC offset, or a date in UTC): every event time in the range, and the hours,
+    days and months that lie entirely in it. A range contains no lifetime.
 
-    Exit code 0: all of it is proven. 1: something differs. 3: a server does not answer, or a worker is behind: verify
-    again. 5: nothing differs, but a part has expired and cannot be recounted any more.
+    Exit code 0: everything is proven. 1: something differs. 3: a server does not answer, or a worker is behind; verify
+    again later. 5: no differences, but some data has expired and cannot be recounted.
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import group_names
@@ -86,13 +86,13 @@ def verify(
 
 
 def time_range(since: str | None, until: str | None) -> TimeRange | None:
-    """Raises WrongInput for what is no range."""
+    """Raises WrongInput for an invalid range."""
     from meterfold_processor.verify import TimeRange
 
     if since is None and until is None:
         return None
     if since is None or until is None:
-        raise exits.WrongInput("a range of time has two ends: give both --from and --to")
+        raise exits.WrongInput("--from and --to are only valid together: give both, or neither")
     return TimeRange(_time(since), _time(until))
 
 
@@ -100,9 +100,9 @@ def _time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise exits.WrongInput(f"{text!r} is no time: write 2026-03-01 or 2026-03-01T00:00:00Z") from error
+        raise exits.WrongInput(f"{text!r} is not a time: write 2026-03-01 or 2026-03-01T00:00:00Z") from error
     if moment.tzinfo is None and len(text) > len("2026-03-01"):
-        raise exits.WrongInput(f"{text!r} has no offset from UTC: write {text}Z for UTC")
+        raise exits.WrongInput(f"{text!r} has no UTC offset: write {text}Z for UTC")
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
@@ -156,7 +156,7 @@ def _show(report: Report) -> None:
     console.say(f"aggregates   {plural(report.aggregates, 'event')} of usage.aggregated")
     if report.unfolded:
         waiting = ", ".join(map(str, report.unfolded))
-        console.say(f"not folded yet, so not looked at: what stands behind the progress of partitions {waiting}")
+        console.say(f"not folded yet and not verified: newer messages of partitions {waiting}")
     for finding in report.findings:
         console.say(f"! {finding}", "bold red")
     if report.more:
@@ -190,4 +190,4 @@ def _summary(report: Report) -> str:
         return f"proven: {plural(records, 'record')} in {plural(windows, 'window')}, every one once"
     if report.findings:
         return f"NOT proven: {plural(len(report.findings) + report.more, 'difference')}"
-    return f"nothing differs, but {plural(len(report.unproven), 'thing')} could not be proven"
+    return f"no differences, but {plural(len(report.unproven), 'part')} could not be proven"

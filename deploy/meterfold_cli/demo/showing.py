@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from decimal import Decimal
 
 import polars as pl
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from meterfold_cli import console
 from meterfold_cli.demo.sending import ORG
 from meterfold_local.errors import StackError
+from meterfold_processor.kafka.offsets import topic_bounds
+from meterfold_processor.kafka.reader import TopicReader
+from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -72,34 +75,14 @@ def read_threshold_events(settings: KafkaSettings, partitions: int) -> list[Thre
     """Every threshold event, committed ones only, in order of time and id."""
     names = Topics(settings.topic_prefix)
     topics = (names.threshold_approaching, names.threshold_exceeded, names.threshold_cleared)
-    wanted = [TopicPartition(topic, partition, OFFSET_BEGINNING) for topic in topics for partition in range(partitions)]
-    reader = Consumer(
-        settings.client(
-            **{
-                "group.id": "meterfold-demo-reader",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-            }
-        )
-    )
     events: list[ThresholdEvent] = []
-    open_partitions = {(position.topic, position.partition) for position in wanted}
     try:
-        reader.assign(wanted)
-        while open_partitions:
-            message = reader.poll(20.0)
-            if message is None:
-                raise StackError("the threshold topics could not be read to their end within 20 s")
-            error = message.error()
-            if error is None:
-                events.append(ThresholdEvent.from_bytes(message.value() or b""))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                open_partitions.discard((message.topic() or "", message.partition() or 0))
-            else:
-                raise StackError(f"the threshold topics cannot be read: {error.str()}")
-    finally:
-        reader.close()
+        starts, ends = topic_bounds(settings, dict.fromkeys(topics, partitions), read_committed=True)
+        with closing(TopicReader(settings, "meterfold-demo-reader", stuck_seconds=20.0)) as reader:
+            for batch in reader.scan(starts, ends):
+                events.extend(ThresholdEvent.from_bytes(message.value() or b"") for message in batch)
+    except MeterfoldError as error:
+        raise StackError(f"the threshold topics cannot be read: {error}") from error
     return sorted(events, key=lambda event: (event.occurred_at, event.event_id))
 
 

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
-
 from meterfold_local.errors import StackError
 from meterfold_local.stack import LocalStack
-from meterfold_processor.kafka.offsets import log_bounds, log_edge
+from meterfold_processor.kafka.groups import CommittedOffsets
+from meterfold_processor.kafka.offsets import log_bounds, topic_bounds
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.topics import Topics
 from meterfold_sink import reads
@@ -67,18 +66,17 @@ class Watch:
 
     def wait_until_checked(self, group: str, stop: threading.Event, deadline: float) -> None:
         """Until the checker has read everything that the fold has published."""
-        wanted = [TopicPartition(self._topics.usage_windows, partition) for partition in self._partitions]
-        # A consumer that never joins the group and only reads its committed offsets.
-        reader = Consumer(self._stack.kafka_settings().client(**{"group.id": group}))
+        settings, topic = self._stack.kafka_settings(), self._topics.usage_windows
+        reader = CommittedOffsets(settings, group)
 
         def caught_up() -> bool:
-            ends = log_edge(reader, self._topics.usage_windows, self._partitions, OFFSET_END, 10)
-            found = reader.committed(wanted, timeout=10)
-            return all(ends[place.partition] == 0 or place.offset >= ends[place.partition] for place in found)
+            _, ends = topic_bounds(settings, {topic: len(self._partitions)})
+            found = reader.read(ends)
+            return all(end == 0 or found.get(place, -1) >= end for place, end in ends.items())
 
         try:
             self._wait(caught_up, "the checker to finish", stop, deadline)
-        except (KafkaException, MeterfoldError) as error:
+        except MeterfoldError as error:
             raise StackError(f"the checker's position cannot be read: {error}") from error
         finally:
             reader.close()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # not re-exported by its stubs
+from confluent_kafka import Message
 
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.definitions import DefinitionRecord, DefinitionsRead
@@ -17,11 +15,10 @@ from meterfold_processor.checker.group import Group
 from meterfold_processor.checker.rows import read_message
 from meterfold_processor.checker.stored import Stored
 from meterfold_processor.checker.transactions import Transactions
-from meterfold_processor.kafka import errors
-from meterfold_processor.kafka.admin import Admin
-from meterfold_processor.kafka.offsets import listed_offset
-from meterfold_processor.kafka.reader import Place, TopicReader
-from meterfold_schemas.errors import Poison, Retryable
+from meterfold_processor.kafka.admin import Admin, kept_admin
+from meterfold_processor.kafka.offsets import Place, bounds
+from meterfold_processor.kafka.reader import TopicReader
+from meterfold_schemas.errors import MeterfoldError, Poison
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 
@@ -29,7 +26,6 @@ __all__ = ["Driver"]
 
 POLL_SECONDS = 0.1
 _CALL_SECONDS = 6.0
-_BOUNDS = "reading the ends of topics"
 
 
 class Driver:
@@ -108,7 +104,7 @@ class Driver:
             case ops.StartReading(offsets=offsets):
                 return self._group.start(offsets)
             case _:
-                raise TypeError(f"{operation!r} is no operation of the checker")
+                raise TypeError(f"unknown operation of the checker: {operation!r}")
 
     def _poll_rows(self) -> dict[int, ops.Batch]:
         messages = self._group.poll(0.0 if self.busy else POLL_SECONDS)
@@ -120,18 +116,14 @@ class Driver:
 
     def _committed(self, partitions: tuple[int, ...]) -> dict[int, ops.Committed]:
         offsets = self._group.committed(partitions)
-        places = [Place(self._topics.usage_windows, partition) for partition in partitions]
-        starts = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        return {
-            place.partition: ops.Committed(offsets[place.partition], starts[place], ends[place]) for place in places
-        }
+        found = self._bounds([Place(self._topics.usage_windows, partition) for partition in partitions])
+        return {place.partition: ops.Committed(offsets[place.partition], *edges) for place, edges in found.items()}
 
     def _ends(self, partitions: tuple[int, ...]) -> ops.Ends:
         states = {p: Place(self._topics.threshold_state, p) for p in partitions}
         aggregates = {p: Place(self._topics.usage_aggregated, p) for p in partitions}
-        places = [self._metric, self._threshold, *states.values(), *aggregates.values()]
-        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        found = self._bounds([self._metric, self._threshold, *states.values(), *aggregates.values()])
+        ends = {place: end for place, (_, end) in found.items()}
         return ops.Ends(
             ends[self._metric],
             ends[self._threshold],
@@ -139,28 +131,19 @@ class Driver:
             {p: ends[place] for p, place in aggregates.items()},
         )
 
-    def _offsets(self, places: list[Place], spec: Any) -> dict[Place, int]:
-        """Bounds of logs, as a read_uncommitted reader sees them: a read_committed end stops before an open
-        transaction, whose state would be missed."""
-        asked = {TopicPartition(place.topic, place.partition): spec for place in places}
+    def _bounds(self, places: list[Place]) -> dict[Place, tuple[int, int]]:
+        """As a read_uncommitted reader sees them: a read_committed end stops before an open transaction, whose state
+        would be missed."""
         try:
-            futures = self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_CALL_SECONDS
-            )
-            return {
-                Place(place.topic, place.partition): listed_offset(future.result(_CALL_SECONDS), _BOUNDS)
-                for place, future in futures.items()
-            }
-        except KafkaException as error:
+            with kept_admin(self._settings, self._admin):
+                return bounds(self._settings, places)
+        except MeterfoldError:
             # After a broker's restart a client may ask with an old leader epoch for ever: the next one is fresh.
             self._admin = self._new_admin()
-            raise errors.as_error(error.args[0], _BOUNDS) from error
-        except FutureTimeout as error:
-            self._admin = self._new_admin()
-            raise Retryable(f"Kafka, reading the ends of topics: no answer in {_CALL_SECONDS:.0f} s") from error
+            raise
 
     def _new_admin(self) -> Admin:
-        return Admin(self._settings)
+        return Admin(self._settings, _CALL_SECONDS)
 
     def _read(self, found: dict[Place, list[Message]]) -> DefinitionsRead:
         records = [

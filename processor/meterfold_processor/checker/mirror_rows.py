@@ -74,7 +74,7 @@ _SCHEMAS: Final = {
     "threshold_events": ("threshold_approaching", "threshold_exceeded", "threshold_cleared"),
 }
 
-#: What stands in the columns that a deletion says nothing about and that cannot be null.
+#: The values of a deletion in the other columns that cannot be null.
 _NOTHING: Final[dict[Any, Any]] = {
     pa.string(): "",
     pa.uint8(): 0,
@@ -113,7 +113,7 @@ def _deletion(table: str, key: bytes, offset: int) -> dict[str, Any] | None:
             case [str(org_id), str(name)]:
                 row["org_id"], row["key"] = org_id, name
             case _:
-                raise Poison("invalid", f"{key[:200]!r} is no key of a metric")
+                raise Poison("invalid", f"{key[:200]!r} is not the key of a metric")
     return row
 
 

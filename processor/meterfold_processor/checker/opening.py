@@ -10,6 +10,7 @@ from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.admin import Admin
 from meterfold_processor.kafka.topics import check_source
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.rules import FoldRules
@@ -31,7 +32,7 @@ def check(settings: KafkaSettings, stored: Stored) -> WindowRules:
 
 
 def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:
-    """State and aggregates stand on the partition number of their source: the counts have to be the same."""
+    """State and aggregates use the partition number of their source, so the partition counts must be equal."""
     topics = Topics(settings.topic_prefix)
     wanted = {
         topics.usage_windows: rules.partition_count,
@@ -48,6 +49,6 @@ def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:
         there = len(found[name].partitions) if name in found else 0
         if there != count:
             raise Fatal(
-                f"Kafka's topic {name} has {there} partitions instead of {count}: run `meterfold migrate`, which "
-                "creates what is missing and says what does not fit"
+                f"Kafka's topic {name} has {plural(there, 'partition')}, expected {count}: run `meterfold migrate`, "
+                "which creates missing topics and says what to do about the others"
             )

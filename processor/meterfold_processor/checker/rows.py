@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterfold_processor.checker.rules import CODES
-from meterfold_processor.checker.subjects import SUBJECT, Subjects
+from meterfold_processor.checker.subjects import Subjects
 from meterfold_processor.columns.limbs import Limbs, from_arrow
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
+from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.totals import AMOUNTS, WindowValues
 
 __all__ = ["Interest", "Rows", "newest", "read_message", "rows_of"]

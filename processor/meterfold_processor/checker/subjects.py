@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["SUBJECT", "Subject", "Subjects"]
+from meterfold_schemas.keys import SUBJECT
+
+__all__ = ["Subject", "Subjects"]
 
 Int64s = npt.NDArray[np.int64]
 Subject = tuple[str, str, str, str]
 """org_id, metric_key, subject_type, subject_id."""
-
-SUBJECT: Final = ("org_id", "metric_key", "subject_type", "subject_id")
 
 _SEPARATOR: Final = "\0"
 """In none of the four: the SDK and the fold refuse it."""

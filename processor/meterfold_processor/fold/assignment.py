@@ -22,6 +22,7 @@ from meterfold_processor.kafka.clients import assign_paused
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Retryable
+from meterfold_schemas.plurals import plural
 
 _LOG = logging.getLogger("meterfold.fold")
 
@@ -150,7 +151,7 @@ class Assignment:
             self._paused = False
             self._consumer.resume([at(self._topic, p) for p in self.active if p not in self.held])
 
-    def must_look_again(self, partition: int, first_offset: int) -> bool:
+    def needs_reseek(self, partition: int, first_offset: int) -> bool:
         """Whether what was consumed does not follow on what is folded, and is to be read again from there.
 
         Transaction markers and aborted records leave holes that are none; whatever else could, an event that was
@@ -192,7 +193,9 @@ class Assignment:
         self._drop(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        _LOG.warning("the group gave %d partitions to another worker: this one was away too long", len(partitions))
+        _LOG.warning(
+            "the group gave %s to another worker: this one was away too long", plural(len(partitions), "partition")
+        )
         self._drop(partitions)
 
     def _drop(self, partitions: list[TopicPartition]) -> None:

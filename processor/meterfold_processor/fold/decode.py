@@ -29,6 +29,7 @@ from meterfold_processor.fold.schemas import EVENT, Schemas
 from meterfold_schemas import catalog, usage_fields
 from meterfold_schemas.catalog import MAGIC, EventSchema
 from meterfold_schemas.framing import HEADER_SIZE, avro_long
+from meterfold_schemas.plurals import plural
 
 _TYPES: dict[str, pl.DataType] = {"quantity": pl.Decimal(38, 9), "timestamp": pl.Datetime("us", "UTC")}
 FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()) for field in usage_fields.FIELDS}
@@ -140,7 +141,7 @@ def _other_event(fingerprint: bytes) -> EventSchema | None:
 
 def _why_unknown(header: bytes, schemas: Schemas) -> str:
     if len(header) < HEADER_SIZE:
-        return f"{len(header)} bytes are too short for a header; publish Avro in single-object encoding"
+        return f"{plural(len(header), 'byte')} where a header has {HEADER_SIZE}; publish Avro in single-object encoding"
     if not header.startswith(MAGIC):
         return "the bytes do not begin with c3 01; publish Avro in single-object encoding"
     fingerprint = header[len(MAGIC) :]

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import polars as pl
 import polars_hash as plh
 
-from meterfold_processor.fold.subjects import SUBJECT
+from meterfold_schemas import usage_fields
 
 Int64s = npt.NDArray[np.int64]
 
-IDENTITY = [*SUBJECT, "id"]
+IDENTITY = list(usage_fields.IDENTITY)
 
 COUNTED_SCHEMA: dict[str, pl.DataType] = {
     **dict.fromkeys(IDENTITY, pl.String()),

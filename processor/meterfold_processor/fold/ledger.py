@@ -18,7 +18,7 @@ from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.store import History
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_processor.fold.windows import WindowTable
-from meterfold_schemas.periods import KEPT, Period
+from meterfold_schemas.periods import FINER, KEPT, Period
 from meterfold_schemas.totals import AMOUNTS
 
 Int64s = npt.NDArray[np.int64]
@@ -69,7 +69,9 @@ class Ledger:
         """Forget windows that ended at `closed_at` (UTC microseconds) or earlier, and whatever is too much, as far as
         the batch that used them last is acknowledged."""
         surplus = len(self) - self._max_windows
-        for period in (Period.HOURLY, Period.DAILY, Period.MONTHLY):
+        for period in KEPT:
+            if period is Period.LIFETIME:  # its one bucket never ends
+                continue
             used = self._used[period]
             numbers = np.fromiter(used, dtype=np.int64, count=len(used))
             ends = calendar.starts(period, numbers + 1)
@@ -128,11 +130,11 @@ class Ledger:
 
 
 def _shares_of_all(events: Events) -> dict[Period, WindowRows]:
-    hourly = share(Period.HOURLY, events)
-    daily = roll_up(Period.DAILY, hourly, Period.HOURLY)
-    monthly = roll_up(Period.MONTHLY, daily, Period.DAILY)
-    lifetime = roll_up(Period.LIFETIME, monthly, Period.MONTHLY)
-    return {Period.HOURLY: hourly, Period.DAILY: daily, Period.MONTHLY: monthly, Period.LIFETIME: lifetime}
+    shares: dict[Period, WindowRows] = {}
+    for period in KEPT:
+        finer = FINER.get(period)
+        shares[period] = share(period, events) if finer is None else roll_up(period, shares[finer], finer)
+    return shares
 
 
 def _from_stored(period: Period, stored: pl.DataFrame, slots: Int64s) -> WindowRows:

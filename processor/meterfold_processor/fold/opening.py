@@ -22,6 +22,7 @@ from meterfold_processor.kafka.topics import check_source
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period
+from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import reads
@@ -146,9 +147,9 @@ class Opening:
         windows = "SELECT count() FROM (SELECT 1 FROM usage_windows WHERE partition = {partition:Int32} LIMIT 1)"
         if log_start and self._client.value(windows, {"partition": partition}) and not self._read_progress(partition):
             raise Fatal(
-                f"partition {partition} has windows in ClickHouse and has no progress row, and its log begins at "
-                f"{log_start}: what was folded before cannot be folded again. Restore fold_progress from where the "
-                "other tables come from"
+                f"partition {partition} has windows but no progress row in ClickHouse, and its log begins at offset "
+                f"{log_start}: the events before it cannot be folded again. Restore fold_progress from the backup that "
+                "the other tables come from"
             )
 
     def _read_progress(self, partition: int) -> Progress | None:
@@ -176,9 +177,9 @@ class Opening:
         expected = self._stored_settings.partition_count
         if len(topic.partitions) != expected:
             raise Fatal(
-                f"{self._topic} has {len(topic.partitions)} partitions, the stored settings say {expected}: subjects "
-                "would stand on two partitions. Nothing is folded until the count is what it was; to change it for "
-                "good follow docs/operations.md, 'Changing the partition count'"
+                f"{self._topic} has {plural(len(topic.partitions), 'partition')}, the stored settings say {expected}. "
+                "With another count the events of one subject would be on two partitions. Restore the count, or follow "
+                "docs/operations.md, 'Changing the partition count'"
             )
 
     @property
@@ -195,11 +196,13 @@ def _check_bounds(progress: Progress, log_start: int, log_end: int) -> None:
     where = f"partition {progress.partition}: folded up to offset {progress.next_offset}"
     if progress.next_offset < log_start:
         raise Fatal(
-            f"{where}, but the log begins at {log_start}: {log_start - progress.next_offset} offsets were deleted "
-            "before they were folded. Their events cannot be counted from Kafka any more"
+            f"{where}, but the log begins at {log_start}: {plural(log_start - progress.next_offset, 'offset')} of it "
+            "were deleted before they were folded. Kafka cannot give their events back. Restore the topic, or follow "
+            "docs/operations.md, 'A topic was created again'"
         )
     if progress.next_offset > log_end:
         raise Fatal(
-            f"{where}, but the log ends at {log_end}: {progress.next_offset - log_end} folded offsets are gone. "
-            "The topic was created again or restored to an older state, and new events would be taken for replays"
+            f"{where}, but the log ends at {log_end}: {plural(progress.next_offset - log_end, 'folded offset')} are "
+            "missing. The topic was created again or restored from an older copy, and new events would look like "
+            "replays. Restore the topic as it was"
         )

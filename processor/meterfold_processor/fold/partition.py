@@ -33,7 +33,7 @@ from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import History, Progress
 from meterfold_processor.fold.subjects import Subjects
 from meterfold_schemas.errors import Fatal
-from meterfold_schemas.periods import DAY
+from meterfold_schemas.periods import from_micros, span_text
 
 UInt64s = npt.NDArray[np.uint64]
 Int64s = npt.NDArray[np.int64]
@@ -211,11 +211,11 @@ class PartitionFold:
     def _refuse_expired(self, stamps: Int64s) -> None:
         oldest = int(stamps.min())
         if oldest - self._rules.lookback < self._clock() - self._rules.record_retention:
-            days = self._rules.record_retention // DAY
             raise Fatal(
-                f"partition {self.progress.partition} has events that arrived so long ago that the records they would "
-                f"have to be compared with have expired (usage_records keeps {days} days). Counting on could count an "
-                "event twice. Raise the record retention and restore the records, or skip these events on purpose"
+                f"partition {self.progress.partition}: the next event arrived at {from_micros(oldest).isoformat()}, "
+                f"and usage_records keeps {span_text(self._rules.record_retention)}: the records that could show it as "
+                "a duplicate have expired, and it could be counted twice. Raise the record retention and restore the "
+                "records, or skip these events on purpose"
             )
 
     def _keep_pending(self, counted: pl.DataFrame, sequence: int) -> None:

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import polars as pl
 
 from meterfold_processor.kafka.murmur import partitions_of
+from meterfold_schemas import keys
 from meterfold_schemas.keys import subject_key
 
 Int64s = npt.NDArray[np.int64]
 
-SUBJECT = ["org_id", "metric_key", "subject_type", "subject_id"]
+SUBJECT = list(keys.SUBJECT)
 
 MISROUTED = -1
 """The slot of an event whose key is not its subject's, or whose partition is not its key's."""

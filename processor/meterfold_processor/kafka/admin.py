@@ -11,7 +11,10 @@ from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+    AdminClient,
+    ClusterMetadata,
+)
 
 from meterfold_processor.kafka.errors import Heard, as_error, settings_checked
 from meterfold_schemas.errors import Retryable
@@ -30,10 +33,23 @@ _LISTEN_SECONDS: Final = 0.1
 class Admin(AdminClient):
     """An admin client that knows why a call ran out of time: refused credentials, or no broker at the address."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """`timeout_seconds`: of each request that is made through this client's users in this package."""
+        self.timeout_seconds = timeout_seconds
         self._heard = Heard(settings)
         with settings_checked():
             super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
+
+    def topics(self) -> ClusterMetadata:
+        """The brokers and topics of the cluster. Raises Fatal or Retryable."""
+        doing = "listing topics"
+        try:
+            return self.list_topics(timeout=self.timeout_seconds)
+        except KafkaException as error:
+            self.poll(0)
+            found = as_error(error.args[0], doing)
+            found.__cause__ = error
+            raise self._heard.explained(found, doing) from error
 
     def answer(self, future: Future[T], doing: str) -> T:
         """What was asked for. Raises Fatal or Retryable."""
@@ -49,7 +65,7 @@ class Admin(AdminClient):
             except TimeoutError as error:
                 self.poll(0)
                 waited = time.monotonic() - begun
-                if waited > TIMEOUT_SECONDS + 5.0 or self._heard.gives_up(waited):
+                if waited > self.timeout_seconds + 5.0 or self._heard.gives_up(waited):
                     away = Retryable(f"Kafka, {doing}: no answer in time")
                     away.__cause__ = KafkaException(KafkaError(KafkaError._TIMED_OUT))
                     raise self._heard.explained(away, doing) from error
@@ -59,9 +75,10 @@ _KEPT: ContextVar[tuple[KafkaSettings, Admin] | None] = ContextVar("kept_admin",
 
 
 @contextmanager
-def kept_admin(settings: KafkaSettings) -> Iterator[Admin]:
-    """Within it, and in this thread, one connection answers every question about this cluster (see admin_for)."""
-    admin = Admin(settings)
+def kept_admin(settings: KafkaSettings, admin: Admin | None = None) -> Iterator[Admin]:
+    """Within it, and in this thread, one connection answers every question about this cluster (see admin_for): `admin`,
+    or a new one."""
+    admin = admin or Admin(settings)
     token = _KEPT.set((settings, admin))
     try:
         yield admin

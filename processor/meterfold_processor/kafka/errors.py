@@ -71,7 +71,7 @@ class Heard:
             self._reason = _ASIDE.sub("", error.str())
 
     def gives_up(self, waited: float) -> bool:
-        """Whether there is no sense in waiting on, after so many seconds."""
+        """Whether waiting any longer is useless, after this many seconds."""
         return self.refused is not None or (self.unreachable and waited > AWAY_SECONDS)
 
     def explained(self, error: MeterfoldError, doing: str) -> MeterfoldError:

@@ -1,25 +1,36 @@
-"""Who is in a consumer group, as its coordinator sees it."""
+"""Consumer groups as their coordinators see them: the members, and the offsets that were committed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # not in its stubs
 
-from meterfold_processor.kafka.admin import admin_for
-from meterfold_processor.kafka.errors import kafka_code
+from meterfold_processor.kafka import clients
+from meterfold_processor.kafka.admin import TIMEOUT_SECONDS, admin_for
+from meterfold_processor.kafka.errors import as_error, kafka_code
+from meterfold_processor.kafka.offsets import Place, at
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["LONGEST_SESSION_SECONDS", "Member", "members", "session_seconds"]
+__all__ = [
+    "LONGEST_SESSION_SECONDS",
+    "CommittedOffsets",
+    "Group",
+    "Member",
+    "members",
+    "read_groups",
+    "session_seconds",
+]
 
 _CALL_SECONDS: Final = 6.0
 """Workers ask, and a worker has to stop within 10 s."""
 LONGEST_SESSION_SECONDS: Final = 60.0
 """Kafka's default for group.consumer.max.session.timeout.ms."""
-#: There is no such group, or this broker or client cannot describe groups of the newer protocol.
+#: The group does not exist, or this broker or client cannot describe groups of the newer protocol.
 _NOBODY: Final = frozenset(
     {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
 )
@@ -57,3 +68,62 @@ def session_seconds(settings: KafkaSettings, group_id: str) -> float:
     except (MeterfoldError, KeyError, ValueError):
         # Older brokers do not tell, and reading it may not be allowed.
         return LONGEST_SESSION_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group. `state` is None where the broker does not know it; `members` where the broker cannot describe
+    it to this client."""
+
+    name: str
+    state: str | None = None
+    members: int | None = None
+
+    @property
+    def nobody(self) -> bool:
+        """Whether it has no consumer, as far as the broker knows."""
+        return self.state is None or self.state.lower() in ("empty", "dead")
+
+
+def read_groups(settings: KafkaSettings, names: Sequence[str]) -> list[Group]:
+    """The groups of these names, in their order. Raises Retryable or Fatal."""
+    admin = admin_for(settings)
+    future = admin.list_consumer_groups(request_timeout=admin.timeout_seconds)
+    states = {group.group_id: group.state.name for group in admin.answer(future, "listing groups").valid}
+    return [Group(name, states.get(name), _count(settings, name) if name in states else 0) for name in names]
+
+
+def _count(settings: KafkaSettings, name: str) -> int | None:
+    try:
+        return len(members(settings, name))
+    except MeterfoldError:
+        return None
+
+
+class CommittedOffsets:
+    """The committed offsets of one group; joins nothing. For one thread. `read` raises Retryable or Fatal."""
+
+    def __init__(self, settings: KafkaSettings, group_id: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        # Not through the admin client: librdkafka crashes there when the group's coordinator is not ready
+        # (confluent-kafka-python issue 1982).
+        self._consumer: Consumer = clients.consumer(settings, group_id, "classic")
+        self._timeout_seconds = timeout_seconds
+        self.group_id = group_id
+
+    def read(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The next offset of each place; no entry where nothing is committed. Pending transactions are waited for."""
+        wanted = [at(*place) for place in places]
+        if not wanted:
+            return {}
+        doing = f"reading the offsets of group {self.group_id}"
+        try:
+            found = self._consumer.committed(wanted, self._timeout_seconds)
+        except KafkaException as error:
+            raise as_error(error.args[0], doing) from error
+        for place in found:
+            if place.error is not None:
+                raise as_error(place.error, doing)
+        return {Place(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs do not re-export it
 
-from meterfold_processor.kafka.admin import admin_for
+from meterfold_processor.kafka.admin import Admin, admin_for
 from meterfold_processor.kafka.errors import as_error
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["at", "listed_offset", "log_bounds", "log_edge", "offsets_at"]
+__all__ = ["Place", "at", "bounds", "listed_offset", "log_bounds", "log_edge", "offsets_at", "topic_bounds"]
 
-_TIMEOUT: Final = 15.0
+
+class Place(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
 
 
 def at(topic: str, partition: int, offset: int | None = None) -> TopicPartition:
@@ -57,35 +63,63 @@ def log_edge(consumer: Consumer, topic: str, partitions: Iterable[int], edge: in
     return {place.partition: listed_offset(place, doing) for place in found}
 
 
+def bounds(
+    settings: KafkaSettings, places: Iterable[Place], *, read_committed: bool = False
+) -> dict[Place, tuple[int, int]]:
+    """Of each place: (first offset of the log, offset after its end; with read_committed after its last stable one).
+
+    One request for all of them. Raises Retryable or Fatal.
+    """
+    wanted = list(places)
+    if not wanted:
+        return {}
+    admin = admin_for(settings)
+    level = IsolationLevel.READ_COMMITTED if read_committed else IsolationLevel.READ_UNCOMMITTED
+    asked = [
+        admin.list_offsets(
+            {at(*place): spec for place in wanted}, isolation_level=level, request_timeout=admin.timeout_seconds
+        )
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    ]
+    starts, ends = (_listed(admin, futures) for futures in asked)
+    return {place: (starts[place], ends[place]) for place in wanted}
+
+
+def _listed(admin: Admin, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Place, int]:
+    found = {}
+    for where, future in futures.items():
+        doing = f"reading the bounds of {where.topic}"
+        found[Place(where.topic, where.partition)] = listed_offset(admin.answer(future, doing), doing)
+    return found
+
+
+def topic_bounds(
+    settings: KafkaSettings, counts: Mapping[str, int], *, read_committed: bool = False
+) -> tuple[dict[Place, int], dict[Place, int]]:
+    """(starts, ends) of every partition of topics (name -> partition count)."""
+    places = [Place(topic, partition) for topic, count in counts.items() for partition in range(count)]
+    found = bounds(settings, places, read_committed=read_committed)
+    return {place: start for place, (start, _) in found.items()}, {place: end for place, (_, end) in found.items()}
+
+
 def log_bounds(
     settings: KafkaSettings, topic: str, partitions: Iterable[int], *, read_committed: bool = False
 ) -> dict[int, tuple[int, int]]:
-    """partition -> (first offset of the log, offset after its end; with read_committed after its last stable one)."""
-    admin = admin_for(settings)
-    at = [TopicPartition(topic, partition) for partition in partitions]
-    if not at:
-        return {}
-    level = IsolationLevel.READ_COMMITTED if read_committed else IsolationLevel.READ_UNCOMMITTED
-    bounds = []
-    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
-        futures = admin.list_offsets(dict.fromkeys(at, spec), isolation_level=level, request_timeout=_TIMEOUT)
-        doing = f"reading the bounds of {topic}"
-        bounds.append(
-            {place.partition: listed_offset(admin.answer(future, doing), doing) for place, future in futures.items()}
-        )
-    return {place.partition: (bounds[0][place.partition], bounds[1][place.partition]) for place in at}
+    """The bounds of partitions of one topic, by partition."""
+    found = bounds(settings, [Place(topic, partition) for partition in partitions], read_committed=read_committed)
+    return {place.partition: edges for place, edges in found.items()}
 
 
 def offsets_at(settings: KafkaSettings, topic: str, partitions: Iterable[int], stamp: int) -> dict[int, int | None]:
     """partition -> the first offset whose stamp is `stamp` (UTC milliseconds) or later; None where there is none."""
-    at = [TopicPartition(topic, partition) for partition in partitions]
-    if not at:
+    wanted = [at(topic, partition) for partition in partitions]
+    if not wanted:
         return {}
     admin = admin_for(settings)
     spec = OffsetSpec.for_timestamp(stamp)
-    futures = admin.list_offsets(dict.fromkeys(at, spec), request_timeout=_TIMEOUT)
+    futures = admin.list_offsets(dict.fromkeys(wanted, spec), request_timeout=admin.timeout_seconds)
     doing = f"looking for a time in {topic}"
     offsets = {place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()}
-    if OFFSET_INVALID in offsets.values():  # no answer at all, see kafka.listed_offset; "nothing that late" is -1
+    if OFFSET_INVALID in offsets.values():  # no answer at all, see listed_offset; "nothing that late" is -1
         raise Retryable(f"Kafka, {doing}: the answer has no offset")
     return {partition: offset if offset >= 0 else None for partition, offset in offsets.items()}

@@ -1,52 +1,77 @@
-"""Reads whole topics without a group: from their beginnings up to known ends, and on from there."""
+"""Reads topics without a group, as a read_committed consumer sees them.
+
+An offset without a message is a transaction's marker, an aborted record, or one that compaction or retention removed.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message
 
 from meterfold_processor.kafka import clients, errors
-from meterfold_processor.kafka.offsets import at, log_edge
+from meterfold_processor.kafka.offsets import Place, at, log_edge
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["Place", "TopicReader"]
+__all__ = ["BULK", "HEADS", "STUCK_SECONDS", "Place", "TopicReader", "open_transaction"]
 
-_CHUNK = 10_000
-_WAIT = 0.2
-_CALL_SECONDS = 2.0
-STUCK_SECONDS = 60.0
-"""Without any progress for so long reading is given up, and tried again later. A transaction that no one ends keeps
-readers waiting for its timeout at most, which is shorter; unless the broker has lost the transaction's end."""
+_CHUNK: Final = 10_000
+_WAIT: Final = 0.2
+_CALL_SECONDS: Final = 2.0
+STUCK_SECONDS: Final = 60.0
+"""Reading is given up after this long without progress, and tried again later. An open transaction blocks readers for
+its timeout at most, which is shorter, unless the broker has lost the transaction's end."""
 
-
-class Place(NamedTuple):
-    topic: str
-    partition: int
+#: A fetch that waits for more messages delays the one after it, and with it every change of topics.
+_FETCH_WAIT: Final = {"fetch.wait.max.ms": 5}
+BULK: Final[Mapping[str, Any]] = {
+    **_FETCH_WAIT,
+    "fetch.message.max.bytes": 4_000_000,
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 65_536,
+}
+"""Settings of a reader of many messages."""
+HEADS: Final[Mapping[str, Any]] = {
+    **_FETCH_WAIT,
+    "fetch.message.max.bytes": 65_536,
+    "queued.min.messages": 1,
+}
+"""Settings of a reader of the first message of each partition."""
 
 
 class TopicReader:
-    """For one thread. Only committed messages; positions also move over what is invisible (markers, aborted)."""
+    """For one thread. Only committed messages. Every method raises Retryable or Fatal.
 
-    def __init__(self, settings: KafkaSettings, name: str, stuck_seconds: float = STUCK_SECONDS) -> None:
+    `positions`: nothing below them was left out; they also move over offsets without a message.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        name: str,
+        more: Mapping[str, Any] | None = None,
+        *,
+        stuck_seconds: float = STUCK_SECONDS,
+    ) -> None:
+        """`name`: of a group that is never joined. `more`: further settings of librdkafka, such as BULK."""
         self._stuck_seconds = stuck_seconds
         self._heard = errors.Heard(settings)
-        # Never commits: the group exists in the configuration only.
         self._consumer: Consumer = clients.consumer(
             settings,
             name,
             "classic",
-            **{"enable.partition.eof": True, "fetch.wait.max.ms": 100, "error_cb": self._heard},
+            **{"enable.partition.eof": True, "fetch.wait.max.ms": 100, "error_cb": self._heard, **(more or {})},
         )
+        self._known: set[str] = set()
         self.positions: dict[Place, int] = {}
 
     def ends(self, topics: Iterable[str], timeout: float) -> dict[Place, int]:
         """The next offset of partition 0 of each topic as of now, open transactions left out.
 
-        Over the connection that reads them anyway; an admin client would open one more. Raises Retryable or Fatal.
+        Over the connection that reads them anyway; an admin client would open one more.
         """
         begun = time.monotonic()
         found: dict[Place, int] = {}
@@ -65,11 +90,11 @@ class TopicReader:
     def read(self, ends: Mapping[Place, int], pump: Callable[[], None]) -> dict[Place, list[Message]]:
         """Everything from the beginnings up to `ends` (next offsets) or beyond; stays there for `poll`.
 
-        `pump` is called again and again meanwhile. Raises Retryable.
+        `pump` is called again and again meanwhile.
         """
         found: dict[Place, list[Message]] = {place: [] for place in ends}
+        self._assign(dict.fromkeys(ends, OFFSET_BEGINNING))
         self.positions = dict.fromkeys(ends, -1)
-        self._consumer.assign([at(place.topic, place.partition, OFFSET_BEGINNING) for place in ends])
         last_progress = time.monotonic()
         while any(self.positions[place] < end for place, end in ends.items()):
             before = dict(self.positions)
@@ -87,6 +112,59 @@ class TopicReader:
         self._take(self._consumer.consume(_CHUNK, 0), found)
         return found
 
+    def scan(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> Iterator[list[Message]]:
+        """The messages of [starts[place], ends[place]) of each place, in pieces; each place's in order.
+
+        An open transaction is waited for. Remembers nothing for `poll`.
+        """
+        self.positions = dict(starts)
+        left = {place for place, end in ends.items() if self.positions[place] < end}
+        if not left:
+            return
+        self._assign({place: starts[place] for place in left})
+        moved = time.monotonic()
+        while left:
+            batch: list[Message] = []
+            for place, offset, message in self._arrived(clients.arrived(self._consumer, _CHUNK, _WAIT)):
+                if place not in left or offset < starts[place]:  # of an earlier assignment
+                    continue
+                following = offset if message is None else offset + 1
+                if message is not None and offset < ends[place]:
+                    batch.append(message)
+                if following > self.positions[place]:
+                    self.positions[place], moved = following, time.monotonic()
+                if following >= ends[place]:
+                    left.discard(place)
+            if batch:
+                yield batch
+                moved = time.monotonic()  # the caller may have taken its time
+            if left and time.monotonic() - moved > self._stuck_seconds:
+                raise self._stuck({place: ends[place] for place in left})
+
+    def heads(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, Message]:
+        """The first message in [starts[place], ends[place]) of each place; no entry where there is none.
+
+        Where `positions[place]` is below ends[place] and there is no entry, a transaction is open at that position.
+        """
+        found: dict[Place, Message] = {}
+        left = {place: start for place, start in starts.items() if start < ends[place]}
+        self.positions = dict(starts)
+        if left:
+            self._assign(left)
+        moved = time.monotonic()
+        while left:
+            for place, offset, message in self._arrived(clients.arrived(self._consumer, _CHUNK, _WAIT)):
+                if offset < left.get(place, offset + 1):  # known already, or of an earlier assignment
+                    continue
+                if message is not None and offset < ends[place]:
+                    found[place] = message
+                self.positions[place] = max(self.positions[place], offset)
+                del left[place]
+                moved = time.monotonic()
+            if left and time.monotonic() - moved > self._stuck_seconds:
+                raise self._stuck({place: ends[place] for place in left})
+        return found
+
     def stop(self) -> None:
         """Read nothing until the next `read`."""
         self._consumer.unassign()
@@ -95,29 +173,57 @@ class TopicReader:
     def close(self) -> None:
         self._consumer.close()
 
+    def _assign(self, positions: Mapping[Place, int]) -> None:
+        """A topic whose leaders this client does not know yet is read after up to a second: librdkafka asks for leaders
+        of assigned partitions by a timer of its own. So they are asked for before."""
+        for topic in {place.topic for place in positions} - self._known:
+            try:
+                self._consumer.list_topics(topic, _CALL_SECONDS)
+                self._known.add(topic)
+            except KafkaException:  # reading says what is wrong
+                break
+        self._consumer.assign([at(*place, offset) for place, offset in positions.items()])
+
+    def _arrived(self, messages: Iterable[Message]) -> Iterator[tuple[Place, int, Message | None]]:
+        """(place, offset, message), and with None for a message the offset up to which the place is readable now."""
+        for message in messages:
+            error = message.error()
+            place = Place(message.topic() or "", message.partition() or 0)
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise errors.as_error(error, f"reading {place.topic} partition {place.partition}")
+            offset = message.offset()
+            if offset is not None:
+                yield place, offset, message if error is None else None
+
+    def _take(self, messages: Iterable[Message], found: dict[Place, list[Message]]) -> None:
+        for place, offset, message in self._arrived(messages):
+            if place not in found:
+                continue
+            if message is not None:
+                found[place].append(message)
+                offset += 1
+            self.positions[place] = max(self.positions[place], offset)
+
     def _stuck(self, ends: Mapping[Place, int]) -> Retryable:
         """Why there is no more to read before `ends`. Raises Retryable or Fatal if Kafka does not say."""
         place = next(place for place, end in ends.items() if self.positions[place] < end)
         topic, partition = place
-        stable = log_edge(self._consumer, topic, [partition], OFFSET_END, _CALL_SECONDS)[partition]
+        try:
+            stable = log_edge(self._consumer, topic, [partition], OFFSET_END, _CALL_SECONDS)[partition]
+        except Retryable as error:
+            raise self._heard.explained(error, f"reading {topic} partition {partition}") from error
         where = f"Kafka, reading {topic} partition {partition}"
         if stable >= ends[place] or self.positions[place] < stable:
-            return Retryable(f"{where}: its end is not reached in {self._stuck_seconds:.0f} s")
-        return Retryable(
-            f"{where}: the transaction at offset {stable} has had no end for {self._stuck_seconds:.0f} s, and nobody "
-            "can read on. If that lasts, follow docs/operations.md, 'A transaction without an end'"
-        )
+            return Retryable(
+                f"{where}: no message arrives from offset {self.positions[place]} on for {self._stuck_seconds:g} s"
+            )
+        return Retryable(f"{where}: {open_transaction(stable, self._stuck_seconds)}")
 
-    def _take(self, messages: Iterable[Message], found: dict[Place, list[Message]]) -> None:
-        for message in messages:
-            error = message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                raise errors.as_error(error, f"reading {message.topic()}")
-            place = Place(message.topic() or "", message.partition() or 0)
-            offset = message.offset()
-            if place not in found or offset is None:
-                continue
-            if error is None:
-                found[place].append(message)
-                offset += 1
-            self.positions[place] = max(self.positions[place], offset)
+
+def open_transaction(offset: int, seconds: float | None = None) -> str:
+    """The sentence about an open transaction, and how long it has been open, where that is known."""
+    state = "is open" if seconds is None else f"has been open for {seconds:,.0f} s"
+    return (
+        f"the transaction at offset {offset} {state} and blocks read_committed consumers. If that lasts, follow "
+        "docs/operations.md, 'A transaction without an end'"
+    )

@@ -1,4 +1,4 @@
-"""Whether ClickHouse answers, asked now and then: a worker that has nothing to write would not notice."""
+"""A periodic ping of ClickHouse, because a worker that has nothing to write would not notice an outage."""
 
 from __future__ import annotations
 
@@ -17,37 +17,35 @@ AGAIN_SECONDS = 2.0
 _ANSWER_SECONDS = 10
 
 
-class Question:
-    """Log in, find the database, get an answer. For one thread; raises Retryable or Fatal.
+def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
+    """A function that logs in and runs `SELECT 1` in the database. For one thread; it raises Retryable or Fatal.
 
-    The connection is kept while it is good: opening one costs more than asking.
+    The connection is kept while it works, because opening one costs more than the query.
     """
+    kept: list[Client] = []
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._client: Client | None = None
-
-    def __call__(self) -> None:
-        if self._client is None:
-            self._client = connect(self._settings, timeout_seconds=_ANSWER_SECONDS)
+    def ping() -> None:
+        if not kept:
+            kept.append(connect(settings, timeout_seconds=_ANSWER_SECONDS))
         try:
-            self._client.command("SELECT 1")
+            kept[0].command("SELECT 1")
         except MeterfoldError:
-            self._client.close()
-            self._client = None
+            kept.pop().close()
             raise
+
+    return ping
 
 
 class StoreCheck:
-    """`report` hears of every failure, and None when it went well. Trouble makes a worker unready, nothing more: what
-    ends it is for the worker itself to decide."""
+    """`report` gets every failure, and None after a success. A failure only makes the worker unready; the worker
+    decides when to end."""
 
     def __init__(self, ask: Callable[[], None], report: Callable[[Retryable | None], None]) -> None:
         self._ask = ask
         self._report = report
 
     def run(self, stop: Event) -> None:
-        """Until `stop` is set; for a thread of its own."""
+        """Run until `stop` is set, in a separate thread."""
         failing = False
         while not stop.is_set():
             try:

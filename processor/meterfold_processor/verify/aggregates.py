@@ -1,4 +1,4 @@
-"""What subscribers were told on `usage.aggregated`, against the stored windows.
+"""The events on `usage.aggregated`, against the stored windows.
 
 A row is stored before it is published, and published before it is emitted. So the topic is read first, up to its end as
 of the call: whatever it says, the stored windows say that, or something newer.
@@ -6,19 +6,18 @@ of the call: whatever it says, the stored windows say that, or something newer.
     each event once        of one window revisions only rise; at the same revision only `final` may follow
     the newest of a window its revision is not beyond the stored folded_through; at the same one all values are equal
 
-What has not been emitted yet is no difference: windows are emitted at most once per interval.
+What has not been emitted yet is not a difference: windows are emitted at most once per interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.groups import ends_of
-from meterfold_processor.verify.report import Finding, WindowName
-from meterfold_processor.verify.scan import Place, Scanner
+from meterfold_processor.kafka.offsets import Place, bounds
+from meterfold_processor.kafka.reader import TopicReader
+from meterfold_processor.verify.report import Finding, Findings, WindowName
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas import ids
 from meterfold_schemas.errors import Poison, UnknownSchema
@@ -27,18 +26,12 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
+from meterfold_sink.windows import stored_windows
 
-__all__ = ["Emissions", "compare_windows", "prove_aggregates"]
+__all__ = ["Emissions", "compare_window", "prove_aggregates", "without_window"]
 
 _NAME: Final = ("org_id", "metric_key", "subject_type", "subject_id", "period_type", "period_start")
 _VALUES: Final = ("record_count", "sum", "min", "max", "last")
-_WINDOWS: Final = """
-SELECT org_id, metric_key, subject_type, subject_id, toString(w.period_type) AS period_type,
-    toUnixTimestamp64Micro(w.period_start) AS period_start, record_count, sum, min, max, last, folded_through
-FROM usage_windows AS w FINAL
-WHERE partition = {partition:Int32} AND has({period_types:Array(String)}, toString(w.period_type))
-    AND w.period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +96,33 @@ class Emissions:
         )
 
 
-def compare_windows(emissions: Emissions, windows: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
-    """`windows`: rows of usage_windows, with `period_start` in UTC microseconds; each window once. Takes what it finds
-    out of `emissions.newest`."""
-    for row in windows:
-        key = ids.window_key(*(row[name] for name in _NAME))
-        said = emissions.newest.pop(key, None)
-        if said is None:
-            continue
-        if said.revision > row["folded_through"]:
-            expected, found = f"at most {row['folded_through']}", str(said.revision)
+def compare_window(emissions: Emissions, row: Mapping[str, Any]) -> Iterator[Finding]:
+    """`row`: of usage_windows, with `period_start` in UTC microseconds; each window once. Takes what it finds out of
+    `emissions.newest`."""
+    key = ids.window_key(*(row[name] for name in _NAME))
+    said = emissions.newest.pop(key, None)
+    if said is None:
+        return
+    if said.revision > row["folded_through"]:
+        expected, found = f"at most {row['folded_through']}", str(said.revision)
+        yield emissions.finding(
+            said.offset, said.window, "revision, against folded_through of the stored window", expected, found
+        )
+    elif said.revision == row["folded_through"]:
+        stored = tuple(row[name] for name in _VALUES)
+        wrong = [place for place, name in enumerate(_VALUES) if stored[place] != said.values[place]]
+        if wrong:
             yield emissions.finding(
-                said.offset, said.window, "revision, against folded_through of the stored window", expected, found
+                said.offset,
+                said.window,
+                "event, against the stored window of the same revision",
+                ", ".join(f"{_VALUES[place]} {stored[place]}" for place in wrong),
+                ", ".join(f"{_VALUES[place]} {said.values[place]}" for place in wrong),
             )
-        elif said.revision == row["folded_through"]:
-            stored = tuple(row[name] for name in _VALUES)
-            wrong = [place for place, name in enumerate(_VALUES) if stored[place] != said.values[place]]
-            if wrong:
-                yield emissions.finding(
-                    said.offset,
-                    said.window,
-                    "event, against the stored window of the same revision",
-                    ", ".join(f"{_VALUES[place]} {stored[place]}" for place in wrong),
-                    ", ".join(f"{_VALUES[place]} {said.values[place]}" for place in wrong),
-                )
+
+
+def without_window(emissions: Emissions) -> Iterator[Finding]:
+    """What is left once every stored window was compared."""
     for said in emissions.newest.values():
         yield emissions.finding(said.offset, said.window, "event of a window", "a stored window", "none")
 
@@ -134,36 +130,45 @@ def compare_windows(emissions: Emissions, windows: Iterable[Mapping[str, Any]]) 
 def prove_aggregates(
     kafka: KafkaSettings,
     client: Client,
-    scanner: Scanner,
-    partition_count: int,
+    reader: TopicReader,
+    groups: Sequence[Sequence[int]],
     findings: Findings,
     within: TimeRange | None,
     tell: Callable[[str], None],
 ) -> int:
-    """How many events were looked at. Raises Retryable or Fatal."""
-    topic, events = Topics(kafka.topic_prefix).usage_aggregated, 0
-    starts, ends = ends_of(kafka, {topic: partition_count})
-    for partition in range(partition_count):
-        tell(f"comparing aggregates of partition {partition}")
-        place, emissions = Place(topic, partition), Emissions(topic, partition, within)
-        for batch in scanner.read({place: starts[place]}, {place: ends[place]}):
+    """How many events were looked at. `groups`: the partitions that are small enough to go together. Raises Retryable
+    or Fatal."""
+    topic = Topics(kafka.topic_prefix).usage_aggregated
+    found = bounds(kafka, [Place(topic, partition) for group in groups for partition in group])
+    events = 0
+    for group in groups:
+        tell(f"comparing aggregates of partition {group[0]}")
+        emissions = {partition: Emissions(topic, partition, within) for partition in group}
+        places = [Place(topic, partition) for partition in group]
+        starts, ends = ({place: found[place][edge] for place in places} for edge in (0, 1))
+        for batch in reader.scan(starts, ends):
             for message in batch:
-                findings.extend(emissions.take(message.key() or b"", message.value(), message.offset() or 0))
-        events += emissions.events
-        if emissions.newest:
-            findings.extend(compare_windows(emissions, _stored(client, partition, emissions)))
+                taken = emissions[message.partition() or 0].take(
+                    message.key() or b"", message.value(), message.offset() or 0
+                )
+                findings.extend(taken)
+        events += sum(one.events for one in emissions.values())
+        _compare(client, {partition: one for partition, one in emissions.items() if one.newest}, findings)
     return events
 
 
-def _stored(client: Client, partition: int, emissions: Emissions) -> Iterator[dict[str, Any]]:
-    said = emissions.newest.values()
-    parameters: dict[str, Any] = {
-        "partition": partition,
-        "period_types": sorted({newest.window.period_type for newest in said}),
-        "start": min(micros(newest.window.period_start) for newest in said),
-    }
-    for batch in client.batches(_WINDOWS, parameters):
-        yield from batch.to_pylist()
+def _compare(client: Client, emissions: Mapping[int, Emissions], findings: Findings) -> None:
+    said = [newest.window for one in emissions.values() for newest in one.newest.values()]
+    if not said:
+        return
+    batches = stored_windows(
+        client, sorted(emissions), {name.period_type for name in said}, min(micros(name.period_start) for name in said)
+    )
+    for batch in batches:
+        for row in batch.to_pylist():
+            findings.extend(compare_window(emissions[row["partition"]], row))
+    for one in emissions.values():
+        findings.extend(without_window(one))
 
 
 def _shown(revision: int, is_final: bool) -> str:

@@ -1,18 +1,18 @@
-"""Whether a progress row can stand where it stands, and whether rows lie outside of what can have been folded."""
+"""Whether a progress row is possible, and whether there are rows of offsets that cannot have been folded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.offsets import Fixed
-from meterfold_processor.verify.report import Finding
+from meterfold_processor.verify.log import Fixed
+from meterfold_processor.verify.report import Finding, Findings
 from meterfold_sink import positions
 from meterfold_sink.client import Client
-from meterfold_sink.positions import KINDS
+from meterfold_sink.positions import KINDS, Span
 from meterfold_sink.reads import Progress, read_progress
 
-__all__ = ["check_bounds", "check_outside", "progress_finding", "prove_nothing_folded"]
+__all__ = ["check_bounds", "check_nothing_folded", "check_outside", "progress_finding"]
 
 
 def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
@@ -25,7 +25,7 @@ def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
         findings.add(
             progress_finding(
                 progress,
-                "next_offset: messages behind it were deleted before they were folded",
+                "next_offset: messages from there on were deleted before they were folded",
                 f"at least the log's start, {fixed.log_start}",
                 progress.next_offset,
             )
@@ -35,34 +35,37 @@ def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
         expected = min(fixed.log_start, progress.next_offset)
         findings.add(
             progress_finding(
-                progress, "log_start: what stands before it was skipped", f"at most {expected}", progress.log_start
+                progress, "log_start: the messages before it were skipped", f"at most {expected}", progress.log_start
             )
         )
 
 
 def check_outside(
-    client: Client, fixed: Fixed, progress: Progress, findings: Findings, log_end: Callable[[int], int]
+    client: Client, folded: Mapping[int, Fixed], findings: Findings, log_ends: Callable[[Iterable[int]], dict[int, int]]
 ) -> None:
-    """Rows of offsets that cannot have been folded. `log_end` tells where the log of a partition ends by now."""
-    limit = findings.limit + 1
-    start, end = progress.log_start, fixed.log_end
-    rows = positions.positions_outside(client, progress.partition, start, end, limit)
-    if any(row["offset"] >= end for row in rows):
-        # On a running system these may be newer than the end that was read before them.
-        end = log_end(progress.partition)
+    """Rows of offsets that cannot have been folded. `folded`: by partition. `log_ends`: where the logs of partitions
+    end now."""
+    spans = [Span(p, fixed.progress.log_start, fixed.log_end) for p, fixed in folded.items() if fixed.progress]
+    rows = positions.positions_outside(client, spans, findings.limit + 1)
+    ends = {span.partition: span.until for span in spans}
+    later = {row["partition"] for row in rows if row["offset"] >= ends[row["partition"]]}
+    # On a running system these may be newer than the end that was read before them.
+    ends |= log_ends(later) if later else {}
+    starts = {span.partition: span.first for span in spans}
     for row in rows:
+        start, end = starts[row["partition"]], ends[row["partition"]]
         if not start <= row["offset"] < end:
-            findings.add(_outside(progress.partition, row, f"between {start} and {end - 1}"))
+            findings.add(_outside(row, f"between {start} and {end - 1}"))
 
 
-def prove_nothing_folded(client: Client, fixed: Fixed, findings: Findings) -> None:
+def check_nothing_folded(client: Client, partitions: Sequence[int], findings: Findings) -> None:
     """A worker writes the progress row of a partition before anything else of it."""
-    limit = findings.limit + 1
-    rows = positions.positions_outside(client, fixed.partition, 0, 0, limit)
-    if rows and read_progress(client, [fixed.partition]):
-        return  # a worker has begun meanwhile
+    rows = positions.positions_outside(client, [Span(p, 0, 0) for p in partitions], findings.limit + 1)
+    # A worker may have begun meanwhile.
+    begun = read_progress(client, partitions) if rows else {}
     for row in rows:
-        findings.add(_outside(fixed.partition, row, "none, since the partition has no row in fold_progress"))
+        if row["partition"] not in begun:
+            findings.add(_outside(row, "none, since the partition has no row in fold_progress"))
 
 
 def progress_finding(progress: Progress, what: str, expected: str, found: object) -> Finding:
@@ -76,15 +79,13 @@ def progress_finding(progress: Progress, what: str, expected: str, found: object
     )
 
 
-def _outside(partition: int, row: dict[str, object], expected: str) -> Finding:
-    offset = row["offset"]
-    assert isinstance(offset, int)
+def _outside(row: Mapping[str, Any], expected: str) -> Finding:
     return Finding(
         check="conservation",
-        place=KINDS[str(row["kind"])],
-        partition=partition,
-        offset=offset,
+        place=KINDS[row["kind"]],
+        partition=row["partition"],
+        offset=row["offset"],
         what="row outside of what can have been folded",
         expected=f"offsets {expected}",
-        found=f"offset {offset}",
+        found=f"offset {row['offset']}",
     )

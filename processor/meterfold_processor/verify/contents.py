@@ -2,13 +2,14 @@
 
 The recount proves windows from records; this proves the records themselves: each column against the message, the
 decision (counted or duplicate, rejected and why) against the fold's own rules, the counts of each organization, and
-that no row stands where the log has no message.
+that there is no row of an offset without a message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import polars as pl
@@ -21,18 +22,18 @@ from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.log import LogReader
+from meterfold_processor.verify.log import Log
 from meterfold_processor.verify.orgs import OrgTally
-from meterfold_processor.verify.report import Finding
-from meterfold_processor.verify.timerange import Part
+from meterfold_processor.verify.report import Finding, Findings
 from meterfold_schemas import usage_fields
 from meterfold_sink.client import Client
-from meterfold_sink.positions import KINDS, stored_rows
+from meterfold_sink.positions import KINDS, Span, slices, stored_rows
 
 __all__ = ["Contents", "differences"]
 
 _TOGETHER: Final = 100_000
+#: Offsets whose rows are read at once; behind the last message there may be any number.
+_SLICE: Final = 2_000_000
 _IDENTITY: Final = ("org_id", "metric_key", "subject_type", "subject_id", "id", "quantity", "timestamp", "received_at")
 _COLUMNS: Final = {
     "usage_records": (*usage_fields.NAMES, "received_at", "identity_hash"),
@@ -42,55 +43,70 @@ _COLUMNS: Final = {
 _ACCEPTED: Final = "counted or a duplicate"
 
 
-@dataclass(slots=True)
 class Contents:
-    """One partition. `schemas`: how each fingerprint is read, or that it is poison."""
+    """A few partitions together. `schemas`: how each fingerprint is read, or that it is poison. `orgs` and `compared`
+    (rows that were compared with their messages) are by partition."""
 
-    client: Client
-    reader: LogReader
-    partition: int
-    rules: Rules
-    schemas: Schemas
-    findings: Findings
-    tell: Callable[[str], None]
-    orgs: OrgTally = field(default_factory=OrgTally)
-    compared: int = 0
+    def __init__(
+        self,
+        client: Client,
+        log: Log,
+        rules: Rules,
+        schemas: Schemas,
+        findings: Findings,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._client, self._log = client, log
+        self._rules, self._schemas = rules, schemas
+        self._findings, self._tell = findings, tell
+        self.orgs: dict[int, OrgTally] = {}
+        self.compared: Counter[int] = Counter()
 
-    def compare(self, part: Part, log_start: int) -> None:
-        """Rows of the offsets that the log still holds. Raises Retryable or Fatal."""
-        subjects = Subjects(self.partition, self.rules.partition_count)
-        begin, until = max(part.first, log_start), part.until
-        for messages in _together(self.reader.read(self.partition, begin, until)):
-            log = self._judged(messages, subjects)
-            end = int(log["offset"][-1]) + 1
-            self._compare(log, begin, end)
-            begin = end
-        if begin < until:
-            self._compare(None, begin, until)
-        self.findings.extend(self.orgs.differences(self.partition))
+    def compare(self, spans: Sequence[Span]) -> None:
+        """Rows of offsets that the log still holds, at most one span of each partition. Raises Retryable or Fatal."""
+        left = {span.partition: span for span in spans}
+        self.orgs = {partition: OrgTally() for partition in left}
+        subjects = {partition: Subjects(partition, self._rules.partition_count) for partition in left}
+        for messages, is_last in _together(self._log.read(spans)):
+            logs = {p: self._judged(few, subjects[p]) for p, few in _by_partition(messages).items()}
+            if is_last:
+                now = [span for span in left.values() if span.first < span.until]
+            else:
+                now = [Span(p, left[p].first, int(log["offset"][-1]) + 1) for p, log in logs.items()]
+            self._compare(logs, now)
+            left.update((span.partition, Span(span.partition, span.until, left[span.partition].until)) for span in now)
+        for partition, orgs in self.orgs.items():
+            self._findings.extend(orgs.differences(partition))
 
-    def _compare(self, log: pl.DataFrame | None, begin: int, end: int) -> None:
-        self.tell(f"comparing rows of offsets {begin:,} to {end - 1:,} with the log")
+    def _compare(self, logs: Mapping[int, pl.DataFrame], spans: Sequence[Span]) -> None:
+        for partition, log in logs.items():
+            self.orgs[partition].add_log(log["key"])
+        for together in slices(spans, _SLICE):
+            for span in together:
+                self._tell(f"comparing rows of offsets {span.first:,} to {span.until - 1:,} with the log")
+            for table, names in _COLUMNS.items():
+                rows = pl.DataFrame(stored_rows(self._client, table, ("partition", "offset", *names), together))
+                if "reason" in rows.columns:
+                    # The whole table comes as bytes, since keys and values may be anything.
+                    rows = rows.with_columns(pl.col("reason").cast(pl.String, strict=False))
+                for partition in rows["partition"].unique().sort().to_list():
+                    own = rows.filter(pl.col("partition") == partition).drop("partition")
+                    self._compare_table(table, partition, logs.get(partition), own)
+
+    def _compare_table(self, table: str, partition: int, log: pl.DataFrame | None, rows: pl.DataFrame) -> None:
+        self.compared[partition] += rows.height
+        self.orgs[partition].add_rows(table, rows)
+        invented = rows if log is None else rows.join(log, on="offset", how="anti")
+        for offset in invented["offset"].sort().to_list():
+            self._findings.add(_invented(table, partition, offset))
         if log is not None:
-            self.orgs.add_log(log["key"])
-        for table, names in _COLUMNS.items():
-            rows = pl.DataFrame(stored_rows(self.client, table, ("offset", *names), self.partition, begin, end))
-            if "reason" in rows.columns:
-                # The whole table comes as bytes, since keys and values may be anything.
-                rows = rows.with_columns(pl.col("reason").cast(pl.String, strict=False))
-            self.compared += rows.height
-            self.orgs.add_rows(table, rows)
-            invented = rows if log is None else rows.join(log, on="offset", how="anti")
-            for offset in invented["offset"].sort().to_list():
-                self.findings.add(_invented(table, self.partition, offset))
-            if log is not None:
-                said = log.with_columns(pl.col(SUBJECT).cast(pl.Binary)) if table == KINDS["rejected"] else log
-                self.findings.extend(differences(table, self.partition, said, rows))
+            said = log.with_columns(pl.col(SUBJECT).cast(pl.Binary)) if table == KINDS["rejected"] else log
+            self._findings.extend(differences(table, partition, said, rows))
 
     def _judged(self, messages: list[Message], subjects: Subjects) -> pl.DataFrame:
-        """The messages as columns, with what is to become of each: `decision`, null where that cannot be told."""
+        """The messages as columns, with the decision about each: `decision`, null if it is not rejected."""
         consumed = columns(messages)
-        schemas = self.schemas
+        schemas = self._schemas
         decoded = decode(consumed, schemas)
         while decoded.holds:
             # The fold is beyond them, so they were decided, and the decision is gone: nobody here can read them.
@@ -98,7 +114,7 @@ class Contents:
             schemas = replace(schemas, poison=poison)
             decoded = decode(consumed, schemas)
         frame = decoded.frame
-        judged = judge(frame, subjects, self.rules, lambda: None)
+        judged = judge(frame, subjects, self._rules, lambda: None)
         rejected = judged.rejected.select("offset", pl.col("reason").alias("decision"), *SUBJECT)
         hashes = judged.accepted.select("offset", identity_hash=identity_hash())
         # Text that is not UTF-8 cannot stand in a column of strings: keys and values stay bytes.
@@ -164,16 +180,22 @@ def _finding(table: str, partition: int, offset: int, what: str, expected: str, 
     )
 
 
-def _together(batches: Iterator[list[Message]]) -> Iterator[list[Message]]:
-    """Larger pieces: each costs a query per table."""
+def _together(batches: Iterable[list[Message]]) -> Iterator[tuple[list[Message], bool]]:
+    """Larger pieces, since each costs a query per table, and whether a piece is the last one; it may be empty."""
     found: list[Message] = []
     for batch in batches:
-        found += batch
         if len(found) >= _TOGETHER:
-            yield found
+            yield found, False
             found = []
-    if found:
-        yield found
+        found += batch
+    yield found, True
+
+
+def _by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
+    found: dict[int, list[Message]] = {}
+    for message in messages:
+        found.setdefault(message.partition() or 0, []).append(message)
+    return found
 
 
 def _text(value: Any) -> str:

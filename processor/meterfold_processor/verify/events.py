@@ -5,7 +5,7 @@ Memory: about 1 KB per event that the topics still hold; there are few of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -13,11 +13,10 @@ from typing import Any, Final
 from confluent_kafka import Message
 
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
+from meterfold_processor.kafka.offsets import Place, topic_bounds
+from meterfold_processor.kafka.reader import TopicReader
 from meterfold_processor.verify.alerts import Crossed, Seen, crossed_of, event_id_of
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.groups import ends_of
-from meterfold_processor.verify.report import Finding
-from meterfold_processor.verify.scan import Place, Scanner
+from meterfold_processor.verify.report import Finding, Findings
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas import framing
 from meterfold_schemas.errors import Poison, UnknownSchema
@@ -26,8 +25,9 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
+from meterfold_sink.mirrored import mirrored_events
 
-__all__ = ["TABLE", "EventLog", "Mirrored", "read_mirror", "read_mirrored"]
+__all__ = ["TABLE", "EventLog", "Mirrored", "read_mirror", "read_some"]
 
 TABLE: Final = "threshold_events"
 _NAMES: Final = tuple(TABLES[TABLE].names)
@@ -37,7 +37,7 @@ _TYPES: Final[tuple[AlertType, ...]] = ("threshold.approaching", "threshold.exce
 class EventLog:
     """What a read_committed reader sees of the event topics. `read_on` reads up to their ends as of the call."""
 
-    def __init__(self, settings: KafkaSettings, scanner: Scanner, partition_count: int, findings: Findings) -> None:
+    def __init__(self, settings: KafkaSettings, reader: TopicReader, partition_count: int, findings: Findings) -> None:
         topics = Topics(settings.topic_prefix)
         names = (topics.threshold_approaching, topics.threshold_exceeded, topics.threshold_cleared)
         self.type_of: dict[str, AlertType] = dict(zip(names, _TYPES, strict=True))
@@ -48,18 +48,18 @@ class EventLog:
         self.oldest: dict[Place, int] = {}
         """The broker's stamp of the first message that is still there (UTC microseconds)."""
         self._settings = settings
-        self._scanner = scanner
+        self._reader = reader
         self._count = partition_count
         self._findings = findings
         self._positions: dict[Place, int] = {}
 
     def read_on(self) -> None:
         """Raises Retryable or Fatal."""
-        starts, ends = ends_of(self._settings, dict.fromkeys(self.type_of, self._count))
+        starts, ends = topic_bounds(self._settings, dict.fromkeys(self.type_of, self._count))
         if not self._positions:
             self.starts = starts
         begin = {place: max(starts[place], self._positions.get(place, 0)) for place in ends}
-        for batch in self._scanner.read(begin, ends):
+        for batch in self._reader.scan(begin, ends):
             for message in batch:
                 self._take(message)
         self._positions = {place: max(begin[place], end) for place, end in ends.items()}
@@ -72,7 +72,7 @@ class EventLog:
         """The row that the first message of an event has to have in the mirror."""
         topic, partition, offset = seen.places[0]
         place = Place(topic, partition)
-        for batch in self._scanner.read({place: offset}, {place: offset + 1}):
+        for batch in self._reader.scan({place: offset}, {place: offset + 1}):
             for message in batch:
                 return row_of(TABLE, message.key() or b"", message.value(), offset) or {}
         return {}
@@ -112,30 +112,16 @@ class Mirrored:
 def read_mirror(client: Client, within: TimeRange | None = None) -> dict[str, Mirrored]:
     """event id -> its row; only of windows in the range, where one is given. Raises Retryable or Fatal."""
     found: dict[str, Mirrored] = {}
-    condition, parameters = "", dict[str, Any]()
-    if within is not None:
-        condition = (
-            "WHERE period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC') "
-            "AND period_end <= fromUnixTimestamp64Micro({end:Int64}, 'UTC')"
-        )
-        parameters = dict(zip(("start", "end"), within.bounds, strict=True))
-    for row in _rows(client, condition, parameters):
+    for row in mirrored_events(client, _NAMES, within=None if within is None else within.bounds):
         occurred: datetime = row["occurred_at"]
         one = Mirrored(_digest(row), micros(occurred), str(row["event_type"]))
         found.setdefault(row["event_id"], one).rows += 1
     return found
 
 
-def read_mirrored(client: Client, event_ids: list[str]) -> dict[str, dict[str, Any]]:
+def read_some(client: Client, event_ids: list[str]) -> dict[str, dict[str, Any]]:
     """The whole rows of a few events."""
-    condition = "WHERE has({event_ids:Array(String)}, event_id)"
-    return {row["event_id"]: row for row in _rows(client, condition, {"event_ids": event_ids})}
-
-
-def _rows(client: Client, condition: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    sql = f"SELECT {', '.join(_NAMES)} FROM {TABLE} FINAL {condition}"  # noqa: S608
-    for batch in client.batches(sql, parameters):
-        yield from batch.to_pylist()
+    return {row["event_id"]: row for row in mirrored_events(client, _NAMES, event_ids=event_ids)}
 
 
 def _digest(row: dict[str, Any]) -> int:

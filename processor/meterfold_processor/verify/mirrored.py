@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from meterfold_processor.checker.rules import WindowRules
+from meterfold_processor.kafka.offsets import Place
 from meterfold_processor.verify.alerts import Crossed, Seen
-from meterfold_processor.verify.events import TABLE, EventLog, Mirrored, read_mirrored
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.report import Finding, Unproven
-from meterfold_processor.verify.scan import Place
+from meterfold_processor.verify.events import TABLE, EventLog, Mirrored, read_some
+from meterfold_processor.verify.report import Finding, Findings, Unproven
 from meterfold_processor.verify.states import name_of
 from meterfold_schemas.keys import partition_of, threshold_event_key
 from meterfold_sink.client import Client
@@ -42,7 +41,7 @@ class Alerts:
         expected: Mapping[str, Crossed],
         early: set[str],
         rows: Mapping[str, Mirrored],
-        mirror_at: Mapping[Place, int],
+        mirror_at: Mapping[tuple[str, int], int],
     ) -> None:
         expired = sum(self._expected(event_id, crossed, rows) for event_id, crossed in expected.items())
         behind, altered = 0, []
@@ -94,7 +93,7 @@ class Alerts:
                 topic, seen.crossed, event_id, "event, against threshold.state", "no such crossing", f"one at {where}"
             )
 
-    def _not_mirrored(self, event_id: str, seen: Seen, mirror_at: Mapping[Place, int]) -> int:
+    def _not_mirrored(self, event_id: str, seen: Seen, mirror_at: Mapping[tuple[str, int], int]) -> int:
         topic, partition, offset = seen.places[0]
         if mirror_at.get(Place(topic, partition), 0) <= offset:
             return 1
@@ -104,7 +103,7 @@ class Alerts:
 
     def _name_altered(self, event_ids: list[str]) -> None:
         details = event_ids[: min(_DETAILED, self.findings.limit)]
-        rows = read_mirrored(self.client, details) if details else {}
+        rows = read_some(self.client, details) if details else {}
         for event_id in event_ids:
             seen = self.log.seen[event_id]
             expected, found = "the values of the event", "other values"

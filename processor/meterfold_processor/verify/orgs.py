@@ -49,6 +49,13 @@ class OrgTally:
         for org_id, count in counted:
             self.rows[org_id, kind] += count
 
+    def counts(self) -> tuple[OrgCounts, ...]:
+        """Of every organization that has a row."""
+        orgs = {org_id for org_id, _ in self.rows}
+        return counts_of(
+            ({"org_id": org_id, **{kind: self.rows[org_id, kind] for kind in KINDS}} for org_id in orgs), self.log
+        )
+
     def differences(self, partition: int) -> Iterator[Finding]:
         stored: Counter[str | None] = Counter()
         for (org_id, _), count in self.rows.items():

@@ -7,6 +7,8 @@ yet). All offsets are those of `usage.recorded` unless the place says another to
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,9 +17,11 @@ from typing import Literal
 __all__ = [
     "Check",
     "Finding",
+    "Findings",
     "OrgCounts",
     "PartitionReport",
     "Report",
+    "Tell",
     "ThresholdReport",
     "Unproven",
     "Verdict",
@@ -100,6 +104,38 @@ class Unproven:
             *([] if self.offset is None else [_offsets(self.offset, self.last_offset)]),
         ]
         return f"{', '.join(where)}: {self.why}"
+
+
+Tell = Callable[[int, int, str], None]
+"""Progress: steps done, steps in all, and what is being done."""
+
+
+class Findings:
+    """Collects what is found: `limit` findings of each check and partition, the others are counted in `more`. A table
+    that was emptied must not fill the memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.found: list[Finding] = []
+        self.unproven: list[Unproven] = []
+        self.more = 0
+        self._counts: Counter[tuple[str, int | None]] = Counter()
+
+    def add(self, *findings: Finding) -> None:
+        for finding in findings:
+            name = finding.check, finding.partition
+            self._counts[name] += 1
+            if self._counts[name] <= self.limit:
+                self.found.append(finding)
+            else:
+                self.more += 1
+
+    def extend(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.add(finding)
+
+    def cannot(self, *unproven: Unproven) -> None:
+        self.unproven.extend(unproven)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Threshold states and alerts against windows, on a running system.
 
-In this order, so that whatever goes on meanwhile is no difference:
+In this order, so that changes during the verification are not differences:
 
     1. event topics up to their ends        every event there must follow from a state that is read later
     2. progress, then the end of usage.windows, then wait until the checker has passed it
@@ -16,33 +16,34 @@ A range of time narrows 3 to 5 to windows that lie in it as a whole; definitions
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import pyarrow as pa
+
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
-from meterfold_processor.checker.operations import LoadWindows
 from meterfold_processor.checker.rules import WindowRules, mark_of
-from meterfold_processor.checker.stored import Stored
+from meterfold_processor.kafka.groups import CommittedOffsets
+from meterfold_processor.kafka.offsets import Place, bounds, topic_bounds
+from meterfold_processor.kafka.reader import TopicReader
 from meterfold_processor.verify.alerts import Crossed, expected_events
 from meterfold_processor.verify.definitions import DefinitionTables
 from meterfold_processor.verify.events import EventLog, read_mirror
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.groups import GroupPositions, ends_of, mirror_positions
 from meterfold_processor.verify.mirrored import Alerts
-from meterfold_processor.verify.report import ThresholdReport, Unproven
-from meterfold_processor.verify.scan import Place, Scanner
+from meterfold_processor.verify.report import Findings, ThresholdReport, Unproven
 from meterfold_processor.verify.states import Compared, States, compare, name_of, read_states
 from meterfold_processor.verify.timerange import TimeRange
-from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
-from meterfold_sink.reads import Progress, read_progress
+from meterfold_sink.reads import Progress, read_mirrored, read_progress
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.windows import open_windows
 
 __all__ = ["SETTLE_SECONDS", "Thresholds"]
 
 SETTLE_SECONDS: Final = 3.0
-"""The checker and its mirror get so long for what they are just doing."""
+"""Time for the checker and its mirror to finish their current work."""
 _LOOK_SECONDS: Final = 0.1
 
 
@@ -52,8 +53,8 @@ class Thresholds:
     def __init__(
         self,
         kafka: KafkaSettings,
-        clickhouse: ClickHouseSettings,
         client: Client,
+        reader: TopicReader,
         rules: FoldRules,
         checker_group: str,
         wait_seconds: float,
@@ -67,19 +68,18 @@ class Thresholds:
         self._rules = WindowRules.of(rules)
         self._findings = findings
         self._topics = Topics(kafka.topic_prefix)
-        self._scanner = Scanner(kafka)
-        self._stored = Stored(clickhouse)
-        self._checker = GroupPositions(kafka, checker_group)
+        self._reader = reader
+        self._checker = CommittedOffsets(kafka, checker_group)
         self._patience = max(wait_seconds, SETTLE_SECONDS)
-        self._events = EventLog(kafka, self._scanner, self._count, findings)
+        self._events = EventLog(kafka, reader, self._count, findings)
         self._definitions = Definitions()
-        self._tables = DefinitionTables(kafka, client, self._scanner, self._patience, findings)
+        self._tables = DefinitionTables(kafka, client, reader, self._patience, findings)
 
     def close(self) -> None:
-        for one in (self._scanner, self._stored, self._checker):
-            one.close()
+        self._checker.close()
 
-    def prove(self, tell: Callable[[str], None]) -> ThresholdReport:
+    def prove(self, groups: Sequence[Sequence[int]], tell: Callable[[str], None]) -> ThresholdReport:
+        """`groups`: the partitions that are small enough to go together."""
         tell("comparing definitions")
         definitions = self._tables.compare()
         tell("reading events and definitions")
@@ -95,9 +95,7 @@ class Thresholds:
         progress = self._wait_for_checker()
         if progress is None:
             return ThresholdReport(judged=False, thresholds=thresholds, definitions=definitions)
-        for partition in range(self._count):
-            tell(f"judging the windows of partition {partition}")
-            states, compared = self._judge(partition, progress)
+        for states, compared in self._judged(groups, progress, tell):
             follows = expected_events(states.by_target.items())
             expected.update((event_id, crossed) for event_id, crossed in follows.items() if self._asked(crossed))
             counts[0] += compared.windows
@@ -117,13 +115,24 @@ class Thresholds:
     def _asked(self, crossed: Crossed) -> bool:
         return self._within is None or self._within.holds(name_of(crossed.target.window))
 
+    def _judged(
+        self, groups: Sequence[Sequence[int]], progress: dict[int, Progress], tell: Callable[[str], None]
+    ) -> Iterator[tuple[States, Compared]]:
+        for group in groups:
+            tell(f"judging the windows of partition {group[0]}")
+            for partition, (states, compared) in self._compare(group, progress).items():
+                if compared.findings or compared.in_flight:
+                    yield self._judge(partition, progress)
+                else:
+                    yield states, compared
+
     def _judge(self, partition: int, progress: dict[int, Progress]) -> tuple[States, Compared]:
         """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS. On a busy system it may always
         be something else, so not for ever."""
         first_seen, begun = None, time.monotonic()
         deadline = begun + self._patience + SETTLE_SECONDS
         while True:
-            states, compared = self._compare(partition, progress.get(partition))
+            states, compared = self._compare([partition], progress)[partition]
             differences = [*compared.findings, *compared.in_flight]
             shown = [(finding.window, finding.name, finding.expected, finding.found) for finding in differences]
             if shown != first_seen:
@@ -145,46 +154,61 @@ class Thresholds:
             )
         return states, compared
 
-    def _compare(self, partition: int, progress: Progress | None) -> tuple[States, Compared]:
-        place = Place(self._topics.threshold_state, partition)
-        starts, ends = ends_of(self._kafka, {place.topic: self._count})
-        newest: dict[bytes, bytes | None] = {}
-        for batch in self._scanner.read({place: starts[place]}, {place: ends[place]}):
-            newest.update((message.key() or b"", message.value()) for message in batch)
-        states = read_states(place.topic, partition, newest)
+    def _compare(
+        self, partitions: Sequence[int], progress: Mapping[int, Progress]
+    ) -> dict[int, tuple[States, Compared]]:
+        topic = self._topics.threshold_state
+        states = self._read_states(partitions)
         self._read_definitions()
-        mark = self._mark(progress)
+        marks = {partition: self._mark(progress.get(partition)) for partition in partitions}
+        windows = self._windows(states, marks)
+        found = {}
+        for partition in partitions:
+            row = progress.get(partition)
+            compared = compare(
+                topic,
+                partition,
+                self._definitions,
+                self._rules,
+                states[partition],
+                windows.get(partition, ()),
+                marks[partition],
+                row.next_offset if row else 0,
+            )
+            if self._within is not None:
+                for findings in (compared.findings, compared.in_flight):
+                    findings[:] = [one for one in findings if one.window is None or self._within.holds(one.window)]
+            found[partition] = states[partition], compared
+        return found
+
+    def _read_states(self, partitions: Sequence[int]) -> dict[int, States]:
+        topic = self._topics.threshold_state
+        newest: dict[int, dict[bytes, bytes | None]] = {partition: {} for partition in partitions}
+        edges = bounds(self._kafka, [Place(topic, partition) for partition in partitions])
+        starts = {place: start for place, (start, _) in edges.items()}
+        for batch in self._reader.scan(starts, {place: end for place, (_, end) in edges.items()}):
+            for message in batch:
+                newest[message.partition() or 0][message.key() or b""] = message.value()
+        return {partition: read_states(topic, partition, found) for partition, found in newest.items()}
+
+    def _windows(self, states: Mapping[int, States], marks: Mapping[int, int]) -> Mapping[int, Iterable[pa.Table]]:
+        """The open windows that a threshold watches or a state is about, by partition."""
         watched = list(self._definitions.watched())
-        windows = LoadWindows(
-            partition,
-            mark - self._rules.open_for,
-            frozenset({t.period_type for t in watched} | {target.window.period for target in states.by_target}),
-            frozenset(
-                {(t.org_id, t.metric_key) for t in watched}
-                | {(target.window.subject[0], target.window.subject[1]) for target in states.by_target}
-            ),
+        targets = [target.window for one in states.values() for target in one.by_target]
+        return open_windows(
+            self._client,
+            {partition: mark - self._rules.open_for for partition, mark in marks.items()},
+            {threshold.period_type.value for threshold in watched} | {window.period.value for window in targets},
+            {(threshold.org_id, threshold.metric_key) for threshold in watched}
+            | {(window.subject[0], window.subject[1]) for window in targets},
         )
-        compared = compare(
-            place.topic,
-            partition,
-            self._definitions,
-            self._rules,
-            states,
-            self._stored.windows(windows),
-            mark,
-            progress.next_offset if progress else 0,
-        )
-        if self._within is not None:
-            for found in (compared.findings, compared.in_flight):
-                found[:] = [one for one in found if one.window is None or self._within.holds(one.window)]
-        return states, compared
 
     def _compare_events(self, expected: dict[str, Crossed], early: set[str]) -> int:
         """The number of rows in the mirror."""
         begun = time.monotonic()
         while True:
             # The positions first: what they have passed was inserted before.
-            mirror_at = mirror_positions(self._client)
+            mirror_at = read_mirrored(self._client)
             rows = read_mirror(self._client, self._within)
             if (
                 early <= rows.keys()
@@ -202,7 +226,7 @@ class Thresholds:
         alerts.compare(expected, early, rows, mirror_at)
         return len(rows)
 
-    def _passed(self, mirror_at: Mapping[Place, int], event_ids: set[str]) -> bool:
+    def _passed(self, mirror_at: Mapping[tuple[str, int], int], event_ids: set[str]) -> bool:
         """Whether the mirror is beyond all of these events: then their rows do not come any more."""
         return all(
             offset < mirror_at.get(Place(topic, partition), 0)
@@ -213,7 +237,7 @@ class Thresholds:
     def _wait_for_checker(self) -> dict[int, Progress] | None:
         """The progress up to which the checker has judged; None, and why, when it is not there in time."""
         progress = read_progress(self._client)
-        starts, ends = ends_of(self._kafka, {self._topics.usage_windows: self._count})
+        starts, ends = topic_bounds(self._kafka, {self._topics.usage_windows: self._count})
         deadline = time.monotonic() + self._patience
         while True:
             found = self._checker.read(ends)
@@ -240,12 +264,12 @@ class Thresholds:
         return None
 
     def _read_definitions(self) -> None:
-        starts, ends = ends_of(self._kafka, {self._topics.metric_defined: 1, self._topics.threshold_defined: 1})
+        starts, ends = topic_bounds(self._kafka, {self._topics.metric_defined: 1, self._topics.threshold_defined: 1})
         metric, threshold = Place(self._topics.metric_defined, 0), Place(self._topics.threshold_defined, 0)
         known = {metric: self._definitions.metric_position, threshold: self._definitions.threshold_position}
         at = {place: max(starts[place], position) for place, position in known.items()}
         records: list[DefinitionRecord] = []
-        for batch in self._scanner.read(at, ends):
+        for batch in self._reader.scan(at, ends):
             records.extend(
                 DefinitionRecord(
                     "metric" if message.topic() == metric.topic else "threshold",
@@ -258,7 +282,7 @@ class Thresholds:
         self._definitions.apply(DefinitionsRead(tuple(records), ends[metric], ends[threshold]))
 
     def _any_state(self) -> bool:
-        _, ends = ends_of(self._kafka, {self._topics.threshold_state: self._count})
+        _, ends = topic_bounds(self._kafka, {self._topics.threshold_state: self._count})
         return any(ends.values())
 
     def _mark(self, progress: Progress | None) -> int:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from meterfold_processor.kafka.offsets import offsets_at
-from meterfold_processor.verify.offsets import Fixed
+from meterfold_processor.verify.log import Fixed
 from meterfold_processor.verify.report import WindowName
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, Period, micros, period_end
@@ -24,6 +24,7 @@ from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import positions
 from meterfold_sink.client import Client
+from meterfold_sink.positions import Span
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["Part", "TimeRange", "parts_of"]
@@ -65,6 +66,9 @@ class Part:
     until: int
     whole: bool
 
+    def span(self, partition: int) -> Span:
+        return Span(partition, self.first, self.until)
+
 
 def parts_of(
     kafka: KafkaSettings, client: Client, rules: FoldRules, fixed: list[Fixed], wanted: TimeRange | None
@@ -86,7 +90,7 @@ def parts_of(
         begin, stop = begins[p], stops[p]
         first = one.log_end if begin is None else begin
         if first <= one.log_start and progress.log_start < one.log_start:
-            # What stands before the log's start may belong to the range, too: the rows say where that begins.
+            # Messages before the log's start may belong to the range, too: the rows say where it begins.
             first = positions.first_offset_since(client, p, earliest, progress.log_start, one.log_start)
         until = ends[p] if stop is None else min(ends[p], stop)
         first = max(first, progress.log_start)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.report import Finding, PartitionReport, Unproven, WindowName
+from meterfold_processor.verify.report import Finding, Findings, PartitionReport, Unproven, WindowName
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_sink.client import Client
-from meterfold_sink.proof import prove_partition
+from meterfold_sink.proof import prove_partitions
+from meterfold_sink.windows import unprovable_windows
 
 __all__ = ["finding_of", "prove_windows"]
 
@@ -27,34 +27,30 @@ _COLUMNS: Final = {
     "folded_through": "folded_through",
 }
 _FAR: Final = 9_000_000_000_000_000  # the year 2255; DateTime64(6) ends in 2299
-_EXPIRED: Final = """
-SELECT period_type, min(period_start) AS earliest, max(period_start) AS latest, toInt64(count()) AS windows,
-    toInt64(sum(record_count)) AS records
-FROM usage_unprovable_windows WHERE partition = {partition:Int32}
-    AND period_start >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
-    AND multiIf(period_type = 'hourly', period_start + INTERVAL 1 HOUR, period_type = 'daily',
-        period_start + INTERVAL 1 DAY, period_start + INTERVAL 1 MONTH) <= fromUnixTimestamp64Micro({end:Int64}, 'UTC')
-GROUP BY period_type ORDER BY period_type
-"""
 
 
 def prove_windows(
-    client: Client, report: PartitionReport, findings: Findings, within: TimeRange | None = None
-) -> PartitionReport:
-    """The report with what was compared: the windows that lie in the range as a whole. Raises Retryable or Fatal."""
+    client: Client, reports: Sequence[PartitionReport], findings: Findings, within: TimeRange | None = None
+) -> list[PartitionReport]:
+    """The reports with what was compared: the windows that lie in the range as a whole. Raises Retryable or Fatal."""
     bounds = None if within is None else within.bounds
-    proof = prove_partition(client, report.partition, limit=findings.limit + 1, within=bounds)
-    findings.extend(finding_of(row) for row in proof.differences.to_pylist())
-    if proof.unprovable:
+    partitions = [report.partition for report in reports]
+    proofs = prove_partitions(client, partitions, limit=findings.limit + 1, within=bounds)
+    expired = [proof.partition for proof in proofs if proof.unprovable]
+    for proof in proofs:
+        findings.extend(finding_of(row) for row in proof.differences)
+    if expired:
         start, end = bounds or (0, _FAR)
-        parameters = {"partition": report.partition, "start": start, "end": end}
-        for row in client.rows(_EXPIRED, parameters):
-            findings.cannot(_expired(report.partition, row))
-    return replace(report, windows=proof.windows, records=proof.records, expired_windows=proof.unprovable)
+        for row in unprovable_windows(client, expired, start, end):
+            findings.cannot(_expired(row))
+    return [
+        replace(report, windows=proof.windows, records=proof.records, expired_windows=proof.unprovable)
+        for report, proof in zip(reports, proofs, strict=True)
+    ]
 
 
 def finding_of(row: Mapping[str, Any]) -> Finding:
-    """A row of usage_reconciliation: only the columns that differ are told."""
+    """A row of usage_reconciliation: only the columns that differ are shown."""
     window = WindowName(
         row["org_id"],
         row["metric_key"],
@@ -66,13 +62,13 @@ def finding_of(row: Mapping[str, Any]) -> Finding:
     recount = "the sum of its months" if window.period_type == "lifetime" else "a recount of its records"
     match row["finding"]:
         case "window missing":
-            what, expected, found = f"window against {recount}", _told(row, "recounted", None), "no window"
+            what, expected, found = f"window against {recount}", _shown(row, "recounted", None), "no window"
         case "records missing":
-            what, expected, found = f"window against {recount}", "no window", _told(row, "stored", None)
+            what, expected, found = f"window against {recount}", "no window", _shown(row, "stored", None)
         case _:
             names = [n for n, short in _COLUMNS.items() if row[f"stored_{short}"] != row[f"recounted_{short}"]]
             what = f"window against {recount}"
-            expected, found = _told(row, "recounted", names), _told(row, "stored", names)
+            expected, found = _shown(row, "recounted", names), _shown(row, "stored", names)
     return Finding(
         check="windows",
         place="usage_windows",
@@ -84,7 +80,7 @@ def finding_of(row: Mapping[str, Any]) -> Finding:
     )
 
 
-def _told(row: Mapping[str, Any], side: str, names: list[str] | None) -> str:
+def _shown(row: Mapping[str, Any], side: str, names: list[str] | None) -> str:
     """`names` None: what matters of a whole window."""
     shown = names if names is not None else ["record_count", "sum", "folded_through"]
     return ", ".join(f"{name} {_text(row[f'{side}_{_COLUMNS[name]}'])}" for name in shown)
@@ -99,12 +95,12 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _expired(partition: int, row: Mapping[str, Any]) -> Unproven:
+def _expired(row: Mapping[str, Any]) -> Unproven:
     earliest, latest = _text(row["earliest"]), _text(row["latest"])
     return Unproven(
         check="windows",
         place="usage_windows",
-        partition=partition,
+        partition=row["partition"],
         passing=False,
         why=(
             f"{row['windows']} {row['period_type']} windows that begin between {earliest} and {latest} hold "

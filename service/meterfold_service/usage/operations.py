@@ -17,7 +17,7 @@ from meterfold_service.usage.calendar import Calendar, Window
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
 from meterfold_sink.definitions import defined_keys, visible_metric
-from meterfold_sink.stored_rules import FoldedThrough, folded_through, read_rules
+from meterfold_sink.fold_state import Progress, read_progress, read_rules
 from meterfold_sink.usage_records import usage_records
 from meterfold_sink.usage_sums import MissingRecords, Of, Piece, UsageSum, missing_records, usage_sums
 
@@ -124,7 +124,7 @@ class Usage:
             rules = read_rules(client)
             _require_definition(client, metric_key, org_id)
             # Progress before the numbers, so that they are no older than it says; expired records after them.
-            folded = folded_through(client)
+            folded = read_progress(client)
             page = (MAX_PERIODS, 0) if empty else (limit, offset)
             sums, total = usage_sums(
                 client, rules, of, parts, by_subject=by_subject, top=top, limit=page[0], offset=page[1]
@@ -155,7 +155,7 @@ class Usage:
             needed[delivery.partition] = max(delivery.offset, needed.get(delivery.partition, -1))
         until = time.monotonic() + self._wait_seconds
         while needed:
-            folded = folded_through(client)
+            folded = read_progress(client)
             needed = {p: at for p, at in needed.items() if p not in folded or folded[p].next_offset <= at}
             if needed:
                 if time.monotonic() > until:
@@ -191,11 +191,11 @@ def _summary(
     calendar: Calendar,
     window: Window,
     found: UsageSum,
-    folded: Mapping[int, FoldedThrough],
+    folded: Mapping[int, Progress],
     closed: int,
     grace_seconds: int,
 ) -> UsageSummary:
-    stamps = [folded[partition].last_stamp for partition in found.partitions if partition in folded]
+    stamps = [from_micros(folded[partition].last_stamp) for partition in found.partitions if partition in folded]
     # The epoch stands for a partition that has no event yet.
     stamp = min(stamps) if len(stamps) == len(found.partitions) and micros(min(stamps)) else None
     is_final = (

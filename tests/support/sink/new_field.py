@@ -14,15 +14,18 @@ from typing import Any, cast
 import numpy as np
 from fastavro import schemaless_writer
 
+from meterfold.events import EventDetails, optional_values
+from meterfold.recorder import Recorder
 from meterfold_cli.importing.plan import Options, make_plan
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import Consumed
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.store import History, Progress
 from meterfold_schemas import catalog
-from meterfold_schemas.periods import micros
+from meterfold_schemas.periods import MICROS_PER_SECOND, micros
 from meterfold_schemas.quantities import to_avro_bytes
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_schemas.usage import UsageRecorded
@@ -44,18 +47,20 @@ RULES = FoldRules(cluster_id="cluster", topic_id="topic", partition_count=1)
 def main() -> None:
     assert OPTIONAL == ("source", "resource_type", "resource_id", "metadata", "region"), OPTIONAL
     values = [of_the_first_version("old"), of_the_second_version("new", "eu")]
-    decoded = decode(consumed(values))
+    decoded = decode(consumed(values), judged_by({}))
     assert decoded.frame.select("id", "region").rows() == [("old", None), ("new", "eu")]
     assert UsageRecorded.from_bytes(values[0]).region is None  # type: ignore[attr-defined]
     refuses_what_is_too_long()
     imports_it()
+    records_it(values[1])
     records = folded(decoded.frame, values)
     with connect(ClickHouseSettings.model_validate_json(sys.stdin.read()), create_database=True) as client:
         migrate(client, RULES)
         Writer(client).insert("usage_records", records)
-        org_id, metric_key, *subject = SUBJECT
-        of = Of(metric_key, org_id, (subject[0], subject[1]))
-        page = usage_records(client, RULES, of, micros(NOW) - 60 * 10**6, micros(NOW) + 60 * 10**6)
+        org_id, metric_key, subject_type, subject_id = SUBJECT
+        minute = 60 * MICROS_PER_SECOND
+        of = Of(metric_key, org_id, (subject_type, subject_id))
+        page = usage_records(client, RULES, of, micros(NOW) - minute, micros(NOW) + minute)
         read = {row["id"]: row["region"] for row in page.rows}
         assert read == {"old": None, "new": "eu"}, read
         (row,) = client.rows(
@@ -127,7 +132,7 @@ def folded(frame: Any, values: list[bytes]) -> Any:
 
 def refuses_what_is_too_long() -> None:
     value = of_the_second_version("x", "é" * 256)
-    frame = decode(consumed([value])).frame
+    frame = decode(consumed([value]), judged_by({})).frame
     assert validate.invalid(frame).to_list() == [None]
     frame = frame.with_columns(region=frame["region"] + "é")
     (detail,) = validate.invalid(frame)
@@ -138,6 +143,16 @@ def imports_it() -> None:
     columns = [name for name in NAMES if name not in ("resource_type", "resource_id", "metadata", "source")]
     plan = make_plan(columns, Options({}, {}, (), ignore_others=False), {})
     assert plan.event([f"the {name}" for name in columns])["region"] == "the region"
+
+
+def records_it(expected: bytes) -> None:
+    """By the parameters of `record`, and as a row of `record_batch`."""
+    recorder = Recorder("acme", None, horizon_seconds=None, future_tolerance_seconds=None)
+    details = optional_values(EventDetails(region="eu"))  # type: ignore[typeddict-unknown-key]
+    encoded = recorder.encode("api.calls", ("user", "ada"), 1, "new", NOW, None, details)
+    assert encoded[2] == expected
+    row = {"metric_key": "api.calls", "subject": ("user", "ada"), "id": "new", "timestamp": NOW, "region": "eu"}
+    assert [value for _, _, value in recorder.batch([row])] == [expected]
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from meterfold_cli.commands.status import StatusCommand
-from meterfold_cli.health.catching_up import wait_until_caught_up
-from meterfold_cli.health.clickhouse_view import ClickHouseView, Progress
-from meterfold_cli.health.kafka_view import Group, KafkaView, Log, Waiting
-from meterfold_cli.health.report import Lookers, Report, make_report
+from meterfold_cli.status.catching_up import wait_until_caught_up
+from meterfold_cli.status.clickhouse_view import ClickHouseView, Progress
+from meterfold_cli.status.kafka_view import Group, KafkaView, Log, PendingHead
+from meterfold_cli.status.report import PendingHeads, Report, make_report
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 RUNNING = Group("checker", "STABLE", 1)
@@ -39,8 +39,8 @@ def seen(
         checker_group=checker,
     )
     progress = Progress(folded, 0, folded, 0, 0, NOW, NOW)
-    event = Waiting(NOW.timestamp(), b"")
-    waiting = Lookers(
+    event = PendingHead(NOW.timestamp(), b"")
+    waiting = PendingHeads(
         {0: event} if folded < end and not marker else {}, {0: event} if judged < windows and not marker else {}
     )
     return make_report(kafka, ClickHouseView(progress={0: progress}), waiting, NOW, 60)

@@ -12,13 +12,8 @@ ELSEWHERE = sorted(set(PACKAGES) - {"meterfold_sink", "meterfold_local"})
 
 STILL_TO_MOVE = {
     "deploy/meterfold_cli/demo/showing.py",
-    "deploy/meterfold_cli/health/clickhouse_view.py",
     "processor/meterfold_processor/fold/opening.py",
     "processor/meterfold_processor/probes/store.py",
-    "processor/meterfold_processor/verify/aggregates.py",
-    "processor/meterfold_processor/verify/definitions.py",
-    "processor/meterfold_processor/verify/events.py",
-    "processor/meterfold_processor/verify/windows.py",
 }
 """Files with SQL of their own. This list only gets shorter."""
 

@@ -131,6 +131,10 @@ def test_a_broken_metric_is_a_clear_error(change: dict[str, Any], reason: str) -
         ({"threshold": "abc"}, "threshold: quantity 'abc'"),
         ({"threshold": 0.0000000001}, "threshold"),
         ({"warn_threshold": 100}, "warn_threshold: 100 must be below the threshold, 100$"),
+        (
+            {"threshold": "12345678901234567890.123456789", "warn_threshold": "12345678901234567890.123456789"},
+            r"12345678901234567890\.123456789 must be below the threshold, 12345678901234567890\.123456789$",
+        ),
         ({"warn_threshold": 0}, "warn_threshold"),
         ({"threshold": "0.000000001"}, "warn_threshold"),
         ({"subject_id": "u-1"}, "subject_id: needs a subject type"),

@@ -98,7 +98,7 @@ def test_a_level_fits_its_event() -> None:
         replace(event, level=Level.APPROACHING)
     with pytest.raises(InvalidEvent, match="level"):
         replace(event, event_type="threshold.cleared", level=Level.NONE)
-    with pytest.raises(InvalidEvent, match="none of"):
+    with pytest.raises(InvalidEvent, match="must be one of"):
         replace(event, event_type="threshold.reached")
 
 

@@ -16,8 +16,12 @@ from meterfold_schemas.periods import Period
 numbers = {Period.HOURLY: 1, Period.DAILY: 2, Period.WEEKLY: 5, Period.MONTHLY: 3, Period.LIFETIME: 4}
 periods.STORED_NUMBER, periods.KEPT = numbers, tuple(numbers)
 
+import numpy as np
 import pyarrow as pa
+
+# The checker: its rules, and the names that ClickHouse gives back, turned into numbers.
 from meterfold_processor.checker import rows, rules
+from meterfold_processor.checker.settings import CheckerSettings
 
 assert dict(rules.CODES) == numbers
 assert {period: code for code, period in rules.PERIODS.items()} == numbers
@@ -29,6 +33,39 @@ columns = {
 columns = {name: column if name == "period_type" else column.cast(rows._SHAPE.field(name).type)
            for name, column in columns.items()}
 assert rows._in_shape(pa.table(columns)).column("period_type").to_pylist() == list(numbers.values())
+assert CheckerSettings(aggregated_periods="weekly,daily").aggregated_periods == (Period.WEEKLY, Period.DAILY)
+
+# The fold: two events a week apart in one month, and a third one in the next year, give windows of every period.
+from meterfold_processor.columns.limbs import from_ints
+from meterfold_processor.fold.grouping import Events
+from meterfold_processor.fold.ledger import Ledger
+from meterfold_processor.fold.subjects import Subjects
+from meterfold_schemas.keys import subject_key
+import polars as pl
+
+times = [1_767_700_000_000_000, 1_768_300_000_000_000, 1_800_000_000_000_000]
+subjects = Subjects(0, 1)
+key = subject_key("o", "m", "t", "s")
+batch = pl.DataFrame({"key": [key], "org_id": ["o"], "metric_key": ["m"], "subject_type": ["t"], "subject_id": ["s"]})
+(slot,) = subjects.slots(batch)
+ledger = Ledger(0, subjects, None, complete=True)
+slots, offsets = np.full(3, slot), np.arange(3)
+touched = ledger.enter(Events(slots, np.array(times), offsets, from_ints([1, 10, 100])), 0, 1)
+stored = {(row["period_type"], periods.micros(row["period_start"])): int(row["sum"].scaleb(9))
+          for row in touched.to_pylist()}
+expected = {}
+for period, number in numbers.items():
+    for time, quantity in zip(times, (1, 10, 100)):
+        name = number, periods.period_start(period, time)
+        expected[name] = expected.get(name, 0) + quantity
+assert stored == expected, (stored, expected)
+assert len([name for name in stored if name[0] == 5]) == 3
+ledger.evict(2_000_000_000_000_000, 1)
+assert len(ledger) == 1, "only the lifetime is left"
+
+# The queries: the end of a window by its own period.
+from meterfold_sink.reads import END_OF_WINDOW
+assert "period_type = 'weekly', period_start + INTERVAL 7 DAY" in END_OF_WINDOW
 """
 
 

@@ -6,7 +6,9 @@ import inspect
 from dataclasses import fields
 
 import polars as pl
+import pytest
 
+from meterfold.events import EventDetails
 from meterfold.meter import Meter
 from meterfold.tables import FIELDS as ROW_FIELDS
 from meterfold_cli.importing.plan import FIELDS as IMPORT_FIELDS
@@ -30,7 +32,11 @@ def test_the_value_has_every_field() -> None:
 def test_the_sdk_takes_every_field() -> None:
     subject = {"subject_type", "subject_id"}
     assert set(ROW_FIELDS) == {*usage_fields.NAMES, "subject"}
-    assert set(inspect.signature(Meter.record).parameters) == {*usage_fields.NAMES, "subject", "self"} - subject
+    assert set(EventDetails.__annotations__) == set(usage_fields.OPTIONAL)
+    others = set(inspect.signature(Meter.record).parameters) - {"self", "details"}
+    assert others | set(usage_fields.OPTIONAL) == {*usage_fields.NAMES, "subject"} - subject
+    with pytest.raises(TypeError, match=r"record\(\) got an unexpected keyword argument 'recource_id'"):
+        Meter("unused:9092").record("a", ("user", "u"), recource_id="r")  # type: ignore[call-arg]
 
 
 def test_the_import_and_the_decoder_take_every_field() -> None:

@@ -138,7 +138,7 @@ def test_a_time_without_a_zone_needs_one_and_no_guess_is_made_where_clocks_chang
     for wrong in ("2026-10-25T02:30:00", "2026-03-29T02:30:00"):
         with pytest.raises(InvalidUsage, match="twice or never"):
             from_text(wrong, berlin)
-    with pytest.raises(WrongInput, match="'.*' is unknown; give UTC or an IANA name"):
+    with pytest.raises(WrongInput, match=r"'.*' is unknown; give UTC or an IANA name"):
         zone_named("Mars/Olympus")
 
 

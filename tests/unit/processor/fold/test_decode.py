@@ -105,8 +105,8 @@ def test_one_row_per_message_in_order_with_its_position() -> None:
 @pytest.mark.parametrize(
     ("value", "detail"),
     [
-        (b"", "0 bytes are too short"),
-        (HEADER[:9], "9 bytes are too short"),
+        (b"", "0 bytes where a header has 10"),
+        (HEADER[:9], "9 bytes where a header has 10"),
         (b'{"id": "json instead"}', "do not begin with c3 01"),
         (b"\x00\x00\x00\x00\x01" + HEADER, "do not begin with c3 01"),
         (HEADER, "not one usage_recorded record"),

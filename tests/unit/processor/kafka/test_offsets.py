@@ -6,17 +6,24 @@ checker would have read nothing of its state and emitted everything again.
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicPartition
 
+from meterfold_cli.demo.watching import Watch
+from meterfold_cli.status.kafka_view import KafkaInspector
+from meterfold_local.errors import StackError
 from meterfold_processor.checker.driver import Driver
 from meterfold_processor.kafka import clients, offsets
-from meterfold_processor.kafka.reader import Place
+from meterfold_processor.kafka.admin import kept_admin
+from meterfold_processor.kafka.offsets import Place
+from meterfold_processor.verify.log import Log
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import Topics
 
 NO_OFFSET = -1001
 SETTINGS = KafkaSettings(bootstrap_servers="nowhere:1")
@@ -24,6 +31,8 @@ SETTINGS = KafkaSettings(bootstrap_servers="nowhere:1")
 
 class Admin:
     """Answers every question with one offset."""
+
+    timeout_seconds = 1.0
 
     def __init__(self, offset: int) -> None:
         self._answer = SimpleNamespace(offset=offset)
@@ -33,6 +42,10 @@ class Admin:
 
     def answer(self, future: Any, _: str) -> Any:
         return future.result(0)
+
+    def topics(self) -> Any:
+        topic = SimpleNamespace(partitions={0: None})
+        return SimpleNamespace(brokers={1: None}, topics={"usage.recorded": topic, "usage.windows": topic})
 
 
 def test_an_answer_needs_an_offset() -> None:
@@ -54,12 +67,48 @@ def test_bounds_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_checker_does_not_take_it_for_an_end() -> None:
-    driver: Any = SimpleNamespace(_admin=Admin(7), _new_admin=lambda: None)
+    fresh = Admin(8)
+    driver: Any = SimpleNamespace(_settings=SETTINGS, _admin=Admin(7), _new_admin=lambda: fresh)
     place = Place("threshold.state", 0)
-    assert Driver._offsets(driver, [place], None) == {place: 7}
+    assert Driver._bounds(driver, [place]) == {place: (7, 7)}
     driver._admin = Admin(NO_OFFSET)
     with pytest.raises(Retryable, match="no offset"):
-        Driver._offsets(driver, [place], None)
+        Driver._bounds(driver, [place])
+    assert driver._admin is fresh
+
+
+def test_verify_does_not_take_it_for_an_end() -> None:
+    log = Log(SETTINGS, cast(Any, None))
+    with kept_admin(SETTINGS, cast(Any, Admin(7))):
+        assert log.bounds([0, 2]) == {0: (7, 7), 2: (7, 7)}
+    with kept_admin(SETTINGS, cast(Any, Admin(NO_OFFSET))), pytest.raises(Retryable, match="no offset"):
+        log.bounds([0])
+    with kept_admin(SETTINGS, cast(Any, Admin(NO_OFFSET))), pytest.raises(Retryable, match="no offset"):
+        offsets.topic_bounds(SETTINGS, {"threshold.state": 2})
+
+
+def test_status_does_not_take_it_for_an_end() -> None:
+    """An end of -1001 made a partition "lost", or nothing seem to wait."""
+    inspector = KafkaInspector(SETTINGS, "fold", "checker")
+    inspector._admin = cast(Any, Admin(NO_OFFSET))
+    seen = inspector.look()
+    assert seen.error is not None
+    assert "no offset" in seen.error
+    assert (seen.brokers, seen.recorded, seen.windows) == (1, {}, {})
+
+
+def test_the_demo_does_not_take_it_for_an_end() -> None:
+    """`_wait` is given what it waits for, and calls it once."""
+    called = []
+    watch: Any = SimpleNamespace(
+        _stack=SimpleNamespace(kafka_settings=lambda: SETTINGS),
+        _topics=Topics(),
+        _partitions=range(1),
+        _wait=lambda condition, *_: called.append(condition()),
+    )
+    with kept_admin(SETTINGS, cast(Any, Admin(NO_OFFSET))), pytest.raises(StackError, match="no offset"):
+        Watch.wait_until_checked(watch, "checker", threading.Event(), 1.0)
+    assert called == []
 
 
 class Reader:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from meterfold_processor.verify.aggregates import Emissions, compare_windows
+from meterfold_processor.verify.aggregates import Emissions, compare_window, without_window
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas.events import UsageAggregated
 from meterfold_schemas.periods import Period, micros
@@ -51,7 +51,8 @@ def emitted(
 
 
 def compared(emissions: Emissions, *windows: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f.expected, f.found) for f in compare_windows(emissions, windows)]
+    different = [finding for row in windows for finding in compare_window(emissions, row)]
+    return [(f.expected, f.found) for f in (*different, *without_window(emissions))]
 
 
 def test_revisions_that_rise_and_a_final_one_say_nothing() -> None:

@@ -10,11 +10,11 @@ from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import Judged, Positions, Terms, crossings, judge_again
 from meterfold_processor.checker.records import Records
 from meterfold_processor.checker.rules import NEVER, WindowRules
+from meterfold_processor.kafka.offsets import Place
 from meterfold_processor.verify.alerts import Seen, crossed_of, crossings_of, event_id_of, expected_events
 from meterfold_processor.verify.events import EventLog, Mirrored
-from meterfold_processor.verify.findings import Findings
 from meterfold_processor.verify.mirrored import Alerts
-from meterfold_processor.verify.scan import Place
+from meterfold_processor.verify.report import Findings
 from meterfold_schemas import framing
 from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import KafkaSettings

@@ -10,8 +10,7 @@ import pytest
 
 from meterfold_cli import exits
 from meterfold_cli.commands.verify import exit_code
-from meterfold_processor.verify.findings import Findings
-from meterfold_processor.verify.report import Finding, Report, ThresholdReport, Unproven, Verdict
+from meterfold_processor.verify.report import Finding, Findings, Report, ThresholdReport, Unproven, Verdict
 from meterfold_processor.verify.windows import finding_of
 
 FINDING = Finding(

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from meterfold_cli.health.clickhouse_view import ClickHouseView, Progress
-from meterfold_cli.health.kafka_view import KafkaView, Log, Waiting
+from meterfold_cli.status.clickhouse_view import ClickHouseView, Progress
+from meterfold_cli.status.kafka_view import KafkaView, Log, PendingHead
 from meterfold_cli.wording import undefined
+from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
 from meterfold_schemas.plurals import noun, plural
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD
@@ -46,11 +47,12 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`problems` is empty when all is well; each says what is wrong, where, and what to do. `notes` are worth knowing
-    and nothing that is wrong."""
+    """`problems` is empty when all is well; each says what is wrong, where, and what to do. `silent`: those of them
+    about servers that did not answer. `notes` are worth knowing, and nothing is wrong with them."""
 
     at: datetime
     well: bool
+    silent: tuple[str, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     kafka: KafkaView
@@ -62,11 +64,11 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookers:
+class PendingHeads:
     """What was found waiting behind the positions, by partition."""
 
-    events: Mapping[int, Waiting]
-    windows: Mapping[int, Waiting]
+    events: Mapping[int, PendingHead]
+    windows: Mapping[int, PendingHead]
 
 
 def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> dict[int, int]:
@@ -90,13 +92,16 @@ def window_positions(kafka: KafkaView) -> dict[int, int]:
 
 
 def make_report(
-    kafka: KafkaView, clickhouse: ClickHouseView, waiting: Lookers, now: datetime, stuck_after: float
+    kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
 ) -> Report:
     """`stuck_after` in seconds."""
     numbers = sorted({*kafka.recorded, *clickhouse.progress})
     partitions = tuple(_partition(n, kafka, clickhouse, waiting, now, stuck_after) for n in numbers)
+    silent = tuple(_silent_servers(kafka, clickhouse))
     problems = (
-        *_server_problems(kafka, clickhouse),
+        *silent,
+        *_setup_problems(kafka, clickhouse),
+        *_transaction_problems(kafka, now, stuck_after),
         *_fold_problems(partitions, kafka, clickhouse, waiting),
         *_checker_problems(partitions, kafka, stuck_after),
         *_rejections(clickhouse, now),
@@ -105,6 +110,7 @@ def make_report(
     return Report(
         at=now,
         well=not problems,
+        silent=silent,
         problems=problems,
         notes=tuple(map(undefined.sentence, clickhouse.undefined)),
         kafka=kafka,
@@ -117,7 +123,7 @@ def make_report(
 
 
 def _partition(
-    number: int, kafka: KafkaView, clickhouse: ClickHouseView, waiting: Lookers, now: datetime, stuck_after: float
+    number: int, kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
 ) -> PartitionStatus:
     log, progress = kafka.recorded.get(number), clickhouse.progress.get(number)
     event, window = waiting.events.get(number), waiting.windows.get(number)
@@ -148,7 +154,7 @@ def _state(
     log: Log | None,
     progress: Progress | None,
     position: int | None,
-    event: Waiting | None,
+    event: PendingHead | None,
     waited: float | None,
     clickhouse: ClickHouseView,
     now: datetime,
@@ -166,7 +172,7 @@ def _state(
     return "stuck" if (waited or 0.0) > stuck_after and flushed > stuck_after else "behind"
 
 
-def _unknown_schema(event: Waiting, clickhouse: ClickHouseView) -> str | None:
+def _unknown_schema(event: PendingHead, clickhouse: ClickHouseView) -> str | None:
     """The fingerprint that holds a partition, as 16 hexadecimal digits. One that this version knows holds it only for
     the seconds in which a worker decides it."""
     if len(event.header) < 10 or event.header[:2] != b"\xc3\x01":
@@ -197,11 +203,14 @@ def _what_holds(fingerprint: str, clickhouse: ClickHouseView) -> str:
     )
 
 
-def _server_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
+def _silent_servers(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
     if kafka.error is not None:
-        yield f"Kafka does not answer ({kafka.error}). Producers and workers wait for it; nothing is lost"
+        yield f"{kafka.error}. Producers and workers wait for Kafka; nothing is lost"
     if clickhouse.error is not None:
-        yield f"ClickHouse does not answer: {clickhouse.error}. The fold waits for it; nothing is lost"
+        yield f"{clickhouse.error}. The fold waits for ClickHouse; nothing is lost"
+
+
+def _setup_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
     if kafka.missing:
         yield f"topics are missing: {', '.join(kafka.missing)}. Run `meterfold migrate`"
     if clickhouse.missing:
@@ -214,8 +223,15 @@ def _server_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[s
         )
 
 
+def _transaction_problems(kafka: KafkaView, now: datetime, stuck_after: float) -> Iterator[str]:
+    for one in kafka.open_transactions:
+        seconds = 0.0 if one.stamp is None else now.timestamp() - one.stamp
+        if seconds > stuck_after:
+            yield f"{one.topic} partition {one.partition}: {open_transaction(one.offset, seconds)}"
+
+
 def _fold_problems(
-    partitions: tuple[PartitionStatus, ...], kafka: KafkaView, clickhouse: ClickHouseView, waiting: Lookers
+    partitions: tuple[PartitionStatus, ...], kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads
 ) -> Iterator[str]:
     for status in partitions:
         where = f"partition {status.partition}"
@@ -258,14 +274,14 @@ def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
         )
 
 
-def _checker_lag(number: int, kafka: KafkaView, window: Waiting | None) -> int | None:
+def _checker_lag(number: int, kafka: KafkaView, window: PendingHead | None) -> int | None:
     log = kafka.windows.get(number)
     if log is None:
         return None
     return log.end - max(kafka.checked.get(number, log.start), log.start) if window else 0
 
 
-def _age(waiting: Waiting | None, now: datetime) -> float | None:
+def _age(waiting: PendingHead | None, now: datetime) -> float | None:
     if waiting is None or waiting.stamp is None:
         return None
     return round(max(0.0, now.timestamp() - waiting.stamp), 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from meterfold_cli.health.clickhouse_view import TABLES, ClickHouseView, Progress
-from meterfold_cli.health.kafka_view import Group, KafkaView, Log, Waiting
-from meterfold_cli.health.report import Lookers, Report, make_report, positions, window_positions
+from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, Progress
+from meterfold_cli.status.kafka_view import Group, KafkaView, Log, OpenTransaction, PendingHead
+from meterfold_cli.status.report import PendingHeads, Report, make_report, positions, window_positions
 from meterfold_schemas import catalog
 from meterfold_sink.schema_decisions import SchemaFacts
 
@@ -40,8 +40,8 @@ def stored(row: Progress | None, **settings: str) -> ClickHouseView:
 def report(
     kafka: KafkaView, clickhouse: ClickHouseView, *, waited: float | None = None, header: bytes = KNOWN
 ) -> Report:
-    events = {} if waited is None else {0: Waiting(NOW.timestamp() - waited, header)}
-    return make_report(kafka, clickhouse, Lookers(events, {}), NOW, 60.0)
+    events = {} if waited is None else {0: PendingHead(NOW.timestamp() - waited, header)}
+    return make_report(kafka, clickhouse, PendingHeads(events, {}), NOW, 60.0)
 
 
 def test_all_folded_is_well() -> None:
@@ -108,20 +108,25 @@ def test_another_partition_count_than_stored_is_a_problem() -> None:
 
 
 def test_what_is_down_is_said_and_the_other_one_still_shown() -> None:
-    without_clickhouse = report(kafka(), ClickHouseView(error="connection refused"))
+    without_clickhouse = report(kafka(), ClickHouseView(error="ClickHouse at http://c:1 could not be reached"))
     assert not without_clickhouse.well
-    assert "ClickHouse does not answer: connection refused" in without_clickhouse.problems[0]
+    assert without_clickhouse.problems == without_clickhouse.silent
+    assert "ClickHouse at http://c:1 could not be reached. The fold waits" in without_clickhouse.problems[0]
     assert (without_clickhouse.partitions[0].log_end, without_clickhouse.partitions[0].state) == (100, "unknown")
     assert without_clickhouse.counted is None
-    without_kafka = report(KafkaView(error="_TRANSPORT"), stored(progress(100, counted=97)))
-    assert "Kafka does not answer (_TRANSPORT)" in without_kafka.problems[0]
+    without_kafka = report(KafkaView(error="Kafka at k:1 could not be reached"), stored(progress(100, counted=97)))
+    assert "Kafka at k:1 could not be reached. Producers and workers wait" in without_kafka.problems[0]
     assert (without_kafka.partitions[0].next_offset, without_kafka.partitions[0].lag) == (100, None)
     assert without_kafka.counted == 97
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it() -> None:
     found = make_report(
-        KafkaView(brokers=1, missing=("usage.recorded",)), ClickHouseView(missing=TABLES), Lookers({}, {}), NOW, 60.0
+        KafkaView(brokers=1, missing=("usage.recorded",)),
+        ClickHouseView(missing=TABLES),
+        PendingHeads({}, {}),
+        NOW,
+        60.0,
     )
     assert [problem.partition(":")[0] for problem in found.problems] == [
         "topics are missing",
@@ -130,11 +135,24 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it() -> None:
     assert all("meterfold migrate" in problem for problem in found.problems)
 
 
+def test_a_transaction_that_stays_open_is_named() -> None:
+    def with_transaction(seconds: float | None) -> Report:
+        stamp = None if seconds is None else NOW.timestamp() - seconds
+        view = replace(kafka(), open_transactions=(OpenTransaction("usage.recorded", 3, 210, stamp),))
+        return report(view, stored(progress(100)))
+
+    assert with_transaction(59).well
+    assert with_transaction(None).well
+    (problem,) = with_transaction(61).problems
+    assert problem.startswith("usage.recorded partition 3: the transaction at offset 210 has been open for 61 s")
+    assert "docs/operations.md" in problem
+
+
 def test_windows_that_wait_without_a_checker_are_a_problem() -> None:
     view = kafka(workers=0, checked=7)
     assert window_positions(view) == {0: 7}
     assert window_positions(kafka(checked=2)) == {0: 5}
-    waiting = Lookers({}, {0: Waiting(NOW.timestamp() - 90, b"")})
+    waiting = PendingHeads({}, {0: PendingHead(NOW.timestamp() - 90, b"")})
     found = make_report(view, stored(progress(100)), waiting, NOW, 60.0)
     assert found.partitions[0].checker_lag == 3
     assert found.problems == ("no checker runs and windows have waited for 90 s: start `meterfold check`",)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.periods import from_micros
 from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
+    from meterfold_sink.fold_state import Progress as StoredProgress
     from meterfold_sink.metric_usage import UndefinedMetric
     from meterfold_sink.rejections import RecentRejections
     from meterfold_sink.schema_decisions import SchemaFacts
@@ -70,12 +72,6 @@ class ClickHouseView:
     rejected_within: float = REJECTED_WITHIN_SECONDS
 
 
-_PROGRESS = """
-SELECT partition, next_offset, log_start, counted, duplicates, rejected, last_stamp, flushed_at
-FROM fold_progress FINAL ORDER BY partition
-"""
-
-
 def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
     """An error is part of the answer. `rejected_within` in seconds; 0 leaves rejections out."""
     from meterfold_sink.client import connect
@@ -91,20 +87,20 @@ def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_
 
 
 def _view(store: Client, rejected_within: float) -> ClickHouseView:
+    from meterfold_sink.fold_state import read_progress, read_settings
     from meterfold_sink.migrate import applied, migrations
     from meterfold_sink.rejections import recent_rejections
     from meterfold_sink.schema_decisions import read_schema_facts
+    from meterfold_sink.server import server_version, table_names
 
-    listed = store.rows("SELECT name FROM system.tables WHERE database = {name:String}", {"name": store.database})
-    names = {row["name"] for row in listed}
-    settings = store.rows("SELECT name, value FROM fold_settings FINAL") if "fold_settings" in names else []
-    progress = store.rows(_PROGRESS) if "fold_progress" in names else []
+    names = table_names(store)
+    progress = read_progress(store) if "fold_progress" in names else {}
     current = "schema_migrations" in names and migrations()[-1].version in applied(store)
     return ClickHouseView(
-        version=str(store.value("SELECT version()")),
+        version=server_version(store),
         missing=tuple(table for table in TABLES if table not in names),
-        settings={row["name"]: row["value"] for row in settings},
-        progress={row.pop("partition"): _progress(row) for row in progress},
+        settings=read_settings(store) if "fold_settings" in names else {},
+        progress={number: _progress(row) for number, row in progress.items()},
         undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
         schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
@@ -122,6 +118,13 @@ def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
         return ()
 
 
-def _progress(row: dict[str, Any]) -> Progress:
-    never = row["last_stamp"] == datetime.fromtimestamp(0, UTC)
-    return Progress(**{**row, "last_stamp": None if never else row["last_stamp"]})
+def _progress(row: StoredProgress) -> Progress:
+    return Progress(
+        row.next_offset,
+        row.log_start,
+        row.counted,
+        row.duplicates,
+        row.rejected,
+        from_micros(row.last_stamp) if row.last_stamp else None,
+        from_micros(row.flushed_at),
+    )

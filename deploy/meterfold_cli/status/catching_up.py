@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from meterfold_cli.health.kafka_view import Log
-from meterfold_cli.health.report import PartitionStatus, Report
+from meterfold_cli.status.kafka_view import Log
+from meterfold_cli.status.report import PartitionStatus, Report
 from meterfold_schemas.plurals import noun
 
 __all__ = ["CaughtUp", "Looks", "wait_until_caught_up"]
@@ -25,7 +25,7 @@ Ends = dict[int, int]
 
 
 class Looks(Protocol):
-    """What looks at the installation: Health."""
+    """What looks at the installation: Inspector."""
 
     def look(self) -> Report: ...
 
@@ -38,12 +38,12 @@ class CaughtUp:
     behind: tuple[str, ...]
 
 
-def wait_until_caught_up(health: Looks, seconds: float, tell: Callable[[str], None]) -> CaughtUp:
+def wait_until_caught_up(inspector: Looks, seconds: float, tell: Callable[[str], None]) -> CaughtUp:
     """Look until fold and checker have done what was there at the call, at most about `seconds`.
 
     Where no checker runs nobody judges windows, and only the fold is waited for.
     """
-    waiting = _Waiting(health, time.monotonic() + seconds, tell)
+    waiting = _Waiting(inspector, time.monotonic() + seconds, tell)
     report, behind = waiting.until_done(lambda seen: _ends(seen.kafka.recorded), _unfolded)
     if not behind:
         report, behind = waiting.until_done(lambda seen: _ends(seen.kafka.windows), _unjudged)
@@ -52,7 +52,7 @@ def wait_until_caught_up(health: Looks, seconds: float, tell: Callable[[str], No
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    health: Looks
+    inspector: Looks
     deadline: float
     tell: Callable[[str], None]
 
@@ -62,7 +62,7 @@ class _Waiting:
         """The last look, and what is behind the ends that the first answer showed."""
         ends: Ends | None = None
         while True:
-            report = self.health.look()
+            report = self.inspector.look()
             if silent := _silent(report):
                 behind: tuple[str, ...] = (silent,)
             else:

@@ -1,0 +1,1 @@
+"""`meterfold status`: asks Kafka and ClickHouse, whether or not both answer."""

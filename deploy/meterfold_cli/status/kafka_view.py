@@ -1,0 +1,192 @@
+"""What Kafka says about an installation: topics, ends of the logs, groups, and how long the next event has waited."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
+
+from meterfold_processor.kafka.admin import Admin, kept_admin
+from meterfold_processor.kafka.errors import kafka_code
+from meterfold_processor.kafka.groups import CommittedOffsets, Group, read_groups
+from meterfold_processor.kafka.offsets import Place, bounds
+from meterfold_processor.kafka.reader import HEADS, TopicReader
+from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import NAMES, Topics
+
+__all__ = ["Group", "KafkaInspector", "KafkaView", "Log", "OpenTransaction", "PendingHead"]
+
+ANSWER_SECONDS: Final = 6.0
+PEEK_SECONDS: Final = 4.0
+_PAUSE_SECONDS: Final = 0.2
+#: While a leader or coordinator is being elected: asked again, since nothing is down.
+_PASSING: Final = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
+_HEADER_BYTES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The offsets of one partition: [start, end) holds messages or markers of transactions."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingHead:
+    """The first message after a position: the broker's stamp in seconds since 1970, and the value's first bytes."""
+
+    stamp: float | None
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """A transaction without an end so far. `stamp` of its first message in seconds since 1970, None if unknown."""
+
+    topic: str
+    partition: int
+    offset: int
+    stamp: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaView:
+    """`error` is set when Kafka did not answer; the other fields hold what was known until then."""
+
+    error: str | None = None
+    brokers: int = 0
+    topics: Mapping[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    recorded: Mapping[int, Log] = field(default_factory=dict)
+    windows: Mapping[int, Log] = field(default_factory=dict)
+    checked: Mapping[int, int] = field(default_factory=dict)
+    fold_group: Group | None = None
+    checker_group: Group | None = None
+    open_transactions: Sequence[OpenTransaction] = ()
+
+
+class KafkaInspector:
+    """Looks at one cluster, again and again, over connections of its own. For one thread."""
+
+    def __init__(self, settings: KafkaSettings, fold_group: str, checker_group: str) -> None:
+        """Raises InvalidSettings."""
+        self._settings = settings
+        self._topics = Topics(settings.topic_prefix)
+        self._fold_group, self._checker_group = fold_group, checker_group
+        self._admin = Admin(settings, ANSWER_SECONDS)
+        self._committed: CommittedOffsets | None = None
+        self._readers: dict[str, TopicReader] = {}
+
+    def look(self) -> KafkaView:
+        """Everything that does not depend on ClickHouse; an error is part of the answer."""
+        with kept_admin(self._settings, self._admin):
+            try:
+                listed = self._admin.topics()
+            except MeterfoldError as error:
+                return KafkaView(error=str(error))
+            names = [self._settings.topic_prefix + name for name in NAMES]
+            seen = KafkaView(
+                brokers=len(listed.brokers),
+                topics={name: len(listed.topics[name].partitions) for name in names if name in listed.topics},
+                missing=tuple(name for name in names if name not in listed.topics),
+            )
+            until = time.monotonic() + ANSWER_SECONDS
+            while True:
+                try:
+                    return self._with_positions(seen)
+                except MeterfoldError as error:
+                    if kafka_code(error) not in _PASSING or time.monotonic() > until:
+                        return replace(seen, error=str(error))
+                    time.sleep(_PAUSE_SECONDS)
+
+    def waiting_events(self, kafka: KafkaView, positions: Mapping[int, int]) -> dict[int, PendingHead]:
+        """The first committed event at or after each position of usage.recorded; no entry where there is none. Raises
+        Retryable or Fatal."""
+        return self._heads(self._topics.usage_recorded, kafka.recorded, positions)
+
+    def waiting_windows(self, kafka: KafkaView, positions: Mapping[int, int]) -> dict[int, PendingHead]:
+        """The same of usage.windows."""
+        return self._heads(self._topics.usage_windows, kafka.windows, positions)
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        if self._committed is not None:
+            self._committed.close()
+
+    def _with_positions(self, seen: KafkaView) -> KafkaView:
+        places = [Place(name, partition) for name, count in seen.topics.items() for partition in range(count)]
+        stable = bounds(self._settings, places, read_committed=True)
+        ends = {place: end for place, (_, end) in bounds(self._settings, places).items()}
+        recorded, windows = (
+            {place.partition: Log(*edges) for place, edges in stable.items() if place.topic == topic}
+            for topic in (self._topics.usage_recorded, self._topics.usage_windows)
+        )
+        fold, checker = read_groups(self._settings, (self._fold_group, self._checker_group))
+        return replace(
+            seen,
+            recorded=recorded,
+            windows=windows,
+            checked=self._checked(windows),
+            fold_group=fold,
+            checker_group=checker,
+            open_transactions=self._open({place: end for place, (_, end) in stable.items()}, ends),
+        )
+
+    def _checked(self, partitions: Iterable[int]) -> dict[int, int]:
+        if self._committed is None:
+            self._committed = CommittedOffsets(self._settings, self._checker_group, ANSWER_SECONDS)
+        found = self._committed.read(Place(self._topics.usage_windows, partition) for partition in partitions)
+        return {place.partition: offset for place, offset in found.items()}
+
+    def _open(self, stable: Mapping[Place, int], ends: Mapping[Place, int]) -> tuple[OpenTransaction, ...]:
+        """A read_committed consumer reads up to the first open transaction."""
+        blocked = {place: offset for place, offset in stable.items() if offset < ends[place]}
+        if not blocked:
+            return ()
+        with self._reader("read_uncommitted") as reader:
+            found = reader.heads(blocked, ends)
+        return tuple(
+            OpenTransaction(*place, offset, _stamp(found[place]) if place in found else None)
+            for place, offset in sorted(blocked.items())
+        )
+
+    def _heads(self, topic: str, logs: Mapping[int, Log], positions: Mapping[int, int]) -> dict[int, PendingHead]:
+        starts = {Place(topic, partition): offset for partition, offset in positions.items()}
+        with self._reader("read_committed") as reader:
+            found = reader.heads(starts, {place: logs[place.partition].end for place in starts})
+        return {
+            place.partition: PendingHead(_stamp(message), (message.value() or b"")[:_HEADER_BYTES])
+            for place, message in found.items()
+        }
+
+    @contextmanager
+    def _reader(self, level: str) -> Iterator[TopicReader]:
+        """One for each isolation level; it reads nothing between two looks."""
+        if level not in self._readers:
+            more = {**HEADS, "isolation.level": level}
+            self._readers[level] = TopicReader(self._settings, "meterfold-status", more, stuck_seconds=PEEK_SECONDS)
+        reader = self._readers[level]
+        try:
+            yield reader
+        finally:
+            reader.stop()
+
+
+def _stamp(message: Message) -> float | None:
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1000

@@ -1,0 +1,57 @@
+"""One look at an installation: both servers are asked side by side, then what waits after their positions."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Self
+
+from meterfold_cli.status import clickhouse_view
+from meterfold_cli.status.kafka_view import KafkaInspector
+from meterfold_cli.status.report import PendingHeads, Report, make_report, positions, window_positions
+from meterfold_cli.workers import group_names
+from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings_sources import Sources
+
+
+class Inspector:
+    """Looks at one installation, again and again. A look takes up to about 10 s where a server does not answer."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        kafka: KafkaSettings,
+        clickhouse: ClickHouseSettings,
+        stuck_after: float = 60.0,
+        rejected_within: float = clickhouse_view.REJECTED_WITHIN_SECONDS,
+    ) -> None:
+        """`stuck_after` and `rejected_within` in seconds. Raises InvalidSettings."""
+        self._kafka = KafkaInspector(kafka, *group_names(sources, kafka))
+        self._clickhouse = clickhouse
+        self._stuck_after = stuck_after
+        self._rejected_within = rejected_within
+
+    def look(self) -> Report:
+        with ThreadPoolExecutor(1) as pool:
+            stored = pool.submit(clickhouse_view.look, self._clickhouse, self._rejected_within)
+            kafka = self._kafka.look()
+            clickhouse = stored.result()
+        waiting = PendingHeads({}, {})
+        if kafka.error is None:
+            try:
+                waiting = PendingHeads(
+                    self._kafka.waiting_events(kafka, positions(kafka, clickhouse)),
+                    self._kafka.waiting_windows(kafka, window_positions(kafka)),
+                )
+            except MeterfoldError as error:
+                # Nothing found and nothing known are not the same: what did not answer may have events.
+                kafka = replace(kafka, error=str(error))
+        return make_report(kafka, clickhouse, waiting, datetime.now(UTC), self._stuck_after)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kafka.close()

@@ -1,0 +1,17 @@
+"""The server and the database themselves: version, tables."""
+
+from __future__ import annotations
+
+from meterfold_sink.client import Client
+
+__all__ = ["server_version", "table_names"]
+
+
+def server_version(client: Client) -> str:
+    return str(client.value("SELECT version()"))
+
+
+def table_names(client: Client) -> frozenset[str]:
+    """The tables and views of the database."""
+    rows = client.rows("SELECT name FROM system.tables WHERE database = {name:String}", {"name": client.database})
+    return frozenset(row["name"] for row in rows)
