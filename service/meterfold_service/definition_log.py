@@ -34,6 +34,7 @@ WAIT_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 15.0
 _BUSY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.03
+_POLL_SECONDS: Final = 0.005
 _NAME: Final = "meterfold-definitions"
 
 D = TypeVar("D", MetricDefinition, UsageThreshold)
@@ -113,21 +114,31 @@ class DefinitionLog:
                 outgoing = message(definition)
                 if outgoing is None:
                     return definition, None
-            return definition, self._commit(transaction, outgoing)
+            return definition, self._commit(transaction, outgoing, reader, ends)
         finally:
             transaction.close()
             reader.close()
 
-    def _commit(self, transaction: Transactions, outgoing: Outgoing) -> int:
-        """The offset of the message, once it is committed."""
-        offsets: list[int | None] = []
+    def _commit(
+        self, transaction: Transactions, outgoing: Outgoing, reader: TopicReader, ends: dict[Place, int]
+    ) -> int:
+        """The offset of the message, once it is committed: as every reader finds it."""
         transaction.begin()
-        transaction.produce([outgoing], lambda _, delivered: offsets.append(delivered.offset()))
+        transaction.produce([outgoing])
         transaction.flush()
         transaction.commit()
-        if not offsets or offsets[0] is None:
-            raise Retryable(f"Kafka did not say at which offset of {outgoing.topic} the definition is: repeat it")
-        return offsets[0]
+        place = Place(outgoing.topic, outgoing.partition)
+        until = time.monotonic() + _CALL_SECONDS
+        while time.monotonic() < until:
+            for message in reader.poll()[place]:
+                offset = message.offset() or 0
+                if offset >= ends[place] and (message.key(), message.value()) == (outgoing.key, outgoing.value):
+                    return offset
+            time.sleep(_POLL_SECONDS)
+        raise Retryable(
+            f"the definition is published to {outgoing.topic}, but could not be read back in {_CALL_SECONDS:g} s: "
+            "repeat the operation, which is safe"
+        )
 
     def _message(self, definition: D, value: bytes | None) -> Outgoing:
         is_metric = isinstance(definition, MetricDefinition)

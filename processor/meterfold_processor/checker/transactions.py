@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.clients import Outgoing
@@ -90,11 +90,9 @@ class Transactions:
         _call(self._ready().begin_transaction, "beginning a transaction")
         self._open = True
 
-    def produce(
-        self, messages: Iterable[Outgoing], on_delivery: Callable[[KafkaError | None, Message], None] | None = None
-    ) -> None:
-        """`on_delivery` hears of each message in `flush`. It may be left out: a message that fails makes the
-        transaction fail."""
+    def produce(self, messages: Iterable[Outgoing]) -> None:
+        # Without delivery callbacks: a message that fails makes the transaction fail. And in a callback of a producer
+        # that is fenced, confluent-kafka has an exception set already, so that any call ends as a SystemError.
         producer = self._ready()
         until = time.monotonic() + _CALL_SECONDS
         for message in messages:
@@ -106,7 +104,6 @@ class Transactions:
                         message.key,
                         message.partition,
                         headers=list(message.headers),
-                        on_delivery=on_delivery,
                     )
                     break
                 except BufferError:
