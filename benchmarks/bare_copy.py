@@ -14,7 +14,7 @@ from meterfold_processor.columns import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.settings import FoldSettings
-from meterfold_processor.garbage import RareCollections
+from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka import clients
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -55,5 +55,5 @@ def copy(events: int) -> None:
 
 
 if __name__ == "__main__":
-    with RareCollections():
+    with PausedGC():
         copy(int(sys.argv[1]))

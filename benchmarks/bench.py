@@ -29,9 +29,9 @@ from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
-from meterfold_processor.garbage import RareCollections
+from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka import clients
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import reads
@@ -75,7 +75,7 @@ def _bench(stack: LocalStack, name: str, arguments: argparse.Namespace) -> None:
     now = int(time.time() * 1e6)
     made = backlog.make(name, now, arguments.seed, arguments.events)
     source = _place(stack, name, f"{name}_fold_0")
-    migrate_all(source.kafka, source.clickhouse, Wanted(partition_count=PARTITIONS))
+    migrate_all(source.kafka, source.clickhouse, MigrationOptions(partition_count=PARTITIONS))
     backlog.send(made, source.kafka, PARTITIONS)
     expected = backlog.expected_windows(made)
 
@@ -83,11 +83,11 @@ def _bench(stack: LocalStack, name: str, arguments: argparse.Namespace) -> None:
     copies: list[Run] = []
     for number in range(arguments.runs):
         place = _place(stack, name, f"{name}_fold_{number}")
-        migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
+        migrate_all(place.kafka, place.clickhouse, MigrationOptions(partition_count=PARTITIONS))
         folds.append(_fold(stack, place, number, arguments.events))
         _compare(place, expected, made)
         target = _place(stack, name, f"{name}_copy_{number}")
-        migrate_all(target.kafka, target.clickhouse, Wanted(partition_count=PARTITIONS))
+        migrate_all(target.kafka, target.clickhouse, MigrationOptions(partition_count=PARTITIONS))
         copies.append(_copy(stack, target, number, arguments.events))
         for used in (place, target):
             with connect(used.clickhouse) as client:
@@ -198,10 +198,10 @@ def _report(name: str, events: int, folds: list[Run], copies: list[Run]) -> None
 
 def _stages(stack: LocalStack, name: str, events: int) -> None:
     place = _place(stack, name, f"{name}_stages")
-    migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
+    migrate_all(place.kafka, place.clickhouse, MigrationOptions(partition_count=PARTITIONS))
     consumer = clients.consumer(place.kafka, "bench-stages", "consumer", **{"fetch.min.bytes": 1_000_000})
     try:
-        with RareCollections():
+        with PausedGC():
             found = stages.measure(
                 place.kafka,
                 Topics(place.kafka.topic_prefix).usage_recorded,
@@ -219,7 +219,7 @@ def _stages(stack: LocalStack, name: str, events: int) -> None:
 
 def _latency(stack: LocalStack, arguments: argparse.Namespace) -> None:
     place = _place(stack, "latency", "latency")
-    migrate_all(place.kafka, place.clickhouse, Wanted(partition_count=PARTITIONS))
+    migrate_all(place.kafka, place.clickhouse, MigrationOptions(partition_count=PARTITIONS))
     environment = {"METERFOLD_CONFIG": str(place.config)}
     workers = [stack.spawn(f"latency-{kind}", command(kind), environment) for kind in ("fold", "check")]
     workers[0].wait_for_line("fold: ready", 60)

@@ -16,7 +16,7 @@ from meterfold_local.private_files import write_private
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_state import read_state
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings
 
 READY_SECONDS = 60.0
@@ -50,7 +50,7 @@ class LocalRun:
         write_curl_settings(self._stack.data_dir / CURL_SETTINGS, self._stack.clickhouse_settings())
         if self._migrate:
             copies = len(self._stack.kafka.brokers)
-            wanted = Wanted(replication=copies)
+            wanted = MigrationOptions(replication=copies)
             rules = migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), wanted).rules
             # With these settings `record` refuses an event that the fold would reject.
             self._stack.write_settings(

@@ -14,7 +14,7 @@ from typing import Self
 PAUSE_SECONDS = 5.0
 
 
-class RareCollections:
+class PausedGC:
     """Within this context nothing is collected by itself; `collect` does when the last time is long enough ago.
 
     What exists at the start is taken to stay and is not visited again. For the whole process: one at a time.

@@ -17,14 +17,14 @@ from meterfold_sink.errors import MISSING_TABLE, code_of
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.schema_decisions import unknown_schema_hold, write_unknown_schema_hold
 
-__all__ = ["Migrated", "Wanted", "migrate_all"]
+__all__ = ["Migrated", "MigrationOptions", "migrate_all"]
 
 DEFAULT_PARTITIONS: Final = 6
 _UNKNOWN: Final[dict[str, Any]] = {"cluster_id": "", "topic_id": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class MigrationOptions:
     """What the caller asks for; None leaves it to what is stored, or else to the default. Times in seconds."""
 
     partition_count: int | None = None
@@ -65,7 +65,7 @@ class Migrated:
     unknown_schema_hold_seconds: int
 
 
-def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Wanted) -> Migrated:
+def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: MigrationOptions) -> Migrated:
     """Bring ClickHouse and Kafka to what this version and the wanted rules need. Raises Retryable or Fatal."""
     with connect(clickhouse, create_database=True) as client:
         stored = _stored_rules(client)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from chaos.events import CALLS, FLEX, ORG
 from meterfold_local.stack import LocalStack
 from meterfold_processor.kafka.topics import create_topics
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.topics import Topics, topic_specs
@@ -50,7 +50,7 @@ class Ground(Installation):
         self.partitions = PARTITIONS
         self.topics = Topics(kafka.topic_prefix)
         copies = len(stack.kafka.brokers)
-        wanted = Wanted(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
+        wanted = MigrationOptions(partition_count=PARTITIONS, replication=copies, grace_seconds=GRACE_SECONDS, **rules)
         names = {kafka.topic_prefix + name for name in single}
         alone = [spec for spec in topic_specs(PARTITIONS, prefix=kafka.topic_prefix) if spec.name in names]
         create_topics(self.kafka, alone)

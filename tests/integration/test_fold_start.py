@@ -17,7 +17,7 @@ from confluent_kafka.admin import NewPartitions
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.kafka.topics import ensure_topics
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -255,7 +255,7 @@ def test_stored_times_that_could_count_twice_are_refused(installation: Installat
 
 def test_another_horizon_than_the_stored_one_is_refused_by_migrate(installation: Installation) -> None:
     with pytest.raises(Fatal, match="horizon_seconds is '3024000' there and '864000' here"):
-        migrate_all(installation.kafka, installation.clickhouse, Wanted(horizon_seconds=864_000))
+        migrate_all(installation.kafka, installation.clickhouse, MigrationOptions(horizon_seconds=864_000))
 
 
 def test_a_poison_fingerprint_that_is_none_is_refused(installation: Installation) -> None:

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from meterfold_processor.kafka import offsets, topics
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import NAMES, Topics, TopicSpec, topic_specs
@@ -92,7 +92,9 @@ def test_a_shorter_retention_of_the_source_is_no_danger(kafka_settings: KafkaSet
 
 @pytest.fixture
 def migrated(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Any:
-    return migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2, horizon_seconds=20 * DAY))
+    return migrate_all(
+        kafka_settings, clickhouse_settings, MigrationOptions(partition_count=2, horizon_seconds=20 * DAY)
+    )
 
 
 def test_everything_is_migrated_once(
@@ -108,9 +110,9 @@ def test_everything_is_migrated_once(
     assert topics.check_source(kafka_settings, stored) == topics.read_source(kafka_settings)
 
     # What is left out the second time is what is stored.
-    again = migrate_all(kafka_settings, clickhouse_settings, Wanted())
+    again = migrate_all(kafka_settings, clickhouse_settings, MigrationOptions())
     assert (again.migrations, again.topics, again.rules) == ([], [], stored)
-    for other in (Wanted(horizon_seconds=DAY), Wanted(partition_count=3)):
+    for other in (MigrationOptions(horizon_seconds=DAY), MigrationOptions(partition_count=3)):
         with pytest.raises(Fatal, match="the stored settings differ"):
             migrate_all(kafka_settings, clickhouse_settings, other)
     assert topics.read_source(kafka_settings).partition_count == 2
@@ -120,7 +122,7 @@ def test_rules_that_cannot_work_leave_nothing_behind(
     kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
 ) -> None:
     with pytest.raises(InvalidSettings, match="too short"):
-        migrate_all(kafka_settings, clickhouse_settings, Wanted(record_retention_seconds=DAY))
+        migrate_all(kafka_settings, clickhouse_settings, MigrationOptions(record_retention_seconds=DAY))
     with connect(clickhouse_settings) as client:
         assert client.rows("SHOW TABLES") == []
     with pytest.raises(Fatal, match="no topic"):
@@ -139,10 +141,10 @@ def test_a_migration_that_died_before_the_rules_is_run_again(
     with monkeypatch.context() as patched:
         patched.setattr(reads, "write_settings_once", die)
         with pytest.raises(Died):
-            migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2))
+            migrate_all(kafka_settings, clickhouse_settings, MigrationOptions(partition_count=2))
     with pytest.raises(Fatal, match="2 partitions instead of 5"):
-        migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=5))
-    done = migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2))
+        migrate_all(kafka_settings, clickhouse_settings, MigrationOptions(partition_count=5))
+    done = migrate_all(kafka_settings, clickhouse_settings, MigrationOptions(partition_count=2))
     assert (done.migrations, done.topics) == ([], [])
     assert done.rules.partition_count == 2
 
@@ -157,7 +159,9 @@ def test_history_12_a_topic_that_was_created_again_is_another_one(
     with pytest.raises(Fatal, match="was created again"):
         topics.check_source(kafka_settings, stored)
     with pytest.raises(Fatal, match="was created again"):
-        migrate_all(kafka_settings, clickhouse_settings, Wanted())  # and it is not made anew behind one's back
+        migrate_all(
+            kafka_settings, clickhouse_settings, MigrationOptions()
+        )  # and it is not made anew behind one's back
     topics.ensure_topics(kafka_settings, topic_specs(2, prefix=kafka_settings.topic_prefix))
     with pytest.raises(Fatal, match="deleted and created again"):
         topics.check_source(kafka_settings, stored)

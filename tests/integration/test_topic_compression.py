@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meterfold_local.stack import LocalStack
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import NAMES
 from support import consume_all, eventually
@@ -28,7 +28,7 @@ def write(settings: KafkaSettings, topic: str, codec: str) -> None:
 def test_what_consumers_get_is_gzip_in_topics_that_are_new(
     stack: LocalStack, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
 ) -> None:
-    done = migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2))
+    done = migrate_all(kafka_settings, clickhouse_settings, MigrationOptions(partition_count=2))
     assert done.adjusted == []
     for name in NAMES:
         topic = kafka_settings.topic_prefix + name
@@ -45,12 +45,12 @@ def test_a_migration_brings_topics_that_exist_to_it(
     topic = kafka_settings.topic_prefix + "metric.defined"
     write(kafka_settings, topic, "lz4")
     assert set(stored_codecs(stack, topic)) == {"lz4"}
-    done = migrate_all(kafka_settings, clickhouse_settings, Wanted(partition_count=2))
+    done = migrate_all(kafka_settings, clickhouse_settings, MigrationOptions(partition_count=2))
     assert done.adjusted == [topic]
     old = len(stored_codecs(stack, topic))
     write(kafka_settings, topic, "lz4")
     assert set(stored_codecs(stack, topic)[old:]) == {"gzip"}
-    assert migrate_all(kafka_settings, clickhouse_settings, Wanted()).adjusted == []
+    assert migrate_all(kafka_settings, clickhouse_settings, MigrationOptions()).adjusted == []
 
 
 def test_what_the_checker_emits_is_gzip(

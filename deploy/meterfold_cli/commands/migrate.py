@@ -52,11 +52,11 @@ def migrate(
     value; a different value is refused.
     """
     from meterfold_cli.logs import configure
-    from meterfold_processor.migration import Wanted, migrate_all
+    from meterfold_processor.migration import MigrationOptions, migrate_all
 
     configure(as_json=as_json)
     installation = Installation.read(config)
-    wanted = Wanted(
+    wanted = MigrationOptions(
         partition_count=partitions,
         replication=replication,
         horizon_seconds=_seconds(horizon_days),

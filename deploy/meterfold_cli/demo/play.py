@@ -25,7 +25,7 @@ from meterfold_local.errors import StackError
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.migration import Wanted, migrate_all
+from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_processor.verify import verify
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_sink.client import Client, connect
@@ -134,7 +134,7 @@ class Play:
             )
             stack.start()
         try:
-            wanted = Wanted(
+            wanted = MigrationOptions(
                 partition_count=PARTITIONS,
                 horizon_seconds=HORIZON_DAYS * DAY,
                 record_retention_seconds=RECORD_RETENTION_DAYS * DAY,

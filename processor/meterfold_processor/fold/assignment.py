@@ -151,7 +151,7 @@ class Assignment:
             self._paused = False
             self._consumer.resume([at(self._topic, p) for p in self.active if p not in self.held])
 
-    def must_look_again(self, partition: int, first_offset: int) -> bool:
+    def needs_reseek(self, partition: int, first_offset: int) -> bool:
         """Whether what was consumed does not follow on what is folded, and is to be read again from there.
 
         Transaction markers and aborted records leave holes that are none; whatever else could, an event that was

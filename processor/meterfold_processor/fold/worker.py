@@ -28,7 +28,7 @@ from meterfold_processor.fold.partition import Folded
 from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.status import FoldStatus
-from meterfold_processor.garbage import RareCollections
+from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
@@ -72,7 +72,7 @@ class FoldWorker:
         self._flushed: deque[dict[int, int]] = deque()
 
     def run(self, stop: Event) -> None:
-        with RareCollections() as self._garbage:
+        with PausedGC() as self._garbage:
             clients.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
 
     def _serve(self, stop: Event) -> None:
@@ -224,7 +224,7 @@ class FoldWorker:
                 read_again.add(part["partition"][0])
                 continue
             with stages.spent("fold"):
-                done = self._insist(partial(fold.fold, part, consumed.values, self._sequence), stop)
+                done = self._retry_while_polling(partial(fold.fold, part, consumed.values, self._sequence), stop)
             if done is not None:
                 folded.append(done)
         for hold in decoded.holds:
@@ -238,12 +238,12 @@ class FoldWorker:
     def _was_skipped_to(self, part: pl.DataFrame) -> bool:
         """Whether these messages are to be read again, since there may be events before them."""
         try:
-            return self._assignment.must_look_again(part["partition"][0], part["offset"][0])
+            return self._assignment.needs_reseek(part["partition"][0], part["offset"][0])
         except Retryable as error:  # the next messages do not follow either: looked at again then
             _LOG.warning("%s", error)
             return True
 
-    def _insist(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
+    def _retry_while_polling(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
         """Fold one partition; while ClickHouse cannot be read, go on polling with everything paused."""
         backoff = Backoff()
         report = self.status.errors.of("fold")

@@ -25,7 +25,7 @@ from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import conservation, positions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, Positions, Span
-from meterfold_sink.reads import Progress
+from meterfold_sink.reads import ProgressRow
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["Conservation"]
@@ -92,7 +92,7 @@ class Conservation:
             gone=sum(map(len, gone)),
         )
 
-    def _balance(self, progress: Progress, stored: Positions, missing: int, expired: int, gone: list[Gap]) -> None:
+    def _balance(self, progress: ProgressRow, stored: Positions, missing: int, expired: int, gone: list[Gap]) -> None:
         first_kept = None
         if gone:
             limit = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * MICROS_PER_SECOND
@@ -101,7 +101,7 @@ class Conservation:
         self.findings.extend(found)
         self.findings.cannot(*unproven)
 
-    def _compare_stamp(self, progress: Progress, stamp: int | None) -> None:
+    def _compare_stamp(self, progress: ProgressRow, stamp: int | None) -> None:
         if stamp is not None and stamp != progress.last_stamp:
             what = "last_stamp, against the row at next_offset - 1"
             self.findings.add(
@@ -230,7 +230,7 @@ def _nothing(fixed: Fixed) -> PartitionReport:
     )
 
 
-def _counters(progress: Progress) -> dict[str, int]:
+def _counters(progress: ProgressRow) -> dict[str, int]:
     return {"records": progress.counted, "duplicates": progress.duplicates, "rejected": progress.rejected}
 
 

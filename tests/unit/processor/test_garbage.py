@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from meterfold_processor.garbage import RareCollections
+from meterfold_processor.garbage import PausedGC
 
 
 class Knot:
@@ -22,7 +22,7 @@ def tie() -> weakref.ref[Knot]:
 
 
 def test_nothing_is_collected_until_it_is_time() -> None:
-    with RareCollections(pause_seconds=3600) as garbage:
+    with PausedGC(pause_seconds=3600) as garbage:
         assert not gc.isenabled()
         knot = tie()
         assert not garbage.collect()
@@ -30,14 +30,14 @@ def test_nothing_is_collected_until_it_is_time() -> None:
 
 
 def test_what_is_in_cycles_goes_when_it_is_time() -> None:
-    with RareCollections(pause_seconds=0) as garbage:
+    with PausedGC(pause_seconds=0) as garbage:
         knot = tie()
         assert garbage.collect()
         assert knot() is None
 
 
 def test_what_was_there_before_is_collected_afterwards() -> None:
-    with RareCollections(pause_seconds=0) as garbage:
+    with PausedGC(pause_seconds=0) as garbage:
         inside = tie()
         garbage.collect()
     before = tie()
@@ -52,7 +52,7 @@ def test_the_collector_is_left_as_it_was(enabled: bool) -> None:
     try:
         if not enabled:
             gc.disable()
-        with pytest.raises(KeyError), RareCollections():
+        with pytest.raises(KeyError), PausedGC():
             raise KeyError
         assert gc.isenabled() == enabled
     finally:

@@ -41,26 +41,26 @@ def assignment(consumer: FakeConsumer) -> Assignment:
 def test_messages_behind_a_hole_are_read_again_from_the_progress(
     assignment: Assignment, consumer: FakeConsumer
 ) -> None:
-    assert assignment.must_look_again(2, 123)
+    assert assignment.needs_reseek(2, 123)
     assert consumer.seeks == [(2, 103)]
 
 
 def test_a_hole_that_is_there_at_the_second_look_is_believed(assignment: Assignment, consumer: FakeConsumer) -> None:
-    assert assignment.must_look_again(2, 104)
-    assert not assignment.must_look_again(2, 104)
+    assert assignment.needs_reseek(2, 104)
+    assert not assignment.needs_reseek(2, 104)
     assert len(consumer.seeks) == 1
 
 
 def test_a_hole_elsewhere_is_not_believed_because_an_earlier_one_was(
     assignment: Assignment, consumer: FakeConsumer
 ) -> None:
-    assert assignment.must_look_again(2, 104)
+    assert assignment.needs_reseek(2, 104)
     cast(Any, assignment.active[2]).progress.next_offset = 200
-    assert assignment.must_look_again(2, 230)
+    assert assignment.needs_reseek(2, 230)
     assert consumer.seeks == [(2, 103), (2, 200)]
 
 
 @pytest.mark.parametrize("first", [90, 103])
 def test_messages_that_follow_on_are_taken(assignment: Assignment, consumer: FakeConsumer, first: int) -> None:
-    assert not assignment.must_look_again(2, first)
+    assert not assignment.needs_reseek(2, first)
     assert consumer.seeks == []
