@@ -21,6 +21,7 @@ from meterfold_processor.verify.report import Finding, Findings, PartitionReport
 from meterfold_processor.verify.timerange import Part
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
+from meterfold_schemas.quantities import number_text
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import conservation, positions
 from meterfold_sink.client import Client
@@ -244,4 +245,4 @@ def _described(message: Message) -> str:
     except (Poison, UnknownSchema):
         return f"{len(message.value() or b'')} bytes that are no event"
     subject = "/".join((event.org_id, event.metric_key, event.subject_type, event.subject_id))
-    return f"id {event.id!r} of {subject}, quantity {event.quantity.normalize():f}"
+    return f"id {event.id!r} of {subject}, quantity {number_text(event.quantity)}"
