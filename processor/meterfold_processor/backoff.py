@@ -1,4 +1,4 @@
-"""Trying again: longer and longer pauses, up to a limit, that a stop cuts short."""
+"""Retries with exponential backoff, which a stop interrupts."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ LONGEST_SECONDS = 5.0
 
 
 class Stopped(Exception):
-    """The worker was told to stop while it waited to try again."""
+    """The worker was stopped while it waited for the next attempt."""
 
 
 class Troubles(dict[str, str]):
-    """What goes wrong now and is being retried, by activity; empty while all is well."""
+    """Errors that are being retried, by activity. Empty while there are none."""
 
     def of(self, activity: str) -> Callable[[Retryable | None], None]:
-        """A callback that shows, or clears, the trouble of one activity."""
+        """A callback that sets or clears the error of one activity."""
 
-        def tell(error: Retryable | None) -> None:
+        def report(error: Retryable | None) -> None:
             if error is None:
                 self.pop(activity, None)
             else:
                 self[activity] = str(error)
 
-        return tell
+        return report
 
 
 @dataclass(slots=True)
 class Backoff:
-    """The next pause: doubles from FIRST_SECONDS to LONGEST_SECONDS, and starts anew after `reset`."""
+    """The next pause: doubles from FIRST_SECONDS to LONGEST_SECONDS, and starts again after `reset`."""
 
     pause: float = FIRST_SECONDS
 
@@ -52,7 +52,7 @@ class Backoff:
 
 
 def persist(attempt: Callable[[], T], stop: Event, report: Callable[[Retryable | None], None]) -> T:
-    """Call `attempt` until it succeeds. `report` gets every Retryable, and None once it went well again.
+    """Call `attempt` until it succeeds. `report` gets every Retryable, and None after a success.
 
     Raises Stopped when `stop` is set; any other error goes through.
     """

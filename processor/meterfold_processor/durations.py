@@ -1,4 +1,4 @@
-"""How long something took, as a cumulative histogram that others may read at any time."""
+"""Durations as a histogram, which other threads may read at any time."""
 
 from __future__ import annotations
 

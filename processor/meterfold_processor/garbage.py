@@ -1,7 +1,7 @@
-"""Python's collector of cyclic garbage, run at moments of our own choosing.
+"""Control of Python's cyclic garbage collector.
 
-Consumed messages are in no cycle, but the collector cannot know: each time it runs by itself it visits all that are
-held, several hundred thousand, and that was a third of the CPU time of consuming them.
+Consumed messages form no cycles, but the collector does not know that. Each automatic run visits all of them, several
+hundred thousand, which took a third of the CPU time of consuming them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ PAUSE_SECONDS = 5.0
 
 
 class PausedGC:
-    """Within this context nothing is collected by itself; `collect` does when the last time is long enough ago.
+    """Disables automatic collection. `collect` runs one if the last one is long enough ago.
 
-    What exists at the start is taken to stay and is not visited again. For the whole process: one at a time.
+    Objects that exist at the start are not visited again. It affects the whole process: use one at a time.
     """
 
     def __init__(self, pause_seconds: float = PAUSE_SECONDS) -> None:
@@ -40,7 +40,7 @@ class PausedGC:
             gc.enable()
 
     def collect(self) -> bool:
-        """Collect if it is time; whether it was. To be called while few objects are held."""
+        """Collect if it is time; returns whether it was. Call it while few objects are alive."""
         now = time.monotonic()
         if now < self._next:
             return False

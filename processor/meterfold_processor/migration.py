@@ -1,5 +1,5 @@
-"""`migrate`: tables and views, then topics, then the stored rules: in this order, so that a run that died anywhere is
-simply run again. The rules come last, since workers refuse to start without them.
+"""`migrate`: tables and views, then topics, then the stored rules. In this order, an interrupted run can be repeated.
+The rules come last, because workers refuse to start without them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNKNOWN: Final[dict[str, Any]] = {"cluster_id": "", "topic_id": ""}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationOptions:
-    """What the caller asks for; None leaves it to what is stored, or else to the default. Times in seconds."""
+    """The options of a migration. None keeps the stored value, or uses the default. Times in seconds."""
 
     partition_count: int | None = None
     replication: int = 1
@@ -37,7 +37,7 @@ class MigrationOptions:
     record_retention_seconds: int | None = None
     source_retention_seconds: int | None = None
     unknown_schema_hold_seconds: int | None = None
-    """For how long an unknown schema is held, 0: for ever. Other than the rules it may change at any time."""
+    """How long an unknown schema is held; 0: for ever. Unlike the rules, it can be changed at any time."""
 
     def rules(self, stored: FoldRules | None, source: SourceTopic | None = None) -> FoldRules:
         """The rules to store or to compare. Raises InvalidSettings for rules that cannot work."""
@@ -56,7 +56,7 @@ class MigrationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What was done: empty lists the second time. `topics` were created; `adjusted` had another compression."""
+    """What was done; empty lists if nothing. `topics` were created; `adjusted` had another compression."""
 
     migrations: list[str]
     topics: list[str]
@@ -69,10 +69,10 @@ def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Mi
     """Bring ClickHouse and Kafka to what this version and the wanted rules need. Raises Retryable or Fatal."""
     with connect(clickhouse, create_database=True) as client:
         stored = _stored_rules(client)
-        rules = wanted.rules(stored)  # rules that cannot work are refused before anything is made
+        rules = wanted.rules(stored)  # invalid rules are refused before anything is created
         if stored is not None:
             rules.require_same(stored)
-            # A source that is gone must not be created anew: its offsets would mean other events.
+            # A deleted source must not be created again: its offsets would refer to other events.
             check_source(kafka, stored)
         migrations = migrate.migrate(client, rules)
         specs = topic_specs(

@@ -61,7 +61,7 @@ class Account:
     Who records an event adds one to `recorded` and to `present.outstanding`, holding `lock`. A method for that would be
     slower, and every event pays for it.
 
-    Of failures that nobody asks for, `keep_events` events and `keep_bytes` bytes are kept; all of them are counted.
+    Until a flush raises them, at most `keep_events` failures and `keep_bytes` bytes are kept; all of them are counted.
     """
 
     def __init__(self, on_delivery: Callable[[Generation], Any], *, keep_events: int, keep_bytes: int) -> None:

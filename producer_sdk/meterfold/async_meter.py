@@ -202,7 +202,7 @@ class AsyncMeter(BaseMeter[Known]):
         try:
             report = await reported
         except asyncio.CancelledError:
-            # The report may have come in the same turn of the loop, and then nobody else has it.
+            # The report may have come in the same turn of the loop, and then only this task has it.
             if reported.done() and not reported.cancelled() and not (report := reported.result()).delivered:
                 put_back(report)
             raise

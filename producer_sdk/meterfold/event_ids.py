@@ -22,7 +22,7 @@ class EventIds:
     """Makes ids; `next()` may be called from many threads.
 
     A millisecond's first id has 73 random bits; the next ones count up in the last 48 (RFC 9562, 6.2, method 1), also
-    while the clock stands still or steps back. An id is no secret, so the steps need not be random.
+    while the clock does not move or steps back. An id is not a secret, so the steps need not be random.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class EventIds:
                 self._begin(now)
             else:
                 self._tail += 1
-                if self._tail == _TAIL_END:  # the clock has stood still for ages
+                if self._tail == _TAIL_END:  # the clock has not moved for ages
                     self._begin(self._millisecond + 1)
             return f"{self._head}{self._tail:012x}"
 

@@ -42,7 +42,7 @@ class EventLoop:
                     "this AsyncMeter belongs to another event loop; make one AsyncMeter for each event loop, or share "
                     "one Meter between threads"
                 )
-            self.after_fork()  # nobody waits in a closed loop
+            self.after_fork()  # no task waits in a closed loop
         self._loop = running
 
     def wake(self) -> None:
@@ -53,7 +53,7 @@ class EventLoop:
                 self._waking = False
 
     def call(self, function: Callable[..., None], *arguments: Any) -> bool:
-        """Call it in the loop, soon; False if there is no loop to do it."""
+        """Call it in the loop, soon; False without an open loop."""
         try:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function, *arguments)

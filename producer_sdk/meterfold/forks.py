@@ -1,4 +1,4 @@
-"""What must be made anew in a forked child: locks that another thread may have held, entropy, producers."""
+"""What a forked child has to make for itself: locks that another thread may have held, entropy, producers."""
 
 from __future__ import annotations
 

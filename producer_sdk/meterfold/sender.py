@@ -7,7 +7,7 @@ metadata, which it refreshes. Computing it here would need the partition count b
 so a broker that is down at start would stop the application.
 
 After fork: threads do not survive in the child, so the inherited producer is never touched there again (not even to
-free it: that would wait for those threads for ever), and the first event makes a new one. The parent alone sends what
+free it: that would wait for those threads forever), and the first event makes a new one. The parent alone sends what
 it had in its buffer.
 """
 

@@ -78,7 +78,7 @@ def _zipped(columns: dict[str, list[Any]]) -> Iterator[Row]:
 
 
 def _slices(table: Any) -> Iterator[dict[str, list[Any]]] | None:
-    """Columns as lists, slice by slice; None if this is no table."""
+    """Columns as lists, slice by slice; None if this is not a table."""
     if hasattr(table, "iter_slices") and hasattr(table, "get_columns"):  # polars.DataFrame
         _check_names(table.columns)
         return (

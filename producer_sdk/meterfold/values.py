@@ -18,7 +18,7 @@ Quantity = int | Decimal | str | float | SupportsIndex
 
 
 def id_text(field: str, value: Any) -> str:
-    """The text of an id. Raises InvalidUsage for a bool, a float and whatever else has no single text."""
+    """The text of an id. Raises InvalidUsage for a bool, a float, and any other type without one obvious text."""
     if isinstance(value, str):
         return value
     if isinstance(value, UUID):

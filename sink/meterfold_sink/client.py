@@ -1,4 +1,4 @@
-"""A connection to ClickHouse: statements, Arrow in both directions, and errors of our own tree.
+"""A connection to ClickHouse: statements, Arrow in both directions, and Meterfold's errors.
 
 Values always travel as bound parameters, `{name:Type}` in the statement, and never as part of it. Whoever only asks for
 a few rows pays for nothing else: clickhouse-connect and pyarrow are imported when they are first needed.
@@ -45,7 +45,7 @@ _ALWAYS: Final[Mapping[str, Any]] = {
 
 
 def connect(settings: ClickHouseSettings, *, create_database: bool = False, timeout_seconds: int = 300) -> Client:
-    """Open a connection of its own, for one thread at a time.
+    """Open a separate connection, for one thread at a time.
 
     `create_database` makes the database when it is not there, as `migrate` does. Raises Retryable or Fatal.
     """

@@ -1,7 +1,7 @@
-"""What every table, view and column means, for whoever opens the database in a client.
+"""Comments of all tables, views and columns, which SQL clients show.
 
-`meterfold migrate` writes these comments into ClickHouse and renews those that differ. They are not part of the
-migrations: a view that is created again loses its comments, and a wording may become better at any time.
+`meterfold migrate` writes these comments to ClickHouse and updates those that differ. They are not part of the
+migrations, because a view that is created again loses its comments, and a wording can change at any time.
 docs/tables.md shows the same texts; a test compares them.
 """
 
@@ -34,7 +34,7 @@ _POSITION: Final = {
     "partition": "partition of usage.recorded",
     "offset": "offset in its partition of usage.recorded",
 }
-_ARRIVAL: Final = {"received_at": "arrival: the stamp that the broker gave it"}
+_ARRIVAL: Final = {"received_at": "arrival time, as stamped by the broker"}
 
 _RECORD: Final = {
     **_SUBJECT,
@@ -50,15 +50,15 @@ _SUMMARY: Final = {
     "period_type": "hourly, daily, weekly, monthly, yearly or lifetime",
     "period_start": "start of the period, inclusive, in UTC; the epoch for a lifetime",
     "period_end": "end of the period, exclusive, in UTC; NULL for a lifetime",
-    "total_quantity": "usage by the aggregation type of the metric; NULL while the metric has no definition",
+    "total_quantity": "total by the aggregation type of the metric; NULL if the metric has no definition",
     "record_count": "counted events",
     "sum": "sum of the quantities",
     "min_quantity": "smallest quantity",
     "max_quantity": "largest quantity",
     "avg_quantity": "sum / record_count, rounded to 9 decimals, half away from zero",
     "last_quantity": "quantity with the latest timestamp; among equal timestamps, with the highest offset",
-    "is_final": "true once the period and its grace time are over for everything that has arrived",
-    "updated_at": "arrival of the newest event that the fold has read in this partition; NULL before the first",
+    "is_final": "true when the period and its grace period are over for everything that has arrived",
+    "updated_at": "arrival time of the newest event that the fold has read in the partition; NULL before the first",
 }
 
 
@@ -82,7 +82,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
     "usage_yearly": _grain("year, derived from months", _STORED),
     "usage_lifetime": _grain("lifetime of a subject", "one row per organization, metric and subject"),
     "usage_summaries": Described(
-        "the rows of usage_hourly to usage_lifetime together: always give a period_type, or a sum counts six times",
+        "rows of all six views; filter by period_type, otherwise a sum counts every event six times",
         _SUMMARY,
     ),
     "usage_records": Described(
@@ -94,7 +94,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "usage_duplicates": Described(
-        "events that repeat a counted one; they are in no window; read with FINAL",
+        "events that repeat a counted event; not counted in any window; read with FINAL",
         {**_RECORD, "counted_offset": "offset of the counted event with the same identity, in the same partition"},
     ),
     "usage_rejected": Described(
@@ -103,7 +103,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
             **_POSITION,
             **_ARRIVAL,
             "reason": "undecodable, invalid, too_old, in_future or misrouted",
-            "detail": "what was found, in words",
+            "detail": "description of the problem",
             "key": "message key, unchanged",
             "value": "message value, unchanged",
             **{name: f"{text}, as far as it can be read" for name, text in _SUBJECT.items()},
@@ -136,7 +136,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "counted": "events counted since log_start",
             "duplicates": "events found to be duplicates since log_start",
             "rejected": "messages rejected since log_start",
-            "last_stamp": "arrival of the last event read; the epoch before the first",
+            "last_stamp": "arrival time of the last event read; the epoch before the first one",
             "flushed_at": "when this row was written",
         },
     ),
@@ -149,12 +149,12 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "schema_decisions": Described(
-        "schema fingerprints that came on usage.recorded, and what was decided about them; read with FINAL",
+        "unknown schema fingerprints on usage.recorded, and the decisions about them; read with FINAL",
         {
             "fingerprint": "16 hexadecimal digits, in the order of the wire",
             "fact": "seen, wait or decision",
-            "value": "of a decision: poison, or the name of a schema such as usage_recorded.v1",
-            "detail": "where it was seen, or why it was decided",
+            "value": "the decision: poison, or the name of a schema such as usage_recorded.v1",
+            "detail": "where it was seen, or the reason of the decision",
             "at": "when this row was written",
             "earlier": "orders the rows of a fingerprint and fact: the first one wins",
         },
@@ -164,15 +164,15 @@ COMMENTS: Final[Mapping[str, Described]] = {
         {
             "id": "UUID of the definition",
             "key": "key of the metric, unique per organization",
-            "name": "name to show",
-            "description": "description to show",
+            "name": "display name",
+            "description": "description",
             "unit": "unit of the quantity: calls, tokens, bytes",
             "aggregation_type": "count, sum, avg, max, min or last",
             "reset_period": "never, hourly, daily, weekly, monthly or yearly",
-            "precision": "decimal digits to show",
-            "org_id": "organization; empty: every organization without a definition of its own",
-            "category": "category to group metrics by",
-            "display_order": "lower ones are shown first",
+            "precision": "displayed decimal digits",
+            "org_id": "organization; empty: all organizations without their own definition",
+            "category": "category of metrics",
+            "display_order": "display order, ascending",
             "metadata": "JSON object",
             "is_active": "false: its thresholds are not judged",
             "created_at": "when it was defined",
@@ -185,20 +185,20 @@ COMMENTS: Final[Mapping[str, Described]] = {
         "thresholds, copied from the topic threshold.defined; read with FINAL and deleted = 0",
         {
             "id": "UUID of the threshold",
-            "org_id": "organization that it watches; NULL: every organization; empty: subjects without an organization",
-            "metric_key": "key of the metric that it watches",
-            "subject_type": "kind of subject that it watches; NULL: every subject, each by itself",
-            "subject_id": "subject that it watches; NULL: every subject of the type",
+            "org_id": "watched organization; NULL: all organizations; empty: subjects without an organization",
+            "metric_key": "key of the watched metric",
+            "subject_type": "watched subject type; NULL: all subjects, each judged separately",
+            "subject_id": "watched subject; NULL: all subjects of the type",
             "name": "name; a narrower threshold replaces a wider one of the same name",
-            "threshold": "exceeded from this total on",
-            "warn_threshold": "approaching from this total on",
+            "threshold": "exceeded at this total",
+            "warn_threshold": "approaching at this total",
             "period_type": "hourly, daily, monthly or lifetime",
             "action": "none, alert, warn, block or downgrade",
             "notify_emails": "addresses to notify",
             "notify_webhook": "URL to notify",
             "is_active": "false: it is not judged",
             "metadata": "JSON object",
-            "created_at": "when it was created; it judges windows that end later",
+            "created_at": "when it was created; windows that end later are judged",
             "updated_at": "when it was last changed",
             "version": "offset of the message on threshold.defined",
             "deleted": "1: the threshold was deleted",
@@ -209,7 +209,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
         {
             "event_id": "UUID of the event: alert id and event type",
             "event_type": "threshold.approaching, threshold.exceeded or threshold.cleared",
-            "occurred_at": "when the checker found it",
+            "occurred_at": "when the checker detected it",
             "alert_id": "UUID of the alert: threshold, subject, window, level and crossing",
             "threshold_id": "UUID of the threshold",
             **_SUBJECT,
@@ -221,7 +221,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "threshold": "threshold at that time",
             "warn_threshold": "warn threshold at that time",
             "actual_value": "total of the window at that time",
-            "percentage_used": "actual_value in percent of the threshold",
+            "percentage_used": "actual_value as a percentage of the threshold",
             "action": "action of the threshold at that time",
         },
     ),
@@ -238,17 +238,17 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "crossing": "how many times the level was reached in this window",
             "threshold": "threshold when the alert was triggered",
             "actual_value": "total of the window when the alert was triggered",
-            "percentage_used": "actual_value in percent of the threshold",
+            "percentage_used": "actual_value as a percentage of the threshold",
             "action": "action of the threshold when the alert was triggered",
             "status": "pending, acknowledged or resolved",
             "acknowledged_by": "who acknowledged it",
             "acknowledged_at": "when it was acknowledged",
-            "resolved_at": "when it was resolved: by hand, by a fallen total, or by the end of the window",
+            "resolved_at": "when it was resolved: manually, by a lower total, or by the end of the window",
             "triggered_at": "when it was triggered",
         },
     ),
     "alert_actions": Described(
-        "what people did with alerts: the first of each action stays; read with FINAL",
+        "actions on alerts; the first action of each kind is valid; read with FINAL",
         {
             "alert_id": "UUID of the alert",
             "action": "acknowledge or resolve",
@@ -272,7 +272,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "usage_reconciliation": Described(
-        "windows that differ from a recount of their records; no row: all agree. Exact while the fold is at rest",
+        "windows that differ from a recount of their records; no rows: all agree. Exact while the fold is at rest",
         {
             **_SUBJECT,
             "period_type": "hourly, daily, monthly or lifetime",
@@ -296,7 +296,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "usage_unprovable_windows": Described(
-        "windows that may have had records which expired: usage_reconciliation does not compare them",
+        "windows whose records may have expired; usage_reconciliation does not compare them",
         {
             **_SUBJECT,
             "period_type": "hourly, daily or monthly",
@@ -310,7 +310,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to copy"},
     ),
     "schema_migrations": Described(
-        "migrations that were applied; read with FINAL",
+        "applied migrations; read with FINAL",
         {
             "version": "number of the migration",
             "name": "name of the migration",

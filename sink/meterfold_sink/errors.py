@@ -1,4 +1,4 @@
-"""Which failures of ClickHouse are worth another try, and what to tell the operator about the others.
+"""Which errors of ClickHouse are retried, and what an operator can do about the others.
 
 Everything that is not known to be hopeless is retryable: the caller keeps its input, backs off, and its health turns
 bad without progress. The codes are those of ClickHouse's src/Common/ErrorCodes.cpp.
@@ -23,10 +23,10 @@ MISSING_DATABASE: Final = 81
 
 _MIGRATE: Final = "run `meterfold migrate` with this version of meterfold"
 _SIGN_IN: Final = "check the username and password of the ClickHouse settings"
-_RIGHTS: Final = "give this user the rights to read and write the database"
-_DEFECT: Final = "this is a defect in meterfold or an unsupported version of ClickHouse; please report it"
+_RIGHTS: Final = "grant this user the rights to read and write the database"
+_DEFECT: Final = "this is a bug in Meterfold or an unsupported version of ClickHouse; please report it"
 
-#: code -> what to do. Trying again changes none of these.
+#: code -> what to do. A retry cannot fix these.
 _HOPELESS: Final = MappingProxyType(
     {
         10: _MIGRATE,  # NOT_FOUND_COLUMN_IN_BLOCK
@@ -42,33 +42,33 @@ _HOPELESS: Final = MappingProxyType(
         62: _DEFECT,  # SYNTAX_ERROR
         MISSING_DATABASE: _MIGRATE,
         115: _DEFECT,  # UNKNOWN_SETTING
-        164: "this user or server is read-only (setting `readonly`): give it the right to write",
+        164: "this user or server is read-only (setting `readonly`): grant the right to write",
         192: _SIGN_IN,  # UNKNOWN_USER
         193: _SIGN_IN,  # WRONG_PASSWORD
         194: _SIGN_IN,  # REQUIRED_PASSWORD
         291: _RIGHTS,  # DATABASE_ACCESS_DENIED
-        407: "a quantity left the range of decimal(38, 9); no number was changed",  # DECIMAL_OVERFLOW
+        407: "a quantity is out of the range of decimal(38, 9); no number was changed",  # DECIMAL_OVERFLOW
         497: _RIGHTS,  # ACCESS_DENIED
         516: _SIGN_IN,  # AUTHENTICATION_FAILED
     }
 )
 
-#: The usual passing troubles in words; any other code is retried just the same.
+#: Descriptions of frequent temporary errors. Other codes are retried as well.
 _PASSING: Final = MappingProxyType(
     {
         159: "the query took too long",
         202: "it has too many simultaneous queries",
         241: "it is out of memory",
-        242: "the table is read-only for the moment",
-        243: "its disk is full: free some space, nothing is lost meanwhile",
+        242: "the table is temporarily read-only",
+        243: "its disk is full: free some space; no data is lost",
         252: "it has too many parts and must merge first",
-        319: "the outcome of the insert is unknown; it is repeated, which does no harm",
+        319: "the outcome of the insert is unknown; it is repeated, which is safe",
     }
 )
 
 _STATUS = re.compile(r"HTTP status (\d{3})")
 _HOPELESS_STATUS: Final = MappingProxyType(
-    {401: _SIGN_IN, 403: _SIGN_IN, 404: "there is no ClickHouse HTTP interface at this URL: check it"}
+    {401: _SIGN_IN, 403: _SIGN_IN, 404: "this URL is not a ClickHouse HTTP interface; check it"}
 )
 _SHOWN: Final = 600
 _NOISE = re.compile(
@@ -78,7 +78,7 @@ _NOISE = re.compile(
 
 
 class ServerError(Exception):
-    """What ClickHouse answered to a request of our own (small.py): `code` is its error code, where it sent one."""
+    """An error response to a request of small.py; `code` is ClickHouse's error code, if it sent one."""
 
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
@@ -93,7 +93,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def translated(error: Exception, doing: str) -> MeterfoldError:
-    """Retryable or Fatal for what clickhouse-connect, small.py or the socket raised; `doing` says during what."""
+    """Retryable or Fatal for an error of clickhouse-connect, small.py or the socket; `doing` names the operation."""
     code = getattr(error, "code", None)
     text = _text(error)
     if isinstance(code, int):

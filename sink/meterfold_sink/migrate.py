@@ -114,7 +114,7 @@ def check_schema(client: Client) -> None:
     missing = [migration for migration in migrations() if migration.version not in done]
     if missing:
         raise Fatal(
-            f"the ClickHouse schema is at version {max(done, default=0)}, this meterfold needs "
+            f"the ClickHouse schema is at version {max(done, default=0)}, but this version of meterfold requires "
             f"{migrations()[-1].version}: run `meterfold migrate`"
         )
 
@@ -129,16 +129,16 @@ def _check_history(done: Mapping[int, tuple[str, str]]) -> None:
     newest = migrations()[-1].version
     if done and max(done) > newest:
         raise Fatal(
-            f"the ClickHouse schema is at version {max(done)}, this meterfold knows {newest}: use the newer meterfold "
-            "that migrated it"
+            f"the ClickHouse schema is at version {max(done)}, and this version of meterfold knows only {newest}: use "
+            "the newer version that migrated it"
         )
     for migration in migrations():
         name, checksum = done.get(migration.version, (migration.name, migration.checksum))
         if checksum != migration.checksum:
             raise Fatal(
-                f"migration {migration.version:04d}_{name} was applied with other contents than this meterfold has "
-                f"({checksum[:12]} there, {migration.checksum[:12]} here): the tables may differ from what this "
-                "version expects. Use the meterfold that migrated them"
+                f"migration {migration.version:04d}_{name} was applied with other contents than this version has "
+                f"(checksum {checksum[:12]} instead of {migration.checksum[:12]}), so the tables may differ from what "
+                "it expects. Use the version of meterfold that migrated them"
             )
 
 

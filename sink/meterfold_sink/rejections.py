@@ -1,4 +1,4 @@
-"""Messages that were rejected lately, by reason and organization."""
+"""Recently rejected messages, by reason and organization."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RecentRejections:
 
 
 def recent_rejections(client: Client, within_seconds: float, limit: int = 20) -> list[RecentRejections]:
-    """What arrived within so many seconds, by the broker's stamp, and was rejected; most messages first. Raises
-    Retryable or Fatal."""
+    """Messages that arrived within this many seconds, by the broker's timestamp, and were rejected; the most frequent
+    ones first. Raises Retryable or Fatal."""
     rows = client.rows(_RECENT, {"milliseconds": round(within_seconds * 1000), "limit": limit})
     return [RecentRejections(**row) for row in rows]

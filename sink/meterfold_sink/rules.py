@@ -1,7 +1,7 @@
-"""The stored rules of an installation: what decides which event counts, and the topic whose offsets mean something.
+"""The stored settings of an installation: they decide which events count, and identify the source topic.
 
 `meterfold migrate` writes them once; every worker only compares. Two workers with different rules would fold the same
-offsets into different windows, so one that differs refuses to run.
+offsets into different windows, so a worker with different rules refuses to run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEFAULT_HOLD_SECONDS: Final = 3600
 POISON: Final = "poison"
 
 _PROCEDURE: Final = (
-    "Nothing was changed. To change a stored rule, stop all workers and follow docs/operations.md, "
+    "Nothing was changed. To change a stored setting, stop all workers and follow docs/operations.md, "
     "'Changing stored settings'"
 )
 
@@ -56,7 +56,7 @@ class FoldRules:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and (type(value) is not int or value < 0):
-                raise InvalidSettings(f"{field.name} must be a whole number that is not negative, not {value!r}")
+                raise InvalidSettings(f"{field.name} must be a non-negative integer, not {value!r}")
         if self.partition_count < 1:
             raise InvalidSettings("partition_count must be at least 1")
         if self.horizon_seconds < 1:
@@ -67,8 +67,8 @@ class FoldRules:
         )
         if self.record_retention_seconds < needed:
             raise InvalidSettings(
-                f"record_retention_seconds {self.record_retention_seconds} is too short: at least horizon + future "
-                f"tolerance + source retention + slack = {needed} are needed, or a retry could count twice"
+                f"record_retention_seconds {self.record_retention_seconds} is too short: it must be at least horizon + "
+                f"future tolerance + source retention + slack = {needed}, otherwise a retry could count twice"
             )
 
     def arrivals(self, start: int, end: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ class FoldRules:
         for field in fields(cls):
             text = rows[field.name]
             if field.type == "int" and not (text.isascii() and text.isdecimal()):
-                raise Fatal(f"fold_settings: {field.name} is {text!r}, which is not a whole number")
+                raise Fatal(f"fold_settings: {field.name} is {text!r}, which is not an integer")
             values[field.name] = int(text) if field.type == "int" else text
         return cls(**values)  # type: ignore[arg-type]  # the loop above made each type right
 
@@ -105,10 +105,10 @@ class FoldRules:
         return {name: str(value) for name, value in self.to_dict().items()}
 
     def differences(self, stored: FoldRules) -> list[str]:
-        """Where these rules are not the stored ones, in words."""
+        """The differences between these rules and the stored ones, as text."""
         mine, theirs = self.to_rows(), stored.to_rows()
         return [
-            f"{name} is {theirs[name]!r} there and {mine[name]!r} here" for name in mine if mine[name] != theirs[name]
+            f"{name} is stored as {theirs[name]!r}, not {mine[name]!r}" for name in mine if mine[name] != theirs[name]
         ]
 
     def require_same(self, stored: FoldRules) -> None:

@@ -1,4 +1,4 @@
-"""Inserts that may be repeated, applied in part and repeated again: the tables replace rows by their key."""
+"""Inserts that are safe to repeat and to apply in part, because the tables replace rows by their key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SETTINGS: Final = MappingProxyType(
         "max_partitions_per_insert_block": 0,
         # A flush has each key once: looking for repetitions in it cost a third of the insert of windows.
         "optimize_on_insert": 0,
-        # A column that the table does not have is a defect, never something to leave out.
+        # A column that the table does not have is a bug; it must not be ignored.
         "input_format_skip_unknown_fields": 0,
         "input_format_null_as_default": 0,
     }

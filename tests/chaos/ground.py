@@ -42,8 +42,8 @@ class Ground(Installation):
         rules: Mapping[str, int] = MappingProxyType({}),
         single: Collection[str] = (),
     ) -> None:
-        """`rules`: those that differ from the default, by their names in Wanted. Topics that are `single` (by their
-        names without a prefix) are on one broker only."""
+        """`rules`: those that differ from the default, by their names in MigrationOptions. Topics that are `single`
+        (named without a prefix) are on one broker only."""
         kafka = stack.kafka_settings(f"{name}." if name else "")
         self.kafka = kafka.model_copy(update={"librdkafka": {**kafka.librdkafka, **QUICK}})
         self.clickhouse = stack.clickhouse_settings(name or None)

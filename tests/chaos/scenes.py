@@ -15,7 +15,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """`rules` that differ from the usual ones, by their names in migration.Wanted; by how many seconds one producer's
+    """`rules` that differ from the usual ones, by their names in MigrationOptions; by how many seconds one producer's
     clock is `ahead`; who sends events with `stamps` of its own choice, which workers accept then; what they are told
     beside the usual; and, where records expire meanwhile, `refusal`: the words with which a whole worker stops, so that
     there is nothing to compare. Records are `records_seconds` on their way to ClickHouse; a batch has at most

@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
+from meterfold import InvalidUsage, Meter
 from meterfold_local.stack_state import ProcessInfo, read_state, running_stack
 from meterfold_processor.kafka import clients
 from meterfold_schemas.settings import KafkaSettings
@@ -36,7 +37,10 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
         "up", "--data", str(data), *PORTS, env=env, folder=tmp_path, ready="ready; Ctrl-C", deadline=120
     ) as up:
         text = up.output()
-        assert str(data / "meterfold.toml") in text
+        assert f"export METERFOLD_CONFIG={data / 'meterfold.toml'}\n" in text
+        with Meter(config=data / "meterfold.toml") as meter, pytest.raises(InvalidUsage) as caught:
+            meter.record("api.calls", ("user", "u1"), timestamp=datetime.now(UTC) - timedelta(days=36))
+        assert caught.value.code == "TOO_OLD"
         secrets = re.findall(r'"([0-9a-f]{48})"', (data / "secrets.json").read_text(encoding="utf-8"))
         assert len(secrets) == 3
         assert not [secret for secret in secrets if secret in text]
@@ -60,7 +64,8 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
 
         again = meterfold("up", "--data", data, env=env)
         assert again.returncode == 1
-        assert f"already (pid {up.pid})" in again.stderr
+        assert "is already running in" in again.stderr
+        assert f"(pid {up.pid})" in again.stderr
 
         fold = next(process for process in processes(data) if process.name == "fold")
         psutil.Process(fold.pid).kill()

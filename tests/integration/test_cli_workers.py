@@ -31,7 +31,7 @@ def test_migrate_says_what_it_did_and_does_nothing_the_second_time(stack_environ
     second = answer("migrate", env=stack_environment)
     assert (second["topics"], second["migrations"], second["rules"]) == ([], [], first["rules"])
     spoken = inside("migrate", env=stack_environment)
-    assert spoken.stdout.splitlines()[:2] == ["tables    all there", "topics    all there"]
+    assert spoken.stdout.splitlines()[:2] == ["tables    up to date", "topics    up to date"]
 
 
 def test_migrate_refuses_other_settings_than_the_stored_ones(migrated: dict[str, str]) -> None:

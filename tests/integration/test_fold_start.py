@@ -254,7 +254,7 @@ def test_stored_times_that_could_count_twice_are_refused(installation: Installat
 
 
 def test_another_horizon_than_the_stored_one_is_refused_by_migrate(installation: Installation) -> None:
-    with pytest.raises(Fatal, match="horizon_seconds is '3024000' there and '864000' here"):
+    with pytest.raises(Fatal, match="horizon_seconds is stored as '3024000', not '864000'"):
         migrate_all(installation.kafka, installation.clickhouse, MigrationOptions(horizon_seconds=864_000))
 
 

@@ -90,8 +90,8 @@ def test_aborted_transactions_are_counted_and_it_is_ready_again(there: Installat
         ops.drive_all(steps, commit)
 
     with _served(there, 1.0, drive=drive) as (_, probes):
-        probes.wait_unready("step fails and is tried again: the transaction did not commit")
-        assert any("not loaded yet" in problem for problem in probes.wait_dead("has stood still"))
+        probes.wait_unready("step is failing and being retried: the transaction did not commit")
+        assert any("not loaded yet" in problem for problem in probes.wait_dead("has made no progress"))
         found = eventually(lambda: (m := probes.metrics())["checker_transaction_aborts_total"] >= 2 and m, DEADLINE)
         assert found["checker_transactions_total"] == 0
         assert found["checker_errors", "step"] == 1
@@ -116,8 +116,8 @@ def test_clickhouse_is_killed_and_comes_back(own_stack: LocalStack) -> None:
         assert probes.wait_ready() == []
         own_stack.clickhouse.kill()
         there.define_threshold("t2", 130)
-        probes.wait_unready("fails and is tried again: ")
-        probes.wait_dead("has stood still")
+        probes.wait_unready("is failing and being retried: ")
+        probes.wait_dead("has made no progress")
         own_stack.clickhouse.restart()
         assert probes.wait_ready() == []
         there.seen_soon([*UP, *(("t2", *event[1:]) for event in UP)])

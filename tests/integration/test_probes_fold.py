@@ -93,11 +93,11 @@ def test_clickhouse_is_killed_and_comes_back(own_stack: LocalStack, tmp_path: Pa
         installation.wait_folded()
         assert probes.wait_ready() == []
         own_stack.clickhouse.kill()
-        probes.wait_unready("store fails and is tried again: ")
+        probes.wait_unready("store is failing and being retried: ")
         assert probes.ask("/healthz")[0] == 200, "nothing waits"
         installation.send(*(event(f"u{number}") for number in range(20)))
-        assert any("ClickHouse" in problem for problem in probes.wait_unready("flush fails and is tried again: "))
-        stuck = probes.wait_dead("has stood still for")
+        assert any("ClickHouse" in problem for problem in probes.wait_unready("flush is failing and being retried: "))
+        stuck = probes.wait_dead("has made no progress for")
         assert any("next offset" in problem and "log end" in problem for problem in stuck)
         found = probes.metrics()
         assert found.total("fold_lag_messages") == 20

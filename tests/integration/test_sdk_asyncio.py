@@ -59,8 +59,8 @@ def test_a_confirmed_event_is_on_its_partition_at_its_offset(kafka_settings: Kaf
             reports = [await meter.record("api.calls", ("user", f"u-{n % 3}"), confirm=True) for n in range(10)]
             # The broker has them already.
             found = consume_all(kafka_settings, topic)
-            stands = {(UsageRecorded.from_bytes(m.value()).id, m.partition(), m.offset()) for m in found}
-            assert {(report.event_id, report.partition, report.offset) for report in reports} == stands
+            there = {(UsageRecorded.from_bytes(m.value()).id, m.partition(), m.offset()) for m in found}
+            assert {(report.event_id, report.partition, report.offset) for report in reports} == there
             assert meter.counts == DeliveryCounts(10, 10, 0)
             return reports
 

@@ -37,7 +37,7 @@ def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: Click
         with pytest.raises(Retryable):
             migrate(Dying(client), RULES)
         assert applied(client) == {}
-        with pytest.raises(Fatal, match=f"is at version 0, this meterfold needs {len(migrations())}"):
+        with pytest.raises(Fatal, match=f"is at version 0, but this version of meterfold requires {len(migrations())}"):
             check_schema(client)
         assert migrate(client, RULES) == list(migrations())
         assert migrate(client, RULES) == []
@@ -46,7 +46,7 @@ def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: Click
         reads.write_settings_once(client, RULES)
         reads.write_settings_once(client, RULES)
         assert reads.read_rules(client) == RULES
-        with pytest.raises(Fatal, match="horizon_seconds is '3024000' there and '3600' here"):
+        with pytest.raises(Fatal, match="horizon_seconds is stored as '3024000', not '3600'"):
             reads.write_settings_once(client, replace(RULES, horizon_seconds=3600))
         # One that had read them before anything was stored, and writes them now: the first stay.
         client.command("INSERT INTO fold_settings (name, value) VALUES ('horizon_seconds', '3600')")
@@ -64,7 +64,7 @@ def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: Click
                 check(client)
         client.command("INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'future', '')")
         for check in (check_schema, lambda client: migrate(client, RULES)):
-            with pytest.raises(Fatal, match="at version 999, this meterfold knows"):
+            with pytest.raises(Fatal, match="at version 999, and this version of meterfold knows only"):
                 check(client)
 
 

@@ -22,7 +22,7 @@ PACKAGES = {
     "meterfold_cli",
     "meterfold_local",
 }
-NOT_NEEDED = ("polars", "pyarrow", "numpy", "clickhouse_connect", "chdb", "typer")
+NOT_NEEDED = ("pytest", "polars", "pyarrow", "numpy", "clickhouse_connect", "chdb", "typer")
 DATA = (
     "meterfold_local/kafka/kafka.lock.toml",
     "meterfold_schemas/avro/",
@@ -31,17 +31,25 @@ DATA = (
 )
 
 CONSUMER = """
-from meterfold import Meter
+from meterfold import AsyncMeter, Meter
+from meterfold.testing import InMemoryMeter
 from meterfold_schemas.settings import KafkaSettings
 
 def application(meter: Meter) -> Meter:
+    meter.record("api.calls", ("user", "ada"))
     return meter
+
+async def awaiting(meter: AsyncMeter) -> int | None:
+    return (await meter.record("api.calls", ("user", "ada"), confirm=True)).offset
+
+application(InMemoryMeter())
 
 settings: KafkaSettings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 """
 
 ALONE = f"""
 import importlib, importlib.util, sys
+import meterfold.testing
 from meterfold import Meter
 loaded = [name for name in {NOT_NEEDED!r} if name in sys.modules]
 installed = [name for name in {NOT_NEEDED!r} if importlib.util.find_spec(name)]

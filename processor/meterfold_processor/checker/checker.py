@@ -132,8 +132,8 @@ class Checker:
 
     def _judge_affected(self, affected: Affected, groups: dict[int, list[MessageGroup]]) -> Steps[None]:
         """Any change judges its open windows at once, from ClickHouse: a window is stored there before its row is
-        published, so what the stream has shown so far cannot be newer, and nothing has to be kept for windows that no
-        threshold watches yet."""
+        published, so the stream cannot have been ahead of ClickHouse, and windows that no threshold watches yet need no
+        memory."""
         if not affected:
             return
         for part in chain(self._ready.values(), self._opening.values()):
@@ -153,8 +153,7 @@ class Checker:
     ) -> Steps[None]:
         self.damaged += batch.damaged
         if batch.damaged or batch.first_offset > part.offset:
-            # Damaged messages, or a hole before the first. Whatever stood there is stored as well: the stored windows
-            # take its place.
+            # Damaged messages, or a gap before the first one. Their windows are stored as well: judge the stored ones.
             yield from self._judge_stored(part, None, groups)
         if batch.tables:
             self.consumed += sum(table.num_rows for table in batch.tables)

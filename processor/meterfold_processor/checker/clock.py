@@ -1,4 +1,4 @@
-"""Time as an argument: the checker never reads a clock by itself."""
+"""Time as an argument: the checker reads no clock except this one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two clocks: one that tells the time, one that never steps back."""
+    """Two clocks: the wall clock, and one that never steps back."""
 
     def wall(self) -> int:
         """UTC microseconds."""

@@ -1,4 +1,4 @@
-"""Metrics and thresholds as two compacted topics tell them, and which thresholds apply to a subject.
+"""Metrics and thresholds as read from two compacted topics, and the thresholds that apply to a subject.
 
 A *read position* is the next offset to read of its topic. It only grows, also where compaction has removed the last
 message of a name: what was judged is compared by positions, never by versions.
@@ -68,9 +68,10 @@ class Definitions:
         return frozenset(affected)
 
     def replace(self, read: DefinitionsRead) -> Affected:
-        """Begin anew with both topics as a whole: whoever stood still for long has missed tombstones that are gone.
+        """Start again from both topics as a whole: a process that was paused for long may have missed tombstones that
+        compaction has removed.
 
-        The metrics for which anything differs from what was known. Raises UnknownSchema.
+        Returns the metrics for which anything has changed. Raises UnknownSchema.
         """
         metrics, thresholds = self._metrics, self._thresholds
         self._metrics, self._thresholds, self._of_metric = {}, {}, {}

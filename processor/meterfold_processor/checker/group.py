@@ -1,4 +1,4 @@
-"""The checker's membership in its consumer group: which partitions are ours, and their rows."""
+"""The checker's membership in its consumer group: its partitions and their messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALL_SECONDS = 6.0
 
 
 class CheckerGroup:
-    """For one thread. Partitions are handed over paused, in `to_open`; `lost` is told at once of those that go.
+    """For one thread. Assigned partitions are paused, in `to_open`; `lost` is called at once with revoked ones.
 
     Callbacks run inside of `poll` and `pump` only, so between two polls nothing changes.
     """
@@ -66,7 +66,7 @@ class CheckerGroup:
                 _LOG.info("partition %d: judging from offset %d", partition, offset)
 
     def start_again(self) -> None:
-        """Everything that is ours is to be opened anew."""
+        """Open all assigned partitions again."""
         self._consumer.pause([at(self._topic, partition) for partition in self.assigned])
         self.to_open = set(self.assigned)
         self._held = []
@@ -76,18 +76,18 @@ class CheckerGroup:
         messages = self._consumer.consume(1, 0.0 if self._held else seconds)
         if messages:
             messages += self._consumer.consume(_MESSAGES, 0)
-        # The callbacks have run by now: what was held of partitions that are gone is gone as well.
+        # The callbacks have run by now: messages of revoked partitions are gone.
         held, self._held = self._held, []
         return held + [message for message in messages if self._is_message(message)]
 
     def pump(self, seconds: float = 0.0) -> None:
-        """Stay a member while something else takes long. Partitions that are being judged go on meanwhile: what
-        arrives of them is held for the next poll."""
+        """Stay a member during a long operation. Messages of partitions that are being judged are kept for the next
+        poll."""
         messages = self._consumer.consume(1, seconds)
         self._held += [message for message in messages if self._is_message(message)]
 
     def metadata(self) -> Any:
-        """What fences us once we are no member any more."""
+        """The group metadata, which fences this process once it is no longer a member."""
         return self._consumer.consumer_group_metadata()
 
     def leave(self) -> None:
@@ -99,7 +99,7 @@ class CheckerGroup:
             return message.partition() in self.assigned
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise Retryable(
-                f"partition {message.partition()} of {self._topic}: the next offset is not in the log any more "
+                f"partition {message.partition()} of {self._topic}: the next offset is no longer in the log "
                 f"({error.str()}); the stored windows are judged instead"
             )
         found = errors.consuming_error(error)

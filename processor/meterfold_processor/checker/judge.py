@@ -73,7 +73,7 @@ class Judge:
         self._has_state = np.empty(0, np.bool_)
 
     def restore(self, target: Target, state: JudgedState) -> None:
-        """Take a state from `threshold.state`. Its window is judged anew as soon as a row of it comes."""
+        """Take a state from `threshold.state`. Its window is judged again when a row of it arrives."""
         window = target.window
         row = self._index.locate_one(self._subjects.slot(window.subject), CODES[window.period], window.start)
         self._grow()
@@ -83,7 +83,7 @@ class Judge:
         self._through[row] = max(int(self._through[row]), state.positions.folded_through)
 
     def definitions_changed(self, org_id: str | None, metric_key: str) -> None:
-        """The thresholds of this metric's subjects may be others now; judge their stored windows next."""
+        """The thresholds of this metric's subjects may have changed; judge their stored windows next."""
         self._plans.forget(org_id, metric_key)
 
     def judge(self, rows: WindowColumns, mark: int) -> Iterator[Judgement]:
@@ -105,7 +105,7 @@ class Judge:
             yield from self._judge_window(int(places[at]), int(plans[at]), rows, at)
 
     def forget(self, mark: int) -> Iterator[Target]:
-        """Drop the windows that are past remembering; those whose state is in the log and needs a tombstone."""
+        """Drop the windows that are no longer kept; returns those whose state needs a tombstone."""
         for pane in [pane for pane in self._index.panes() if self._rules.is_forgotten(pane.end, mark)]:
             dropped = self._index.drop(pane)
             for row in dropped.tolist():

@@ -1,7 +1,7 @@
-"""What was judged last of one threshold in one window, and what a new judgement makes of it. Pure.
+"""The last judgement of one threshold in one window, and its successor. Pure.
 
-There are three levels in order: none, approaching, exceeded. Every level above none is crossed and counted by itself:
-a value that jumps over both emits both, one that falls back clears each level it leaves.
+There are three levels in order: none, approaching, exceeded. Crossings are counted for each level above none: a value
+that rises above both emits both events, and a value that falls clears each level that it leaves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REACHED: Final[dict[Level, AlertType]] = {
 
 @dataclass(frozen=True, slots=True)
 class ReadPositions:
-    """With what was judged: the window's folded_through, and the read positions of the two definition topics."""
+    """The inputs of a judgement: the window's folded_through, and the read positions of the two definition topics."""
 
     folded_through: int
     metric: int
@@ -76,7 +76,7 @@ def level_of(value: int, terms: Terms) -> int:
 
 
 def follows(before: JudgedState | None, now: ReadPositions) -> bool:
-    """Whether a judgement counts: nothing it was made with may be older than what was judged."""
+    """Whether a judgement counts: none of its inputs may be older than those of the previous one."""
     if before is None:
         return True
     was = before.positions

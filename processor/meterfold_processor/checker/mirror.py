@@ -2,10 +2,10 @@
 
     1. consume   2. insert the rows   3. insert the progress   4. commit the offsets, which only show lag
 
-As in the fold, the progress rows decide where to begin: a ClickHouse that was restored, or lost its last seconds, says
-so itself, a consumer group does not. A crash in between inserts again, and the same row again is the same row. A
-definition's version is its offset, so a late repeat of an older message loses against what is there; a deletion stays
-as a row for the same reason.
+As in the fold, the progress rows decide where to start: they reflect a restored ClickHouse, which the offsets of a
+consumer group do not. After a crash rows are inserted again and replace themselves. A definition's version is its
+offset, so a late repetition of an older message loses against the stored row; a deletion remains as a row for the same
+reason.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Mirror:
                 client.close()
 
     def _open(self, consumer: Consumer, client: Client, report: Callable[[Retryable | None], None]) -> None:
-        """Read what was handed over from where ClickHouse is; from the beginning where it has nothing."""
+        """Read assigned partitions from the stored progress, or from the beginning if there is none."""
         try:
             stored = reads.read_mirrored(client)
             for topic, partition in sorted(self._to_open):
@@ -135,7 +135,7 @@ class Mirror:
         while not stop.is_set():
             rows = self._rows(messages)
             try:
-                for table, schema in TABLES.items():  # definitions first: whoever changes one waits for its row
+                for table, schema in TABLES.items():  # definitions first: a command waits for its row
                     if table in rows:
                         writer.insert(table, pa.Table.from_pylist(rows[table], schema=schema))
                 writer.insert("mirror_progress", _progress(messages))
@@ -161,7 +161,7 @@ class Mirror:
             try:
                 row = row_of(table, message.key() or b"", message.value(), message.offset() or 0)
             except (Poison, json.JSONDecodeError, UnicodeDecodeError) as error:
-                _LOG.error("%s offset %s is left out: %s", message.topic(), message.offset(), error)
+                _LOG.error("%s offset %s is skipped: %s", message.topic(), message.offset(), error)
                 continue
             if row is not None:
                 rows.setdefault(table, []).append(row)
@@ -173,7 +173,7 @@ class Mirror:
             return True
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             place = at(message.topic() or "", message.partition() or 0, OFFSET_BEGINNING)
-            _LOG.warning("%s: offsets are gone, reading from the log's beginning (%s)", place.topic, error.str())
+            _LOG.warning("%s: the offset is not in the log, reading from its start (%s)", place.topic, error.str())
             consumer.incremental_unassign([place])
             consumer.incremental_assign([place])
             return False
@@ -184,8 +184,8 @@ class Mirror:
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Paused, at the beginning: librdkafka looks that up later, and should its answer undo our seek, rows are only
-        copied once more."""
+        """Paused, at the beginning. librdkafka looks that offset up later; if its answer undoes our seek, rows are only
+        copied again."""
         for place in partitions:
             place.offset = OFFSET_BEGINNING
         consumer.incremental_assign(partitions)
@@ -210,7 +210,7 @@ def _progress(messages: list[Message]) -> pa.Table:
 
 
 def _commit(consumer: Consumer, messages: list[Message]) -> None:
-    """Not repeated where it fails: the next one carries it along, or the rows are inserted once more."""
+    """A failed commit is not repeated: the next one includes it, or the rows are inserted again."""
     places = [at(topic, partition, offset) for (topic, partition), offset in _next_offsets(messages).items()]
     try:
         consumer.commit(offsets=places, asynchronous=False)

@@ -74,7 +74,7 @@ _SCHEMAS: Final = {
     "threshold_events": ("threshold_approaching", "threshold_exceeded", "threshold_cleared"),
 }
 
-#: What stands in the columns that a deletion says nothing about and that cannot be null.
+#: The values of a deletion in the other columns that cannot be null.
 _NOTHING: Final[dict[Any, Any]] = {
     pa.string(): "",
     pa.uint8(): 0,

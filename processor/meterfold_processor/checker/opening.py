@@ -32,7 +32,7 @@ def check(settings: KafkaSettings, stored: CheckerStore) -> WindowRules:
 
 
 def _check_counts(settings: KafkaSettings, rules: FoldRules) -> None:
-    """State and aggregates stand on the partition number of their source: the counts have to be the same."""
+    """State and aggregates use the partition number of their source, so the partition counts must be equal."""
     topics = Topics(settings.topic_prefix)
     wanted = {
         topics.usage_windows: rules.partition_count,

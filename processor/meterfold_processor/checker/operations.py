@@ -1,4 +1,4 @@
-"""What the checker asks of the world: frozen operations, yielded one by one, performed by a driver.
+"""The I/O of the checker: frozen operations, yielded one by one and performed by a driver.
 
 The checker decides the order; the driver only performs, and answers. So a test can stop between any two operations,
 and a simulation can perform them on a model. An operation that raises ends the step: the checker drops what it has in
@@ -206,7 +206,7 @@ Operation = (
 T = TypeVar("T")
 Steps = Generator[Operation, Any, T]
 Drive = Callable[[Steps[Any], Callable[[Operation], Any]], Any]
-"""How the operations of one step are performed: all of them, in order. Tests pass one that stops between two."""
+"""Performs the operations of one step, in order. Tests pass one that stops between two operations."""
 
 
 def drive_all(steps: Steps[T], perform: Callable[[Operation], Any]) -> T:

@@ -65,8 +65,8 @@ class PartitionChecker:
         except Poison as error:
             raise Fatal(
                 f"partition {self.partition} of {self._plan.topics.threshold_state} or "
-                f"{self._plan.topics.usage_aggregated} holds a value that this version did not write: {error}. "
-                "Find who writes to these topics; only the checker may"
+                f"{self._plan.topics.usage_aggregated} contains a value that a checker did not write: {error}. "
+                "Only checkers may write to these topics; find the other producer"
             ) from error
 
     def tell_time(self, wall: int, last_stamp: int | None) -> None:

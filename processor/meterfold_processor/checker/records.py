@@ -1,7 +1,7 @@
 """Judgements and aggregates as Kafka messages, and states read back from their topics.
 
 Written from raw integers; the models of meterfold_schemas would make a Decimal and a datetime of every number first,
-at several times the cost. A test holds the two to the same bytes.
+at several times the cost. A test compares the bytes of both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When a window is open, final or forgotten. Pure integers of UTC microseconds.
 
 Everything is measured by the *mark* of a partition: the smaller of the wall clock and the broker's stamp of the last
-event that the fold has acknowledged. While the fold lags the mark stands still, so that no window is closed over
-events that wait to be folded.
+event that the fold has acknowledged. The mark does not move while the fold lags, so that no window is closed before
+its waiting events are folded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a checker runs. When a window is open or final is not here: those rules are stored, the same for all."""
+"""Settings of a checker. When a window is open or final is a stored setting, the same for all checkers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AggregatedPeriod = Annotated[Period, AfterValidator(_kept)]
 
 
 def _words(value: object) -> object:
-    """A variable holds one text: daily,monthly."""
+    """A variable has a comma-separated list: daily,monthly."""
     if isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value
@@ -34,10 +34,10 @@ class CheckerSettings(Settings):
     group_id: str = Field(default="meterfold-checker", min_length=1, max_length=200)
     group_protocol: Literal["consumer", "classic"] = "consumer"
     slot: int = Field(default=0, ge=0, le=999)
-    """Checkers that run side by side have different slots: the slot names the transactional id, and a process that is
-    started again on its slot ends at once what its predecessor left open."""
+    """Checkers that run at the same time need different slots. The slot names the transactional id, so a restarted
+    checker aborts the transaction that its predecessor left open."""
     emit_interval_seconds: float = Field(default=10.0, ge=0, le=86_400)
-    """A window is emitted on usage.aggregated at most once per interval."""
+    """Minimum time between two aggregates of a window."""
     aggregated_periods: Annotated[tuple[AggregatedPeriod, ...], BeforeValidator(_words)] = (
         Period.DAILY,
         Period.MONTHLY,
@@ -45,4 +45,4 @@ class CheckerSettings(Settings):
     )
     """The periods of usage.aggregated; empty: none."""
     session_timeout_seconds: int = Field(default=30, ge=6, le=300)
-    """Only for the classic protocol; with the consumer protocol the broker decides."""
+    """Session timeout of the classic protocol; with the consumer protocol the broker sets it."""

@@ -1,14 +1,15 @@
-"""One checker per slot: who holds a slot shows in the client ids of the group's members.
+"""One checker per slot. The client ids of the group's members show which process uses a slot.
 
-A slot names a transactional id, and Kafka gives that to whoever asks last: a second checker on the same slot fences
-the first one, which fences it in turn. So a checker looks at its group before it joins.
+A slot names a transactional id, and Kafka gives a transactional id to the last producer that asks for it. A second
+checker on the same slot would fence the first one, which would then fence the second. So a checker inspects its group
+before it joins.
 
-    the holder is alive              the newcomer ends with SlotTaken; the holder never notices
-    the holder's process is gone     the newcomer takes the slot over at once
-    stopped, or on another machine   the newcomer waits until the broker has removed the holder: one session at most
+    the holder is alive              the new checker ends with SlotTaken; the holder continues
+    the holder's process is gone     the new checker takes the slot over at once
+    stopped, or on another machine   the new checker waits until the broker has removed the holder, one session at most
 
-Two may still meet: both start at the same moment, or a process that stood still is replaced and then goes on. Whoever
-is about to take the transactional id looks once more, and the one that was started later ends.
+Two checkers can still meet if both start at the same time, or if a paused process is replaced and then continues. A
+checker therefore checks again before it takes the transactional id, and the one that was started later ends.
 """
 
 from __future__ import annotations
@@ -38,21 +39,20 @@ _LOG = logging.getLogger("meterfold.checker")
 _NAME: Final = re.compile(r"(?:.*\.)?slot-(\d+)\.([\w.-]+)\.(\d+)\.([0-9a-f]{8})\.([0-9a-f]{1,12})", re.ASCII)
 _LOOK_SECONDS: Final = 0.5
 _LEAVING_SECONDS: Final = 2.0
-"""A holder that is alive may be about to stop."""
+"""A live holder may be stopping."""
 _SPARE_SECONDS: Final = 10.0
-"""Beyond one session: the broker looks at its timers now and then, and starts them again when it moves the group."""
+"""Added to one session, because the broker checks its timers late and restarts them when it moves the group."""
 
 
 class SlotTaken(Fatal):
-    """Another checker runs on the slot."""
+    """Another checker uses the slot."""
 
     code = "CHECKER_SLOT_TAKEN"
 
     def __init__(self, holder: Holder, hint: str = "") -> None:
         super().__init__(
-            f"a checker runs on slot {holder.slot} already (process {holder.pid} on {holder.host}{hint}). Leave the "
-            "work to it, or start a second one on a slot of its own: "
-            f"METERFOLD_CHECKER_SLOT={holder.slot + 1} meterfold check"
+            f"slot {holder.slot} is already in use by a checker (process {holder.pid} on {holder.host}{hint}). To run "
+            f"a second checker, give it another slot: METERFOLD_CHECKER_SLOT={holder.slot + 1} meterfold check"
         )
         self.holder = holder
 
@@ -85,11 +85,11 @@ class Holder:
 
     @property
     def age(self) -> tuple[int, str, int]:
-        """Smaller for whoever was started earlier."""
+        """Smaller for a checker that was started earlier."""
         return self.started, self.machine, self.pid
 
     def is_alive(self) -> bool | None:
-        """None where that cannot be known from here, or the process is stopped and may never go on."""
+        """None if it cannot be known from here, or if the process is stopped and may never continue."""
         if self.machine != _machine():
             return None
         try:
@@ -103,7 +103,7 @@ class Holder:
 
 
 class Slot:
-    """The slot of one worker. `client_id` is what its consumer has to call itself."""
+    """The slot of one worker. `client_id` is the client.id of its consumer."""
 
     def __init__(self, settings: KafkaSettings, group_id: str, slot: int, session_seconds: float | None = None) -> None:
         """`session_seconds`: None where the broker decides, as with the consumer protocol."""
@@ -114,7 +114,7 @@ class Slot:
         self.client_id = self._own.client_id(settings.librdkafka.get("client.id", "meterfold-checker"))
 
     def holder(self) -> Holder | None:
-        """Another checker on this slot whose process is not known to be gone. Raises Retryable or Fatal."""
+        """Another checker on this slot, unless its process is known to be gone. Raises Retryable or Fatal."""
         for member in groups.members(self._settings, self._group_id):
             found = Holder.parse(member.client_id)
             if found is None or found.slot != self._own.slot or found == self._own:
@@ -124,13 +124,13 @@ class Slot:
         return None
 
     def require(self) -> None:
-        """Raises SlotTaken where the slot is held by a checker that was started earlier; Retryable or Fatal."""
+        """Raises SlotTaken if a checker that was started earlier uses the slot; Retryable or Fatal."""
         holder = self.holder()
         if holder is not None and holder.age < self._own.age:
             raise SlotTaken(holder)
 
     def wait_until_free(self, stop: Event, report: Callable[[Retryable | None], None]) -> None:
-        """Return when nobody else holds the slot. Raises SlotTaken, Fatal, or Stopped when `stop` is set."""
+        """Return when the slot is free. Raises SlotTaken, Fatal, or Stopped when `stop` is set."""
         holder = persist(self.holder, stop, report)
         if holder is None:
             return
@@ -142,7 +142,7 @@ class Slot:
                 raise SlotTaken(holder)
             if not alive:
                 waiting = Retryable(
-                    f"slot {holder.slot} is still held by the checker with process {holder.pid} on {holder.host}; "
+                    f"slot {holder.slot} is still in use by the checker with process {holder.pid} on {holder.host}; "
                     f"waiting up to {patience:.0f} s until it has left the group"
                 )
                 if waited < _LOOK_SECONDS:

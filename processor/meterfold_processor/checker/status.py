@@ -1,4 +1,4 @@
-"""What a checker can say about itself at any time."""
+"""The status of a checker, which other threads read at any time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CheckerStatus:
     assigned: list[int] = field(default_factory=list)
     """All that are ours."""
     partitions: list[int] = field(default_factory=list)
-    """Those that are judged; one that is being opened is not among them."""
+    """Those that are judged, without those that are being opened."""
     positions: dict[int, int] = field(default_factory=dict)
     """By judged partition the next offset to read."""
     waiting: int = 0

@@ -23,7 +23,7 @@ __all__ = ["FencedOut", "Transactions"]
 _LOG = logging.getLogger("meterfold.checker")
 
 TRANSACTION_TIMEOUT_SECONDS = 10
-"""What a checker that was killed leaves open keeps readers waiting for so long, unless its slot starts again first."""
+"""How long the open transaction of a killed checker blocks readers, unless its slot is started again before."""
 _CALL_SECONDS = 6.0
 """Every wait for the broker is this short, so that a stop never has to wait for long; what fails is done again."""
 _LAST_SECONDS = 2.0
@@ -36,7 +36,7 @@ class FencedOut(Retryable):
 
 
 class _Hangs(Retryable):
-    """A call that was to end by itself did not."""
+    """A call did not return within its own timeout."""
 
 
 class Transactions:
@@ -139,8 +139,8 @@ class Transactions:
         self._open = False
 
     def give_up(self, seconds: float = _CALL_SECONDS) -> None:
-        """Leave nothing open behind. Where an abort does not succeed, the next `prepare` takes the id over anew: the
-        broker then completes what was decided and aborts the rest."""
+        """Leave no transaction open. If the abort fails, the next `prepare` takes over the id again: the broker then
+        completes a transaction that was decided and aborts any other."""
         producer, was_open = self._producer, self._open
         self._open = False
         if producer is None or not was_open:
@@ -191,7 +191,7 @@ def _call(call: Callable[[], Any], doing: str) -> None:
 
 
 def _call_in_time(call: Callable[[float], Any], seconds: float, doing: str) -> None:
-    """`call(seconds)`, which waits for the broker; _Hangs where it does not come back by itself.
+    """`call(seconds)`, which waits for the broker. Raises _Hangs if it does not return.
 
     librdkafka's send_offsets_to_transaction ignores its timeout while the coordinator is away, and may then wait for
     ever (its issues 5456 and 5511, open in 2.16; seen after kill -9 of a broker). A thread that never returns is left

@@ -1,7 +1,7 @@
-"""One checker process: join, open, judge, until told to stop.
+"""One checker process: join, open, judge, until it is stopped.
 
-Whatever fails with Retryable is answered in one way: leave no transaction open, drop everything in memory, wait a
-little, and open all partitions again from what is committed. Nothing else is ever repaired.
+There is one response to every Retryable: leave no transaction open, drop everything in memory, wait, and open all
+partitions again from committed state. Nothing else is ever repaired.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class CheckerWorker:
             self._backoff.reset()
             self.status.errors.pop("step", None)
             self._driver.busy = self._checker.backlog
-        self._tell(committed)
+        self._update_status(committed)
 
     def _start_again(self, error: Retryable) -> None:
         pause = self._backoff.next()
@@ -140,24 +140,24 @@ class CheckerWorker:
             self._group.pump(0.1)
 
     def _fenced(self, error: FencedOut) -> None:
-        """Our transactional id is someone else's, or our transaction took longer than its timeout: a process that stood
-        still may do so again and again, and nobody else is on its slot. Where somebody is, the one that was started
-        later ends as soon as it is about to take the id again (see _turn)."""
+        """Another producer has taken our transactional id, or our transaction took longer than its timeout. The latter
+        can happen repeatedly to a process that is paused. In the former case, the checker that was started later ends
+        when it is about to take the id again (see _turn)."""
         if not self._transactions.is_overdue:
             now = time.monotonic()
             if self._fenced_at is not None and now - self._fenced_at < FENCED_AGAIN_SECONDS:
                 raise Fatal(
                     f"another producer has taken the transactional id {self._transactional_id!r} twice within "
-                    f"{FENCED_AGAIN_SECONDS:.0f} s: give each checker of group {self._group_id!r} a slot of its own "
-                    f"(METERFOLD_CHECKER_SLOT, here {self._settings.slot}), and each installation on a cluster a topic "
-                    f"prefix of its own ({error})",
+                    f"{FENCED_AGAIN_SECONDS:.0f} s: give each checker of group {self._group_id!r} its own slot "
+                    f"(METERFOLD_CHECKER_SLOT, here {self._settings.slot}), and each installation on a cluster its own "
+                    f"topic prefix ({error})",
                     code=SlotTaken.code,
                 ) from error
             self._fenced_at = now
         self._transactions.reset()
         self._start_again(error)
 
-    def _tell(self, transactions_before: int) -> None:
+    def _update_status(self, transactions_before: int) -> None:
         checker, status = self._checker, self.status
         status.consumed, status.damaged = checker.consumed, checker.damaged
         status.poison_definitions = checker.definitions.poison

@@ -1,4 +1,4 @@
-"""A checker as its probes see it. Reads CheckerStatus only; counters begin anew with each process."""
+"""The probes of a checker. Reads CheckerStatus only; counters start with the process."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class CheckerSubject:
     def metrics(self) -> Iterator[Metric]:
         status = self._status
         yield counter("checker_consumed_windows", "Rows of usage.windows that were read.", status.consumed)
-        yield counter("checker_damaged_messages", "Messages of usage.windows that were no rows.", status.damaged)
+        yield counter("checker_damaged_messages", "Messages of usage.windows that could not be read.", status.damaged)
         yield gauge("checker_poison_definitions", "Definitions that cannot be read.", status.poison_definitions)
         yield counter("checker_emitted_messages", "Messages in committed transactions.", dict(status.emitted), "topic")
-        yield counter("checker_transactions", "Transactions that committed.", status.transactions)
+        yield counter("checker_transactions", "Committed transactions.", status.transactions)
         yield counter(
             "checker_transaction_aborts",
-            "Steps that were dropped and done again: aborted, or with an unknown outcome.",
+            "Steps that were repeated because the transaction was aborted or its outcome is unknown.",
             status.aborts,
         )
         yield histogram(
@@ -44,7 +44,8 @@ class CheckerSubject:
             "From the arrival of rows to their committed transaction.",
             status.durations,
         )
-        yield gauge("checker_last_step_age_seconds", "Time since a transaction committed.", status.seconds_since_step())
-        yield gauge("checker_waiting_windows", "Windows whose aggregate is yet to be emitted.", status.waiting)
+        since = status.seconds_since_step()
+        yield gauge("checker_last_step_age_seconds", "Time since the last committed transaction.", since)
+        yield gauge("checker_waiting_windows", "Windows whose aggregate has not been emitted yet.", status.waiting)
         yield gauge("checker_memory_bytes", "Memory of judged and emitted states.", status.memory)
         yield counter("checker_mirrored_rows", "Rows copied to ClickHouse.", dict(status.mirrored), "table")

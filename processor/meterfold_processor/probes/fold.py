@@ -1,4 +1,4 @@
-"""A fold worker as its probes see it. Reads FoldStatus only; counters begin anew with each process."""
+"""The probes of a fold worker. Reads FoldStatus only; counters start with the process."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class FoldSubject:
 
     def metrics(self) -> Iterator[Metric]:
         status = self._status
-        yield counter("fold_consumed_messages", "Messages of usage.recorded that were read.", status.consumed)
+        yield counter("fold_consumed_messages", "Messages read from usage.recorded.", status.consumed)
         yield counter("fold_counted_events", "Events that were counted.", status.counted)
         yield counter("fold_duplicate_events", "Events whose identity was counted before.", status.duplicates)
         yield counter("fold_rejected_messages", "Messages that were rejected.", dict(status.reasons), "reason")
-        yield counter("fold_flushes", "Flushes that ended.", status.flushes)
-        yield histogram("fold_flush_step_seconds", "Time that a step of a flush took.", dict(status.durations), "step")
-        yield gauge("fold_last_flush_age_seconds", "Time since a flush ended.", status.seconds_since_flush())
+        yield counter("fold_flushes", "Completed flushes.", status.flushes)
+        yield histogram("fold_flush_step_seconds", "Duration of a step of a flush.", dict(status.durations), "step")
+        yield gauge("fold_last_flush_age_seconds", "Time since the last completed flush.", status.seconds_since_flush())
         yield counter(
             "fold_stage_cpu_seconds", "CPU time of the worker's own thread.", dict(status.stages.seconds), "stage"
         )
@@ -65,8 +65,8 @@ class FoldSubject:
 
 
 def _place(position: int | None, end: int | None, reached: tuple[int, int] | None, held: str | None) -> Place:
-    """An end that was reached counts as the position once all before it is flushed: behind the last event of a log can
-    be transaction markers, which no position ever passes."""
+    """An end that was reached counts as the position when everything before it is flushed: the last event of a log can
+    be followed by transaction markers, which no position passes."""
     if position is not None and reached is not None and held is None:
         end_reached, flushed = reached
         if position >= flushed:

@@ -1,5 +1,5 @@
-"""Prometheus metrics of a worker, read from its status when they are asked for: nothing is counted twice, per event
-nothing happens, and no global registry is used."""
+"""Prometheus metrics of a worker, computed from its status for each request: no work per event, and no global
+registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meterfold_processor.probes.vitals import Look, Vitals
 
 
 class WorkerCollector(Collector):
-    """What all workers have in common, then what this kind has."""
+    """The metrics of all workers, then those of this kind."""
 
     def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
@@ -29,7 +29,7 @@ class WorkerCollector(Collector):
 
 
 def registry(vitals: Vitals) -> CollectorRegistry:
-    """A registry of this worker's own, with the usual process_ metrics where there is a /proc."""
+    """The registry of this worker, with the usual process_ metrics if /proc exists."""
     made = CollectorRegistry(support_collectors_without_names=True)
     made.register(WorkerCollector(vitals))
     ProcessCollector(registry=made)
@@ -39,25 +39,25 @@ def registry(vitals: Vitals) -> CollectorRegistry:
 def _common(kind: str, look: Look) -> Iterator[Metric]:
     places = look.observation.places
     membership = look.observation.membership
-    yield gauge(f"{kind}_alive", "Whether /healthz is good.", look.verdict.alive)
-    yield gauge(f"{kind}_ready", "Whether /readyz is good.", look.verdict.ready)
+    yield gauge(f"{kind}_alive", "1 if /healthz answers 200.", look.verdict.alive)
+    yield gauge(f"{kind}_ready", "1 if /readyz answers 200.", look.verdict.ready)
     yield gauge(
-        f"{kind}_group_member", "Whether it is in its consumer group.", membership is not None and membership.member
+        f"{kind}_group_member", "1 if it is a member of its group.", membership is not None and membership.member
     )
-    yield gauge(f"{kind}_assigned_partitions", "Partitions that are its own.", len(places))
+    yield gauge(f"{kind}_assigned_partitions", "Partitions that are assigned to it.", len(places))
     yield gauge(
         f"{kind}_lag_messages",
-        "Offsets of the log that are not done yet.",
+        "Offsets of the log that are not processed yet.",
         {partition: place.lag for partition, place in places.items() if place.lag is not None},
         "partition",
     )
     yield gauge(
         f"{kind}_next_offset",
-        "The next offset to be done.",
+        "The next offset to process.",
         {partition: place.position for partition, place in places.items() if place.position is not None},
         "partition",
     )
-    yield gauge(f"{kind}_standstill_seconds", "Time with lag and without movement.", look.still, "partition")
+    yield gauge(f"{kind}_standstill_seconds", "Time with lag and without progress.", look.still, "partition")
     yield gauge(
         f"{kind}_held_partitions",
         "Partitions that wait for an upgrade or an operator.",
@@ -65,7 +65,7 @@ def _common(kind: str, look: Look) -> Iterator[Metric]:
     )
     yield gauge(
         f"{kind}_errors",
-        "1 for each activity that fails now and is tried again.",
+        "1 for each activity that is failing and being retried.",
         dict.fromkeys(look.observation.errors, 1.0),
         "activity",
     )

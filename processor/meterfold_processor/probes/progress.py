@@ -1,4 +1,4 @@
-"""Whether the partitions of a worker move: pure, with the clock passed in."""
+"""The progress of the partitions of a worker. Pure; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a worker is with one partition that is assigned to it.
+    """The position of a worker in one assigned partition.
 
-    `position` is the next offset to be done, None while the partition's state is being loaded; `end` is where the log
+    `position` is the next offset to process, None while the partition's state is being loaded; `end` is where the log
     ends for a read_committed reader, None while unknown; `held` says why a partition is held.
     """
 
@@ -20,16 +20,16 @@ class Place:
 
     @property
     def lag(self) -> int | None:
-        """Offsets that wait; None where that is not known."""
+        """Offsets that are not processed yet; None if unknown."""
         if self.position is None or self.end is None:
             return None
         return max(0, self.end - self.position)
 
 
 class Standstill:
-    """Since when each partition has had lag without moving, by a clock that never steps back (seconds).
+    """How long each partition has had lag without progress, by a monotonic clock (seconds).
 
-    Lag that is not known counts as lag: what cannot be loaded or fetched for long is stuck as well.
+    Unknown lag counts as lag: a partition that cannot be loaded or fetched is stuck as well.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Standstill:
         self._idle: set[int] = set()
 
     def see(self, places: Mapping[int, Place], now: float) -> None:
-        """Take in how it is now. Partitions that are not among `places` were given back, and begin anew."""
+        """Add an observation. Partitions that are not among `places` were revoked and start again."""
         for partition in self._since.keys() - places.keys():
             del self._since[partition]
             self._furthest.pop(partition, None)
@@ -48,12 +48,12 @@ class Standstill:
                 self._since[partition] = now
 
     def seconds(self, partition: int, now: float) -> float:
-        """How long a partition has stood still; 0 while it moves or has nothing to do."""
+        """How long a partition has made no progress; 0 while it moves or has no lag."""
         return max(0.0, now - self._since.get(partition, now))
 
     def _moves(self, partition: int, place: Place) -> bool:
-        """Only ground that is new counts: a partition that is dropped and loaded again and again does not move. Lag
-        begins when it is seen first, however long ago the last look was."""
+        """Only a new furthest position counts: a partition that is repeatedly dropped and loaded makes no progress. Lag
+        starts with the observation that shows it first."""
         was_idle = partition in self._idle
         if place.lag == 0:
             self._idle.add(partition)

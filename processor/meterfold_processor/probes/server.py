@@ -1,5 +1,5 @@
-"""The HTTP server of a worker's probes. Threads of its own, all daemons: whatever it does, the worker goes on, and a
-process that ends does not wait for it."""
+"""The HTTP server of a worker's probes. It runs in daemon threads, so it cannot stop the worker, and a process that
+ends does not wait for it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _LOG = logging.getLogger("meterfold.health")
 
 PATHS = ("/healthz", "/readyz", "/metrics")
 MOST_REQUESTS = 16
-"""Answered at the same time; more are turned away."""
+"""Answered at the same time; further ones are refused."""
 _CLIENT_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 
 
 @contextmanager
 def serving(settings: HealthSettings, subject: Subject, store: StoreCheck | None = None) -> Iterator[str | None]:
-    """Answer probes, and check the store, as long as the block runs; gives the URL, None where it is off. Raises
+    """Serve probes and check the store while the block runs; yields the URL, or None if it is off. Raises
     InvalidSettings."""
     place = settings.place
     if place is None:
@@ -63,7 +63,7 @@ def _bound(place: tuple[str, int], vitals: Vitals) -> _Server:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InvalidSettings(
             f"health.address: cannot listen on {place[0]} port {place[1]}: {reason}. Choose an address of this machine "
-            'and a port that nobody has, port 0 for any free one, or "off"'
+            'and a free port, port 0 for any free one, or "off"'
         ) from error
 
 
@@ -78,10 +78,10 @@ class _Server(ThreadingHTTPServer):
         super().__init__(place, _Handler)
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer would ask the name server who we are
+        TCPServer.server_bind(self)  # HTTPServer would resolve the host name
 
     def service_actions(self) -> None:
-        """Several times a second: movement is noticed whether or not anybody asks."""
+        """Several times a second, so that progress is noticed without requests."""
         self.vitals.look()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -142,4 +142,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A probe every few seconds is no news."""
+        """Probes are not logged."""

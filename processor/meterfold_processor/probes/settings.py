@@ -1,4 +1,4 @@
-"""Where a worker tells how it is, and when it counts as stuck."""
+"""The address of the probes, and when a worker counts as stuck."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class HealthSettings(Settings):
     """Table [health], variables METERFOLD_HEALTH_..."""
 
     address: str = "127.0.0.1:0"
-    """HOST:PORT, or off. Port 0 takes a free one, so that workers side by side never collide; it is logged."""
+    """HOST:PORT, or off. Port 0 selects a free port, which the log shows."""
     stall_seconds: float = Field(default=120.0, ge=1, le=86_400)
-    """A partition that has lag and stands still for so long makes the worker unhealthy."""
+    """How long a partition may have lag without progress before the worker is unhealthy."""
 
     @field_validator("address")
     @classmethod

@@ -1,4 +1,4 @@
-"""Whether ClickHouse answers, asked now and then: a worker that has nothing to write would not notice."""
+"""A periodic ping of ClickHouse, because a worker that has nothing to write would not notice an outage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ANSWER_SECONDS = 10
 
 
 def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
-    """What logs in, finds the database and gets an answer. For one thread; raises Retryable or Fatal.
+    """A function that logs in and runs `SELECT 1` in the database. For one thread; it raises Retryable or Fatal.
 
-    The connection is kept while it is good: opening one costs more than asking.
+    The connection is kept while it works, because opening one costs more than the query.
     """
     kept: list[Client] = []
 
@@ -37,15 +37,15 @@ def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
 
 
 class StoreCheck:
-    """`report` hears of every failure, and None when it went well. Trouble makes a worker unready, nothing more: what
-    ends it is for the worker itself to decide."""
+    """`report` gets every failure, and None after a success. A failure only makes the worker unready; the worker
+    decides when to end."""
 
     def __init__(self, ask: Callable[[], None], report: Callable[[Retryable | None], None]) -> None:
         self._ask = ask
         self._report = report
 
     def run(self, stop: Event) -> None:
-        """Until `stop` is set; for a thread of its own."""
+        """Run until `stop` is set, in a separate thread."""
         failing = False
         while not stop.is_set():
             try:

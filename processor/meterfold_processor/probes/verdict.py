@@ -1,10 +1,10 @@
-"""What an observation of a worker means: is it alive, is it ready, and if not, why. Pure; progress decides.
+"""Whether a worker is alive and ready, and if not, why. Pure; progress decides.
 
-alive   lag exists and offsets stand still for longer than the stall time: not alive. So is a worker that has stopped
-        polling, since its lag cannot be known. A partition that is held for an unknown schema does not count: a restart
-        would not help it, and would disturb the others.
-ready   alive, in its group, in contact with Kafka, every partition that was assigned is loaded and none is held, and
-        nothing is being retried. A worker that was given no partition is ready.
+alive   no partition has lag without progress for longer than the stall time, and the worker polls Kafka, because its
+        lag is unknown otherwise. A partition that is held for an unknown schema is ignored: a restart would not help it
+        and would disturb the others.
+ready   alive, a member of its group, connected to Kafka, every assigned partition is loaded and none is held, and
+        nothing is being retried. A worker without partitions is ready.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from meterfold_processor.probes.progress import Place, Standstill
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One look at a worker. `membership` is None until it has polled its group; `errors` are what is retried now, by
-    activity; `rejections` what was rejected lately, which makes no worker unready."""
+    activity; `rejections` are recent rejections, which do not make a worker unready."""
 
     places: Mapping[int, Place]
     errors: Mapping[str, str]
@@ -30,7 +30,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The reasons against each; none means well."""
+    """The reasons against each; none if it is alive or ready."""
 
     against_alive: tuple[str, ...]
     against_ready: tuple[str, ...]
@@ -54,7 +54,7 @@ def _stuck(seen: Observation, standstill: Standstill, now: float, stall_seconds:
     for partition, place in sorted(seen.places.items()):
         still = standstill.seconds(partition, now)
         if place.held is None and place.lag != 0 and still >= stall_seconds:
-            yield f"partition {partition} has stood still for {still:.0f} s: {_where(place)}"
+            yield f"partition {partition} has made no progress for {still:.0f} s: {_where(place)}"
     if seen.membership is not None and now - seen.membership.at >= stall_seconds:
         yield f"the worker has not polled Kafka for {now - seen.membership.at:.0f} s"
 
@@ -73,7 +73,7 @@ def _unready(seen: Observation) -> Iterator[str]:
         elif place.position is None:
             yield f"partition {partition} is being loaded"
     for activity, error in sorted(seen.errors.items()):
-        yield f"{activity} fails and is tried again: {error}"
+        yield f"{activity} is failing and being retried: {error}"
 
 
 def _where(place: Place) -> str:

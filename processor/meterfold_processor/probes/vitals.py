@@ -1,4 +1,4 @@
-"""One worker over time: looks at its status now and again, remembers since when partitions stand still, and judges."""
+"""One worker over time: observes its status periodically and measures how long partitions make no progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meterfold_processor.probes.verdict import Observation, Verdict, judge
 
 
 class Subject(Protocol):
-    """A kind of worker, as seen through its status object."""
+    """A kind of worker, observed through its status object."""
 
     @property
     def name(self) -> str: ...
@@ -23,19 +23,19 @@ class Subject(Protocol):
     def observe(self) -> Observation: ...
 
     def metrics(self) -> Iterable[Metric]:
-        """What only this kind has, read from the status object now."""
+        """The metrics of this kind, read from the status object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """`still`: seconds of standstill by partition."""
+    """`still`: seconds without progress by partition."""
 
     observation: Observation
     verdict: Verdict
     still: dict[int, float]
 
     def partitions(self) -> list[dict[str, Any]]:
-        """For people and programs that ask why."""
+        """The partitions as JSON values."""
         return [
             {
                 "partition": partition,
@@ -50,7 +50,7 @@ class Look:
 
 
 class Vitals:
-    """For several threads. `look` is to be called every second or so, asked for or not: it is what notices movement."""
+    """Thread-safe. Call `look` about every second, also without requests, because it notices progress."""
 
     def __init__(self, subject: Subject, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.subject = subject

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -97,6 +98,27 @@ def test_a_full_buffer_is_awaited_in_order_while_the_loop_keeps_running(factory:
     run(main())
 
 
+def test_a_newcomer_does_not_overtake_those_who_wait_for_room(factory: Factory) -> None:
+    factory.options["room"] = 1
+
+    async def main() -> None:
+        async with AsyncMeter("localhost:1", buffer_timeout=DEADLINE) as meter:
+            await meter.record("api.calls", ADA, id="0")
+            first = asyncio.create_task(meter.record("api.calls", ADA, id="1"))
+            await waits(first)
+            factory.made[0].report()
+            while not meter.counts.delivered:  # without a turn of the loop: there is room, and nobody has taken it
+                time.sleep(0.001)
+            late = asyncio.create_task(meter.record("api.calls", ADA, id="2"))
+            for _ in range(2):
+                await eventually(lambda: held(factory.made[0]) == 1)
+                factory.made[0].report()
+            await asyncio.gather(first, late)
+        assert factory.made[0].taken == [b"0", b"1", b"2"]
+
+    run(main())
+
+
 def test_without_room_in_time_nothing_is_taken(factory: Factory) -> None:
     factory.options["room"] = 2
 
@@ -165,19 +187,17 @@ def test_the_failure_of_a_cancelled_confirmation_is_raised_by_flush(factory: Fac
                 await asyncio.wait((confirming,))
                 factory.made[0].report(error=LOST)
             else:
-                cancelled = threading.Event()
+                post = meter._loop.call
 
-                def cancel() -> None:  # after the report was handed to the task, before the task runs
-                    confirming.cancel()
-                    cancelled.set()
+                def settle_and_cancel(settle: Callable[..., None], *report: Any) -> bool:
+                    def both() -> None:  # the task has its report, and is cancelled before it runs again
+                        settle(*report)
+                        confirming.cancel()
 
-                settled = meter._loop.call
-                meter._loop.call = lambda function, *given: (  # type: ignore[method-assign]
-                    settled(function, *given) and settled(cancel)
-                )
+                    return post(both)
+
+                meter._loop.call = settle_and_cancel  # type: ignore[method-assign]
                 factory.made[0].report(error=LOST)
-                await eventually(cancelled.is_set)
-                meter._loop.call = settled  # type: ignore[method-assign]
                 await asyncio.wait((confirming,))
             assert confirming.cancelled()
             with pytest.raises(UndeliveredEvents) as caught:
@@ -294,6 +314,25 @@ def test_close_reports_what_it_could_not_send_and_wakes_everyone(factory: Factor
             await meter.record("api.calls", ADA)
         assert meter.counts == DeliveryCounts(1, 0, 1)
         await meter.close()
+
+    run(main())
+
+
+def test_closing_refuses_what_waits_for_room_at_once_and_keeps_sending(factory: Factory) -> None:
+    factory.options["room"] = 1
+
+    async def main() -> None:
+        meter = AsyncMeter("localhost:1", buffer_timeout=3600)
+        await meter.record("api.calls", ADA)
+        waiting = [asyncio.create_task(meter.record("api.calls", ADA)) for _ in range(3)]
+        await waits(waiting[0])
+        closing = asyncio.create_task(meter.close(3600))
+        outcome = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in outcome] == [MeterClosed] * 3
+        assert not closing.done()
+        factory.made[0].report()
+        await closing
+        assert meter.counts == DeliveryCounts(1, 1, 0)
 
     run(main())
 

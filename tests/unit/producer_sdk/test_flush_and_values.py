@@ -149,7 +149,8 @@ def test_refused_rows_of_a_batch_are_loud_and_never_an_exception_in_the_middle(
     good = {"metric_key": "api.calls", "subject": ("user", "ada")}
     results = meter.record_batch([good, {**good, "quantitty": 2}, {**good, "quantitty": 3}, good])
     assert len(sent) == 2
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    ours = [record.levelname for record in caplog.records if record.name == "meterfold"]  # librdkafka's have their own
+    assert ours == ["WARNING"]
     assert "2 of 4" in caplog.text
     assert "quantitty" in caplog.text
     with pytest.raises(RefusedEvents, match="2 of 4 events were refused") as caught:

@@ -71,8 +71,8 @@ def test_history_10_rules_that_differ_are_refused_by_name() -> None:
     with pytest.raises(Fatal) as refused:
         mine.require_same(stored)
     text = str(refused.value)
-    assert "horizon_seconds is '3024000' there and '259200' here" in text
-    assert "topic_id is 'other' there and 't' here" in text
+    assert "horizon_seconds is stored as '3024000', not '259200'" in text
+    assert "topic_id is stored as 'other', not 't'" in text
     assert "docs/operations.md" in text
     assert "slack_seconds" not in text
 

@@ -82,7 +82,7 @@ def test_standstill_is_noticed_and_ends_by_itself(url: str, status: FoldStatus) 
     status.membership.seen = Seen(float("inf"), True, True, "", {0: 9})
     code, body = eventually(lambda: (found := probe(url + "/healthz"))[0] == 503 and found, 20)
     assert (code, body["ok"]) == (503, False)
-    assert body["problems"] == ["partition 0 has stood still for 1 s: next offset 7, log end 9"]
+    assert body["problems"] == ["partition 0 has made no progress for 1 s: next offset 7, log end 9"]
     assert body["partitions"][0]["lag"] == 2
     assert probe(url + "/readyz")[0] == 503
     status.positions = {0: 9}
@@ -93,7 +93,7 @@ def test_standstill_is_noticed_and_ends_by_itself(url: str, status: FoldStatus) 
 def test_a_failing_store_makes_it_unready_only(url: str, status: FoldStatus) -> None:
     status.errors = Troubles(flush="ClickHouse could not be reached")
     code, body = probe(url + "/readyz")
-    assert (code, body["problems"]) == (503, ["flush fails and is tried again: ClickHouse could not be reached"])
+    assert (code, body["problems"]) == (503, ["flush is failing and being retried: ClickHouse could not be reached"])
     assert probe(url + "/healthz")[0] == 200
     status.errors = Troubles()
     assert probe(url + "/readyz")[0] == 200

@@ -58,7 +58,7 @@ def test_lag_that_stands_still_is_named_and_forgiven_as_soon_as_it_moves() -> No
     assert story.after(500, {0: Place(5, 5), 3: Place(40, 90)}).alive, "it has waited for no more than a moment"
     assert story.after(119, {0: Place(5, 5), 3: Place(40, 91)}).alive
     bad = story.after(1, {0: Place(5, 5), 3: Place(40, 95)})
-    assert bad.against_alive == ("partition 3 has stood still for 120 s: next offset 40, log end 95",)
+    assert bad.against_alive == ("partition 3 has made no progress for 120 s: next offset 40, log end 95",)
     assert bad.against_ready == bad.against_alive
     good = story.after(1, {0: Place(5, 5), 3: Place(41, 95)})
     assert (good.alive, good.ready) == (True, True)
@@ -71,7 +71,7 @@ def test_a_partition_that_is_loaded_for_too_long_is_stuck() -> None:
     loading = story.after(0, {1: Place(None, None)})
     assert (loading.alive, loading.against_ready) == (True, ("partition 1 is being loaded",))
     stuck = story.after(STALL, {1: Place(None, None)})
-    assert stuck.against_alive == ("partition 1 has stood still for 120 s: not loaded yet, log end not known",)
+    assert stuck.against_alive == ("partition 1 has made no progress for 120 s: not loaded yet, log end not known",)
     assert story.after(1, {1: Place(0, None)}).ready
 
 
@@ -109,7 +109,7 @@ def test_what_is_retried_makes_it_not_ready_until_it_went_well() -> None:
     story = Story()
     bad = story.after(1, {0: Place(5, 5)}, {"flush": "ClickHouse could not be reached"})
     assert bad.alive
-    assert bad.against_ready == ("flush fails and is tried again: ClickHouse could not be reached",)
+    assert bad.against_ready == ("flush is failing and being retried: ClickHouse could not be reached",)
     assert story.after(1, {0: Place(5, 5)}).ready
 
 
