@@ -91,7 +91,7 @@ def connection_string() -> str:
 
 
 def _create_default_database(engine: Path) -> None:
-    # Otherwise chDB makes `default` an overlay of an Atomic database and of every file of the machine, and asks for READ
+    # Otherwise chDB makes `default` an overlay of an Atomic database and every file of the machine, and asks for READ
     # ON FILE whenever a table is not found. An empty `default_database` turns that off; sessions still start in
     # `default`, so it must exist before the engine looks: this is the file that CREATE DATABASE writes.
     metadata = engine / "metadata"
