@@ -22,7 +22,7 @@ up: .venv/.installed-local
 	@$(BIN)/meterfold up $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-clients: .venv/.installed-dev
 	@$(BIN)/python tests/clients/run.py
@@ -32,7 +32,7 @@ chaos: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 nightly: .venv/.installed-dev
-	@METERFOLD_SEED=new METERFOLD_SIMULATIONS=5000 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/simulation $(ARGS)
+	@METERFOLD_SEED=new METERFOLD_SIMULATIONS=5000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/simulation $(ARGS)
 	@$(MAKE) --no-print-directory chaos
 
 check: .venv/.installed-dev

@@ -29,7 +29,9 @@ UP = [("t1", "u1", event, 1) for event in ("approaching approaching", "exceeded 
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     made = Installation(kafka_settings, clickhouse_settings)
     yield made
     made.close()
@@ -82,7 +84,7 @@ def test_aborted_transactions_are_counted_and_it_is_ready_again(there: Installat
 
     def drive(steps: Any, perform: Any) -> None:
         def commit(operation: Any) -> Any:
-            if isinstance(operation, ops.Commit) and broken[0]:
+            if isinstance(operation, ops.CommitTransaction) and broken[0]:
                 broken[1] = True
                 raise Retryable("the transaction did not commit, says this test")
             return perform(operation)

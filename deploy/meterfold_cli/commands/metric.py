@@ -17,24 +17,32 @@ if TYPE_CHECKING:
     from meterfold_service import Metering
     from meterfold_service.metrics.changes import MetricChange
 
-app = typer.Typer(help="Define what is counted, and how its windows are read.", no_args_is_help=True)
+app = typer.Typer(help="Define metrics.", no_args_is_help=True)
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Of a-z, 0-9, '_', '.', '-'; such as api.calls.")]
-NameOption = Annotated[str, typer.Option(help="Shown to people.")]
-UnitOption = Annotated[str, typer.Option(help="What one is: calls, tokens, bytes.")]
-DescriptionOption = Annotated[str | None, typer.Option(help="For people.")]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="Key of the metric (a-z, 0-9, '_', '.', '-'), such as api.calls.")
+]
+NameOption = Annotated[str, typer.Option(help="Display name.")]
+UnitOption = Annotated[str, typer.Option(help="Unit of the quantity, such as calls, tokens or bytes.")]
+DescriptionOption = Annotated[str | None, typer.Option(help="Description.")]
 AggregationOption = Annotated[
-    AggregationType | None, typer.Option("--aggregation", help="What a window's total means. [default: sum]")
+    AggregationType | None, typer.Option("--aggregation", help="How the total of a window is computed. [default: sum]")
 ]
 ResetOption = Annotated[
-    ResetPeriod | None, typer.Option("--reset-period", help="When it starts again. [default: monthly]")
+    ResetPeriod | None,
+    typer.Option("--reset-period", help="How often the metric starts again from zero. [default: monthly]"),
 ]
-PrecisionOption = Annotated[int | None, typer.Option(min=0, max=9, help="Digits shown. [default: 2]")]
-OrgOption = Annotated[str, typer.Option("--org", help="An organization's own; without it for every organization.")]
-CategoryOption = Annotated[str | None, typer.Option(help="To group metrics by.")]
-OrderOption = Annotated[int | None, typer.Option("--display-order", help="Lower ones are shown first.")]
+PrecisionOption = Annotated[int | None, typer.Option(min=0, max=9, help="Displayed decimal digits. [default: 2]")]
+OrgOption = Annotated[
+    str, typer.Option("--org", help="Organization. [default: the global definition, for all organizations]")
+]
+CategoryOption = Annotated[str | None, typer.Option(help="Category.")]
+OrderOption = Annotated[int | None, typer.Option("--display-order", help="Sort order, ascending. [default: 0]")]
 MetadataOption = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object.")]
-ActiveOption = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it is in use.")]
+ActiveOption = Annotated[
+    bool | None,
+    typer.Option("--active/--inactive", help="Active or not; thresholds of an inactive metric are not judged."),
+]
 LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many rows.")]
 OffsetOption = Annotated[int, typer.Option(min=0, help="Skip this many rows.")]
 
@@ -56,10 +64,10 @@ def define(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Define a metric. The same definition again changes nothing; another one under the same key is refused.
+    """Define a metric. Repeating a definition changes nothing; a different definition of the same key is refused.
 
-    An organization's own definition hides the one for every organization. Where that changes totals of usage that
-    exists, the command says so and asks.
+    With --org, the definition hides the global one for that organization. If that changes totals of
+    existing usage, the command shows the effects and asks for confirmation.
     """
     fields = given(
         description=description,
@@ -81,8 +89,8 @@ def define(
 @app.command("update")
 def update(
     key: KeyArgument,
-    name: Annotated[str | None, typer.Option(help="Shown to people.")] = None,
-    unit: Annotated[str | None, typer.Option(help="What one is: calls, tokens, bytes.")] = None,
+    name: Annotated[str | None, typer.Option(help="Display name.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of the quantity, such as calls, tokens or bytes.")] = None,
     description: DescriptionOption = None,
     aggregation: AggregationOption = None,
     reset_period: ResetOption = None,
@@ -96,10 +104,10 @@ def update(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change fields of a metric. Nothing is counted again: windows keep the state of every aggregation type.
+    """Change fields of a metric. Nothing is counted again: windows keep the state for every aggregation type.
 
-    A new aggregation type, unit or reset period changes how windows that exist are read, and --inactive stops
-    thresholds. Then the command says what will change and asks.
+    A new aggregation type, unit or reset period changes how existing windows are read, and --inactive stops the
+    thresholds. In these cases the command shows the effects and asks for confirmation.
     """
     from meterfold_service.metrics.changes import DECIDING
 
@@ -130,9 +138,9 @@ def delete(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete a metric's definition. Its usage stays, without totals; its thresholds are no longer judged.
+    """Delete the definition of a metric. Its usage is kept but has no totals; its thresholds are not judged any more.
 
-    Where usage or thresholds exist, the command says what will change and asks.
+    If usage or thresholds exist, the command shows the effects and asks for confirmation.
     """
     with metering(config) as service:
         if not yes:
@@ -147,11 +155,11 @@ def delete(
 @app.command("get")
 def get(
     key: KeyArgument,
-    org: Annotated[str, typer.Option("--org", help="As this organization sees it.")] = "",
+    org: Annotated[str, typer.Option("--org", help="Show the definition that applies to this organization.")] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one metric. An organization's own definition hides the one for every organization."""
+    """Show one metric. With --org: the organization's own definition, or else the global one."""
     with metering(config) as service:
         metric = service.metrics.get(key, org)
     if as_json:
@@ -162,8 +170,8 @@ def get(
 
 @app.command("list")
 def list_(
-    org: Annotated[str | None, typer.Option("--org", help="Only of this organization.")] = None,
-    category: Annotated[str | None, typer.Option(help="Only of this category.")] = None,
+    org: Annotated[str | None, typer.Option("--org", help="Only metrics of this organization.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only metrics of this category.")] = None,
     active: ActiveOption = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,

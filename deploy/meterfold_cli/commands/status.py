@@ -58,10 +58,10 @@ def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show offsets, lag, last flush and counts, and what is wrong.
+    """Show offsets, lag, last flush, counts and problems.
 
-    Exit code 0: all is well. 1: something is missing, nothing moves, or messages were rejected lately; the last
-    lines say what. 3: a server did not answer, or with --wait, fold or checker did not catch up in time.
+    Exit code 0: no problems. 1: something is missing, events are stuck, or messages were rejected recently; the last
+    lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch up in time.
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.status.look import Inspector

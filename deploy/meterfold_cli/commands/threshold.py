@@ -33,39 +33,37 @@ class KeptPeriod(StrEnum):
     LIFETIME = Period.LIFETIME
 
 
-app = typer.Typer(help="Watch a metric: events when a value comes near, reaches or leaves it.", no_args_is_help=True)
+app = typer.Typer(help="Define thresholds on metrics.", no_args_is_help=True)
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `threshold list` shows it.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the threshold, as shown by `threshold list`.")]
 # Text, so that no digit is lost on the way.
 WarnOption = Annotated[
     str | None,
-    typer.Option(
-        "--warn", metavar="VALUE", help="Approaching from here on: a value, or a percentage of --value. [default: 80%]"
-    ),
+    typer.Option("--warn", metavar="VALUE", help="Warning value, or a percentage of --value. [default: 80%]"),
 ]
-ActionOption = Annotated[Action | None, typer.Option(help="What the application is to do. [default: alert]")]
-EmailOption = Annotated[list[str] | None, typer.Option("--email", help="Whom to notify. Repeatable.")]
-WebhookOption = Annotated[str | None, typer.Option("--webhook", metavar="URL", help="What to notify.")]
+ActionOption = Annotated[Action | None, typer.Option(help="What the application should do. [default: alert]")]
+EmailOption = Annotated[list[str] | None, typer.Option("--email", help="E-mail address to notify. Repeatable.")]
+WebhookOption = Annotated[str | None, typer.Option("--webhook", metavar="URL", help="URL to notify.")]
 
 
 @app.command("create")
 def create(
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="The metric's key.")],
-    name: Annotated[str, typer.Option(help="A narrower threshold replaces a wider one of the same name.")],
-    value: Annotated[str, typer.Option("--value", metavar="VALUE", help="Exceeded from here on.")],
+    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Key of the metric.")],
+    name: Annotated[str, typer.Option(help="Name. A narrower threshold replaces a wider one with the same name.")],
+    value: Annotated[str, typer.Option("--value", metavar="VALUE", help="Value at which the threshold is exceeded.")],
     warn: WarnOption = None,
     subject_type: Annotated[str | None, typer.Option(help="Only subjects of this type.")] = None,
     subject_id: Annotated[str | None, typer.Option(help="Only this subject.")] = None,
     period: Annotated[
         KeptPeriod | None,
         typer.Option(
-            help="Which windows it watches; fixed at creation. [default: the metric's reset period]",
+            help="Period of the windows; fixed at creation. [default: the metric's reset period]",
         ),
     ] = None,
     org: Annotated[
         str | None,
         typer.Option(
-            "--org", help='Only subjects of this organization; "" those without one. [default: every organization]'
+            "--org", help='Only subjects of this organization; "": those without one. [default: all organizations]'
         ),
     ] = None,
     action: ActionOption = None,
@@ -75,10 +73,10 @@ def create(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a threshold on a metric, for one subject, every subject of a type, or (the default) every subject.
+    """Create a threshold on a metric, for one subject, all subjects of a type, or (by default) all subjects.
 
-    Each subject of each organization is judged by itself, in windows that end from now on. Of several thresholds of one
-    name only the narrowest judges a subject. The same threshold again changes nothing.
+    Each subject of each organization is judged separately, in windows that end after now. Of several thresholds
+    with one name, only the narrowest judges a subject. Repeating the command changes nothing.
     """
     fields = given(
         warn_threshold=warn,
@@ -106,9 +104,11 @@ def create(
 def update(
     threshold_id: IdArgument,
     name: Annotated[
-        str | None, typer.Option(help="A narrower threshold replaces a wider one of the same name.")
+        str | None, typer.Option(help="Name. A narrower threshold replaces a wider one with the same name.")
     ] = None,
-    value: Annotated[str | None, typer.Option("--value", metavar="VALUE", help="Exceeded from here on.")] = None,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="VALUE", help="Value at which the threshold is exceeded.")
+    ] = None,
     warn: WarnOption = None,
     action: ActionOption = None,
     email: EmailOption = None,
@@ -118,7 +118,7 @@ def update(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a threshold. Its open windows are judged again at once."""
+    """Change a threshold. Its open windows are judged again immediately."""
     changes = given(
         name=name,
         threshold=value,
@@ -136,7 +136,7 @@ def update(
 
 @app.command("delete")
 def delete(threshold_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Delete a threshold. What it had raised is cleared."""
+    """Delete a threshold. Levels that it has reached are cleared."""
     with metering(config) as service:
         service.thresholds.delete(threshold_id)
     if as_json:
@@ -149,11 +149,11 @@ def delete(threshold_id: IdArgument, config: ConfigOption = None, as_json: JsonO
 def list_(
     org: Annotated[
         str | None,
-        typer.Option("--org", help='Only those created for this organization ("": for subjects without one).'),
+        typer.Option("--org", help='Only thresholds for this organization ("": for subjects without one).'),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="Only on this metric.")] = None,
-    subject_type: Annotated[str | None, typer.Option(help="Only of this subject type.")] = None,
-    subject_id: Annotated[str | None, typer.Option(help="Only of this subject.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Only thresholds on this metric.")] = None,
+    subject_type: Annotated[str | None, typer.Option(help="Only thresholds for this subject type.")] = None,
+    subject_id: Annotated[str | None, typer.Option(help="Only thresholds for this subject.")] = None,
     active: ActiveOption = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
@@ -163,9 +163,9 @@ def list_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List thresholds, with the level and the value now of each current window that has reached a level.
+    """List thresholds, with the current level and value of each window that has reached a level.
 
-    A threshold on one subject also shows windows that have reached nothing. A level is as new as the checker, a value
+    A threshold on one subject also shows windows below the warning value. Levels are as recent as the checker, values
     as the fold.
     """
     from meterfold_service.thresholds.scope import watched
