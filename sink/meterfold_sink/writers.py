@@ -32,6 +32,10 @@ class Writer:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert `rows`, whose column names and types are the table's (an Enum8 as int8), and wait until they last.
 

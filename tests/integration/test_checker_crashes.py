@@ -28,7 +28,9 @@ UP = ("approaching approaching", "exceeded exceeded")
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     installation = Installation(kafka_settings, clickhouse_settings)
     yield installation
     installation.close()
@@ -125,17 +127,17 @@ def test_killed_again_and_again(there: Installation, stack_environment: dict[str
             done = 4 * turn
             eventually(lambda done=done: len(there.seen()) > done, 40, "the checker has judged something")
             one.send_signal(signal.SIGKILL)
-            one.wait(10)
+            one.wait(60)
         one = process.start(stack_environment)
         there.seen_soon(expected)
         there.use(-119, "u0-0")
         there.seen_soon([*expected, ("t1", "u0-0", "cleared approaching", 1), ("t1", "u0-0", "cleared exceeded", 1)])
         one.terminate()
-        assert one.wait(10) == 0
+        assert one.wait(60) == 0
     finally:
         if one is not None and one.poll() is None:
             one.kill()
-            one.wait(10)
+            one.wait(60)
 
 
 def test_a_second_checker_on_the_same_slot_ends_and_the_first_goes_on(there: Installation) -> None:
@@ -217,7 +219,7 @@ def test_a_checker_that_stands_still_is_replaced_and_one_is_left_when_it_goes_on
     finally:
         for one in filter(None, (still, other)):
             one.kill()
-            one.wait(10)
+            one.wait(60)
 
 
 def test_committed_offsets_of_an_open_transaction_are_waited_for(there: Installation) -> None:

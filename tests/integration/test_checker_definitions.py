@@ -21,7 +21,9 @@ from support.checker.installation import Installation, running
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     installation = Installation(kafka_settings, clickhouse_settings)
     yield installation
     installation.close()

@@ -17,7 +17,9 @@ from support.mortal import mortal_members
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     installation = Installation(kafka_settings, clickhouse_settings)
     yield installation
     installation.close()
@@ -44,7 +46,7 @@ def test_a_value_that_rises_and_falls(there: Installation, protocol: str) -> Non
             ("t1", "u2", "exceeded exceeded", 1),
         ]
         there.seen_soon(expected)
-        assert checker.end() < 10
+        checker.end()
     states = there.states()
     assert {name: state.level for name, state in states.items()} == {
         ("t1", "u1"): Level.NONE,

@@ -48,7 +48,7 @@ def test_clickhouse_and_kafka_are_killed(own_stack: LocalStack) -> None:
         expected += [(t, "u1", f"cleared {level}", 1) for t in ("t1", "t2") for level in ("approaching", "exceeded")]
         there.seen_soon(expected)
         checker.ready(2)
-        assert checker.end() < 10
+        checker.end()
     there.close()
 
 

@@ -21,7 +21,7 @@ CALLS = ("api.calls", "--name", "Calls", "--unit", "call")
 
 
 @pytest.fixture
-def env(stack_environment: dict[str, str]) -> dict[str, str]:
+def env(tables: None, stack_environment: dict[str, str]) -> dict[str, str]:
     answer("migrate", "--partitions", "2", env=stack_environment)
     return stack_environment
 

@@ -20,7 +20,7 @@ from support.cli import answer, inside, meterfold, running
 
 
 @pytest.fixture
-def migrated(stack_environment: dict[str, str]) -> dict[str, str]:
+def migrated(tables: None, stack_environment: dict[str, str]) -> dict[str, str]:
     answer("migrate", "--partitions", "2", env=stack_environment)
     return stack_environment
 

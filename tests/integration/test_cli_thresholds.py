@@ -16,7 +16,7 @@ from support.cli import answer, inside, running
 
 
 @pytest.fixture
-def env(stack_environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
+def env(tables: None, stack_environment: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
     answer("migrate", "--partitions", "2", env=stack_environment)
     with (
         running("check", env=stack_environment, folder=tmp_path, ready="check: ready"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from support.cli import answer, inside, meterfold, running
 
 
 @pytest.fixture
-def migrated(stack_environment: dict[str, str]) -> dict[str, str]:
+def migrated(tables: None, stack_environment: dict[str, str]) -> dict[str, str]:
     """The environment of an installation with two partitions."""
     answer("migrate", "--partitions", "2", env=stack_environment)
     return stack_environment
@@ -52,9 +51,7 @@ def test_a_fold_worker_folds_until_sigterm_and_stops_cleanly(
             for number in range(100):
                 meter.record("api.calls", ("user", f"u{number % 7}"), id=f"e{number}")
         eventually(lambda: answer("status", env=migrated)["counted"] == 100, 30)
-        asked = time.monotonic()
-        assert worker.terminate(15) == 0
-        assert time.monotonic() - asked < 10
+        assert worker.terminate(60) == 0  # a worker that takes more than 9.5 s ends itself with 1
         lines = [json.loads(line) for line in worker.output().splitlines() if '"event"' in line]
         assert [line["event"] for line in lines if line["event"] != "progress"] == ["ready", "stopping", "stopped"]
         assert lines[0]["partitions"] == [0, 1]
@@ -66,14 +63,14 @@ def test_a_second_fold_worker_says_that_it_is_not_the_only_one(migrated: dict[st
         assert "more worker" not in first.output()
         (tmp_path / "second").mkdir()
         with running("fold", env=migrated, folder=tmp_path / "second", ready="1 more worker in group") as second:
-            assert second.terminate(15) == 0
+            assert second.terminate(60) == 0
         assert first.running
 
 
 def test_ctrl_c_stops_a_fold_worker_as_cleanly(migrated: dict[str, str], tmp_path: Path) -> None:
     with running("fold", env=migrated, folder=tmp_path, ready="fold: ready, partitions 0, 1") as worker:
         worker.signal(signal.SIGINT)
-        assert worker.wait(10) == 0
+        assert worker.wait(60) == 0
         assert "fold: stopped" in worker.output()
         assert "Traceback" not in worker.output()
 
@@ -92,6 +89,4 @@ def test_a_fold_worker_waits_for_servers_and_still_stops_at_once(
     write_settings(nowhere, kafka_settings, clickhouse_settings.model_copy(update={"url": "http://127.0.0.1:1"}))
     environment = {**migrated, "METERFOLD_CONFIG": str(nowhere)}
     with running("fold", env=environment, folder=tmp_path, ready="ClickHouse could not be reached") as worker:
-        asked = time.monotonic()
-        assert worker.terminate(15) == 0
-        assert time.monotonic() - asked < 10
+        assert worker.terminate(60) == 0  # a worker that takes more than 9.5 s ends itself with 1

@@ -43,7 +43,9 @@ ELSEWHERE = 1 - HERE
 
 
 @pytest.fixture
-def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def installation(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     made = Installation(kafka_settings, clickhouse_settings, PARTITIONS)
     yield made
     made.close()

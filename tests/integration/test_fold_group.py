@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,9 @@ PARTITIONS = 4
 
 
 @pytest.fixture
-def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def installation(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     made = Installation(kafka_settings, clickhouse_settings, PARTITIONS)
     yield made
     made.close()
@@ -112,10 +113,8 @@ def test_a_stop_under_load_is_clean_and_the_next_worker_goes_on(
             before = installation.folded()
             with started(name, environment, tmp_path) as worker:
                 worker.wait_until(lambda start=before: installation.folded() > start + 200, DEADLINE, "folding")
-                asked = time.monotonic()
                 worker.signal(signal.SIGTERM)
-                assert worker.wait(30) == 0
-                assert time.monotonic() - asked < 10
+                assert worker.wait(60) == 0  # a worker that takes more than 9.5 s ends itself with 1
                 assert "fold: stopped" in worker.output()
                 assert "Traceback" not in worker.output()
             # A clean stop commits what it has flushed: the lag that others see is the true one.

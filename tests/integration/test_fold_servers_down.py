@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,9 +121,7 @@ def test_a_stop_while_a_flush_is_stuck_ends_in_time(
             # Those of the first flush: the twenty may stand in two, and the second one waits behind it.
             eventually(lambda: len(installation.rows("usage_records")) > 20, 60, "it gets as far as Kafka")
         try:
-            asked = time.monotonic()
-            assert worker.terminate(30) == 0
-            assert time.monotonic() - asked < 10
+            assert worker.terminate(60) == 0  # a worker that takes more than 9.5 s ends itself with 1
             assert "fold: stopped" in worker.output()
         finally:
             if stuck == "publishing":

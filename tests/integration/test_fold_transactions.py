@@ -15,7 +15,9 @@ from support.fold.installation import send
 
 
 @pytest.fixture
-def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def installation(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     made = Installation(kafka_settings, clickhouse_settings)
     yield made
     made.close()

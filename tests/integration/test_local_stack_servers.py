@@ -95,7 +95,7 @@ def test_no_secret_in_command_lines_or_logs(stack: LocalStack) -> None:
 
 def test_every_client_finds_the_stack_by_its_settings_file(stack: LocalStack) -> None:
     kafka = KafkaSettings.load(config=stack.config_file, environ={})
-    assert admin(kafka).list_topics(timeout=5).brokers.keys() == {1}
+    assert admin(kafka).list_topics(timeout=30).brokers.keys() == {1}
     clickhouse = ClickHouseSettings.load(config=stack.config_file, environ={})
     assert http_query(clickhouse, "SELECT 1") == "1\n"
     assert stack.config_file.stat().st_mode & 0o777 == 0o600
@@ -115,7 +115,7 @@ def test_restarts_and_kills_keep_what_was_acknowledged(make_stack: Callable[...,
     """kill -9 of both servers, then a clean restart: same cluster, same ports, every row and message."""
     stack = make_stack(data_dir=tmp_path / "data")
     settings, clickhouse = stack.kafka_settings("t."), stack.clickhouse_settings()
-    cluster_id = admin(settings).list_topics(timeout=5).cluster_id
+    cluster_id = admin(settings).list_topics(timeout=30).cluster_id
     (topic,) = create_topics(settings, "numbers", partitions=2)
     assert produce(settings, topic, 0, MESSAGES) == numbers(0, MESSAGES)
     http_query(clickhouse, "CREATE DATABASE kept")
@@ -136,7 +136,7 @@ def test_restarts_and_kills_keep_what_was_acknowledged(make_stack: Callable[...,
     again = make_stack(data_dir=tmp_path / "data")
     assert again.kafka_settings("t.") == settings
     assert again.clickhouse_settings() == clickhouse
-    assert admin(settings).list_topics(timeout=5).cluster_id == cluster_id
+    assert admin(settings).list_topics(timeout=30).cluster_id == cluster_id
     assert {message.value() for message in consume_all(settings, topic)} == numbers(0, MESSAGES + 100)
     assert http_query(clickhouse, "SELECT sum(n) FROM kept.numbers") == "499500\n"
     again.stop()

@@ -29,7 +29,9 @@ UP = [("t1", "u1", event, 1) for event in ("approaching approaching", "exceeded 
 
 
 @pytest.fixture
-def there(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Iterator[Installation]:
+def there(
+    tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings
+) -> Iterator[Installation]:
     made = Installation(kafka_settings, clickhouse_settings)
     yield made
     made.close()

@@ -29,7 +29,7 @@ DEADLINE = 90.0
 
 
 @pytest.fixture
-def installation(kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Any:
+def installation(tables: None, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> Any:
     made = Installation(kafka_settings, clickhouse_settings)
     yield made
     made.close()

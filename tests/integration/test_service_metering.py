@@ -92,7 +92,7 @@ def test_define_record_and_read_a_month_and_an_hour(env: dict[str, str], setting
         with pytest.raises(MetricNotFound) as missing:
             metering.usage.get_summary("api.cals", start=month)
         assert (missing.value.key, missing.value.similar) == ("api.cals", "api.calls")
-        with pytest.raises(InvalidUsage, match="cursor 'x' does not come from a page"):
+        with pytest.raises(InvalidUsage, match="cursor 'x' does not come from an earlier page"):
             metering.usage.get("api.calls", ada, start=at, cursor="x")
 
         changed = metering.metrics.update("api.calls", aggregation_type="max")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from clickhouse_connect.driver.client import Client
 USER = "meter"
 PASSWORD = "p'ss w\u00f6rd"
 START_SECONDS = 60.0
+_READY = re.compile(r"^ready http://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,14 @@ class Server:
 
     def start(self, port: int = 0) -> None:
         """Start it and wait until it says that it answers."""
+        before = len(self.log.read_text()) if self.log.exists() else 0
         self.process = launch(self.folder, self.log, "--port", str(port))
-        ready = self.folder / "ready.json"
         deadline = time.monotonic() + START_SECONDS
-        while True:
+        while not (ready := _READY.findall(self.log.read_text()[before:])):
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log.read_text()}"
             assert time.monotonic() < deadline, self.log.read_text()
-            if ready.exists():
-                content = json.loads(ready.read_text())
-                if content["pid"] == self.process.pid:
-                    break
             time.sleep(0.02)
-        self.port = content["port"]
+        self.port = int(ready[0])
 
     @property
     def pid(self) -> int:
@@ -93,13 +91,13 @@ class Server:
     def kill(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it; the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def request(
         self,
@@ -181,7 +179,7 @@ def launch(folder: Path, log: Path, *arguments: str, password: str | None = PASS
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "meterfold_local.clickhouse"),
-                *("--data", str(folder), "--user", USER, *arguments),
+                *("--data-dir", str(folder), "--user", USER, *arguments),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -20,6 +20,7 @@ def deny(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def connect(self: socket.socket, address: Any) -> Any:
             if self.family in (socket.AF_INET, socket.AF_INET6):
+                self.close()  # callers do this for an OSError only
                 raise NetworkDenied(
                     f"this test may not connect (to {address}): put it under tests/integration with the stack "
                     "fixture, or mark it with `loopback` if it talks to a server of its own"

@@ -1,8 +1,9 @@
-"""Whose turn it is: many tests at once, or one alone.
+"""Whose turn it is: many tests at once, or one alone with those that need no servers.
 
-Tests run in several processes. A test whose time limits hold only on a machine that does nothing else takes the lock
-for itself; every other test shares it. A test that waits to be alone holds the gate, so that no other test begins
-meanwhile and its turn comes as soon as the running ones have ended.
+Tests run in several processes. A test whose time limits hold only on a quiet machine takes the lock for itself; every
+test that needs servers shares it. A test that waits to be alone holds the gate, so that no other one begins meanwhile
+and its turn comes as soon as the running ones have ended. Tests without servers keep one core busy each, which the
+limits allow for: they take no turn.
 """
 
 from __future__ import annotations

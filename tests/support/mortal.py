@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message
 
-from meterfold_processor import kafka
+from meterfold_processor.kafka import clients
 
 
 class Mortal(Consumer):
@@ -30,5 +30,5 @@ def mortal_members(patch: pytest.MonkeyPatch) -> list[Mortal]:
             members.append(self)
             super().subscribe(*arguments, **options)
 
-    patch.setattr(kafka, "Consumer", Member)
+    patch.setattr(clients, "Consumer", Member)
     return members

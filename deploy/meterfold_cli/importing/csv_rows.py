@@ -39,16 +39,13 @@ class CsvRows:
         self._file = open_text(path, self._name)
         self.total: int | None = path.stat().st_size
         self._lines = _Lines(self._file, self._name)
-        header = next(self._parse(), None)
-        if header is None:
-            raise WrongInput(f"{self._name} is empty; the first line must contain the column names")
-        if isinstance(header, BadRow):
-            raise WrongInput(f"{self._name}, line {header.line}: {header.reason}")
-        self.columns = tuple(name.strip() for name in header.values)
-        if any("\udc80" <= character <= "\udcff" for character in "".join(self.columns)):
-            raise WrongInput(f"{self._name}: the header is not valid UTF-8; {CONVERT}")
-        if delimiter is None:
-            self._check_delimiter()
+        try:
+            self.columns = self._header()
+            if delimiter is None:
+                self._check_delimiter()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def position(self) -> int:
@@ -68,6 +65,17 @@ class CsvRows:
 
     def close(self) -> None:
         self._file.close()
+
+    def _header(self) -> tuple[str, ...]:
+        header = next(self._parse(), None)
+        if header is None:
+            raise WrongInput(f"{self._name} is empty; the first line must contain the column names")
+        if isinstance(header, BadRow):
+            raise WrongInput(f"{self._name}, line {header.line}: {header.reason}")
+        columns = tuple(name.strip() for name in header.values)
+        if any("\udc80" <= character <= "\udcff" for character in "".join(columns)):
+            raise WrongInput(f"{self._name}: the header is not valid UTF-8; {CONVERT}")
+        return columns
 
     def _check_delimiter(self) -> None:
         text = self.delimiter.join(self.columns)

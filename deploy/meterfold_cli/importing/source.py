@@ -49,6 +49,7 @@ class Source:
         self._file = file
         self._form = form
         self._spool: Any = None
+        self._rows: CsvRows | ParquetRows | None = None
         self._seen: tuple[int, int] | None = None
         kind = file.suffix.lower()
         if file != _STDIN and kind not in (*_PARQUET, *_TEXT):
@@ -56,12 +57,16 @@ class Source:
         self._options = replace(options, fixed=_checked(options.fixed, form))
 
     def open(self) -> tuple[CsvRows | ParquetRows, Plan]:
-        """From its beginning. A file that is another one than at the first time is an error."""
+        """From its beginning. A file that differs from the first time is an error.
+
+        The rows of an earlier call are closed; those of the last call are closed together with the source.
+        """
+        self._close_rows()
         path = self._path()
-        rows, plan = self._parquet(path) if path.suffix.lower() in _PARQUET else self._csv(path)
+        rows = self._rows = self._parquet(path) if path.suffix.lower() in _PARQUET else self._csv(path)
+        plan = self._plan(rows)
         stat = path.stat()
         if self._seen not in (None, (stat.st_size, stat.st_mtime_ns)):
-            rows.close()
             raise WrongInput(f"{self.name} changed while it was being read; nothing was sent. Import it again")
         self._seen = stat.st_size, stat.st_mtime_ns
         return rows, plan
@@ -76,6 +81,7 @@ class Source:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close_rows()
         if self._spool is not None:
             self._spool.close()
 
@@ -88,24 +94,32 @@ class Source:
             self._spool.flush()
         return Path(self._spool.name)
 
-    def _csv(self, path: Path) -> tuple[CsvRows, Plan]:
-        form = self._form
-        read_time = text_reader(form.time_format, form.zone)
-        rows = CsvRows(path, form.delimiter, self.name)
-        readers: dict[str, Callable[[str], Reader | None]] = {"timestamp": lambda _: read_time}
-        return rows, make_plan(rows.columns, self._options, readers)
+    def _csv(self, path: Path) -> CsvRows:
+        return CsvRows(path, self._form.delimiter, self.name)
 
-    def _parquet(self, path: Path) -> tuple[ParquetRows, Plan]:
+    def _parquet(self, path: Path) -> ParquetRows:
         if self._form.delimiter is not None:
             raise WrongInput(f"--delimiter applies to CSV only, and {self.name} is Parquet")
-        rows = ParquetRows(path)
-        readers: dict[str, Callable[[str], Reader | None]] = {
+        return ParquetRows(path)
+
+    def _plan(self, rows: CsvRows | ParquetRows) -> Plan:
+        form = self._form
+        readers: dict[str, Callable[[str], Reader | None]]
+        if isinstance(rows, CsvRows):
+            read_time = text_reader(form.time_format, form.zone)
+            return make_plan(rows.columns, self._options, {"timestamp": lambda _: read_time})
+        readers = {
             **dict.fromkeys(_TEXT_FIELDS, rows.text_reader),
-            "timestamp": rows.timestamp_reader(self._form.zone, self._form.time_format),
+            "timestamp": rows.timestamp_reader(form.zone, form.time_format),
         }
         plan = make_plan(rows.columns, self._options, readers)
         rows.use(plan.used)
-        return rows, plan
+        return plan
+
+    def _close_rows(self) -> None:
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
 
 
 def _checked(fixed: Mapping[str, Any], form: Form) -> dict[str, Any]:

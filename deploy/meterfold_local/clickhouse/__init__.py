@@ -1,27 +1,24 @@
-"""ClickHouse's engine (chDB) behind an HTTP server that speaks ClickHouse's HTTP protocol.
+"""ClickHouse's engine (chDB) behind ClickHouse's HTTP protocol: the ClickHouse server of the local stack.
 
-It runs as a process of its own, on loopback, for the local stack and for tests::
+It runs as a process of its own, on loopback::
 
     METERFOLD_CLICKHOUSE_PASSWORD=secret python -m meterfold_local.clickhouse --data DIR --port 8123
 
-    __main__      command line, signals, exit codes, ready signal
+    __main__      command line, signals, exit codes
     folder        the data folder: one process at a time
-    server        the threads and sockets (cheroot)
-    app           one request from bytes to bytes: who asks, what is asked
-    execute       statement, rows, connection, guard, engine
-    auth          user name and password, three ways to send them
-    request       URL parameters and headers: query, settings, parameters, session, formats
-    body          the request body: counted, so that a short one is an error, and decompressed
-    multipart     external tables and form fields
-    compression   lz4, zstd, gzip, deflate in both directions
-    lexer         ClickHouse's tokens, as far as finding the start of the rows needs them
-    statement     what kind of statement it is, where its rows begin, which format it asks for
-    guard         what is refused because it would touch the machine
-    config        what the engine itself refuses: grants, constraints
-    sandbox       what the kernel refuses: Landlock
-    engine        connections of the engine: queries, streams, inserts
+    server        uvicorn
+    app           one request from bytes to bytes (ASGI)
+    auth          user name and password
+    request       URL parameters and headers as a request
+    execute       runs a request: statement, rows, session, result
+    statement     where the rows of an INSERT begin, which output format a statement asks for
+    engine        connections of the engine
+    config        the configuration of the engine, with the grants that keep it in its folder
     sessions      session_id
-    respond       status, headers, streamed bodies, errors in mid-stream
+    respond       status, headers, and errors behind the first rows
+    compression   lz4, zstd, gzip, deflate (Content-Encoding)
+    blocks        ClickHouse's own compressed blocks (compress=1)
+    native        the Native format of newer clients
     errors        ClickHouse's codes and their HTTP status
 
 Not for production: one process, one user, no TLS. Production is a ClickHouse server by URL.

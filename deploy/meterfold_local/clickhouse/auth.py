@@ -1,4 +1,4 @@
-"""Who asks: user and password, sent by headers, basic authentication or URL parameters, never by two of them."""
+"""Who asks: user and password by headers, basic authentication or URL parameters, never by two of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Account:
 
     def check(self, headers: Mapping[str, str], params: Mapping[str, str]) -> None:
         """Raise QueryError (516) unless the request carries this user and password. Header names in lower case."""
-        user, password = credentials(headers, params)
+        user, password = _credentials(headers, params)
         # Both comparisons always run, in constant time.
         same_user = hmac.compare_digest(_raw(user), _raw(self.user))
         same_password = hmac.compare_digest(_raw(password), _raw(self.password))
@@ -30,7 +30,7 @@ class Account:
             )
 
 
-def credentials(headers: Mapping[str, str], params: Mapping[str, str]) -> tuple[str, str]:
+def _credentials(headers: Mapping[str, str], params: Mapping[str, str]) -> tuple[str, str]:
     """User and password of a request; without any, `default` and an empty password."""
     by_header = "x-clickhouse-user" in headers or "x-clickhouse-key" in headers
     by_params = "user" in params or "password" in params
@@ -38,25 +38,20 @@ def credentials(headers: Mapping[str, str], params: Mapping[str, str]) -> tuple[
     if by_header + by_params + (authorization is not None) > 1:
         raise QueryError(
             516,
-            "Invalid authentication: it is not allowed to use more than one of X-ClickHouse headers, the Authorization "
-            "header and URL parameters",
+            "Invalid authentication: use only one of the X-ClickHouse headers, the Authorization header and URL "
+            "parameters",
         )
     if by_header:
         return headers.get("x-clickhouse-user", "default"), headers.get("x-clickhouse-key", "")
-    if authorization is not None:
-        return _basic(authorization)
-    return params.get("user", "default"), params.get("password", "")
-
-
-def _basic(authorization: str) -> tuple[str, str]:
+    if authorization is None:
+        return params.get("user", "default"), params.get("password", "")
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         raise QueryError(516, f"Invalid authentication: '{scheme}' HTTP Authorization scheme is not supported")
     try:
-        decoded = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+        user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise QueryError(516, "Invalid authentication: the Authorization header is not base64 of UTF-8") from None
-    user, _, password = decoded.partition(":")
     return user, password
 
 

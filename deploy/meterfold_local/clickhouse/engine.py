@@ -22,6 +22,7 @@ from meterfold_local.clickhouse.errors import QueryError, from_engine
 
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 CHUNK = 1 << 20
+_TSV_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Result:
             yield bytes(view[start : start + CHUNK])
 
 
-class Session:
+class Connection:
     """One connection. Statements are bytes; every method raises QueryError for what the engine reports."""
 
     def __init__(self, connection: Any) -> None:
@@ -126,6 +127,15 @@ class Session:
         found = self._connection.classify_query(sql)
         return int(found["statement_count"]), str(found["query_class"].name)
 
+    def formatted(self, sql: bytes) -> bytes:
+        """The statement as the engine's formatter writes it: no comments, one way to write each clause. QueryError (62)
+        when the parser refuses it."""
+        text = sql.decode(errors="surrogateescape")
+        # Query parameters are unescaped like fields of TSV.
+        escaped = text.translate({ord(char): code for char, code in _TSV_ESCAPES.items()})
+        result = self.query(b"SELECT formatQuerySingleLine({statement:String})", "RawBLOB", {"statement": escaped})
+        return result.content()
+
     def database(self) -> str:
         """The current database."""
         name = self.query(b"SELECT currentDatabase()", "RawBLOB").content()
@@ -165,24 +175,24 @@ class Engine:
         self._source = config.connection_string()
         self._keeper = self._chdb.connect(self._source)
         self._shadow_file_function()
-        session = Session(self._keeper)
-        lines = session.query(b"SELECT name FROM system.formats WHERE is_output").content().split()
+        connection = Connection(self._keeper)
+        lines = connection.query(b"SELECT name FROM system.formats WHERE is_output").content().split()
         self.output_formats = frozenset(lines)
-        version, timezone = session.query(b"SELECT version(), timezone()").content().split()
+        version, timezone = connection.query(b"SELECT version(), timezone()").content().split()
         self.version = version.decode()
         self.timezone = timezone.decode()
 
-    def open(self, *, readonly: bool = False) -> Session:
+    def open(self, *, readonly: bool = False) -> Connection:
         """A fresh connection; `readonly` refuses every write, also by SET."""
         try:
-            return Session(self._chdb.connect(self._source + ("&readonly=2" if readonly else "")))
+            return Connection(self._chdb.connect(self._source + ("&readonly=2" if readonly else "")))
         except RuntimeError as error:
             raise from_engine(str(error)) from None
 
     def cancel_all(self) -> None:
         """Ask every running statement to end."""
-        with self.open() as session:
-            session.query(b"KILL QUERY WHERE query_id != queryID() ASYNC")
+        with self.open() as connection:
+            connection.query(b"KILL QUERY WHERE query_id != queryID() ASYNC")
 
     def close(self) -> None:
         """Let the engine shut down; it does when the last connection is closed."""

@@ -13,11 +13,9 @@ NAMES = {
     62: "SYNTAX_ERROR",
     115: "UNKNOWN_SETTING",
     164: "READONLY",
-    192: "UNKNOWN_USER",
     210: "NETWORK_ERROR",
     243: "NOT_ENOUGH_SPACE",
     271: "CANNOT_DECOMPRESS",
-    344: "SUPPORT_IS_DISABLED",
     372: "SESSION_NOT_FOUND",
     373: "SESSION_IS_LOCKED",
     374: "INVALID_SESSION_TIMEOUT",
@@ -33,34 +31,16 @@ NAMES = {
 # As ClickHouse maps codes to status (src/Server/HTTP/exceptionCodeToHTTPStatus.cpp), except 516: a wrong password is
 # answered with 401, as ClickHouse does for basic authentication.
 STATUS = {
+    **dict.fromkeys((6, 8, 10, 15, 25, 26, 27, 36, 38, 41, 43, 44, 53, 62, 69, 72, 117, 154, 167, 168, 256), 400),
+    **dict.fromkeys((321, 427, 441, 559, 675, 676), 400),
     **dict.fromkeys((194, 516), 401),
     **dict.fromkeys((192, 193, 497, 512), 403),
-    **dict.fromkeys(
-        (6, 15, 25, 26, 27, 36, 38, 41, 43, 44, 53, 62, 69, 72, 117, 154, 167, 168, 256, 321, 427, 441, 559, 675, 676),
-        400,
-    ),
-    **dict.fromkeys((8, 10), 400),
     **dict.fromkeys((46, 47, 50, 56, 60, 73, 78, 81, 113, 115, 145, 372, 511), 404),
-    **dict.fromkeys((48,), 501),
     **dict.fromkeys((76, 209, 439), 503),
-    **dict.fromkeys((159,), 408),
-    **dict.fromkeys((223,), 413),
-    **dict.fromkeys((381,), 411),
-}
-
-REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    411: "Length Required",
-    413: "Request Entity Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
+    159: 408,
+    223: 413,
+    381: 411,
+    48: 501,
 }
 
 _CODE = re.compile(r"Code: (\d+)\. DB::(?:[A-Za-z]+)?Exception: ")

@@ -1,29 +1,32 @@
-"""Running what was asked: finds the statement and the rows, gets a connection, asks the guard, then the engine."""
+"""Runs a request: finds the statement and the rows, gets a connection, asks the engine."""
 
 from __future__ import annotations
 
-import contextlib
 import re
+import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
-from meterfold_local.clickhouse import config, guard, multipart, respond, statement
-from meterfold_local.clickhouse.body import Head, SpoolFile
-from meterfold_local.clickhouse.engine import CHUNK, Engine, Session, Statistics, quote_identifier
+from meterfold_local.clickhouse import blocks, config, respond, statement
+from meterfold_local.clickhouse.compression import decompress
+from meterfold_local.clickhouse.engine import CHUNK, Connection, Engine, Statistics, quote_identifier
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import Request
 from meterfold_local.clickhouse.respond import Facts, Response
-from meterfold_local.clickhouse.sessions import Session as HttpSession
-from meterfold_local.clickhouse.sessions import Sessions
+from meterfold_local.clickhouse.sessions import Session, Sessions
 
 HEAD_BYTES = 128 * 1024
-"""How much of a body is looked at to find where an INSERT's rows begin; more for a longer statement."""
+"""How much of a body is searched for the start of an INSERT's rows; more for a longer statement."""
 MAX_INSERT_HEAD = 8 << 20
 MAX_STATEMENT = 256 << 20
 SENT_AFTER = 1 << 20
-"""This much of a streamed result is kept back, so that an early error still has a status of its own."""
+"""This much of a streamed result is kept back, so that an early error has a status of its own."""
 BUFFERED_IN_MEMORY = 32 << 20
-"""Of a result with wait_end_of_query; the rest waits in a file."""
+"""Of a result with wait_end_of_query; a larger one waits in a file."""
 
 _WITH_RESULT = frozenset(
     {b"SELECT", b"WITH", b"FROM", b"VALUES", b"SHOW", b"DESCRIBE", b"DESC", b"EXISTS", b"EXPLAIN", b"CHECK", b"KILL"}
@@ -31,6 +34,16 @@ _WITH_RESULT = frozenset(
 _STREAMED = frozenset({b"SELECT", b"WITH"})
 _FORMAT_NAME = re.compile(r"\w+")
 _TEMPORARY = re.compile(rb"\bTEMP(?:ORARY)?\b", re.IGNORECASE)
+_FILE_CLAUSE = re.compile(rb"INFILE|OUTFILE", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTable:
+    """Rows that came with a query; `description` has their format, and their structure or types."""
+
+    name: str
+    rows: IO[bytes]
+    description: Mapping[str, str]
 
 
 class Executor:
@@ -38,89 +51,69 @@ class Executor:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.sessions = Sessions()
+        self._sessions = Sessions()
 
     def close(self) -> None:
-        self.sessions.close()
+        self._sessions.close()
 
     def run(
-        self,
-        asked: Request,
-        body: Iterator[bytes],
-        tables: list[multipart.Part],
-        facts: Facts,
-        held: contextlib.ExitStack,
+        self, asked: Request, body: IO[bytes], tables: list[ExternalTable], facts: Facts, held: ExitStack
     ) -> Response:
         """Answer one request. What the response needs while it is sent is put into `held`."""
-        query = asked.query.encode(errors="surrogateescape")
-        head = Head(b"", body)
-        head.want(1)
-        if query and head.seen:
-            query += b"\n"
-        head.seen = query + head.seen
-        insert = _insert(head)
-        session = held.enter_context(self.sessions.lease(asked.session)) if asked.session is not None else None
+        content = decompress(iter(lambda: body.read(CHUNK), b""), asked.content_encoding)
+        if asked.decompress:
+            content = blocks.decoded(content)
+        text = _Text(asked.query.encode(errors="surrogateescape"), content)
+        insert = _insert(text)
+        session = held.enter_context(self._sessions.lease(asked.session)) if asked.session is not None else None
         if insert is not None:
-            # Every row is here before the engine is asked anything.
-            with SpoolFile() as rows:
-                rows.fill(head.rest(insert.rows_at))
+            # Every row is here and decompressed before the engine is asked anything.
+            with _spooled(text.rest(insert.rows_at)) as path:
                 connection = self._connection(asked, session, held, leaves_state=False)
                 _check(asked, connection, insert.statement)
-                # chDB hands parameters of the call to the statement's text only when they are set before, too.
+                # chDB hands the parameters of a call to the statement's text only when they are set before, too.
                 connection.apply({}, asked.parameters)
-                result = connection.query(insert.from_file(rows.path.encode()), "TabSeparated", asked.parameters)
-            return respond.content((), 0, _headers(facts, None, result.statistics), "")
-        sql = _whole(head)
+                result = connection.query(insert.from_file(path), "TabSeparated", asked.parameters)
+            return respond.whole(200, facts.headers(None, result.statistics), b"")
+        text.want(MAX_STATEMENT)
+        if not text.ended:
+            raise QueryError(62, f"Syntax error: the statement is longer than {MAX_STATEMENT} bytes")
+        return self._run_statement(asked, text.seen, session, tables, facts, held)
+
+    def _run_statement(
+        self,
+        asked: Request,
+        sql: bytes,
+        session: Session | None,
+        tables: list[ExternalTable],
+        facts: Facts,
+        held: ExitStack,
+    ) -> Response:
         word = statement.first_word(sql)
         leaves_state = word in (b"SET", b"USE") or _TEMPORARY.search(sql) is not None
         connection = self._connection(asked, session, held, leaves_state=leaves_state)
         query_class = _check(asked, connection, sql)
         for table in tables:
-            _external_table(asked, connection, table, held)
+            _create_external_table(table, connection, held)
         output_format = statement.output_format(sql, self._engine.output_formats)
         if output_format is None:
             output_format = asked.default_format.encode(errors="replace") or b"TabSeparated"
         if word in _STREAMED and query_class == "READ_ONLY" and output_format in respond.STREAMED_FORMATS:
-            return self._stream(asked, connection, sql, output_format, facts, held)
+            return _stream(asked, connection, sql, output_format, facts, held)
         result = connection.query(sql, output_format.decode(errors="replace"), asked.parameters)
         held.callback(result.release)
-        shown = output_format if word in _WITH_RESULT else None
-        return respond.content(
-            result.chunks(), result.size, _headers(facts, shown, result.statistics), asked.response_encodings
-        )
-
-    def _stream(
-        self,
-        asked: Request,
-        connection: Session,
-        sql: bytes,
-        output_format: bytes,
-        facts: Facts,
-        held: contextlib.ExitStack,
-    ) -> Response:
-        blocks = connection.stream(sql, output_format.decode(), asked.parameters)
-        held.callback(blocks.close)
-        kept: list[bytes] = []
-        size = rows = 0
-        for block, count in blocks:
-            kept.append(block)
-            size += len(block)
-            rows += count
-            if size > SENT_AFTER:
-                break
-        else:
-            headers = _headers(facts, output_format, Statistics(result_rows=rows, result_bytes=size))
-            return respond.content(kept, size, headers, asked.response_encodings)
-        rest = (block for block, _ in blocks)
-        if asked.buffered:
-            return _buffered(asked, kept, rest, output_format, facts, held)
-        headers = _headers(facts, output_format, Statistics(result_rows=rows, result_bytes=size))
-        return respond.stream(kept, rest, headers, asked.response_encodings, facts.version)
+        headers = facts.headers(output_format if word in _WITH_RESULT else None, result.statistics)
+        if not result.size or not asked.repacks(output_format):
+            return respond.content(result.chunks(), result.size, headers, asked.response_encodings)
+        # Native is rewritten by whole blocks, so not in pieces.
+        chunks = iter((result.content(),)) if output_format == b"Native" else result.chunks()
+        packed = (asked.packed(chunk, output_format) for chunk in chunks)
+        return respond.content(packed, None, headers, asked.response_encodings)
 
     def _connection(
-        self, asked: Request, session: HttpSession | None, held: contextlib.ExitStack, *, leaves_state: bool
-    ) -> Session:
-        """The session's connection where there is one, else a fresh one; with the request's database and settings."""
+        self, asked: Request, session: Session | None, held: ExitStack, *, leaves_state: bool
+    ) -> Connection:
+        """The session's connection if it has one, else a new one; with the request's database and settings."""
         if session is not None and session.connection is None and leaves_state and not asked.readonly:
             session.connection = self._engine.open()
         if session is not None and session.connection is not None:
@@ -137,8 +130,76 @@ class Executor:
         return connection
 
 
-def _check(asked: Request, connection: Session, sql: bytes) -> str:
-    query_class = guard.check(connection, sql)
+class _Text:
+    """The statement from the URL with the body behind it, as a stream whose first bytes are in view."""
+
+    def __init__(self, query: bytes, pieces: Iterator[bytes]) -> None:
+        self.seen = b""
+        self.ended = False
+        self._pieces = pieces
+        self.want(1)
+        self.seen = query + b"\n" * bool(query and self.seen) + self.seen
+
+    def want(self, size: int) -> None:
+        """See at least this many bytes, or the end."""
+        parts, total = [self.seen], len(self.seen)
+        while total < size and not self.ended:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self.ended = True
+            else:
+                parts.append(piece)
+                total += len(piece)
+        self.seen = b"".join(parts)
+
+    def rest(self, start: int) -> Iterator[bytes]:
+        """Everything from this byte of `seen` on."""
+        yield self.seen[start:]
+        yield from self._pieces
+
+
+def _insert(text: _Text) -> statement.Insert | None:
+    """The INSERT with rows that the text starts with; sees as much of it as that needs."""
+    size = HEAD_BYTES
+    while True:
+        text.want(size)
+        found = statement.insert_of(text.seen)
+        # A name at the very end of what is seen may continue behind it.
+        certain = found is not None and found.rows_at < len(text.seen)
+        if text.ended or certain or size >= MAX_INSERT_HEAD or statement.first_word(text.seen) != b"INSERT":
+            return found
+        size *= 4
+
+
+@contextmanager
+def _spooled(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The path of a file with these rows, for the engine to read."""
+    # A name without quotes or wildcards, relative: no character of the folder's path reaches the statement.
+    path = Path(config.SPOOL_FOLDER, secrets.token_hex(12))
+    try:
+        try:
+            with path.open("xb") as file:
+                for piece in pieces:
+                    file.write(piece)
+        except OSError as error:
+            raise QueryError(243, f"Can't keep the rows before they are inserted: {error}") from None
+        yield str(path).encode()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _check(asked: Request, connection: Connection, sql: bytes) -> str:
+    """Raise QueryError unless the text is one statement that this request may run; returns the engine's class of it.
+    `sql` has no rows of an INSERT behind it."""
+    count, query_class = connection.classify(sql)
+    if count > 1:
+        raise QueryError(62, "Syntax error (Multi-statements are not allowed)")
+    if count == 0:
+        connection.formatted(sql)  # raises the parser's own message
+        raise QueryError(62, "Syntax error: not a statement of SQL")
+    if _FILE_CLAUSE.search(sql) and (clause := statement.file_clause(connection.formatted(sql))):
+        # The one way to a file that the engine's access control does not know (see config.py).
+        raise QueryError(497, f"{clause} is not available on this server: it uses no files outside its data folder")
     if asked.readonly and query_class not in ("READ_ONLY", "CONTROL"):
         raise QueryError(
             164,
@@ -148,65 +209,44 @@ def _check(asked: Request, connection: Session, sql: bytes) -> str:
     return query_class
 
 
-def _insert(head: Head) -> statement.Insert | None:
-    """The INSERT with rows that the text starts with; sees as much of it as that needs."""
-    size = HEAD_BYTES
-    while True:
-        head.want(size)
-        found = statement.insert_of(head.seen)
-        # A name at the very end of what is seen may go on behind it.
-        certain = found is not None and found.rows_at < len(head.seen)
-        if head.ended or certain or size >= MAX_INSERT_HEAD or not statement.is_insert(head.seen):
-            return found
-        size *= 4
-
-
-def _whole(head: Head) -> bytes:
-    """A statement to its end."""
-    head.want(MAX_STATEMENT)
-    if not head.ended:
-        raise QueryError(62, f"Syntax error: the statement is longer than {MAX_STATEMENT} bytes")
-    return head.seen
-
-
-def _external_table(asked: Request, connection: Session, table: multipart.Part, held: contextlib.ExitStack) -> None:
-    description = asked.external.get(table.name, {})
-    input_format = description.get("format", "TabSeparated")
+def _create_external_table(table: ExternalTable, connection: Connection, held: ExitStack) -> None:
+    input_format = table.description.get("format", "TabSeparated")
     if not _FORMAT_NAME.fullmatch(input_format):
         raise QueryError(73, f"Unknown format {input_format}", "UNKNOWN_FORMAT")
-    create = multipart.create_statement(table.name, description)
-    guard.check(connection, create)
+    name = quote_identifier(table.name)
+    create = b"CREATE TEMPORARY TABLE %s (%s) ENGINE = Memory" % (name, statement.structure(table.description))
+    if connection.classify(create)[0] > 1:
+        raise QueryError(62, "Syntax error (Multi-statements are not allowed)")
     connection.query(create)
-    held.callback(connection.query, b"DROP TEMPORARY TABLE IF EXISTS " + quote_identifier(table.name))
-    with SpoolFile() as rows:
-        rows.fill(iter((table.content,)))
-        connection.query(
-            b"INSERT INTO %s FROM INFILE '%s' FORMAT %s"
-            % (quote_identifier(table.name), rows.path.encode(), input_format.encode())
-        )
+    held.callback(connection.query, b"DROP TEMPORARY TABLE IF EXISTS " + name)
+    with _spooled(iter(lambda: table.rows.read(CHUNK), b"")) as path:
+        connection.query(b"INSERT INTO %s FROM INFILE '%s' FORMAT %s" % (name, path, input_format.encode()))
 
 
-def _buffered(
-    asked: Request,
-    kept: list[bytes],
-    rest: Iterable[bytes],
-    output_format: bytes,
-    facts: Facts,
-    held: contextlib.ExitStack,
+def _stream(
+    asked: Request, connection: Connection, sql: bytes, output_format: bytes, facts: Facts, held: ExitStack
 ) -> Response:
-    """The whole result before the first byte is sent: small in memory, large in a file."""
-    file = held.enter_context(
-        tempfile.SpooledTemporaryFile(max_size=BUFFERED_IN_MEMORY, dir=config.SPOOL_FOLDER)  # noqa: SIM115
-    )
-    for chunks in (kept, rest):
-        for chunk in chunks:
-            file.write(chunk)
-    size = file.tell()
-    file.seek(0)
-    headers = _headers(facts, output_format, Statistics(result_bytes=size))
-    return respond.content(iter(lambda: file.read(CHUNK), b""), size, headers, asked.response_encodings)
-
-
-def _headers(facts: Facts, output_format: bytes | None, statistics: Statistics) -> list[tuple[str, str]]:
-    kind = respond.content_type(output_format) if output_format is not None else "text/plain; charset=UTF-8"
-    return [("Content-Type", kind), *facts.headers(output_format, statistics)]
+    found = connection.stream(sql, output_format.decode(), asked.parameters)
+    held.callback(found.close)
+    kept: list[bytes] = []
+    size = rows = 0
+    for block, count in found:
+        kept.append(asked.packed(block, output_format))
+        size += len(kept[-1])
+        rows += count
+        if size > SENT_AFTER:
+            break
+    else:
+        headers = facts.headers(output_format, Statistics(result_rows=rows, result_bytes=size))
+        return respond.content(kept, size, headers, asked.response_encodings)
+    rest = (asked.packed(block, output_format) for block, _ in found)
+    if asked.buffered:
+        file = held.enter_context(tempfile.SpooledTemporaryFile(BUFFERED_IN_MEMORY, dir=config.SPOOL_FOLDER))  # noqa: SIM115
+        for chunks in (kept, rest):
+            file.writelines(chunks)
+        size = file.tell()
+        file.seek(0)
+        headers = facts.headers(output_format, Statistics(result_bytes=size))
+        return respond.content(iter(lambda: file.read(CHUNK), b""), size, headers, asked.response_encodings)
+    headers = facts.headers(output_format, Statistics(result_rows=rows, result_bytes=size))
+    return respond.stream(kept, rest, headers, asked.response_encodings, facts.version, pack=asked.packed)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,7 +11,6 @@ from typing import Self
 from meterfold_local.clickhouse import config
 from meterfold_local.clickhouse.errors import StartError
 
-READY_FILE = "ready.json"
 PATTERNS = ("*", "?", "{", "}", "::")
 EXIT_IN_USE = 3
 EXIT_DATA = 6
@@ -49,7 +46,6 @@ class DataFolder:
                 f"another server (process {owner}) runs on {self.path}; a data folder belongs to one process: "
                 "stop that one first, or use another folder",
             ) from None
-        (self.path / READY_FILE).unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         return self
@@ -66,15 +62,8 @@ class DataFolder:
         except OSError as error:
             raise StartError(EXIT_DATA, f"can't use {self.path}: {error}") from None
 
-    def announce(self, content: Mapping[str, str | int]) -> None:
-        """Say in ready.json that the server answers, and where."""
-        unfinished = self.path / "ready.json.tmp"
-        unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        unfinished.replace(self.path / READY_FILE)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            (self.path / READY_FILE).unlink(missing_ok=True)
             os.close(self._lock)

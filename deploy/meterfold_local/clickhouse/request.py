@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from meterfold_local.clickhouse import blocks, native
 from meterfold_local.clickhouse.errors import QueryError
 
 DEFAULT_SESSION_SECONDS = 60
@@ -30,7 +31,7 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 @dataclass(frozen=True, slots=True)
-class SessionWish:
+class SessionRequest:
     """`session_id` and what came with it; the timeout in seconds."""
 
     id: str
@@ -49,12 +50,18 @@ class Request:
     default_format: str
     settings: Mapping[str, str]
     parameters: Mapping[str, str]
-    session: SessionWish | None
+    session: SessionRequest | None
     content_encoding: str
     response_encodings: str
     """The client's Accept-Encoding, "" when the response must stay plain."""
     buffered: bool
     """wait_end_of_query: nothing is sent before the statement has ended."""
+    compress: bool
+    """The result in ClickHouse's own compressed blocks."""
+    decompress: bool
+    """The body comes in them."""
+    revision: int
+    """client_protocol_version: the revision of the Native format that the client reads."""
     external: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Per external table: its format, types or structure."""
 
@@ -63,17 +70,28 @@ class Request:
         """GET and HEAD never write."""
         return self.method in ("GET", "HEAD")
 
+    def repacks(self, output_format: bytes) -> bool:
+        """Is a result in this format sent otherwise than the engine writes it?"""
+        return self.compress or (output_format == b"Native" and self.revision >= native.CUSTOM_SERIALIZATION)
 
-def url_parameters(query_string: str) -> dict[str, str]:
-    """The parameters of a URL, the last of a name wins. `query_string` is WSGI's: bytes as Latin-1."""
-    raw = query_string.encode("latin-1").decode(errors="surrogateescape")
-    return dict(parse_qsl(raw, keep_blank_values=True, errors="surrogateescape"))
+    def packed(self, chunk: bytes, output_format: bytes = b"") -> bytes:
+        """A piece of a result, whole blocks of it in Native, as this client reads it."""
+        if output_format == b"Native" and self.revision >= native.CUSTOM_SERIALIZATION:
+            chunk = native.rewritten(chunk)
+        return blocks.encoded(chunk) if self.compress else chunk
+
+
+def url_parameters(query_string: bytes) -> dict[str, str]:
+    """The parameters of a URL; the last of a name wins."""
+    text = query_string.decode(errors="surrogateescape")
+    return dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
 
 
 def parse(method: str, headers: Mapping[str, str], params: Mapping[str, str], *, multipart: bool = False) -> Request:
-    """Sort them; QueryError when one has no meaning. Header names in lower case. With a multipart body, parameters that
-    end like a description of an external table are one."""
-    _refuse_unsupported(params)
+    """Sort them; QueryError when a value is invalid. Header names in lower case. With a multipart body, parameters
+    that end like a description of an external table are one."""
+    if params.get("role"):
+        raise QueryError(512, f"Role {params['role']} should be granted to set as current")
     external: dict[str, dict[str, str]] = {}
     settings: dict[str, str] = {}
     parameters: dict[str, str] = {}
@@ -87,7 +105,10 @@ def parse(method: str, headers: Mapping[str, str], params: Mapping[str, str], *,
             external.setdefault(described.group(1), {})[described.group(2)] = value
         else:
             settings[name] = value
-    wants_compression = params.get("enable_http_compression", "1").lower() in _TRUE
+
+    def is_set(name: str, default: str = "0") -> bool:
+        return (params.get(name) or default).lower() in _TRUE
+
     return Request(
         method=method,
         query=params.get("query", ""),
@@ -97,31 +118,26 @@ def parse(method: str, headers: Mapping[str, str], params: Mapping[str, str], *,
         parameters=parameters,
         session=_session(params),
         content_encoding=headers.get("content-encoding", "").strip().lower(),
-        response_encodings=headers.get("accept-encoding", "") if wants_compression else "",
-        buffered=(params.get("wait_end_of_query") or params.get("http_wait_end_of_query", "0")).lower() in _TRUE,
+        response_encodings=headers.get("accept-encoding", "") if is_set("enable_http_compression", "1") else "",
+        buffered=is_set("wait_end_of_query", params.get("http_wait_end_of_query", "0")),
+        compress=is_set("compress"),
+        decompress=is_set("decompress"),
+        revision=_number(params.get("client_protocol_version", "0"), 36, "Invalid client_protocol_version"),
         external=external,
     )
 
 
-def _session(params: Mapping[str, str]) -> SessionWish | None:
+def _session(params: Mapping[str, str]) -> SessionRequest | None:
     name = params.get("session_id", "")
     if not name:
         return None
-    text = params.get("session_timeout", str(DEFAULT_SESSION_SECONDS))
+    seconds = _number(params.get("session_timeout", str(DEFAULT_SESSION_SECONDS)), 374, "Invalid session timeout")
+    if seconds > MAX_SESSION_SECONDS:
+        raise QueryError(374, f"Session timeout '{seconds}' is larger than max_session_timeout: {MAX_SESSION_SECONDS}")
+    return SessionRequest(name, seconds, params.get("session_check") == "1", params.get("close_session") == "1")
+
+
+def _number(text: str, code: int, message: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise QueryError(374, f"Invalid session timeout: '{text}'")
-    if int(text) > MAX_SESSION_SECONDS:
-        raise QueryError(374, f"Session timeout '{text}' is larger than max_session_timeout: {MAX_SESSION_SECONDS}")
-    return SessionWish(name, int(text), params.get("session_check", "") == "1", params.get("close_session", "") == "1")
-
-
-def _refuse_unsupported(params: Mapping[str, str]) -> None:
-    for name in ("compress", "decompress"):
-        if params.get(name, "0").lower() in _TRUE:
-            raise QueryError(
-                48,
-                f"{name}=1 (ClickHouse's own block compression) is not available on this server; use HTTP's: "
-                "Accept-Encoding and Content-Encoding with lz4, zstd or gzip",
-            )
-    if params.get("role"):
-        raise QueryError(512, f"Role {params['role']} should be granted to set as current")
+        raise QueryError(code, f"{message}: '{text}'")
+    return int(text)

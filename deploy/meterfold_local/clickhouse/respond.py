@@ -1,4 +1,4 @@
-"""Responses: status, headers, bodies that stream, and an error that comes after the headers are out."""
+"""Responses: status, headers, bodies, and an error that comes after the headers were sent."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import itertools
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from meterfold_local.clickhouse import compression
 from meterfold_local.clickhouse.engine import Statistics
-from meterfold_local.clickhouse.errors import REASONS, QueryError
+from meterfold_local.clickhouse.errors import QueryError
 
 STREAMED_FORMATS = frozenset(
     {
@@ -20,41 +20,38 @@ STREAMED_FORMATS = frozenset(
         *(b"JSONCompactStringsEachRow", b"LineAsString", b"RawBLOB", b"MsgPack", b"CustomSeparated"),
     }
 )
-"""Formats whose blocks, put one behind the other, are the whole result. Every other one has a head or an end, and the
+"""Formats whose blocks, one after the other, are the whole result. Every other format has a head or an end, and the
 engine must hold all of it: Arrow and Parquet of 10 M rows took 554 MB."""
 
-_CONTENT_TYPES = {
-    b"TabSeparated": "text/tab-separated-values; charset=UTF-8",
-    b"CSV": "text/csv; charset=UTF-8; header=absent",
-    b"CSVWithNames": "text/csv; charset=UTF-8; header=present",
-    b"CSVWithNamesAndTypes": "text/csv; charset=UTF-8; header=present",
-    b"JSONEachRow": "application/x-ndjson; charset=UTF-8",
-    b"JSONLines": "application/x-ndjson; charset=UTF-8",
-    b"NDJSON": "application/x-ndjson; charset=UTF-8",
-    b"Arrow": "application/octet-stream",
-    b"ArrowStream": "application/octet-stream",
-    b"Parquet": "application/octet-stream",
-    b"XML": "application/xml; charset=UTF-8",
-}
+_CONTENT_TYPES = (
+    # The first prefix that fits.
+    ("TabSeparated", "text/tab-separated-values; charset=UTF-8"),
+    ("TSV", "text/tab-separated-values; charset=UTF-8"),
+    ("CSVWithNames", "text/csv; charset=UTF-8; header=present"),
+    ("CSV", "text/csv; charset=UTF-8; header=absent"),
+    ("JSONEachRow", "application/x-ndjson; charset=UTF-8"),
+    ("JSONLines", "application/x-ndjson; charset=UTF-8"),
+    ("NDJSON", "application/x-ndjson; charset=UTF-8"),
+    ("JSON", "application/json; charset=UTF-8"),
+    ("XML", "application/xml; charset=UTF-8"),
+    *((name, "text/plain; charset=UTF-8") for name in ("Pretty", "Vertical", "Values", "Markdown", "SQLInsert")),
+    ("", "application/octet-stream"),
+)
+_PLAIN = "text/plain; charset=UTF-8"
+Headers = tuple[tuple[str, str], ...]
 
 
 class BrokenOff(Exception):
-    """The body ends here, after the trailer that says why, and the connection with it."""
+    """The body ends here, after the text that says why, and the connection with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes back. `length` is None for a stream; `close` ends the connection afterwards."""
+    """What goes back; a body of bytes is whole, any other one is sent in chunks unless its length is in the headers."""
 
     status: int
-    headers: tuple[tuple[str, str], ...]
-    body: Iterable[bytes]
-    length: int | None = None
-    close: bool = False
-
-    @property
-    def status_line(self) -> str:
-        return f"{self.status} {REASONS.get(self.status, 'Error')}"
+    headers: Headers
+    body: bytes | Iterable[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,46 +64,33 @@ class Facts:
     version: str
     started: float = field(default_factory=time.monotonic)
 
-    def headers(self, output_format: bytes | None, statistics: Statistics) -> list[tuple[str, str]]:
-        headers = [
+    def headers(self, output_format: bytes | None, statistics: Statistics) -> Headers:
+        """Of a result in this format; None for a statement without a result."""
+        name = (output_format or b"").decode("latin-1")
+        kind = next(kind for prefix, kind in _CONTENT_TYPES if name.startswith(prefix))
+        return (
+            ("Content-Type", _PLAIN if output_format is None else kind),
             ("X-ClickHouse-Summary", summary(statistics, time.monotonic() - self.started)),
             ("X-ClickHouse-Server-Display-Name", self.server),
             ("X-ClickHouse-Query-Id", header_text(self.query_id)),
             ("X-ClickHouse-Timezone", self.timezone),
-        ]
-        if output_format is not None:
-            headers.append(("X-ClickHouse-Format", output_format.decode("latin-1")))
-        return headers
+            *(() if output_format is None else (("X-ClickHouse-Format", name),)),
+        )
 
 
 def summary(statistics: Statistics, seconds: float) -> str:
     """X-ClickHouse-Summary: JSON whose numbers are strings."""
-    return json.dumps(
-        {
-            "read_rows": str(statistics.read_rows or statistics.written_rows),
-            "read_bytes": str(statistics.read_bytes or statistics.written_bytes),
-            "written_rows": str(statistics.written_rows),
-            "written_bytes": str(statistics.written_bytes),
-            "total_rows_to_read": str(statistics.read_rows),
-            "result_rows": str(statistics.written_rows or statistics.result_rows),
-            "result_bytes": str(statistics.written_bytes or statistics.result_bytes),
-            "elapsed_ns": str(int(seconds * 1e9)),
-        },
-        separators=(",", ":"),
-    )
-
-
-def content_type(output_format: bytes) -> str:
-    """The media type that ClickHouse names for a format."""
-    if known := _CONTENT_TYPES.get(output_format):
-        return known
-    if output_format.startswith((b"TSV", b"TabSeparated")):
-        return _CONTENT_TYPES[b"TabSeparated"]
-    if output_format.startswith(b"JSON"):
-        return "application/json; charset=UTF-8"
-    if output_format.startswith((b"Pretty", b"Vertical", b"Values", b"Markdown", b"SQLInsert")):
-        return "text/plain; charset=UTF-8"
-    return "application/octet-stream"
+    numbers = {
+        "read_rows": statistics.read_rows or statistics.written_rows,
+        "read_bytes": statistics.read_bytes or statistics.written_bytes,
+        "written_rows": statistics.written_rows,
+        "written_bytes": statistics.written_bytes,
+        "total_rows_to_read": statistics.read_rows,
+        "result_rows": statistics.written_rows or statistics.result_rows,
+        "result_bytes": statistics.written_bytes or statistics.result_bytes,
+        "elapsed_ns": int(seconds * 1e9),
+    }
+    return json.dumps({name: str(number) for name, number in numbers.items()}, separators=(",", ":"))
 
 
 def header_text(text: str) -> str:
@@ -115,65 +99,68 @@ def header_text(text: str) -> str:
 
 
 def plain(text: str, status: int = 200) -> Response:
-    body = text.encode()
-    return Response(status, (("Content-Type", "text/plain; charset=UTF-8"),), [body], len(body))
+    return whole(status, (("Content-Type", _PLAIN),), text.encode())
 
 
-def error(problem: QueryError, facts: Facts, *, close: bool = False) -> Response:
+def error(problem: QueryError, facts: Facts) -> Response:
     """An error before anything was sent."""
-    body = (problem.message(facts.version) + "\n").encode(errors="surrogateescape")
-    headers = [
-        ("Content-Type", "text/plain; charset=UTF-8"),
+    headers: Headers = (
         ("X-ClickHouse-Exception-Code", str(problem.code)),
         *facts.headers(None, Statistics()),
-    ]
+    )
     if problem.status == 401:
-        headers.append(("WWW-Authenticate", 'Basic realm="ClickHouse server HTTP API"'))
-    return Response(problem.status, tuple(headers), [body], len(body), close)
+        headers += (("WWW-Authenticate", 'Basic realm="ClickHouse server HTTP API"'),)
+    return whole(problem.status, headers, (problem.message(facts.version) + "\n").encode(errors="surrogateescape"))
 
 
-def content(chunks: Iterable[bytes], size: int, headers: list[tuple[str, str]], accepted: str) -> Response:
-    """A result that is all here."""
-    encoding = compression.choose(accepted) if size else None
-    if encoding is None:
-        return Response(200, tuple(headers), chunks, size)
-    return Response(200, (*headers, ("Content-Encoding", encoding)), encoded(chunks, encoding))
+def whole(status: int, headers: Headers, body: bytes) -> Response:
+    return Response(status, (*headers, ("Content-Length", str(len(body)))), body)
 
 
-def encoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """The chunks in one frame of the encoding."""
-    encoder = compression.encoder(encoding)
-    for chunk in chunks:
-        if data := encoder.compress(chunk):
-            yield data
-    yield encoder.flush()
+def content(chunks: Iterable[bytes], size: int | None, headers: Headers, accepted: str) -> Response:
+    """A result that is complete, of this many bytes; None: not known, since the chunks are made while they are sent."""
+    encoding = compression.choose(accepted) if size != 0 else None
+    if encoding is not None:
+        headers = (*headers, ("Content-Encoding", encoding))
+        chunks, size = compression.compress(chunks, encoding), None
+    if size is None:
+        return Response(200, headers, chunks)
+    if size <= 1 << 20:
+        return whole(200, headers, b"".join(chunks))
+    return Response(200, (*headers, ("Content-Length", str(size))), chunks)
 
 
 def stream(
-    kept: Iterable[bytes], rest: Iterable[bytes], headers: list[tuple[str, str]], accepted: str, version: str
+    kept: Iterable[bytes],
+    rest: Iterable[bytes],
+    headers: Headers,
+    accepted: str,
+    version: str,
+    *,
+    pack: Callable[[bytes], bytes] = bytes,
 ) -> Response:
-    """A result that goes on: `kept` is its start. An error in `rest` is written behind what was sent."""
+    """A result that is still running; `kept` is its start. An error in `rest` is written behind what was sent, by
+    `pack`."""
     tag = secrets.token_hex(8)
+    headers = (*headers, ("X-ClickHouse-Exception-Tag", tag))
     encoding = compression.choose(accepted)
-    chunks: Iterable[bytes] = _guarded(itertools.chain(kept, rest), tag, version, encoding)
-    named = [*headers, ("X-ClickHouse-Exception-Tag", tag)]
+    failures: list[QueryError] = []
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            yield from itertools.chain(kept, rest)
+        except QueryError as problem:
+            failures.append(problem)
+            yield pack(trailer(problem, tag, version))
+
+    def sent() -> Iterator[bytes]:
+        yield from chunks() if encoding is None else compression.compress(chunks(), encoding)
+        if failures:
+            raise BrokenOff from failures[0]
+
     if encoding is not None:
-        named.append(("Content-Encoding", encoding))
-    return Response(200, tuple(named), chunks)
-
-
-def _guarded(chunks: Iterable[bytes], tag: str, version: str, encoding: str | None) -> Iterator[bytes]:
-    encoder = compression.encoder(encoding) if encoding is not None else None
-    try:
-        for chunk in chunks:
-            if data := chunk if encoder is None else encoder.compress(chunk):
-                yield data
-    except QueryError as problem:
-        end = trailer(problem, tag, version)
-        yield end if encoder is None else encoder.compress(end) + encoder.flush()
-        raise BrokenOff from problem
-    if encoder is not None:
-        yield encoder.flush()
+        headers = (*headers, ("Content-Encoding", encoding))
+    return Response(200, headers, sent())
 
 
 def trailer(problem: QueryError, tag: str, version: str) -> bytes:

@@ -1,25 +1,56 @@
-"""What kind of statement a text is, where an INSERT's rows begin, which output format it asks for."""
+"""Where an INSERT's rows begin, which output format a statement asks for, which files it names.
+
+The tokens are ClickHouse's, as far as that needs them. Where this lexer and the engine's disagree, a statement is cut
+at another place and the engine reports a syntax error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from meterfold_local.clickhouse.errors import QueryError
-from meterfold_local.clickhouse.lexer import Kind, Token, tokens
 
 LEX_LIMIT = 64 * 1024
-"""A longer text is lexed at its end only (lists of a million hashes): what asks for a format stands there."""
+"""Of a longer text only the end is searched for FORMAT (lists of a million hashes): the clause is there."""
+
+_TOKEN = re.compile(
+    rb"""
+    (?P<gap> [\s\x00]+ | --[^\n]* | \#(?=[\s!])[^\n]* | /\*.*?\*/ )
+  | (?P<string> '(?:[^'\\]|\\.|'')*' | \$(?P<tag>\w*)\$ .*? \$(?P=tag)\$ )
+  | (?P<quoted> `(?:[^`\\]|\\.|``)*` | "(?:[^"\\]|\\.|"")*" )
+  | (?P<word> [A-Za-z_\x80-\xff][\w\x80-\xff]* )
+  | (?P<number> \d[\w.]* )
+  | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token; `kind` is the name of a group of _TOKEN."""
+
+    kind: str
+    text: bytes
+    start: int
+    end: int
+
+    def is_word(self, *words: bytes) -> bool:
+        """One of these keywords (given in capitals)?"""
+        return self.kind == "word" and self.text.upper() in words
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
     """An INSERT whose rows follow the statement: `INSERT INTO t (a) FORMAT CSV` and then bytes.
 
-    target     the statement up to where FROM INFILE may stand
+    target     the statement up to where FROM INFILE may be written
     settings   its SETTINGS clause, or nothing
     format     name of the input format; VALUES is "Values"
-    rows_at    where the rows begin in the text that was looked at
+    rows_at    where the rows begin in the text that was searched
     """
 
     target: bytes
@@ -38,47 +69,44 @@ class Insert:
         return b"%s\nFROM INFILE '%s'\n%s\nFORMAT %s" % (self.target, path, self.settings, self.format)
 
 
+def tokens(sql: bytes, start: int = 0) -> Iterator[Token]:
+    """Every token from `start` on, without white space and comments."""
+    for match in _TOKEN.finditer(sql, start):
+        if (kind := match.lastgroup or "other") != "gap":
+            # The tag of a heredoc is a group inside the string's.
+            yield Token("string" if kind == "tag" else kind, match.group(), match.start(), match.end())
+
+
 def first_word(sql: bytes) -> bytes:
     """The first keyword in capitals, parentheses skipped; b"" when there is none."""
     for token in tokens(sql):
-        if token.kind is Kind.WORD:
+        if token.kind == "word":
             return token.text.upper()
         if token.text != b"(":
             break
     return b""
 
 
-def is_insert(text: bytes) -> bool:
-    """Does it start with INSERT?"""
-    first = next(tokens(text), None)
-    return first is not None and first.is_word(b"INSERT")
-
-
 def insert_of(text: bytes) -> Insert | None:
-    """The INSERT with rows that this text starts with, None for any other statement (also INSERT ... SELECT)."""
+    """The INSERT with rows that this text starts with; None for any other statement (also INSERT ... SELECT)."""
     stream = tokens(text)
     first = next(stream, None)
     if first is None or not first.is_word(b"INSERT"):
         return None
-    token = _skip_table(stream)
-    depth = 0
     settings_at: int | None = None
-    while token is not None:
-        following = next(stream, None)
-        if token.text in (b"(", b"["):
-            depth += 1
-        elif token.text in (b")", b"]"):
-            depth -= 1
-        elif depth == 0:
-            if token.is_word(b"SELECT", b"WITH", b"WATCH", b"FROM"):
-                return None
-            if token.is_word(b"SETTINGS") and settings_at is None:
-                settings_at = token.start
-            elif token.is_word(b"VALUES"):
-                return _insert(text, settings_at, token.start, b"Values", token.end)
-            elif token.is_word(b"FORMAT") and following is not None and following.kind is Kind.WORD:
-                return _insert(text, settings_at, token.start, following.text, _rows_after(text, following.end))
-        token = following
+    for token, following in _top_level(_skip_table(stream)):
+        if token.is_word(b"SELECT", b"WITH", b"WATCH", b"FROM"):
+            return None
+        if token.is_word(b"SETTINGS") and settings_at is None:
+            settings_at = token.start
+        if token.is_word(b"VALUES"):
+            name, rows_at = b"Values", token.end
+        elif token.is_word(b"FORMAT") and following is not None and following.kind == "word":
+            name, rows_at = following.text, _rows_after(text, following.end)
+        else:
+            continue
+        target_end = token.start if settings_at is None else settings_at
+        return Insert(text[:target_end].strip(), text[target_end : token.start].strip(), name, rows_at)
     return None
 
 
@@ -88,45 +116,69 @@ def output_format(sql: bytes, known: Collection[bytes]) -> bytes | None:
     if b"FORMAT" not in text.upper():
         return None
     found = None
-    depth = 0
-    before: Token | None = None
-    for token in tokens(text):
-        if token.text == b"(":
-            depth += 1
-        elif token.text == b")":
-            depth -= 1
-        elif (
-            depth <= 0
-            and before is not None
-            and before.is_word(b"FORMAT")
-            and token.kind is Kind.WORD
-            and token.text in known
-        ):
-            found = token.text
-        before = token
+    for token, following in _top_level(tokens(text)):
+        if token.is_word(b"FORMAT") and following is not None and following.text in known:
+            found = following.text
     return found
 
 
-def _skip_table(stream: Iterator[Token]) -> Token | None:
-    """Consume INTO, TABLE or FUNCTION, and the name, so that a table may be called `values`; returns what follows."""
+def file_clause(sql: bytes) -> str | None:
+    """OUTFILE or INFILE, when this statement, as the engine's formatter writes it, reads or writes a file."""
+    for token, following in pairwise(tokens(sql)):
+        if token.is_word(b"OUTFILE", b"INFILE") and following.kind == "string":
+            return token.text.decode().upper()
+    return None
+
+
+def structure(description: Mapping[str, str]) -> bytes:
+    """The columns of an external table, from its `structure` or its `types` (columns _1, _2, ...)."""
+    if text := description.get("structure"):
+        return text.encode(errors="surrogateescape")
+    if text := description.get("types"):
+        types = split_types(text.encode(errors="surrogateescape"))
+        return b", ".join(b"_%d %s" % (number, kind) for number, kind in enumerate(types, 1))
+    raise QueryError(36, "an external table needs its _structure or its _types")
+
+
+def split_types(text: bytes) -> list[bytes]:
+    """Split at the commas outside parentheses and quotes: `UInt8, Decimal(38, 9)` are two."""
+    commas = [token for token, _ in _top_level(tokens(text)) if token.text == b","]
+    starts = [0, *(comma.end for comma in commas)]
+    ends = [*(comma.start for comma in commas), len(text)]
+    return [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+
+
+def _top_level(stream: Iterator[Token]) -> Iterator[tuple[Token, Token | None]]:
+    """The tokens outside parentheses and brackets, each with the token behind it."""
+    depth = 0
+    token = next(stream, None)
+    while token is not None:
+        following = next(stream, None)
+        if token.text in (b"(", b"["):
+            depth += 1
+        elif token.text in (b")", b"]"):
+            depth = max(depth - 1, 0)
+        elif depth == 0:
+            yield token, following
+        token = following
+
+
+def _skip_table(stream: Iterator[Token]) -> Iterator[Token]:
+    """What follows INTO, TABLE or FUNCTION, and the name: a table may be called `values`."""
     token = next(stream, None)
     if token is not None and token.is_word(b"INTO"):
         token = next(stream, None)
     if token is not None and token.is_word(b"TABLE", b"FUNCTION"):
         token = next(stream, None)
-    if token is not None and token.text == b"{":
-        while token is not None and token.text != b"}":
-            token = next(stream, None)
+    if token is not None and token.text == b"{":  # {table:Identifier}
+        token = next((end for end in stream if end.text == b"}"), None)
     token = next(stream, None)
     while token is not None and token.text == b".":
         next(stream, None)
         token = next(stream, None)
-    return token
-
-
-def _insert(text: bytes, settings_at: int | None, head_end: int, name: bytes, rows_at: int) -> Insert:
-    target_end = head_end if settings_at is None else settings_at
-    return Insert(text[:target_end].strip(), text[target_end:head_end].strip(), name, rows_at)
+    if token is not None:
+        yield token
+    yield from stream
 
 
 def _rows_after(text: bytes, position: int) -> int:
@@ -135,8 +187,7 @@ def _rows_after(text: bytes, position: int) -> int:
         raise QueryError(62, "Syntax error: you have an excessive ';' before the data of INSERT")
     while text[position : position + 1] in (b" ", b"\t", b"\f"):
         position += 1
-    if text[position : position + 1] == b"\r":
-        position += 1
-    if text[position : position + 1] == b"\n":
-        position += 1
+    for end in (b"\r", b"\n"):
+        if text[position : position + 1] == end:
+            position += 1
     return position

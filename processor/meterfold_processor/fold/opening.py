@@ -72,6 +72,12 @@ class Opening:
             self._connected = connect(self._clickhouse)
         return self._connected
 
+    def close(self) -> None:
+        """Close the connection to ClickHouse; the next use opens another one."""
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
     def check(self) -> None:
         """Compare tables, stored settings and topic with what this version works with.
 

@@ -72,20 +72,23 @@ class FoldWorker:
         self._flushed: deque[dict[int, int]] = deque()
 
     def run(self, stop: Event) -> None:
-        with PausedGC() as self._garbage:
-            clients.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
+        try:
+            with PausedGC() as self._garbage:
+                clients.with_fresh_clients(lambda: self._serve(stop), stop, self.status.errors.of("group"))
+        finally:
+            self._opening.close()
 
     def _serve(self, stop: Event) -> None:
         starting = self.status.errors.of("start")
         try:
             persist(self._opening.check, stop, starting)
             self._schemas = persist(self._opening.schemas, stop, starting)
-            writer = persist(self._opening.writer, stop, starting)
+            self._writer = persist(self._opening.writer, stop, starting)
         except Stopped:
             return
         self._buffer, self._flushed = [], deque()
         self._consumer = self._make_consumer()
-        self._effects = Effects(writer, self._kafka_settings, self._flushed_to)
+        self._effects = Effects(self._writer, self._kafka_settings, self._flushed_to)
         self.status.durations = self._effects.durations
         self._flusher = Flusher(self._drive, self._effects.perform, self.status.errors.of("flush"))
         self._assignment = Assignment(
@@ -318,6 +321,8 @@ class FoldWorker:
 
     def _close(self) -> None:
         self._flusher.stop(self._settings.stop_seconds)
+        if self._flusher.idle:  # else its thread still waits for an answer on this connection
+            self._writer.close()
         self._commit()
         self._consumer.close()
 

@@ -20,11 +20,11 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
-from meterfold_sink.migrate import migrate
 from meterfold_sink.positions import KINDS
 from support import consume_all, eventually, producer
 from support.checker.installation import Installation, running
 from support.clickhouse import http_query
+from support.databases import migrated_database
 from support.kafka import delete_topics
 
 METRIC = "api.calls"
@@ -129,16 +129,11 @@ class History:
     @contextmanager
     def copy(self, stack: LocalStack) -> Iterator[Copy]:
         """A database with the same rows, to tamper with."""
-        settings = stack.clickhouse_settings(f"copy_{secrets.token_hex(4)}")
-        with connect(settings, create_database=True) as client:
-            try:
-                migrate(client, self.there.rules)
-                reads.write_settings_once(client, self.there.rules)
-                for table in COPIED:
-                    client.command(f"INSERT INTO {table} SELECT * FROM {self.there.clickhouse.database}.{table} FINAL")
-                yield Copy(settings, client)
-            finally:
-                http_query(settings, f"DROP DATABASE IF EXISTS {settings.database}")
+        with migrated_database(stack) as settings, connect(settings) as client:
+            reads.write_settings_once(client, self.there.rules)
+            for table in COPIED:
+                client.command(f"INSERT INTO {table} SELECT * FROM {self.there.clickhouse.database}.{table} FINAL")
+            yield Copy(settings, client)
 
 
 @contextmanager

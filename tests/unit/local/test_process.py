@@ -26,12 +26,12 @@ def python(tmp_path: Path, code: str, **more: object) -> ManagedProcess:
 def test_ready_line_output_and_clean_end(tmp_path: Path) -> None:
     child = python(tmp_path, SLEEP)
     child.start()
-    assert child.wait_for_line("up", 10) == "up"
+    assert child.wait_for_line("up", 60) == "up"
     assert child.running
     assert child.terminate() == -signal.SIGTERM
     assert not child.running
     child.start()  # again: only what this run printed counts
-    child.wait_for_line("up", 10)
+    child.wait_for_line("up", 60)
     assert child.output() == "up\n"
     assert child.log_file.read_text() == "up\nup\n"
     child.kill()
@@ -44,13 +44,13 @@ def test_an_early_death_shows_the_end_of_the_log(tmp_path: Path) -> None:
     child = python(tmp_path, code, more_logs=[own_log])
     child.start()
     with pytest.raises(StackError, match=r"(?s)the child ended with status 3 .*disk is full.*giving up"):
-        child.wait_for_line("ready", 10)
+        child.wait_for_line("ready", 60)
 
 
 def test_a_deadline_that_passes_shows_it_too(tmp_path: Path) -> None:
     child = python(tmp_path, SLEEP)
     child.start()
-    child.wait_for_line("up", 10)
+    child.wait_for_line("up", 60)
     with pytest.raises(StackError, match=r"(?s)not finished within 0.1 s.*up"):
         child.wait_until(lambda: False, 0.1, "finished")
     child.kill()
@@ -59,7 +59,7 @@ def test_a_deadline_that_passes_shows_it_too(tmp_path: Path) -> None:
 def test_what_ignores_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
     child = python(tmp_path, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP)
     child.start()
-    child.wait_for_line("up", 10)
+    child.wait_for_line("up", 60)
     assert child.terminate(0.2) == -signal.SIGKILL
 
 
@@ -80,7 +80,7 @@ from meterfold_local.process import ManagedProcess
 def start():
     child = ManagedProcess("child", [sys.executable, "-c", {stubborn!r}], Path({str(tmp_path / "child.log")!r}))
     child.start()
-    child.wait_for_line("up", 10)
+    child.wait_for_line("up", 60)
     print(child.pid, flush=True)
 thread = threading.Thread(target=start)
 thread.start()

@@ -32,7 +32,7 @@ def test_a_unit_test_reaches_no_server() -> None:
 
 @pytest.mark.loopback
 def test_unless_it_is_marked() -> None:
-    with listener() as server, socket.create_connection(server.getsockname(), timeout=5) as client:
+    with listener() as server, socket.create_connection(server.getsockname(), timeout=60) as client:
         assert client.getpeername() == server.getsockname()
 
 
@@ -44,7 +44,7 @@ def test_no_settings_are_found_by_accident() -> None:
 
 def test_eventually_gives_the_first_truthy_value() -> None:
     values = iter([0, 0, 7])
-    assert eventually(lambda: next(values), 5) == 7
+    assert eventually(lambda: next(values), 60) == 7
 
 
 def test_eventually_fails_with_what_it_saw_last() -> None:
@@ -58,4 +58,4 @@ def test_eventually_fails_with_what_it_saw_last() -> None:
 def test_eventually_sees_a_change_from_elsewhere() -> None:
     changed = threading.Event()
     threading.Timer(0.05, changed.set).start()
-    assert eventually(changed.is_set, 5)
+    assert eventually(changed.is_set, 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,10 @@ from meterfold_cli.importing.csv_rows import CELL_LIMIT, CsvRows
 from meterfold_cli.importing.rows import BadRow, Row
 
 
-def read(path: Path, text: str | bytes, delimiter: str = ",") -> tuple[tuple[str, ...], list[Row | BadRow]]:
+def read(path: Path, text: str | bytes, delimiter: str | None = ",") -> tuple[tuple[str, ...], list[Row | BadRow]]:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    rows = CsvRows(path, delimiter)
-    found = list(rows.rows())
-    rows.close()
-    return rows.columns, found
+    with closing(CsvRows(path, delimiter)) as rows:
+        return rows.columns, list(rows.rows())
 
 
 @pytest.fixture
@@ -111,8 +110,7 @@ def test_a_delimiter_that_is_given_is_believed(path: Path) -> None:
 
 def test_tsv_is_separated_by_tabs_and_a_comma_file_of_that_name_is_named(tmp_path: Path) -> None:
     path = tmp_path / "events.tsv"
-    path.write_text("id\tuser\n1\t2,5\n", encoding="utf-8")
-    assert list(CsvRows(path).rows()) == [Row(2, ["1", "2,5"])]
+    assert read(path, "id\tuser\n1\t2,5\n", None) == (("id", "user"), [Row(2, ["1", "2,5"])])
     path.write_text("id,user\n1,2\n", encoding="utf-8")
     with pytest.raises(WrongInput, match="--delimiter ','"):
         CsvRows(path)
