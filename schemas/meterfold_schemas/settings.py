@@ -101,7 +101,8 @@ class KafkaSettings(Settings):
         if "bootstrap_servers" not in values:
             raise InvalidSettings(
                 f"the Kafka cluster is not configured: set {PREFIX}BOOTSTRAP_SERVERS, or set {PREFIX}CONFIG to a "
-                "settings file with bootstrap_servers under [kafka]; `meterfold up` starts a local stack and prints that setting"
+                "settings file with bootstrap_servers under [kafka]. `meterfold up` starts a local stack and prints "
+                "that setting"
             )
         return _validated(cls, "kafka", values, sources.path)
 
@@ -151,7 +152,7 @@ class ClickHouseSettings(Settings):
         if "url" not in values:
             raise InvalidSettings(
                 f"the ClickHouse server is not configured: set {PREFIX}CLICKHOUSE_URL, or set {PREFIX}CONFIG to a "
-                "settings file with url under [clickhouse]; `meterfold up` starts a local stack and prints that setting"
+                "settings file with url under [clickhouse]. `meterfold up` starts a local stack and prints that setting"
             )
         return _validated(cls, "clickhouse", values, sources.path)
 
