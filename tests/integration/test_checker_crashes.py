@@ -157,7 +157,7 @@ def test_a_second_checker_on_the_same_slot_ends_and_the_first_goes_on(there: Ins
         second = Running(there)
         eventually(lambda: second.failure, 40, "the second one ends")
         assert isinstance(second.failure, SlotTaken)
-        assert f"slot 0 already (process {os.getpid()} on " in str(second.failure)
+        assert f"slot 0 is already in use by a checker (process {os.getpid()} on " in str(second.failure)
         assert "METERFOLD_CHECKER_SLOT=1" in str(second.failure)
         there.use(120, "u2", partition=1)
         there.seen_soon(expected + [("t1", "u2", event, 1) for event in UP])
