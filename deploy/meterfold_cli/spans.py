@@ -12,7 +12,7 @@ from typing import Final
 
 from meterfold_cli.exits import WrongInput
 from meterfold_schemas.periods import from_micros
-from meterfold_service.usage.calendar import Calendar
+from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar
 
 __all__ = ["SPAN_HELP", "moment", "span"]
 
@@ -45,7 +45,10 @@ def span(
             raise WrongInput(f"--month {month!r} must be a month such as 2026-10")
         return from_micros(calendar.day_start(first)), from_micros(calendar.day_start(_next_month(first)))
     if since is not None:
-        return now - _duration(since), now
+        duration = _duration(since)
+        if duration > now - EARLIEST:
+            raise WrongInput(f"--since {since} is before the year {EARLIEST.year}")
+        return now - duration, now
     if start is not None:
         begin = moment("--from", start, calendar)
         until = now if end is None else moment("--to", end, calendar)
@@ -60,12 +63,14 @@ def span(
 def moment(option: str, text: str, calendar: Calendar) -> datetime:
     """The instant that a text stands for: the beginning of a month or of a day, or a time. Raises WrongInput."""
     day = _month(text) or _day(text)
-    if day is not None:
-        return from_micros(calendar.day_start(day))
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text) if day is None else datetime(day.year, day.month, day.day)  # noqa: DTZ001
     except ValueError:
         raise WrongInput(f"{option} {text!r} must be a time: {SPAN_HELP}") from None
+    if not EARLIEST.year <= found.year < LATEST.year:
+        raise WrongInput(f"{option} {text} is not in the years {EARLIEST.year} to {LATEST.year - 1}")
+    if day is not None:
+        return from_micros(calendar.day_start(day))
     if found.tzinfo is not None:
         return found.astimezone(UTC)
     local = found.replace(tzinfo=calendar.zone)
@@ -90,7 +95,7 @@ def _duration(text: str) -> timedelta:
 
 def _month(text: str) -> date | None:
     match = _MONTH.fullmatch(text)
-    if match is None or not 1 <= int(match[2]) <= 12 or not 1901 <= int(match[1]) <= 2298:
+    if match is None or not 1 <= int(match[2]) <= 12 or not EARLIEST.year <= int(match[1]) < LATEST.year:
         return None
     return date(int(match[1]), int(match[2]), 1)
 

@@ -334,6 +334,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(client: Client) -> None:
         ({"offset": -1}, "offset must be 0 or more, not -1"),
         ({"end": at(2020, 1, 1)}, "is before start"),
         ({"period": "hourly", "start": at(2020, 1, 1)}, "more than 10,000 hourly periods"),
+        ({"start": at(1500, 1, 1)}, "start and end must be in the years 1901 to 2298"),
         ({"subject": "user:ada"}, "must be a pair of strings"),
         ({"start": datetime(2026, 1, 1)}, "timezone"),  # noqa: DTZ001
     ):

@@ -21,16 +21,18 @@ from zoneinfo import ZoneInfo
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import HOUR, from_micros, micros
 
-__all__ = ["BILLING", "LIFETIME", "PERIODS", "Calendar", "Window", "zone_of"]
+__all__ = ["BILLING", "EARLIEST", "LATEST", "LIFETIME", "PERIODS", "Calendar", "Window", "zone_of"]
 
 BILLING: Final = "billing"
 LIFETIME: Final = "lifetime"
 PERIODS: Final = ("hourly", "daily", "weekly", "monthly", "yearly", BILLING, LIFETIME)
 """What a summary may be of."""
 
+EARLIEST: Final = datetime(1901, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2299, 1, 1, tzinfo=UTC)
+"""The times that ClickHouse stores, and a little less: a local day may begin earlier."""
+
 _DAY: Final = timedelta(days=1)
-_EARLIEST: Final = micros(datetime(1901, 1, 1, tzinfo=UTC))
-_LATEST: Final = micros(datetime(2299, 1, 1, tzinfo=UTC))
 
 
 class Window(NamedTuple):
@@ -65,10 +67,8 @@ class Calendar:
         return cls(period, zone_of(tz), anchor)
 
     def windows(self, start: int, end: int, most: int) -> list[Window]:
-        """The window that holds `start`, and those that begin before `end`. Raises InvalidUsage if there are more than
-        `most`."""
-        if not _EARLIEST <= start < _LATEST or end >= _LATEST:
-            raise InvalidUsage("start and end must be in the years 1901 to 2298")
+        """The window that holds `start`, and those that begin before `end`; both from EARLIEST up to LATEST. Raises
+        InvalidUsage if there are more than `most`."""
         found = list(islice(self._from(start, end), most + 1))
         if len(found) > most:
             raise InvalidUsage(

@@ -13,7 +13,7 @@ from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
 from meterfold_service.errors import NotFoldedInTime, RecordsExpired
 from meterfold_service.metrics.operations import metric_not_found
 from meterfold_service.pages import Page, check_page
-from meterfold_service.usage.calendar import Calendar, Window
+from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
 from meterfold_sink.definitions import defined_keys, visible_metric
@@ -57,7 +57,7 @@ class Usage:
         """usage.get: one subject's records with start <= timestamp < end (default: now), by timestamp.
 
         `cursor` of a page asks for the next one. `at_least` waits first until these deliveries are folded. Raises
-        RecordsExpired if records from start to end are no longer kept, NotFoldedInTime, and InvalidUsage.
+        RecordsExpired if records from start to end have expired, NotFoldedInTime, and InvalidUsage.
         """
         check_page(limit)
         after = None if cursor is None else position_of(cursor)
@@ -142,6 +142,8 @@ class Usage:
 
     def _span(self, start: datetime, end: datetime | None) -> tuple[int, int]:
         first, last = micros(start), micros(self._now() if end is None else end)
+        if not micros(EARLIEST) <= first < micros(LATEST) or last >= micros(LATEST):
+            raise InvalidUsage("start and end must be in the years 1901 to 2298")
         if end is not None and last < first:
             raise InvalidUsage(f"end {end.isoformat()} is before start {start.isoformat()}")
         return first, last
