@@ -23,7 +23,7 @@ class ManagedProcess:
     """A command with its log file. Not for use from several threads at once.
 
     `env` is the child's whole environment (None: a copy of ours). Its standard output and error are appended to
-    `log_file`; `more_logs` are files that it writes by itself and that errors should quote, too.
+    `log_file`; `more_logs` are other files that it writes and that errors should quote, too.
     """
 
     def __init__(

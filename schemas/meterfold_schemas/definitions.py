@@ -149,7 +149,7 @@ class MetricDefinition(Definition):
 class UsageThreshold(Definition):
     """A value to watch on one metric: of one subject, of every subject of a type, or of every subject.
 
-    `org_id` None watches every organization, each subject judged by itself; "" only subjects without an organization.
+    `org_id` None watches all organizations, each subject judged separately; "" only subjects without an organization.
     `warn_threshold` is a quantity or a percentage of `threshold` such as "90%"; left out it is 80 % of it.
     `period_type` is fixed at creation; `for_metric` takes it from the metric's reset period.
     """
@@ -263,7 +263,7 @@ class UsageThreshold(Definition):
 
 
 def default_warn_threshold(threshold: int | Decimal | str | float) -> Decimal:
-    """80 % of a threshold, cut to 9 decimals. Raises InvalidUsage for what is no quantity."""
+    """80 % of a threshold, cut to 9 decimals. Raises InvalidUsage for an invalid quantity."""
     return to_decimal(to_unscaled(threshold) * 4 // 5)
 
 

@@ -86,7 +86,7 @@ class Poison(MeterfoldError):
 
 
 class Fatal(MeterfoldError):
-    """Going on would give wrong numbers or can never work: stop and say why."""
+    """To continue would give wrong numbers, or can never succeed: stop with this error."""
 
     code = "FATAL"
 

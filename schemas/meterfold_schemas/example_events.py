@@ -1,4 +1,4 @@
-"""The example events that stand beside each schema, as records that framing.encode takes.
+"""The example events of each schema, as records that framing.encode takes.
 
 `examples/<name>.v<N>.<case>.json`: one event, a decimal as text and a time in ISO 8601, as people write them.
 """

@@ -1,4 +1,4 @@
-"""Ids and keys of derived events: a function of what they stand for, never random.
+"""Ids and keys of derived events: a function of what they identify, never random.
 
 An id is the UUIDv5 of a compact JSON array under Meterfold's own namespace; the array begins with its kind, so that
 two kinds never share an id. The namespace and the arrays are part of the contract and never change.

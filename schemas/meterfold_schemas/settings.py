@@ -1,4 +1,4 @@
-"""How every part is configured: keyword arguments, METERFOLD_* variables, a TOML file, defaults; the first wins.
+"""The configuration of every part: keyword arguments, METERFOLD_* variables, a TOML file, defaults. The first wins.
 
     [kafka]                                   METERFOLD_BOOTSTRAP_SERVERS, METERFOLD_TOPIC_PREFIX
     bootstrap_servers = "broker:9092"
@@ -40,7 +40,7 @@ _PROPERTY: Final = re.compile(r"""property:? ["'`]([^"'`]+)["'`]""")
 
 
 class Settings(BaseModel):
-    """Base of every settings model: frozen, without unknown fields, and silent about the values it refuses."""
+    """Base of every settings model: frozen, without unknown fields. Errors do not contain the refused values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True)
 
@@ -49,7 +49,7 @@ class Settings(BaseModel):
 
 
 class KafkaSettings(Settings):
-    """Where the cluster is, and what goes to librdkafka as it is."""
+    """The address of the cluster, and settings that are passed to librdkafka unchanged."""
 
     bootstrap_servers: str = Field(min_length=1)
     topic_prefix: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]{0,200}$")
@@ -67,7 +67,7 @@ class KafkaSettings(Settings):
     @classmethod
     def _no_servers(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         if "bootstrap.servers" in value or "metadata.broker.list" in value:
-            raise ValueError("name the brokers as bootstrap_servers")
+            raise ValueError("set the brokers with bootstrap_servers")
         return value
 
     @classmethod
@@ -100,8 +100,9 @@ class KafkaSettings(Settings):
         _check_names(cls, "kafka", values, sources.path)
         if "bootstrap_servers" not in values:
             raise InvalidSettings(
-                f"no Kafka cluster is named: set {PREFIX}BOOTSTRAP_SERVERS, or set {PREFIX}CONFIG to a settings file "
-                "with bootstrap_servers under [kafka]; `meterfold up` starts a local stack and prints that setting"
+                f"the Kafka cluster is not configured: set {PREFIX}BOOTSTRAP_SERVERS, or set {PREFIX}CONFIG to a "
+                "settings file with bootstrap_servers under [kafka]. `meterfold up` starts a local stack and prints "
+                "that setting"
             )
         return _validated(cls, "kafka", values, sources.path)
 
@@ -117,7 +118,7 @@ class KafkaSettings(Settings):
 
 
 class ClickHouseSettings(Settings):
-    """Where ClickHouse's HTTP interface is."""
+    """The address of ClickHouse's HTTP interface."""
 
     url: str
     database: str = Field(default="meterfold", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")
@@ -131,7 +132,7 @@ class ClickHouseSettings(Settings):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError('give a URL such as "http://host:8123"')
         if parts.username or parts.password:
-            raise ValueError("give username and password as settings of their own, not in the URL")
+            raise ValueError("set username and password as separate settings, not in the URL")
         return value.rstrip("/")
 
     @classmethod
@@ -150,8 +151,8 @@ class ClickHouseSettings(Settings):
         _check_names(cls, "clickhouse", values, sources.path)
         if "url" not in values:
             raise InvalidSettings(
-                f"no ClickHouse server is named: set {PREFIX}CLICKHOUSE_URL, or set {PREFIX}CONFIG to a settings file "
-                "with url under [clickhouse]; `meterfold up` starts a local stack and prints that setting"
+                f"the ClickHouse server is not configured: set {PREFIX}CLICKHOUSE_URL, or set {PREFIX}CONFIG to a "
+                "settings file with url under [clickhouse]. `meterfold up` starts a local stack and prints that setting"
             )
         return _validated(cls, "clickhouse", values, sources.path)
 
@@ -180,7 +181,7 @@ def load_settings(
 
 
 def librdkafka_refuses(text: str, environ: Mapping[str, str] | None = None) -> InvalidSettings:
-    """The error for what librdkafka says of its settings when a client is made; names the variable that set it."""
+    """The error for settings that librdkafka refuses when a client is created; it names the variable that set them."""
     found = _PROPERTY.search(text)
     name = found.group(1) if found else ""
     variable = f"{PREFIX}{_KAFKA_START}{name.upper().replace('.', '_')}"

@@ -1,4 +1,4 @@
-"""Where settings come from: keyword arguments, METERFOLD_* variables, a TOML file. The first that speaks wins.
+"""Where settings come from: keyword arguments, METERFOLD_* variables, a TOML file. The first one wins.
 
 An argument or METERFOLD_CONFIG names the file. Only the command line also looks for one in its working directory: an
 application must not depend on the directory that it is started in. Nothing is read at import.
@@ -39,7 +39,7 @@ _warned: set[str] = set()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sources:
-    """The variables and the file of one process. `file` is empty where there is none; it may hold secrets."""
+    """The variables and the file of one process. `file` is empty if there is none; it can contain secrets."""
 
     variables: Mapping[str, str]
     file: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Sources:
         return cls(variables, _parse(path) if path else {}, path)
 
     def table(self, section: str) -> dict[str, Any]:
-        """One table of the file; empty where it is not given."""
+        """One table of the file; empty if it is missing."""
         table = self.file.get(section, {})
         if not isinstance(table, dict):
             raise InvalidSettings(f"{self.path}: [{section}] must be a table")
@@ -87,7 +87,7 @@ class Sources:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """` Did you mean ...?`, or what there is."""
+    """` Did you mean ...?`, or the known names."""
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(choices)}."

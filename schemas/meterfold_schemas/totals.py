@@ -15,7 +15,7 @@ from meterfold_schemas.vocabulary import AggregationType
 
 __all__ = ["AMOUNTS", "STATE", "WindowValues", "average", "divided", "percentage", "total_of"]
 
-#: The amounts in the state of a window, in the order in which it is stored; beside them stands the count of events.
+#: The amounts in the state of a window, in the order in which they are stored. The state also has the count of events.
 AMOUNTS: Final = ("sum", "min", "max", "last")
 
 #: What of a window's state makes the total of each aggregation type. All types together need all of the state.

@@ -38,7 +38,7 @@ _METADATA: Final = OPTIONAL.index("metadata")
 
 
 class EncodedSubject(NamedTuple):
-    """A subject of a metric: the message key, and the four fields as they stand in the value."""
+    """A subject of a metric: the message key, and the four fields as encoded in the value."""
 
     key: bytes
     fields: bytes

@@ -30,7 +30,7 @@ class ResetPeriod(StrEnum):
 
 
 class Level(StrEnum):
-    """Where a value stands against a threshold."""
+    """The level of a value relative to a threshold."""
 
     NONE = "none"
     APPROACHING = "approaching"

@@ -11,11 +11,11 @@ from meterfold_sink.rules import FoldRules
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
-__all__ = ["Progress", "read_progress", "read_rules", "read_settings"]
+__all__ = ["ProgressRow", "read_progress", "read_rules", "read_settings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ProgressRow:
     """A row of fold_progress. `last_stamp` in UTC microseconds, 0 before the first event."""
 
     partition: int
@@ -39,7 +39,7 @@ def read_rules(client: Client) -> FoldRules:
     return FoldRules.from_rows(read_settings(client))
 
 
-def read_progress(client: Client, partitions: Sequence[int] | None = None) -> dict[int, Progress]:
+def read_progress(client: Client, partitions: Sequence[int] | None = None) -> dict[int, ProgressRow]:
     """partition -> its progress; all partitions when none are named. A partition without a row is not in it."""
     rows = client.rows(
         "SELECT partition, next_offset, log_start, counted, duplicates, rejected, "
@@ -47,4 +47,4 @@ def read_progress(client: Client, partitions: Sequence[int] | None = None) -> di
         "FROM fold_progress FINAL WHERE {everything:UInt8} OR has({partitions:Array(Int32)}, partition)",
         {"everything": int(partitions is None), "partitions": list(partitions or ())},
     )
-    return {row["partition"]: Progress(**row) for row in rows}
+    return {row["partition"]: ProgressRow(**row) for row in rows}

@@ -18,7 +18,7 @@ from typing import Any, Final
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink.client import Client, to_rows
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS, Progress, read_progress, read_rules
+from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS, ProgressRow, read_progress, read_rules
 
 __all__ = ["PartitionProof", "prove_partitions"]
 
@@ -33,7 +33,7 @@ class PartitionProof:
     """What was found in one partition: `differences` are rows of usage_reconciliation."""
 
     partition: int
-    progress: Progress | None
+    progress: ProgressRow | None
     windows: int
     records: int
     unprovable: int

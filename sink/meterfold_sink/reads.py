@@ -16,14 +16,14 @@ from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_schemas.totals import AMOUNTS
 from meterfold_sink.client import Client
-from meterfold_sink.fold_state import Progress, read_progress, read_rules, read_settings
+from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules, read_settings
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
 __all__ = [
     "END_OF_WINDOW",
     "WINDOW_COLUMNS",
-    "Progress",
+    "ProgressRow",
     "find_records",
     "iter_identities",
     "load_identities",

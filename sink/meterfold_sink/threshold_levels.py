@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
+from meterfold_schemas.events import percentage_used
 from meterfold_schemas.periods import Period, from_micros, micros, period_end, period_start
 from meterfold_sink.client import Client
 
 __all__ = ["Standing", "WindowNow", "standings"]
+
+_WIDE: Final = Context(prec=60)
+_HUNDREDTH: Final = Decimal("0.01")
 
 _WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, period_type, period_start"
 _LEVELS: Final = f"""
@@ -159,9 +163,14 @@ def _window(threshold: Decimal, window: Mapping[str, Any], values: Mapping[tuple
         period_end=None if end is None else from_micros(end),
         level=window["level"],
         value=value,
-        percentage_used=None if value is None else (value * 100 / threshold).quantize(Decimal("0.01")),
+        percentage_used=None if value is None else _percentage(value, threshold),
         updated_at=None if row is None else row["updated_at"],
     )
+
+
+def _percentage(value: Decimal, threshold: Decimal) -> Decimal:
+    """With 2 decimals, as people read it. A percentage may have 38 digits, more than the decimal context keeps."""
+    return percentage_used(value, threshold).quantize(_HUNDREDTH, rounding=ROUND_HALF_UP, context=_WIDE)
 
 
 def _name(row: Mapping[str, Any]) -> tuple[Any, ...]:

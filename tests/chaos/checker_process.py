@@ -17,7 +17,7 @@ from meterfold_cli.logs import configure
 from meterfold_cli.workers import run_worker
 from meterfold_processor.checker import mirror, stored
 from meterfold_processor.checker import operations as ops
-from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.group import CheckerGroup
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.checker.worker import CheckerWorker
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Sources, load_settings
@@ -66,14 +66,14 @@ def main(arguments: dict[str, Any]) -> None:
 def _skipping(share: float) -> Iterator[None]:
     """A client that skips messages, as librdkafka has done at a hand-over: by this chance a poll brings only the last
     one of each partition."""
-    poll = Group.poll
+    poll = CheckerGroup.poll
 
-    def some(self: Group, seconds: float) -> list[Any]:
+    def some(self: CheckerGroup, seconds: float) -> list[Any]:
         messages = poll(self, seconds)
         if random.random() >= share:
             return messages
         last = {message.partition(): message for message in messages}
         return list(last.values())
 
-    with mock.patch.object(Group, "poll", some):
+    with mock.patch.object(CheckerGroup, "poll", some):
         yield

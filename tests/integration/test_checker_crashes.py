@@ -64,7 +64,13 @@ class FailsOnce:
 
 @pytest.mark.parametrize(
     ("kind", "after"),
-    [(ops.Produce, True), (ops.Flush, True), (ops.SendOffsets, True), (ops.Commit, False), (ops.Commit, True)],
+    [
+        (ops.Produce, True),
+        (ops.FlushMessages, True),
+        (ops.SendOffsets, True),
+        (ops.CommitTransaction, False),
+        (ops.CommitTransaction, True),
+    ],
 )
 def test_a_step_that_fails_is_done_again_and_nothing_shows_twice(there: Installation, kind: type, after: bool) -> None:
     drive = FailsOnce(kind, after=after, armed=False)
@@ -81,7 +87,7 @@ def test_a_step_that_fails_is_done_again_and_nothing_shows_twice(there: Installa
         there.use(200, "u2", partition=1)
         there.seen_soon(expected + [("t1", "u2", event, 1) for event in UP])
         assert checker.worker.status.aborts == 1
-        if kind is ops.SendOffsets or (kind is ops.Commit and not after):
+        if kind is ops.SendOffsets or (kind is ops.CommitTransaction and not after):
             raw = consume_all(there.kafka, there.topics.threshold_exceeded, isolation="read_uncommitted")
             assert len(raw) > len(consume_all(there.kafka, there.topics.threshold_exceeded)), "nothing was aborted"
 
@@ -151,7 +157,7 @@ def test_a_second_checker_on_the_same_slot_ends_and_the_first_goes_on(there: Ins
         second = Running(there)
         eventually(lambda: second.failure, 40, "the second one ends")
         assert isinstance(second.failure, SlotTaken)
-        assert f"slot 0 already (process {os.getpid()} on " in str(second.failure)
+        assert f"slot 0 is already in use by a checker (process {os.getpid()} on " in str(second.failure)
         assert "METERFOLD_CHECKER_SLOT=1" in str(second.failure)
         there.use(120, "u2", partition=1)
         there.seen_soon(expected + [("t1", "u2", event, 1) for event in UP])

@@ -76,7 +76,7 @@ def test_one_command_runs_everything_and_ctrl_c_stops_all_of_it(tmp_path: Path) 
         assert newcomer.returncode == 1
         told = [line for line in newcomer.stderr.splitlines() if line.startswith("meterfold: ")]
         assert len(told) == 1
-        assert f"slot 0 already (process {checker.pid} on " in told[0]
+        assert f"slot 0 is already in use by a checker (process {checker.pid} on " in told[0]
         assert f"run by `meterfold up` in {data}" in told[0]
         assert "METERFOLD_CHECKER_SLOT=1 meterfold check" in told[0]
         assert checker.alive

@@ -84,7 +84,7 @@ def test_aborted_transactions_are_counted_and_it_is_ready_again(there: Installat
 
     def drive(steps: Any, perform: Any) -> None:
         def commit(operation: Any) -> Any:
-            if isinstance(operation, ops.Commit) and broken[0]:
+            if isinstance(operation, ops.CommitTransaction) and broken[0]:
                 broken[1] = True
                 raise Retryable("the transaction did not commit, says this test")
             return perform(operation)

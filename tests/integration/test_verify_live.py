@@ -225,11 +225,15 @@ def test_the_command(history: History, stack: LocalStack, tmp_path: Path) -> Non
     assert told["verdict"] == "different"
     lost = next(f for f in told["findings"] if f["offset"] is not None)
     assert (lost["partition"], lost["offset"], lost["found"]) == (history.partition_of("u1"), 0, "none")
-    for name, address, server in (
-        ("METERFOLD_CLICKHOUSE_URL", "http://127.0.0.1:1", "ClickHouse"),
-        ("METERFOLD_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1", "Kafka at 127.0.0.1:1"),
+    away = tmp_path / "away.toml"
+    kafka = history.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    clickhouse = history.there.clickhouse.model_copy(update={"url": "http://127.0.0.1:1"})
+    for servers, address, server in (
+        ((history.kafka, clickhouse), "http://127.0.0.1:1", "ClickHouse"),
+        ((kafka, history.there.clickhouse), "127.0.0.1:1", "Kafka at 127.0.0.1:1"),
     ):
-        done = meterfold("verify", env={**env, name: address})
+        write_settings(away, *servers)
+        done = meterfold("verify", "--config", away, env=env)
         assert done.returncode == exits.UNAVAILABLE, done.stdout + done.stderr
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"meterfold: {server} could not be reached")

@@ -13,7 +13,7 @@ from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
-    from meterfold_sink.fold_state import Progress as StoredProgress
+    from meterfold_sink.fold_state import ProgressRow
     from meterfold_sink.metric_usage import UndefinedMetric
     from meterfold_sink.rejections import RecentRejections
     from meterfold_sink.schema_decisions import SchemaFacts
@@ -118,7 +118,7 @@ def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
         return ()
 
 
-def _progress(row: StoredProgress) -> Progress:
+def _progress(row: ProgressRow) -> Progress:
     return Progress(
         row.next_offset,
         row.log_start,

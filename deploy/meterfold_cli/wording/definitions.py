@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from meterfold_schemas.quantities import number_text
+
 if TYPE_CHECKING:
     from meterfold_service.errors import Difference
 
-__all__ = ["changes", "define_command", "define_instead", "differing", "number"]
+__all__ = ["changes", "define_command", "define_instead", "differing"]
 
 Options = Mapping[str, str]
 
@@ -43,12 +45,6 @@ def define_command(key: str) -> str:
     return f"`meterfold metric define {shlex.quote(key)} --name NAME --unit UNIT`"
 
 
-def number(value: Decimal) -> str:
-    """Without zeros at the end. Not by normalize(): that rounds to the 28 digits of the decimal context."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def _option(options: Options, name: str, value: Any) -> Sequence[str]:
     if name == "is_active":
         return ["--active" if value else "--inactive"]
@@ -59,7 +55,7 @@ def _option(options: Options, name: str, value: Any) -> Sequence[str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Decimal):
-        return number(value)
+        return number_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from meterfold_cli.wording.definitions import changes, define_command, define_instead, differing, number
+from meterfold_cli.wording.definitions import changes, define_command, define_instead, differing
 from meterfold_schemas.plurals import listed, noun, plural
+from meterfold_schemas.quantities import number_text
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import UsageThreshold
@@ -91,8 +92,8 @@ def _example(change: MetricChange) -> str:
     example = change.example
     assert example is not None
     subject = f"{example.subject_type} {example.subject_id}" + (f" of {example.org_id}" if example.org_id else "")
-    after = "no total" if example.after is None else number(example.after)
-    before = "no total" if example.before is None else number(example.before)
+    after = "no total" if example.after is None else number_text(example.after)
+    before = "no total" if example.before is None else number_text(example.before)
     return f"for example {subject} in {example.period_start:%Y-%m}: {before} -> {after}"
 
 

@@ -76,15 +76,18 @@ class App:
                 asked, body, tables = await _read(client.request, headers, params, held)
                 run = partial(self._run, client, asked, body, tables, facts)
                 response = await anyio.to_thread.run_sync(run, limiter=self._threads)
-            if response is not None:
-                await client.whole(response)
         except ClientDisconnect:
             return
         except QueryError as problem:
-            await client.whole(respond.error(problem, facts))
+            response = respond.error(problem, facts)
         except OSError as error:
-            full = QueryError(243, f"Can't keep the body of the request until it is complete: {error}")
-            await client.whole(respond.error(full, facts))
+            response = respond.error(QueryError(243, f"Can't keep a file in the data folder: {error}"), facts)
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            failure = QueryError(1001, "the server failed; its log says where", "STD_EXCEPTION")
+            response = respond.error(failure, facts)
+        if response is not None:
+            await client.whole(response)
 
     def _run(
         self,
@@ -97,14 +100,7 @@ class App:
         """Run the request; a short response is returned, a long one is sent from here: all that uses a connection of
         the engine happens in one thread."""
         with ExitStack() as held:
-            try:
-                response = self._executor.run(asked, body, tables, facts, held)
-            except QueryError as problem:
-                response = respond.error(problem, facts)
-            except Exception:
-                traceback.print_exc(file=sys.stderr)
-                failure = QueryError(1001, "the server failed; its log says where", "STD_EXCEPTION")
-                response = respond.error(failure, facts)
+            response = self._executor.run(asked, body, tables, facts, held)
             if isinstance(response.body, bytes):
                 return response
             try:

@@ -1,9 +1,11 @@
-"""What the engine is told at start: its folders, its defaults, and what it refuses by itself.
+"""The configuration of the engine: its folders, its defaults, and the access control that keeps it in its folder.
 
 Access control is ClickHouse's own. The one user of the engine holds the grants below and nothing else: no source (FILE,
 URL, S3, REMOTE, ...), no table or database engine that reads anything but its own folder, no dictionaries (one with an
 EXECUTABLE source runs a command), no functions, no backups, no named collections, no introspection. Settings that name
-a file or an address are constrained to their defaults. What grants don't reach is in guard.py.
+a file or an address can't be changed. Programs for Executable tables are searched in a folder that does not exist. Two
+ways to a file need no grant in chDB: INTO OUTFILE and FROM INFILE, which execute.py refuses, and the function file(),
+which engine.py replaces.
 
 The user must be called `default`: chDB's sessions authenticate as that. Clients are authenticated by auth.py.
 """
@@ -89,9 +91,9 @@ def connection_string() -> str:
 
 
 def _create_default_database(engine: Path) -> None:
-    # chDB would make `default` an overlay of an Atomic database and of every file of the machine, and ask for READ ON
-    # FILE whenever a table is not found. An empty `default_database` turns that off; sessions still start in `default`,
-    # so it must exist before the engine looks: this is the file that CREATE DATABASE writes.
+    # Otherwise chDB makes `default` an overlay of an Atomic database and every file of the machine, and asks for READ
+    # ON FILE whenever a table is not found. An empty `default_database` turns that off; sessions still start in
+    # `default`, so it must exist before the engine looks: this is the file that CREATE DATABASE writes.
     metadata = engine / "metadata"
     definition = metadata / "default.sql"
     if definition.exists():

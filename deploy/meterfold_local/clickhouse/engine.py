@@ -199,8 +199,8 @@ class Engine:
         self._keeper.close()
 
     def _shadow_file_function(self) -> None:
-        # The scalar function file('/etc/passwd') needs no grant in chDB, and can stand where the guard does not look:
-        # in the rows of INSERT ... VALUES. A function of ours with its name takes its place.
+        # The scalar function file('/etc/passwd') needs no grant in chDB, also in the rows of INSERT ... VALUES. A
+        # function of ours with its name takes its place.
         self._chdb.create_function("file", _refuse_file, ["String"], "String")
 
 

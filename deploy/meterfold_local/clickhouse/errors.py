@@ -78,8 +78,8 @@ class StartError(Exception):
 
 
 def from_engine(text: str) -> QueryError:
-    """The engine's own text ("Code: 60. DB::Exception: ... (UNKNOWN_TABLE)") as an error; where an insert's rows were
-    kept meanwhile is taken out."""
+    """The engine's own text ("Code: 60. DB::Exception: ... (UNKNOWN_TABLE)") as an error, without the path of the
+    file that held the rows of an insert."""
     codes = list(_CODE.finditer(text))
     if not codes:
         return QueryError(1002, text.strip() or "the engine reported an error without a text")

@@ -177,12 +177,8 @@ def _spooled(pieces: Iterable[bytes]) -> Iterator[bytes]:
     # A name without quotes or wildcards, relative: no character of the folder's path reaches the statement.
     path = Path(config.SPOOL_FOLDER, secrets.token_hex(12))
     try:
-        try:
-            with path.open("xb") as file:
-                for piece in pieces:
-                    file.write(piece)
-        except OSError as error:
-            raise QueryError(243, f"Can't keep the rows before they are inserted: {error}") from None
+        with path.open("xb") as file:
+            file.writelines(pieces)
         yield str(path).encode()
     finally:
         path.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ _ADDITIONAL_KEYS = 1 << 9
 
 def rewritten(blocks: bytes) -> bytes:
     """Blocks of revision 0 as a client of revision 54454 or newer reads them. QueryError (48) for a column whose size
-    can't be told without its own serialization (AggregateFunction, Variant, Dynamic, JSON)."""
+    depends on its serialization (AggregateFunction, Variant, Dynamic, JSON)."""
     parts: list[bytes] = []
     reader = _Reader(blocks)
     while reader.at < len(blocks):

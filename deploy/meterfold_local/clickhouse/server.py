@@ -55,6 +55,7 @@ class HttpServer:
                 interface="asgi3",
                 access_log=False,
                 log_config=None,
+                log_level="critical",  # clients that send no HTTP or go away are not events
                 server_header=False,
                 date_header=False,
                 headers=[("Server", "ClickHouse")],

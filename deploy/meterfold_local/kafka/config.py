@@ -1,4 +1,4 @@
-"""What one broker is told: `server.properties` and its log4j configuration, as text.
+"""The configuration of one broker: `server.properties` and its log4j configuration, as text.
 
 Loopback only. Clients, brokers and controllers authenticate with SASL PLAIN; the passwords stand in this file alone,
 which is written with mode 0600, never on a command line.

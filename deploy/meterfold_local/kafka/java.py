@@ -44,7 +44,7 @@ def java_environment() -> dict[str, str]:
 
 
 def aot_cache(classpath: str) -> Path:
-    """Where the AOT cache for this class path on this runtime stands, if prepare.py has made it."""
+    """Path of the AOT cache for this class path on this runtime, if prepare.py has made it."""
     runtime = (java_binary().parent.parent / "release").read_bytes()
     identity = hashlib.sha256(runtime + classpath.encode() + " ".join(_HEAP).encode()).hexdigest()[:12]
     return cache_folder() / f"kafka-{identity}.aot"
@@ -52,7 +52,7 @@ def aot_cache(classpath: str) -> Path:
 
 def _aot_options(classpath: str) -> list[str]:
     cache = aot_cache(classpath)
-    # Java speaks up about every part of the file that does not fit, and then goes on without that part.
+    # Java reports every part of the file that does not fit, and then continues without that part.
     return [f"-XX:AOTCache={cache}", "-Xlog:aot*=off"] if cache.exists() else []
 
 

@@ -1,6 +1,6 @@
 """The lock file of the Kafka jars: which files make up the broker, and what each one's bytes are.
 
-`kafka.lock.toml` stands beside this module and is committed. Every entry is a Maven coordinate and the SHA-256 of
+`kafka.lock.toml` is beside this module and is committed. Every entry is a Maven coordinate and the SHA-256 of
 its jar, so what runs on a user's machine is what was tested, whoever served the download.
 """
 

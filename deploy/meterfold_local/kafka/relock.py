@@ -1,4 +1,4 @@
-"""Write `kafka.lock.toml` anew: `python -m meterfold_local.kafka.relock 4.4.0`.
+"""Write a new `kafka.lock.toml`: `python -m meterfold_local.kafka.relock 4.4.0`.
 
 A maintainer's tool. It resolves Kafka's whole dependency tree with jgo's plain Python resolver, adds the log4j
 binding that Kafka's own packages ship but its POM leaves out, downloads every jar once and writes down its SHA-256.

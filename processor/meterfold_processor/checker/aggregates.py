@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from meterfold_processor.checker.definitions import Definitions
 from meterfold_processor.checker.index import Window, WindowIndex, grown
-from meterfold_processor.checker.rows import Rows, newest
+from meterfold_processor.checker.rows import WindowColumns, newest
 from meterfold_processor.checker.rules import CODES, WindowRules
-from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_schemas.periods import Period
 from meterfold_schemas.totals import AMOUNTS, WindowValues, total_of
 from meterfold_schemas.vocabulary import AggregationType
@@ -47,7 +47,7 @@ class Aggregates:
     def __init__(
         self,
         definitions: Definitions,
-        subjects: Subjects,
+        subjects: SubjectSlots,
         rules: WindowRules,
         periods: frozenset[Period],
         interval: float,
@@ -78,7 +78,7 @@ class Aggregates:
         self._grow()
         self._set_emitted(row, revision, is_final, total)
 
-    def take(self, rows: Rows, mark: int) -> None:
+    def take(self, rows: WindowColumns, mark: int) -> None:
         """Remember the newest row of each open window."""
         rows = rows.take(np.flatnonzero(np.isin(rows.periods, self._codes)))
         if not len(rows):

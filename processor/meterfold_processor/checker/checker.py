@@ -21,7 +21,7 @@ from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.clock import Clock
 from meterfold_processor.checker.definitions import Affected, Definitions
 from meterfold_processor.checker.operations import Steps
-from meterfold_processor.checker.partition import Group, PartitionChecker, Plan
+from meterfold_processor.checker.partition import CheckPlan, MessageGroup, PartitionChecker
 from meterfold_processor.kafka.clients import Outgoing
 
 __all__ = ["Checker"]
@@ -39,7 +39,7 @@ LARGEST_TRANSACTION = 20_000
 class Checker:
     """The state of all assigned partitions. Not for several threads at once."""
 
-    def __init__(self, plan: Plan, clock: Clock, *, budget: int = BUDGET) -> None:
+    def __init__(self, plan: CheckPlan, clock: Clock, *, budget: int = BUDGET) -> None:
         self.definitions = Definitions()
         self.consumed = 0
         self.damaged = 0
@@ -94,7 +94,7 @@ class Checker:
         read = yield ops.ReadDefinitions(ends.metric, ends.threshold)
         found = yield ops.ReadStates(wanted, ends)
         stamps = yield ops.ReadStamps(wanted, required=True)
-        groups: dict[int, list[Group]] = {}
+        groups: dict[int, list[MessageGroup]] = {}
         yield from self._judge_affected(self.definitions.replace(read), groups)
         for partition in wanted:
             part = self._opening.get(partition)
@@ -113,7 +113,7 @@ class Checker:
         """Judge what has arrived and emit what is due."""
         batches = yield ops.PollRows()
         read = yield ops.PollDefinitions()
-        groups: dict[int, list[Group]] = {}
+        groups: dict[int, list[MessageGroup]] = {}
         yield from self._judge_affected(self.definitions.apply(read), groups)
         before = {p: part.offset for p, part in self._ready.items()}
         for partition, batch in batches.items():
@@ -130,7 +130,7 @@ class Checker:
         self._exhausted = left == 0
         yield from self._transact(groups, before, {p: part.offset for p, part in self._ready.items()})
 
-    def _judge_affected(self, affected: Affected, groups: dict[int, list[Group]]) -> Steps[None]:
+    def _judge_affected(self, affected: Affected, groups: dict[int, list[MessageGroup]]) -> Steps[None]:
         """Any change judges its open windows at once, from ClickHouse: a window is stored there before its row is
         published, so the stream cannot have been ahead of ClickHouse, and windows that no threshold watches yet need no
         memory."""
@@ -142,13 +142,15 @@ class Checker:
             yield from self._judge_stored(part, affected, groups)
 
     def _judge_stored(
-        self, part: PartitionChecker, affected: Affected | None, groups: dict[int, list[Group]]
+        self, part: PartitionChecker, affected: Affected | None, groups: dict[int, list[MessageGroup]]
     ) -> Steps[None]:
         tables = yield part.stored(affected)
         for table in tables:
             groups.setdefault(part.partition, []).extend(part.take_stored(table, self._clock.wall()))
 
-    def _take_rows(self, part: PartitionChecker, batch: ops.Batch, groups: dict[int, list[Group]]) -> Steps[None]:
+    def _take_rows(
+        self, part: PartitionChecker, batch: ops.Batch, groups: dict[int, list[MessageGroup]]
+    ) -> Steps[None]:
         self.damaged += batch.damaged
         if batch.damaged or batch.first_offset > part.offset:
             # Damaged messages, or a gap before the first one. Their windows are stored as well: judge the stored ones.
@@ -165,7 +167,9 @@ class Checker:
             for partition, part in self._ready.items():
                 part.tell_time(self._clock.wall(), stamps[partition])
 
-    def _transact(self, groups: dict[int, list[Group]], before: dict[int, int], after: dict[int, int]) -> Steps[None]:
+    def _transact(
+        self, groups: dict[int, list[MessageGroup]], before: dict[int, int], after: dict[int, int]
+    ) -> Steps[None]:
         """Transactions for the effects of partitions that are still ours; only the last one carries the new offsets."""
         ours = [group for partition, found in groups.items() if partition in after for group in found]
         chunks = list(_chunks(ours))
@@ -198,12 +202,12 @@ def _transaction(messages: list[Outgoing], offsets: dict[int, int]) -> Steps[Non
     yield ops.Begin()
     if messages:
         yield ops.Produce(tuple(messages))
-    yield ops.Flush()
+    yield ops.FlushMessages()
     yield ops.SendOffsets(offsets)
-    yield ops.Commit()
+    yield ops.CommitTransaction()
 
 
-def _chunks(groups: Iterable[Group]) -> Iterable[list[Outgoing]]:
+def _chunks(groups: Iterable[MessageGroup]) -> Iterable[list[Outgoing]]:
     chunk: list[Outgoing] = []
     for group in groups:
         if chunk and len(chunk) + len(group) > LARGEST_TRANSACTION:

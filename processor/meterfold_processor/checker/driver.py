@@ -11,9 +11,9 @@ from confluent_kafka import Message
 
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.definitions import DefinitionRecord, DefinitionsRead
-from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.group import CheckerGroup
 from meterfold_processor.checker.rows import read_message
-from meterfold_processor.checker.stored import Stored
+from meterfold_processor.checker.stored import CheckerStore
 from meterfold_processor.checker.transactions import Transactions
 from meterfold_processor.kafka.admin import Admin, kept_admin
 from meterfold_processor.kafka.offsets import Place, bounds
@@ -38,9 +38,9 @@ class Driver:
         self,
         settings: KafkaSettings,
         group_id: str,
-        group: Group,
+        group: CheckerGroup,
         transactions: Transactions,
-        stored: Stored,
+        stored: CheckerStore,
         pump: Callable[[], None],
     ) -> None:
         self._topics = Topics(settings.topic_prefix)
@@ -69,11 +69,11 @@ class Driver:
                 self._transactions.begin()
             case ops.Produce(messages=messages):
                 self._transactions.produce(messages)
-            case ops.Flush():
+            case ops.FlushMessages():
                 self._transactions.flush()
             case ops.SendOffsets(offsets=offsets):
                 self._transactions.send_offsets(self._topics.usage_windows, offsets, self._group.metadata())
-            case ops.Commit():
+            case ops.CommitTransaction():
                 self._transactions.commit()
                 self.step_seconds = time.monotonic() - self._arrived
             case _:
@@ -159,13 +159,13 @@ class Driver:
         positions = self._definitions.positions
         return DefinitionsRead(tuple(records), positions.get(self._metric, 0), positions.get(self._threshold, 0))
 
-    def _read_states(self, partitions: tuple[int, ...], ends: ops.Ends) -> dict[int, ops.States]:
+    def _read_states(self, partitions: tuple[int, ...], ends: ops.Ends) -> dict[int, ops.CommittedStates]:
         wanted = {Place(self._topics.threshold_state, p): ends.states[p] for p in partitions}
         wanted |= {Place(self._topics.usage_aggregated, p): ends.aggregates[p] for p in partitions}
         found = self._states.read(wanted, self._pump)
         self._states.stop()
         return {
-            p: ops.States(
+            p: ops.CommittedStates(
                 _newest(found[Place(self._topics.threshold_state, p)]),
                 _newest(found[Place(self._topics.usage_aggregated, p)]),
             )

@@ -13,7 +13,7 @@ from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.plurals import plural
 
-__all__ = ["Group"]
+__all__ = ["CheckerGroup"]
 
 _LOG = logging.getLogger("meterfold.checker")
 
@@ -21,7 +21,7 @@ _MESSAGES = 200
 _CALL_SECONDS = 6.0
 
 
-class Group:
+class CheckerGroup:
     """For one thread. Assigned partitions are paused, in `to_open`; `lost` is called at once with revoked ones.
 
     Callbacks run inside of `poll` and `pump` only, so between two polls nothing changes.

@@ -17,18 +17,18 @@ from meterfold_processor.checker.definitions import Definitions
 from meterfold_processor.checker.index import Window, WindowIndex, grown
 from meterfold_processor.checker.judged import (
     Crossing,
-    Judged,
-    Positions,
+    JudgedState,
+    ReadPositions,
     Terms,
     crossings,
     follows,
     judge_again,
     level_of,
 )
-from meterfold_processor.checker.plans import NO_PLAN, UNKNOWN, Plans, Watch
-from meterfold_processor.checker.rows import Rows, newest
+from meterfold_processor.checker.plans import NO_PLAN, UNKNOWN, Plans, WatchedThreshold
+from meterfold_processor.checker.rows import WindowColumns, newest
 from meterfold_processor.checker.rules import CODES, WindowRules
-from meterfold_processor.checker.subjects import Subject, Subjects
+from meterfold_processor.checker.subjects import Subject, SubjectSlots
 from meterfold_processor.checker.values import TYPES
 from meterfold_schemas.quantities import exact_unscaled
 from meterfold_schemas.totals import WindowValues, total_of
@@ -53,26 +53,26 @@ class Judgement:
     """A change of level: the new state and its events, which belong into one transaction."""
 
     target: Target
-    state: Judged
+    state: JudgedState
     events: tuple[Crossing, ...]
 
 
 class Judge:
     """The judged state of one partition, in memory."""
 
-    def __init__(self, definitions: Definitions, subjects: Subjects, rules: WindowRules) -> None:
+    def __init__(self, definitions: Definitions, subjects: SubjectSlots, rules: WindowRules) -> None:
         self._definitions = definitions
         self._subjects = subjects
         self._rules = rules
         self._plans = Plans(definitions, subjects)
         self._index = WindowIndex()
-        self._states: dict[int, dict[str, Judged]] = {}
+        self._states: dict[int, dict[str, JudgedState]] = {}
         self._through = np.empty(0, np.int64)
         self._code = np.empty(0, np.int64)
         self._plan = np.empty(0, np.int32)
         self._has_state = np.empty(0, np.bool_)
 
-    def restore(self, target: Target, state: Judged) -> None:
+    def restore(self, target: Target, state: JudgedState) -> None:
         """Take a state from `threshold.state`. Its window is judged again when a row of it arrives."""
         window = target.window
         row = self._index.locate_one(self._subjects.slot(window.subject), CODES[window.period], window.start)
@@ -86,7 +86,7 @@ class Judge:
         """The thresholds of this metric's subjects may have changed; judge their stored windows next."""
         self._plans.forget(org_id, metric_key)
 
-    def judge(self, rows: Rows, mark: int) -> Iterator[Judgement]:
+    def judge(self, rows: WindowColumns, mark: int) -> Iterator[Judgement]:
         """Judge each window by its newest row. Consume the whole answer: memory follows it."""
         plans = self._plans.of_rows(rows.slots, rows.periods)
         places = self._index.locate(rows.slots, rows.periods, rows.starts, create=plans != NO_PLAN)
@@ -128,10 +128,10 @@ class Judge:
         not_below = through >= self._through[places]
         return np.flatnonzero(not_below & self._rules.is_open(self._index.end[places], mark))
 
-    def _judge_window(self, row: int, plan: int, rows: Rows, at: int) -> Iterator[Judgement]:
+    def _judge_window(self, row: int, plan: int, rows: WindowColumns, at: int) -> Iterator[Judgement]:
         pane = self._index.window(row)
         subject = self._subjects[int(self._index.slot[row])]
-        positions = Positions(
+        positions = ReadPositions(
             int(rows.through[at]), self._definitions.metric_position, self._definitions.threshold_position
         )
         values = rows.values(at)
@@ -153,7 +153,12 @@ class Judge:
             yield Judgement(target, state, tuple(crossings(before, level)))
 
     def _look(
-        self, threshold_id: str, watch: Watch | None, before: Judged | None, subject: Subject, values: WindowValues
+        self,
+        threshold_id: str,
+        watch: WatchedThreshold | None,
+        before: JudgedState | None,
+        subject: Subject,
+        values: WindowValues,
     ) -> tuple[int, int, Terms]:
         """Level, value and terms. A threshold that does not apply any more finds level none."""
         if watch is not None:

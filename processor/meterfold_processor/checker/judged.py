@@ -12,7 +12,17 @@ from typing import Final
 from meterfold_schemas.events import AlertType
 from meterfold_schemas.vocabulary import Action, Level
 
-__all__ = ["LEVELS", "Crossing", "Judged", "Positions", "Terms", "crossings", "follows", "judge_again", "level_of"]
+__all__ = [
+    "LEVELS",
+    "Crossing",
+    "JudgedState",
+    "ReadPositions",
+    "Terms",
+    "crossings",
+    "follows",
+    "judge_again",
+    "level_of",
+]
 
 LEVELS: Final = (Level.NONE, Level.APPROACHING, Level.EXCEEDED)
 _REACHED: Final[dict[Level, AlertType]] = {
@@ -22,7 +32,7 @@ _REACHED: Final[dict[Level, AlertType]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Positions:
+class ReadPositions:
     """The inputs of a judgement: the window's folded_through, and the read positions of the two definition topics."""
 
     folded_through: int
@@ -41,12 +51,12 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedState:
     """The state of one threshold in one window. `crossings` counts how often approaching and exceeded were reached."""
 
     level: int
     crossings: tuple[int, int]
-    positions: Positions
+    positions: ReadPositions
     value: int
     terms: Terms
 
@@ -65,7 +75,7 @@ def level_of(value: int, terms: Terms) -> int:
     return (value >= terms.warn_threshold) + (value >= terms.threshold)
 
 
-def follows(before: Judged | None, now: Positions) -> bool:
+def follows(before: JudgedState | None, now: ReadPositions) -> bool:
     """Whether a judgement counts: none of its inputs may be older than those of the previous one."""
     if before is None:
         return True
@@ -73,7 +83,7 @@ def follows(before: Judged | None, now: Positions) -> bool:
     return now.folded_through >= was.folded_through and now.metric >= was.metric and now.threshold >= was.threshold
 
 
-def crossings(before: Judged | None, level: int) -> list[Crossing]:
+def crossings(before: JudgedState | None, level: int) -> list[Crossing]:
     """The events of a change of level, in the order in which they are to be read."""
     was = 0 if before is None else before.level
     approaching, exceeded = (0, 0) if before is None else before.crossings
@@ -83,9 +93,11 @@ def crossings(before: Judged | None, level: int) -> list[Crossing]:
     return reached + left
 
 
-def judge_again(before: Judged | None, level: int, positions: Positions, value: int, terms: Terms) -> Judged:
+def judge_again(
+    before: JudgedState | None, level: int, positions: ReadPositions, value: int, terms: Terms
+) -> JudgedState:
     """The state after a judgement that counts."""
     was = 0 if before is None else before.level
     approaching, exceeded = (0, 0) if before is None else before.crossings
     counted = (approaching + (was < 1 <= level), exceeded + (was < 2 <= level))
-    return Judged(level, counted, positions, value, terms)
+    return JudgedState(level, counted, positions, value, terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import KafkaException
 
 from meterfold_processor.checker.rules import WindowRules
-from meterfold_processor.checker.stored import Stored
+from meterfold_processor.checker.stored import CheckerStore
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.admin import Admin
 from meterfold_processor.kafka.topics import check_source
@@ -20,7 +20,7 @@ __all__ = ["check"]
 _CALL_SECONDS = 15.0
 
 
-def check(settings: KafkaSettings, stored: Stored) -> WindowRules:
+def check(settings: KafkaSettings, stored: CheckerStore) -> WindowRules:
     """What the stored rules say about windows, if tables, rules and topics fit together.
 
     Raises Fatal where they do not, Retryable where a server does not answer.

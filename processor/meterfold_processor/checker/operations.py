@@ -25,13 +25,14 @@ from meterfold_schemas.periods import Period
 __all__ = [
     "Batch",
     "Begin",
-    "Commit",
+    "CommitTransaction",
     "Committed",
+    "CommittedStates",
     "Drive",
     "Ends",
     "FetchCommitted",
     "FetchEnds",
-    "Flush",
+    "FlushMessages",
     "LoadWindows",
     "Operation",
     "PollDefinitions",
@@ -42,7 +43,6 @@ __all__ = [
     "ReadStates",
     "SendOffsets",
     "StartReading",
-    "States",
     "Steps",
     "drive_all",
 ]
@@ -100,7 +100,7 @@ class ReadStates:
 
 
 @dataclass(frozen=True, slots=True)
-class States:
+class CommittedStates:
     """The newest value under each key, without tombstones."""
 
     states: tuple[bytes, ...]
@@ -169,7 +169,7 @@ class Produce:
 
 
 @dataclass(frozen=True, slots=True)
-class Flush:
+class FlushMessages:
     """Wait until the broker has every message: a produce that is still queued when the offsets are in would escape the
     next owner's view of the end."""
 
@@ -182,7 +182,7 @@ class SendOffsets:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitTransaction:
     """Commit the transaction. Any error leaves its outcome unknown."""
 
 
@@ -198,9 +198,9 @@ Operation = (
     | PollDefinitions
     | Begin
     | Produce
-    | Flush
+    | FlushMessages
     | SendOffsets
-    | Commit
+    | CommitTransaction
 )
 
 T = TypeVar("T")

@@ -10,24 +10,24 @@ import pyarrow as pa
 from meterfold_processor.checker.aggregates import Aggregates
 from meterfold_processor.checker.definitions import Affected, Definitions
 from meterfold_processor.checker.judge import Judge
-from meterfold_processor.checker.operations import LoadWindows, States
+from meterfold_processor.checker.operations import CommittedStates, LoadWindows
 from meterfold_processor.checker.records import Records, read_emitted, read_state
 from meterfold_processor.checker.rows import Interest, rows_of
 from meterfold_processor.checker.rules import CODES, WindowRules, mark_of
-from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.kafka.clients import Outgoing
 from meterfold_schemas.errors import Fatal, Poison
 from meterfold_schemas.periods import Period
 from meterfold_schemas.topics import Topics
 
-__all__ = ["Group", "PartitionChecker", "Plan"]
+__all__ = ["CheckPlan", "MessageGroup", "PartitionChecker"]
 
-Group = tuple[Outgoing, ...]
+MessageGroup = tuple[Outgoing, ...]
 """Messages that belong into one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CheckPlan:
     """What every partition is checked by. `interval` in seconds; `aggregated` are the periods of `usage.aggregated`."""
 
     topics: Topics
@@ -39,20 +39,20 @@ class Plan:
 class PartitionChecker:
     """State of one assigned partition; `offset` is the next to read of `usage.windows`."""
 
-    def __init__(self, partition: int, offset: int, definitions: Definitions, plan: Plan) -> None:
+    def __init__(self, partition: int, offset: int, definitions: Definitions, plan: CheckPlan) -> None:
         self.partition = partition
         self.offset = offset
         self.mark = 0
         self._definitions = definitions
         self._plan = plan
-        self._subjects = Subjects()
+        self._subjects = SubjectSlots()
         self._judge = Judge(definitions, self._subjects, plan.rules)
         self._aggregates = Aggregates(definitions, self._subjects, plan.rules, plan.aggregated, plan.interval)
         self._records = Records(plan.topics, partition)
         self._judged_periods: set[Period] = set()
         self._interest = self._find_interest()
 
-    def restore(self, states: States) -> None:
+    def restore(self, states: CommittedStates) -> None:
         """Take what is committed. Raises Fatal for a state that cannot be read: guessing would repeat events."""
         try:
             for value in states.states:
@@ -89,7 +89,7 @@ class PartitionChecker:
             affected,
         )
 
-    def take_stored(self, table: pa.Table, now: int) -> Iterable[Group]:
+    def take_stored(self, table: pa.Table, now: int) -> Iterable[MessageGroup]:
         """Judge stored windows; `now` in UTC microseconds."""
         rows = rows_of(table, self._subjects)
         self._aggregates.take(rows, self.mark)
@@ -97,7 +97,7 @@ class PartitionChecker:
             self._judged_periods.add(judgement.target.window.period)
             yield tuple(self._records.judgement(judgement, now))
 
-    def take(self, tables: Iterable[pa.Table], now: int) -> Iterable[Group]:
+    def take(self, tables: Iterable[pa.Table], now: int) -> Iterable[MessageGroup]:
         """Judge published windows."""
         rows = rows_of(pa.concat_tables(tables), self._subjects, self._interest)
         if not len(rows):
@@ -107,7 +107,7 @@ class PartitionChecker:
             self._judged_periods.add(judgement.target.window.period)
             yield tuple(self._records.judgement(judgement, now))
 
-    def due(self, now: int, monotonic: float, budget: int) -> Iterable[Group]:
+    def due(self, now: int, monotonic: float, budget: int) -> Iterable[MessageGroup]:
         """Aggregates that are due, at most `budget`; then tombstones of what is past remembering."""
         for aggregate in self._aggregates.due(monotonic, self.mark, budget):
             yield (self._records.aggregate(aggregate, now),)

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from meterfold_processor.checker.definitions import Definitions
 from meterfold_processor.checker.index import grown
 from meterfold_processor.checker.judged import Terms
-from meterfold_processor.checker.rows import Rows
+from meterfold_processor.checker.rows import WindowColumns
 from meterfold_processor.checker.rules import CODES
-from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.checker.values import TYPE_CODES, values_of
 from meterfold_processor.columns.limbs import Limbs, from_ints, less
 from meterfold_schemas.definitions import UsageThreshold
@@ -42,7 +42,7 @@ has there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WatchedThreshold:
     """One threshold as the judge needs it; `since` (created_at, UTC microseconds): it judges windows that end later."""
 
     threshold_id: str
@@ -54,14 +54,14 @@ class Watch:
 class Plans:
     """The plans of one partition's subjects; computed when a subject is seen, again when its metric is affected."""
 
-    def __init__(self, definitions: Definitions, subjects: Subjects) -> None:
+    def __init__(self, definitions: Definitions, subjects: SubjectSlots) -> None:
         self._definitions = definitions
         self._subjects = subjects
         self._of_slot = {code: np.empty(0, np.int32) for code in CODES.values()}
         self._numbers: dict[tuple[_Name, ...], int] = {(): NO_PLAN}
         self._plans: list[tuple[int, ...]] = [()]
         self._names: dict[_Name, int] = {}
-        self._watches: list[Watch] = []
+        self._watches: list[WatchedThreshold] = []
         self._made_from: dict[_Name, UsageThreshold] = {}
         self._columns: _Columns | None = None
 
@@ -80,7 +80,7 @@ class Plans:
             plans[at] = found
         return plans
 
-    def watches(self, plan: int) -> list[Watch]:
+    def watches(self, plan: int) -> list[WatchedThreshold]:
         return [self._watches[number] for number in self._plans[plan]]
 
     def forget(self, org_id: str | None, metric_key: str) -> None:
@@ -90,7 +90,7 @@ class Plans:
             self._of_slot[code] = column = grown(column, len(self._subjects), _UNKNOWN_PLAN)
             column[slots] = _UNKNOWN_PLAN
 
-    def codes(self, rows: Rows, plans: npt.NDArray[np.int32], ends: Int64s) -> Int64s:
+    def codes(self, rows: WindowColumns, plans: npt.NDArray[np.int32], ends: Int64s) -> Int64s:
         """The levels of each row as one number: the sum of level x 3^k over the thresholds of its plan."""
         columns = self._columns = self._columns or _Columns.build(self._plans, self._watches)
         sizes = columns.sizes[plans]
@@ -136,7 +136,7 @@ class Plans:
             column = self._of_slot[code] = grown(self._of_slot[code], len(self._subjects), _UNKNOWN_PLAN)
             column[slot] = number
 
-    def _keep(self, name: _Name, watch: Watch) -> None:
+    def _keep(self, name: _Name, watch: WatchedThreshold) -> None:
         number = self._names.get(name)
         if number is None:
             self._names[name] = len(self._watches)
@@ -147,10 +147,10 @@ class Plans:
             self._columns = None
 
 
-def _watch(threshold: UsageThreshold, kind: AggregationType) -> Watch:
+def _watch(threshold: UsageThreshold, kind: AggregationType) -> WatchedThreshold:
     limit, warn = exact_unscaled(threshold.threshold), exact_unscaled(threshold.warn_threshold)
     terms = Terms(threshold.name, limit, warn, threshold.action)
-    return Watch(threshold.id, terms, TYPE_CODES[kind], micros(threshold.created_at))
+    return WatchedThreshold(threshold.id, terms, TYPE_CODES[kind], micros(threshold.created_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class _Columns:
     powers: Int64s
 
     @classmethod
-    def build(cls, plans: list[tuple[int, ...]], watches: list[Watch]) -> _Columns:
+    def build(cls, plans: list[tuple[int, ...]], watches: list[WatchedThreshold]) -> _Columns:
         sizes = np.array([len(plan) for plan in plans], dtype=np.int64)
         return cls(
             sizes,

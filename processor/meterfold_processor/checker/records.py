@@ -15,7 +15,7 @@ from fastavro import schemaless_writer
 from meterfold_processor.checker.aggregates import Aggregate
 from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judgement, Target
-from meterfold_processor.checker.judged import LEVELS, Crossing, Judged, Positions, Terms
+from meterfold_processor.checker.judged import LEVELS, Crossing, JudgedState, ReadPositions, Terms
 from meterfold_processor.checker.rules import CODES, NEVER, end_of
 from meterfold_processor.kafka.clients import Outgoing
 from meterfold_schemas import catalog, cloudevents, framing, ids
@@ -145,13 +145,13 @@ class Records:
         )
 
 
-def read_state(value: bytes) -> tuple[Target, Judged]:
+def read_state(value: bytes) -> tuple[Target, JudgedState]:
     """A value of `threshold.state`. Raises Poison or UnknownSchema."""
     record = _record(value, "threshold_state")
-    positions = Positions(record["folded_through"], record["metric_position"], record["threshold_position"])
+    positions = ReadPositions(record["folded_through"], record["metric_position"], record["threshold_position"])
     terms = Terms(record["name"], record["threshold"], record["warn_threshold"], Action(record["action"]))
     crossings = record["crossing_approaching"], record["crossing_exceeded"]
-    state = Judged(LEVELS.index(Level(record["level"])), crossings, positions, record["value"], terms)
+    state = JudgedState(LEVELS.index(Level(record["level"])), crossings, positions, record["value"], terms)
     return Target(record["threshold_id"], _window(record)), state
 
 

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterfold_processor.checker.rules import CODES
-from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.columns.limbs import Limbs, from_arrow
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.totals import AMOUNTS, WindowValues
 
-__all__ = ["Interest", "Rows", "newest", "read_message", "rows_of"]
+__all__ = ["Interest", "WindowColumns", "newest", "read_message", "rows_of"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ _SHAPE = pa.schema([WINDOWS.field(name) for name in _NAMES])
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class WindowColumns:
     """Columns of one length. `periods` holds rules.CODES, `starts` UTC microseconds; amounts are unscaled."""
 
     slots: Int64s
@@ -43,9 +43,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def take(self, at: npt.NDArray[Any]) -> Rows:
+    def take(self, at: npt.NDArray[Any]) -> WindowColumns:
         """The rows at these places (integers)."""
-        return Rows(
+        return WindowColumns(
             self.slots[at],
             self.periods[at],
             self.starts[at],
@@ -79,12 +79,12 @@ class Interest:
         return table.filter(wanted)
 
 
-def rows_of(table: pa.Table, subjects: Subjects, interest: Interest | None = None) -> Rows:
+def rows_of(table: pa.Table, subjects: SubjectSlots, interest: Interest | None = None) -> WindowColumns:
     """A table with the columns of `usage_windows`; subjects seen first get a slot."""
     table = _in_shape(table)
     if interest is not None:
         table = interest.keep(table)
-    return Rows(
+    return WindowColumns(
         subjects.slots(table),
         table.column("period_type").to_numpy(),
         table.column("period_start").cast(pa.int64()).to_numpy(),

@@ -15,14 +15,14 @@ from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
 
-__all__ = ["Stored"]
+__all__ = ["CheckerStore"]
 
 _ROWS = 100_000
 _MOST_QUERIES = 8
 """More changed metrics than this are cheaper to judge by reading every open window once."""
 
 
-class Stored:
+class CheckerStore:
     """For one thread. Every method raises Retryable or Fatal."""
 
     def __init__(self, settings: ClickHouseSettings) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from meterfold_schemas.keys import SUBJECT
 
-__all__ = ["Subject", "Subjects"]
+__all__ = ["Subject", "SubjectSlots"]
 
 Int64s = npt.NDArray[np.int64]
 Subject = tuple[str, str, str, str]
@@ -23,7 +23,7 @@ _SEPARATOR: Final = "\0"
 """In none of the four: the SDK and the fold refuse it."""
 
 
-class Subjects:
+class SubjectSlots:
     """Slots are given once and live as long as the partition is assigned."""
 
     def __init__(self) -> None:

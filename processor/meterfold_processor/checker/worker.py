@@ -17,16 +17,16 @@ from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.checker.checker import Checker
 from meterfold_processor.checker.clock import Clock, SystemClock
 from meterfold_processor.checker.driver import Driver
-from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.group import CheckerGroup
 from meterfold_processor.checker.mirror import Mirror
 from meterfold_processor.checker.opening import check
 from meterfold_processor.checker.operations import Drive, drive_all
-from meterfold_processor.checker.partition import Plan
+from meterfold_processor.checker.partition import CheckPlan
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.checker.slots import Slot, SlotTaken
 from meterfold_processor.checker.status import CheckerStatus
-from meterfold_processor.checker.stored import Stored
+from meterfold_processor.checker.stored import CheckerStore
 from meterfold_processor.checker.transactions import FencedOut, Transactions
 from meterfold_processor.kafka import clients, errors
 from meterfold_schemas.errors import Fatal, Retryable
@@ -74,7 +74,7 @@ class CheckerWorker:
 
     def _serve(self, stop: Event) -> None:
         self._stop = stop
-        stored = Stored(self._clickhouse)
+        stored = CheckerStore(self._clickhouse)
         try:
             rules = persist(lambda: check(self._kafka, stored), stop, self.status.errors.of("start"))
             self._slot.wait_until_free(stop, self.status.errors.of("slot"))
@@ -82,7 +82,7 @@ class CheckerWorker:
             return
         mirror = self._start_mirror(stop)
         self._checker = Checker(self._plan(rules), self._clock)
-        self._group = Group(self._consumer(), self._topics.usage_windows, self._checker.drop)
+        self._group = CheckerGroup(self._consumer(), self._topics.usage_windows, self._checker.drop)
         self._transactions = Transactions(self._kafka, self._transactional_id)
         self._driver = Driver(self._kafka, self._group_id, self._group, self._transactions, stored, self._pump)
         try:
@@ -178,8 +178,8 @@ class CheckerWorker:
             raise Stopped
         self._group.pump()
 
-    def _plan(self, rules: WindowRules) -> Plan:
-        return Plan(
+    def _plan(self, rules: WindowRules) -> CheckPlan:
+        return CheckPlan(
             topics=self._topics,
             rules=rules,
             aggregated=frozenset(self._settings.aggregated_periods),

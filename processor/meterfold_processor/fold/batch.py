@@ -22,7 +22,7 @@ _REJECTED_COLUMNS = ["row", "partition", "offset", "stamp", "key", *SUBJECT, "re
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ValidatedBatch:
     """`accepted` has all columns of the batch and `time` (UTC microseconds), `slots` its subjects; `rejected` has
     positions, `reason`, `detail` and the subject where it is known (else empty). Both by rising offset."""
 
@@ -31,7 +31,9 @@ class Judged:
     rejected: pl.DataFrame
 
 
-def judge(batch: pl.DataFrame, subjects: Subjects, rules: Rules, before_misrouted: Callable[[], None]) -> Judged:
+def judge(
+    batch: pl.DataFrame, subjects: Subjects, rules: Rules, before_misrouted: Callable[[], None]
+) -> ValidatedBatch:
     """Apply the rules in their fixed order: undecodable, invalid, misrouted, too old, in the future.
 
     `before_misrouted` is called before an event is rejected as misrouted; it raises Fatal when the topic has another
@@ -71,4 +73,4 @@ def judge(batch: pl.DataFrame, subjects: Subjects, rules: Rules, before_misroute
         batch, slots = batch.filter(timely), slots[timely.to_numpy()]
 
     refused = pl.concat(rejected).sort("offset") if rejected else batch.clear().select(_REJECTED_COLUMNS)
-    return Judged(batch, slots, with_subject(refused))
+    return ValidatedBatch(batch, slots, with_subject(refused))

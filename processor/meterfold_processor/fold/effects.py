@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from meterfold_processor.columns.tables import Original
 from meterfold_processor.durations import Durations
-from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows, Step
+from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows, Step
 from meterfold_processor.kafka import clients
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
@@ -24,7 +24,7 @@ Drive = Callable[[Iterator[Operation], Callable[[Operation], None]], None]
 """How the operations of one flush are performed: all of them, in order. Tests pass one that stops between two."""
 
 
-class Writer(Protocol):
+class TableWriter(Protocol):
     """What a flush needs of meterfold_sink.writers.Writer."""
 
     def insert(self, table: str, rows: pa.Table) -> None: ...
@@ -42,7 +42,7 @@ class Effects:
     `seconds` has the time that each step took when it was performed last, `durations` that of all.
     """
 
-    def __init__(self, writer: Writer, settings: KafkaSettings, commit: Callable[[dict[int, int]], None]) -> None:
+    def __init__(self, writer: TableWriter, settings: KafkaSettings, commit: Callable[[dict[int, int]], None]) -> None:
         self._writer = writer
         self._settings = settings
         self._topics = Topics(settings.topic_prefix)
@@ -54,14 +54,14 @@ class Effects:
     def perform(self, operation: Operation) -> None:
         begun = time.monotonic()
         match operation:
-            case Insert(table=table, rows=rows):
+            case InsertRows(table=table, rows=rows):
                 self._writer.insert(table, rows)
             case PublishWindows(messages=messages):
                 topic = self._topics.usage_windows
                 self._publish([clients.Outgoing(topic, value, partition=partition) for partition, value in messages])
             case PublishRejected(originals=originals):
                 self._publish([self._rejected(original) for original in originals])
-            case Commit(offsets=offsets):
+            case CommitOffsets(offsets=offsets):
                 self._commit(offsets)
         took = self.seconds[operation.step] = time.monotonic() - begun
         self.durations[operation.step].observe(took)

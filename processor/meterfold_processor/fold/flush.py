@@ -45,7 +45,7 @@ _PROGRESS: dict[str, pl.DataType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Insert:
+class InsertRows:
     """Rows for one ClickHouse table; harmless when repeated or applied in part."""
 
     step: Step
@@ -70,14 +70,14 @@ class PublishRejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitOffsets:
     """The next offset to read, by partition."""
 
     step: Step
     offsets: dict[int, int]
 
 
-Operation = Insert | PublishWindows | PublishRejected | Commit
+Operation = InsertRows | PublishWindows | PublishRejected | CommitOffsets
 
 
 def flush(batch: Sequence[Folded]) -> Iterator[Operation]:
@@ -91,7 +91,7 @@ def flush(batch: Sequence[Folded]) -> Iterator[Operation]:
     for step, table, parts in inserts:
         rows = pa.concat_tables(parts)
         if rows.num_rows:
-            yield Insert(step, table, rows)
+            yield InsertRows(step, table, rows)
     messages = [(folded.partition, message) for folded in batch for message in window_messages(folded.windows)]
     if messages:
         yield PublishWindows("publish_windows", messages)
@@ -99,16 +99,16 @@ def flush(batch: Sequence[Folded]) -> Iterator[Operation]:
     if originals:
         yield PublishRejected("publish_rejected", originals)
     yield progress_rows([folded.progress for folded in batch])
-    yield Commit("commit", {folded.partition: folded.progress.next_offset for folded in batch})
+    yield CommitOffsets("commit", {folded.partition: folded.progress.next_offset for folded in batch})
 
 
-def progress_rows(progress: Sequence[Progress]) -> Insert:
+def progress_rows(progress: Sequence[Progress]) -> InsertRows:
     """`fold_progress`; also what a partition begins with, before its first event is read."""
     rows = [
         (p.partition, p.next_offset, p.log_start, p.counted, p.duplicates, p.rejected, p.last_stamp or 0)
         for p in progress
     ]
-    return Insert("progress", "fold_progress", pl.DataFrame(rows, schema=_PROGRESS, orient="row").to_arrow())
+    return InsertRows("progress", "fold_progress", pl.DataFrame(rows, schema=_PROGRESS, orient="row").to_arrow())
 
 
 def window_messages(windows: pa.Table, limit: int = MESSAGE_BYTES) -> Iterator[bytes]:

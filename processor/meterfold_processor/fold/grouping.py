@@ -16,7 +16,7 @@ from meterfold_processor.fold import calendar
 from meterfold_schemas.periods import Period
 
 Int64s = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Events:
     def __len__(self) -> int:
         return len(self.slot)
 
-    def take(self, rows: Rows) -> Events:
+    def take(self, rows: RowNumbers) -> Events:
         return Events(self.slot[rows], self.time[rows], self.offset[rows], self.quantity.take(rows))
 
     def in_order(self) -> Events:
@@ -111,7 +111,7 @@ def roll_up(period: Period, finer: WindowRows, finer_period: Period) -> WindowRo
     )
 
 
-def _run_starts(slot: Int64s, ordinal: Int64s) -> Rows:
+def _run_starts(slot: Int64s, ordinal: Int64s) -> RowNumbers:
     change = np.empty(len(slot), dtype=np.bool_)
     change[0] = True
     np.not_equal(slot[1:], slot[:-1], out=change[1:])
@@ -119,5 +119,5 @@ def _run_starts(slot: Int64s, ordinal: Int64s) -> Rows:
     return np.flatnonzero(change)
 
 
-def _run_ends(first: Rows, size: int) -> Rows:
+def _run_ends(first: RowNumbers, size: int) -> RowNumbers:
     return np.append(first[1:], size) - 1

@@ -22,7 +22,7 @@ from meterfold_schemas.periods import FINER, KEPT, Period
 from meterfold_schemas.totals import AMOUNTS
 
 Int64s = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 
 MAX_WINDOWS = 2_000_000
 """Windows that one partition keeps in memory at most (116 bytes each); the buckets used longest ago go first."""
@@ -94,7 +94,7 @@ class Ledger:
         if self._complete:
             self._evicted[period] |= gone
 
-    def _rows(self, period: Period, shares: WindowRows, sequence: int) -> Rows:
+    def _rows(self, period: Period, shares: WindowRows, sequence: int) -> RowNumbers:
         numbers = np.unique(shares.ordinal).tolist()
         used = self._used[period]
         self._load(period, [number for number in numbers if number not in used])
@@ -113,7 +113,7 @@ class Ledger:
         slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
         self._tables[period].load(_from_stored(period, stored, slots))
 
-    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: Rows) -> None:
+    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: RowNumbers) -> None:
         """Some row holds a part of this batch already: take for each row only the events above its own mark."""
         table = self._tables[period]
         row_of_event = np.repeat(rows, touched.count)
@@ -123,7 +123,7 @@ class Ledger:
         fresh = share(period, events.take(new))
         table.merge(table.find(fresh.slot, fresh.ordinal), fresh)
 
-    def _describe(self, rows: dict[Period, Rows]) -> pa.Table:
+    def _describe(self, rows: dict[Period, RowNumbers]) -> pa.Table:
         states = {period: self._tables[period].read(rows[period]) for period in KEPT}
         slots = np.concatenate([state.slot for state in states.values()])
         return tables.windows(self._partition, states, self._subjects.describe(slots))

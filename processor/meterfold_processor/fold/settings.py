@@ -1,4 +1,4 @@
-"""How a fold worker runs. What decides about events is not here: those rules are stored, the same for all workers."""
+"""Settings of a fold worker. The settings that decide about events are stored, the same for all workers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class FoldSettings(Settings):
     group_id: str = Field(default="meterfold-fold", min_length=1, max_length=200)
     group_protocol: Literal["consumer", "classic"] = "consumer"
     batch_events: int = Field(default=200_000, ge=1, le=2_000_000)
-    """At most so many events are folded and flushed together."""
+    """Maximum number of events in a batch."""
     batch_seconds: float = Field(default=0.25, gt=0, le=60)
-    """An event waits at most so long for others."""
+    """How long an event waits for a batch to fill."""
     session_timeout_seconds: int = Field(default=30, ge=6, le=300)
-    """Only for the classic protocol; with the consumer protocol the broker decides."""
+    """Session timeout of the classic protocol; with the consumer protocol the broker sets it."""
     stop_seconds: float = Field(default=6.0, ge=0, le=60)
-    """A stop lets flushes under way end for so long."""
+    """How long a stop waits for flushes in progress."""

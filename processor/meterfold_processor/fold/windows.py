@@ -19,7 +19,7 @@ from meterfold_processor.fold.grouping import WindowRows
 from meterfold_schemas.totals import AMOUNTS
 
 Int64s = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.intp]
+RowNumbers = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
 NOTHING = -1
@@ -45,7 +45,7 @@ class WindowTable:
     def __len__(self) -> int:
         return self._size
 
-    def find(self, slot: Int64s, ordinal: Int64s) -> Rows:
+    def find(self, slot: Int64s, ordinal: Int64s) -> RowNumbers:
         """The row of each window; one that is not known yet gets an empty row. The windows named are distinct."""
         keys = (ordinal << _SLOT_BITS) | slot
         place = np.searchsorted(self._keys, keys)
@@ -64,10 +64,10 @@ class WindowTable:
             self._rows = np.insert(self._rows, where, added[order])
         return rows
 
-    def through(self, rows: Rows) -> Int64s:
+    def through(self, rows: RowNumbers) -> Int64s:
         return self._integers["through"][rows]
 
-    def merge(self, rows: Rows, shares: WindowRows) -> None:
+    def merge(self, rows: RowNumbers, shares: WindowRows) -> None:
         """Add a batch's shares to their rows. Every event of a share is new to its row; Fatal when a sum overflows,
         and then no row has changed."""
         old = self.read(rows)
@@ -89,7 +89,7 @@ class WindowTable:
         self._integers["last_offset"][rows] = np.where(newer, shares.last_offset, old.last_offset)
         self._integers["through"][rows] = np.maximum(old.through, shares.through)
 
-    def read(self, rows: Rows) -> WindowRows:
+    def read(self, rows: RowNumbers) -> WindowRows:
         columns: dict[str, Any] = {name: column[rows] for name, column in self._integers.items()}
         for name in AMOUNTS:
             columns[name] = Limbs(self._low[name][rows], self._high[name][rows])
@@ -123,7 +123,7 @@ class WindowTable:
     def _columns(self) -> tuple[dict[str, Any], ...]:
         return self._integers, self._low, self._high
 
-    def _extend(self, slot: Int64s, ordinal: Int64s) -> Rows:
+    def _extend(self, slot: Int64s, ordinal: Int64s) -> RowNumbers:
         begin, end = self._size, self._size + len(slot)
         if end > len(self._integers["slot"]):
             room = max(1024, end + end // 2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Target
-from meterfold_processor.checker.judged import LEVELS, Crossing, Judged
+from meterfold_processor.checker.judged import LEVELS, Crossing, JudgedState
 from meterfold_processor.checker.rules import CODES, end_of
 from meterfold_schemas import ids
 from meterfold_schemas.events import AlertType
@@ -41,7 +41,7 @@ class Seen:
     places: list[tuple[str, int, int]] = field(default_factory=list)
 
 
-def crossings_of(target: Target, state: Judged) -> Iterator[Crossed]:
+def crossings_of(target: Target, state: JudgedState) -> Iterator[Crossed]:
     """Every event that led to a state."""
     reached: dict[Level, AlertType] = {
         Level.APPROACHING: "threshold.approaching",
@@ -82,7 +82,7 @@ def crossed_of(event_type: AlertType, record: Mapping[str, object]) -> Crossed:
     return Crossed(Target(str(record["threshold_id"]), window), crossing)
 
 
-def expected_events(states: Iterable[tuple[Target, Judged]]) -> dict[str, Crossed]:
+def expected_events(states: Iterable[tuple[Target, JudgedState]]) -> dict[str, Crossed]:
     """event id -> what it stands for, of all these states."""
     return {event_id_of(crossed): crossed for target, state in states for crossed in crossings_of(target, state)}
 

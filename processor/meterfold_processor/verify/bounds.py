@@ -10,12 +10,12 @@ from meterfold_processor.verify.report import Finding, Findings
 from meterfold_sink import positions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, Span
-from meterfold_sink.reads import Progress, read_progress
+from meterfold_sink.reads import ProgressRow, read_progress
 
 __all__ = ["check_bounds", "check_nothing_folded", "check_outside", "progress_finding"]
 
 
-def check_bounds(fixed: Fixed, progress: Progress, findings: Findings) -> None:
+def check_bounds(fixed: Fixed, progress: ProgressRow, findings: Findings) -> None:
     """Whether a progress row can be one of this log."""
     if progress.next_offset > fixed.log_end:
         findings.add(
@@ -68,7 +68,7 @@ def check_nothing_folded(client: Client, partitions: Sequence[int], findings: Fi
             findings.add(_outside(row, "none, since the partition has no row in fold_progress"))
 
 
-def progress_finding(progress: Progress, what: str, expected: str, found: object) -> Finding:
+def progress_finding(progress: ProgressRow, what: str, expected: str, found: object) -> Finding:
     return Finding(
         check="progress",
         place="fold_progress",

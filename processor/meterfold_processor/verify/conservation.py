@@ -21,11 +21,12 @@ from meterfold_processor.verify.report import Finding, Findings, PartitionReport
 from meterfold_processor.verify.timerange import Part
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
+from meterfold_schemas.quantities import number_text
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import conservation, positions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, Positions, Span
-from meterfold_sink.reads import Progress
+from meterfold_sink.reads import ProgressRow
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["Conservation"]
@@ -92,7 +93,7 @@ class Conservation:
             gone=sum(map(len, gone)),
         )
 
-    def _balance(self, progress: Progress, stored: Positions, missing: int, expired: int, gone: list[Gap]) -> None:
+    def _balance(self, progress: ProgressRow, stored: Positions, missing: int, expired: int, gone: list[Gap]) -> None:
         first_kept = None
         if gone:
             limit = self.now - (self.rules.record_retention_seconds - self.rules.slack_seconds) * MICROS_PER_SECOND
@@ -101,7 +102,7 @@ class Conservation:
         self.findings.extend(found)
         self.findings.cannot(*unproven)
 
-    def _compare_stamp(self, progress: Progress, stamp: int | None) -> None:
+    def _compare_stamp(self, progress: ProgressRow, stamp: int | None) -> None:
         if stamp is not None and stamp != progress.last_stamp:
             what = "last_stamp, against the row at next_offset - 1"
             self.findings.add(
@@ -230,7 +231,7 @@ def _nothing(fixed: Fixed) -> PartitionReport:
     )
 
 
-def _counters(progress: Progress) -> dict[str, int]:
+def _counters(progress: ProgressRow) -> dict[str, int]:
     return {"records": progress.counted, "duplicates": progress.duplicates, "rejected": progress.rejected}
 
 
@@ -244,4 +245,4 @@ def _described(message: Message) -> str:
     except (Poison, UnknownSchema):
         return f"{len(message.value() or b'')} bytes that are no event"
     subject = "/".join((event.org_id, event.metric_key, event.subject_type, event.subject_id))
-    return f"id {event.id!r} of {subject}, quantity {event.quantity.normalize():f}"
+    return f"id {event.id!r} of {subject}, quantity {number_text(event.quantity)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from meterfold_processor.verify.log import Gap
 from meterfold_processor.verify.report import Finding, Unproven
 from meterfold_sink.positions import KINDS, Positions
-from meterfold_sink.reads import Progress
+from meterfold_sink.reads import ProgressRow
 
 __all__ = ["Accounts", "balance", "merged", "split"]
 
@@ -26,7 +26,7 @@ class Accounts:
     young to have expired, None where there is none.
     """
 
-    progress: Progress
+    progress: ProgressRow
     stored: Positions
     missing: int
     expired: int

@@ -20,7 +20,7 @@ from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
 from meterfold_sink.positions import Span
-from meterfold_sink.reads import Progress, read_progress
+from meterfold_sink.reads import ProgressRow, read_progress
 
 __all__ = ["Fixed", "Gap", "Log", "fix_offsets", "runs"]
 
@@ -50,7 +50,7 @@ class Fixed:
     partition: int
     log_start: int
     log_end: int
-    progress: Progress | None
+    progress: ProgressRow | None
     unfolded: bool
     open_at: int | None = None
 
@@ -131,7 +131,7 @@ def fix_offsets(
     return [Fixed(p, *edges[p], progress.get(p), p in unfolded, unfolded.get(p)) for p in wanted]
 
 
-def _behind(edges: tuple[int, int], partition: int, progress: Mapping[int, Progress]) -> Span:
+def _behind(edges: tuple[int, int], partition: int, progress: Mapping[int, ProgressRow]) -> Span:
     """What is not folded of the offsets within `edges`."""
     start, end = edges
     row = progress.get(partition)

@@ -16,11 +16,11 @@ import pyarrow as pa
 from meterfold_processor.checker.definitions import Definitions
 from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judge, Target
-from meterfold_processor.checker.judged import LEVELS, Judged
+from meterfold_processor.checker.judged import LEVELS, JudgedState
 from meterfold_processor.checker.records import read_state
-from meterfold_processor.checker.rows import Rows, rows_of
+from meterfold_processor.checker.rows import WindowColumns, rows_of
 from meterfold_processor.checker.rules import PERIODS, WindowRules
-from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.verify.report import Finding, WindowName
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.periods import from_micros
@@ -35,7 +35,7 @@ _NOTHING: Final = "no state"
 class States:
     """The newest state of each target of one partition."""
 
-    by_target: Mapping[Target, Judged]
+    by_target: Mapping[Target, JudgedState]
     unreadable: tuple[Finding, ...]
 
 
@@ -87,7 +87,7 @@ def compare(
 
     Every row with folded_through below `published_below` was judged before the states were read.
     """
-    subjects = Subjects()
+    subjects = SubjectSlots()
     judge = Judge(definitions, subjects, rules)
     for target, state in states.by_target.items():
         judge.restore(target, state)
@@ -120,7 +120,7 @@ def compare(
 
 
 def _open_targets(
-    states: States, subjects: Subjects, rules: WindowRules, mark: int
+    states: States, subjects: SubjectSlots, rules: WindowRules, mark: int
 ) -> dict[tuple[int, int, int], list[Target]]:
     """The states of open windows by (slot, period code, start)."""
     codes = {period: code for code, period in PERIODS.items()}
@@ -136,7 +136,7 @@ def _open_targets(
 def _check_ahead(
     topic: str,
     partition: int,
-    rows: Rows,
+    rows: WindowColumns,
     states: States,
     waiting: dict[tuple[int, int, int], list[Target]],
     compared: Compared,

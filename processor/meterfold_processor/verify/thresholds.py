@@ -36,7 +36,7 @@ from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
-from meterfold_sink.reads import Progress, read_mirrored, read_progress
+from meterfold_sink.reads import ProgressRow, read_mirrored, read_progress
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.windows import open_windows
 
@@ -116,7 +116,7 @@ class Thresholds:
         return self._within is None or self._within.holds(name_of(crossed.target.window))
 
     def _judged(
-        self, groups: Sequence[Sequence[int]], progress: dict[int, Progress], tell: Callable[[str], None]
+        self, groups: Sequence[Sequence[int]], progress: dict[int, ProgressRow], tell: Callable[[str], None]
     ) -> Iterator[tuple[States, Compared]]:
         for group in groups:
             tell(f"judging the windows of partition {group[0]}")
@@ -126,7 +126,7 @@ class Thresholds:
                 else:
                     yield states, compared
 
-    def _judge(self, partition: int, progress: dict[int, Progress]) -> tuple[States, Compared]:
+    def _judge(self, partition: int, progress: dict[int, ProgressRow]) -> tuple[States, Compared]:
         """Until nothing differs, or what differs has stayed the same for SETTLE_SECONDS. On a busy system it may always
         be something else, so not for ever."""
         first_seen, begun = None, time.monotonic()
@@ -155,7 +155,7 @@ class Thresholds:
         return states, compared
 
     def _compare(
-        self, partitions: Sequence[int], progress: Mapping[int, Progress]
+        self, partitions: Sequence[int], progress: Mapping[int, ProgressRow]
     ) -> dict[int, tuple[States, Compared]]:
         topic = self._topics.threshold_state
         states = self._read_states(partitions)
@@ -234,7 +234,7 @@ class Thresholds:
             for topic, partition, offset in self._events.seen[event_id].places[:1]
         )
 
-    def _wait_for_checker(self) -> dict[int, Progress] | None:
+    def _wait_for_checker(self) -> dict[int, ProgressRow] | None:
         """The progress up to which the checker has judged; None, and why, when it is not there in time."""
         progress = read_progress(self._client)
         starts, ends = topic_bounds(self._kafka, {self._topics.usage_windows: self._count})
@@ -285,5 +285,5 @@ class Thresholds:
         _, ends = topic_bounds(self._kafka, {self._topics.threshold_state: self._count})
         return any(ends.values())
 
-    def _mark(self, progress: Progress | None) -> int:
+    def _mark(self, progress: ProgressRow | None) -> int:
         return mark_of(time.time_ns() // 1000, progress.last_stamp or None if progress else None)

@@ -17,7 +17,7 @@ from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
 from meterfold_sink.definitions import defined_keys, visible_metric
-from meterfold_sink.fold_state import Progress, read_progress, read_rules
+from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
 from meterfold_sink.usage_records import usage_records
 from meterfold_sink.usage_sums import MissingRecords, Of, Piece, UsageSum, missing_records, usage_sums
 
@@ -193,7 +193,7 @@ def _summary(
     calendar: Calendar,
     window: Window,
     found: UsageSum,
-    folded: Mapping[int, Progress],
+    folded: Mapping[int, ProgressRow],
     closed: int,
     grace_seconds: int,
 ) -> UsageSummary:

@@ -264,7 +264,7 @@ def test_history_27_the_last_marker_is_missing() -> None:
         world.use(120)
         world.fold()
         worker.faults["commit"] = "late marker"
-        advance_to(worker, ops.Commit, after=True)
+        advance_to(worker, ops.CommitTransaction, after=True)
         world.kafka.finish_offsets(world.kafka.current[worker.producer.name])
         world.kill(worker)
         owner = world.start(1)

@@ -12,7 +12,7 @@ from meterfold_processor.checker import judge, partition, plans, records
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.checker import Checker
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
-from meterfold_processor.checker.judged import Crossing, Judged, crossings
+from meterfold_processor.checker.judged import Crossing, JudgedState, crossings
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_schemas import ids
 from meterfold_schemas.periods import HOUR
@@ -56,7 +56,7 @@ class PositionsInMemory(Broken):
         restore = judge.Judge.restore
         before = -1
 
-        def forgetful(self: judge.Judge, target: judge.Target, state: Judged) -> None:
+        def forgetful(self: judge.Judge, target: judge.Target, state: JudgedState) -> None:
             restore(self, target, replace(state, positions=replace(state.positions, folded_through=before)))
 
         patch.setattr(judge.Judge, "restore", forgetful)
@@ -145,7 +145,7 @@ class LateFlushEarlyEnds(Broken):
                     steps_answer = yield operation
                     steps.send(steps_answer)
                     answer = ends
-                elif isinstance(operation, ops.Flush):
+                elif isinstance(operation, ops.FlushMessages):
                     offsets = steps.send(None)
                     yield offsets
                     yield operation
@@ -192,7 +192,7 @@ class OneCounter(Broken):
     """31: one counter for both levels, and an alert id without the level."""
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        def counted(before: Judged | None, level: int) -> list[Crossing]:
+        def counted(before: JudgedState | None, level: int) -> list[Crossing]:
             number = 1 if before is None else before.crossings[0] + (before.level == 0)
             return [replace(crossing, number=number) for crossing in crossings(before, level)]
 
@@ -260,7 +260,7 @@ class OneTypePerThreshold(Broken):
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         class OfTheLast(plans.Plans):
-            def _keep(self, name: Any, watch: plans.Watch) -> None:
+            def _keep(self, name: Any, watch: plans.WatchedThreshold) -> None:
                 super()._keep(name, watch)
                 for (threshold_id, _), number in self._names.items():
                     if threshold_id == watch.threshold_id:

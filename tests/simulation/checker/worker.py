@@ -211,11 +211,11 @@ class Worker:
                         partition = kafka.partition_for(message.key)
                     self.producer.queue.append((message.topic, partition, message.key, message.value))
                 self.producer.deliver(self.world.random.randint(0, len(messages)))
-            case ops.Flush():
+            case ops.FlushMessages():
                 self.producer.deliver()
             case ops.SendOffsets(offsets=sent):
                 self.producer.send_offsets(sent, self.member)
-            case ops.Commit():
+            case ops.CommitTransaction():
                 self.commit()
         return None
 
@@ -242,7 +242,7 @@ class Worker:
                     return WAIT
                 # A real reader may see more by then; it must not need to.
                 parts.append(self.newest([e for e in log.committed()[0] if e.offset < until]))
-            found[partition] = ops.States(*parts)
+            found[partition] = ops.CommittedStates(*parts)
         return found
 
     @staticmethod

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from meterfold_processor.checker.partition import Plan
+from meterfold_processor.checker.partition import CheckPlan
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.keys import metric_definition_key
@@ -44,7 +44,7 @@ class World:
         self.store = ModelStore(self.partitions)
         self.wall_now = T0
         self.monotonic_now = 1000.0
-        self.plan = Plan(TOPICS, RULES, self.aggregated, INTERVAL)
+        self.plan = CheckPlan(TOPICS, RULES, self.aggregated, INTERVAL)
         self.workers: list[Worker] = []
         self.processes = 0
         # Both topics as they were written, before any compaction: (kind, name, definition or None).

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from meterfold_processor.columns.tables import WINDOWS, Original
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
-from meterfold_processor.fold.flush import Commit, Insert, Operation, PublishRejected, PublishWindows
+from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows
 from meterfold_processor.fold.store import Progress
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
 from meterfold_sink.schema_decisions import Fact, SchemaFacts
@@ -72,7 +72,7 @@ class ModelStore:
     def apply(self, operation: Operation, keep: npt.NDArray[np.bool_] | None = None) -> None:
         """Perform an operation of a flush; `keep` picks the rows, or messages, that get through."""
         match operation:
-            case Insert(table=table, rows=rows):
+            case InsertRows(table=table, rows=rows):
                 self._insert(table, rows if keep is None else rows.filter(pa.array(keep)))
             case PublishWindows(messages=messages):
                 for number, (_, data) in enumerate(messages):
@@ -83,19 +83,19 @@ class ModelStore:
                     if keep is None or keep[number]:
                         known = self.originals.setdefault(original.offset, original)
                         assert known == original, f"usage.rejected: {known} and {original}"
-            case Commit(offsets=offsets):
+            case CommitOffsets(offsets=offsets):
                 self.committed = next(iter(offsets.values()))
 
     @staticmethod
     def size_of(operation: Operation) -> int:
         match operation:
-            case Insert(rows=rows):
+            case InsertRows(rows=rows):
                 return int(rows.num_rows)
             case PublishWindows(messages=messages):
                 return len(messages)
             case PublishRejected(originals=originals):
                 return len(originals)
-            case Commit():
+            case CommitOffsets():
                 return 1
 
     def _insert(self, table: str, rows: pa.Table) -> None:

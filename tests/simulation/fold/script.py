@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from meterfold_processor.fold.decode import decode
-from meterfold_processor.fold.flush import Insert, Operation
+from meterfold_processor.fold.flush import InsertRows, Operation
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
 from meterfold_schemas.periods import DAY, STORED_NUMBER, Period, micros
@@ -81,7 +81,7 @@ class Hand:
     def land_windows(self, operations: list[Operation], period: Period) -> None:
         """Of the rows of windows only those of one period."""
         for operation in operations:
-            if operation.step == "windows" and isinstance(operation, Insert):
+            if operation.step == "windows" and isinstance(operation, InsertRows):
                 chosen = pc.equal(operation.rows["period_type"], STORED_NUMBER[period])
                 self.world.apply(operation, np.array(chosen.to_pylist(), dtype=np.bool_))
 

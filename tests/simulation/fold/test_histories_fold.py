@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from meterfold_processor.columns import limbs
-from meterfold_processor.fold.flush import Insert, window_messages
+from meterfold_processor.fold.flush import InsertRows, window_messages
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.keys import partition_of, subject_key
@@ -300,7 +300,7 @@ def test_history_16_flush_larger_than_the_message_limit() -> None:
     here = [subject for subject in subjects if partition_of(subject_key(*subject), 2) == 0]
     world = world_of([event(number, subject=subject) for number, subject in enumerate(here)], Variant())
     a = Hand(world)
-    inserted = next(op for op in a.fold(0, len(here)) if isinstance(op, Insert) and op.table == "usage_windows")
+    inserted = next(op for op in a.fold(0, len(here)) if isinstance(op, InsertRows) and op.table == "usage_windows")
     messages = list(window_messages(inserted.rows))
     assert max(map(len, messages)) < MESSAGE_LIMIT
     assert pa.concat_tables(pa.ipc.open_stream(message).read_all() for message in messages) == inserted.rows
@@ -373,7 +373,7 @@ def history_37() -> list[int]:
     largest = to_decimal(limbs.LIMIT - 1)
     world.store.now.windows = {key: {**row, "sum": largest} for key, row in world.store.now.windows.items()}
     b = Hand(world)
-    windows = next(op for op in b.fold(1, 2) if isinstance(op, Insert) and op.table == "usage_windows")
+    windows = next(op for op in b.fold(1, 2) if isinstance(op, InsertRows) and op.table == "usage_windows")
     return limbs.from_arrow(windows.rows["sum"]).to_ints()
 
 

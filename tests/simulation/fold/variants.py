@@ -17,7 +17,7 @@ from meterfold_processor.fold import decode, partition, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
-from meterfold_processor.fold.ledger import Ledger, Rows
+from meterfold_processor.fold.ledger import Ledger, RowNumbers
 from meterfold_processor.fold.partition import Folded, PartitionFold, _Pending
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Step, Wait
@@ -34,7 +34,7 @@ Int64s = Any
 class AlwaysRollsUp(Ledger):
     """01: what is new to the hour is added to day, month and lifetime, whatever those have folded already."""
 
-    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: Rows) -> None:
+    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: RowNumbers) -> None:
         if period is Period.HOURLY:
             table = self._tables[period]
             new = np.flatnonzero(events.offset > table.through(np.repeat(rows, touched.count)))
@@ -50,12 +50,12 @@ class AlwaysRollsUp(Ledger):
 class PublishesChangedOnly(Ledger):
     """02: windows that had folded every event of the batch before are not published again."""
 
-    def _rows(self, period: Period, shares: WindowRows, sequence: int) -> Rows:
+    def _rows(self, period: Period, shares: WindowRows, sequence: int) -> RowNumbers:
         rows = super()._rows(period, shares, sequence)
         self._before = {**getattr(self, "_before", {}), period: self._tables[period].through(rows).copy()}
         return rows
 
-    def _describe(self, rows: dict[Period, Rows]) -> Any:
+    def _describe(self, rows: dict[Period, RowNumbers]) -> Any:
         changed = {p: self._tables[p].through(rows[p]) != self._before[p] for p in KEPT}
         return super()._describe({p: rows[p][changed[p]] for p in KEPT})
 
@@ -180,7 +180,7 @@ class RemembersRejected(PartitionFold):
 class CountsSkippedWindows(Ledger):
     """01: whole shares are merged into rows that have a part of them."""
 
-    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: Rows) -> None:
+    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: RowNumbers) -> None:
         self._tables[period].merge(rows, touched)
 
 

@@ -115,7 +115,7 @@ class Installation:
         """What read_committed shows of usage.recorded now."""
         return consume_all(self.kafka, self.topics.usage_recorded, deadline=DEADLINE)
 
-    def progress(self) -> dict[int, reads.Progress]:
+    def progress(self) -> dict[int, reads.ProgressRow]:
         return reads.read_progress(self.client)
 
     def folded(self) -> int:

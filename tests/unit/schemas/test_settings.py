@@ -77,7 +77,7 @@ def test_an_application_reads_no_file_of_its_working_directory(path: str) -> Non
         KafkaSettings.load(environ={})
     with pytest.raises(InvalidSettings, match="set METERFOLD_CONFIG to a settings file"):
         ClickHouseSettings.load(environ={})
-    with pytest.raises(InvalidSettings, match="no Kafka cluster is named"):
+    with pytest.raises(InvalidSettings, match="the Kafka cluster is not configured"):
         Meter()
     assert KafkaSettings.load(environ={"METERFOLD_CONFIG": path}).bootstrap_servers == "stack:1"
 

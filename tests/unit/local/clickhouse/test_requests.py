@@ -18,7 +18,6 @@ from meterfold_local.clickhouse.auth import Account
 from meterfold_local.clickhouse.engine import quote_identifier, quote_string
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import SessionRequest
-from meterfold_local.clickhouse.respond import Facts
 
 PACK = {
     "lz4": lz4.frame.compress,
@@ -51,18 +50,6 @@ def test_body_that_ends_inside_of_a_frame(encoding: str, cut: int) -> None:
     assert damaged.value.code == 271
 
 
-def test_unknown_encoding() -> None:
-    with pytest.raises(QueryError, match="lz4, zstd, gzip, deflate"):
-        list(compression.decompress([b"x"], "snail"))
-
-
-@pytest.mark.parametrize("encoding", compression.CHOICES)
-@pytest.mark.parametrize("chunks", [[], [b""], [b"a"], [b"one", b"", b"two" * 10_000]])
-def test_encoder_writes_one_frame(encoding: str, chunks: list[bytes]) -> None:
-    content = b"".join(compression.compress(chunks, encoding))
-    assert b"".join(compression.decompress([content], encoding)) == b"".join(chunks)
-
-
 @pytest.mark.parametrize(
     ("accepted", "choice"),
     [
@@ -78,20 +65,6 @@ def test_choice_of_an_encoding(accepted: str, choice: str | None) -> None:
 
 
 # Requests
-
-
-def test_parameters_are_sorted() -> None:
-    params = request.url_parameters(
-        b"query=SELECT+1%3B&param_x=a%26b&max_threads=2&database=d&query_id=q&&wait_end_of_query=1"
-    )
-    asked = request.parse("POST", {"accept-encoding": "lz4"}, params)
-    assert asked.query == "SELECT 1;"
-    assert asked.parameters == {"x": "a&b"}
-    assert asked.settings == {"max_threads": "2"}
-    assert (asked.database, asked.buffered, asked.readonly, asked.session) == ("d", True, False, None)
-    assert asked.response_encodings == "lz4"
-    assert request.parse("POST", {"accept-encoding": "lz4"}, {"enable_http_compression": "0"}).response_encodings == ""
-    assert request.parse("GET", {}, {}).readonly
 
 
 def test_headers_go_before_parameters() -> None:
@@ -128,18 +101,6 @@ def test_role_that_nobody_granted() -> None:
 
 def basic(text: bytes) -> dict[str, str]:
     return {"authorization": "Basic " + base64.b64encode(text).decode()}
-
-
-@pytest.mark.parametrize(
-    ("headers", "params"),
-    [
-        ({"x-clickhouse-user": "u", "x-clickhouse-key": "p:ä"}, {}),
-        (basic("u:p:ä".encode()), {}),
-        ({}, {"user": "u", "password": "p:ä"}),
-    ],
-)
-def test_right_password(headers: dict[str, str], params: dict[str, str]) -> None:
-    Account("u", "p:ä").check(headers, params)
 
 
 @pytest.mark.parametrize(
@@ -215,16 +176,6 @@ def test_place_of_the_rows_is_not_told() -> None:
     assert errors.from_engine(text).message("26.9") == (
         "Code: 117. DB::Exception: Bad row. (INCORRECT_DATA) (version 26.9)"
     )
-
-
-def test_error_response() -> None:
-    facts = Facts("id\r\nX: 1", "host", "UTC", "26.9")
-    response = respond.error(QueryError(60, "No table"), facts)
-    headers = dict(response.headers)
-    assert response.status == 404
-    assert headers["X-ClickHouse-Exception-Code"] == "60"
-    assert headers["X-ClickHouse-Query-Id"] == "id??X: 1"
-    assert response.body == b"Code: 60. DB::Exception: No table (UNKNOWN_EXCEPTION) (version 26.9)\n"
 
 
 @pytest.mark.parametrize("accepted", ["", "lz4", "zstd", "gzip"])

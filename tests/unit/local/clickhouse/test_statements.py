@@ -97,19 +97,6 @@ def test_output_format(sql: bytes, name: bytes | None) -> None:
     assert statement.output_format(sql, FORMATS) == name
 
 
-@pytest.mark.parametrize(
-    ("sql", "word"),
-    [
-        (b" ((select 1))", b"SELECT"),
-        (b"-- x\nWITH 1 AS x SELECT x", b"WITH"),
-        (b"`select`", b""),
-        (b"", b""),
-    ],
-)
-def test_first_word(sql: bytes, word: bytes) -> None:
-    assert statement.first_word(sql) == word
-
-
 @given(st.binary(max_size=300))
 def test_every_byte_is_in_one_token_or_gap(text: bytes) -> None:
     end = 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.group import CheckerGroup
 from meterfold_schemas.errors import Retryable
 
 TOPIC = "usage.windows"
@@ -80,8 +80,8 @@ def consumer() -> FakeConsumer:
 
 
 @pytest.fixture
-def group(consumer: FakeConsumer, lost: list[int]) -> Group:
-    made = Group(consumer, TOPIC, lost.extend)  # type: ignore[arg-type]
+def group(consumer: FakeConsumer, lost: list[int]) -> CheckerGroup:
+    made = CheckerGroup(consumer, TOPIC, lost.extend)  # type: ignore[arg-type]
     made.join()
     consumer.waiting.append(lambda: consumer.assign(0, 1))
     made.pump()
@@ -89,11 +89,13 @@ def group(consumer: FakeConsumer, lost: list[int]) -> Group:
     return made
 
 
-def offsets(group: Group) -> list[tuple[int | None, int | None]]:
+def offsets(group: CheckerGroup) -> list[tuple[int | None, int | None]]:
     return [(message.partition(), message.offset()) for message in group.poll(0)]
 
 
-def test_what_arrives_while_another_partition_is_opened_is_not_lost(consumer: FakeConsumer, group: Group) -> None:
+def test_what_arrives_while_another_partition_is_opened_is_not_lost(
+    consumer: FakeConsumer, group: CheckerGroup
+) -> None:
     consumer.waiting += [FakeMessage(0, 5), FakeMessage(0, 6)]
     group.pump()
     group.pump()
@@ -103,7 +105,7 @@ def test_what_arrives_while_another_partition_is_opened_is_not_lost(consumer: Fa
 
 
 def test_partitions_are_handed_over_paused(consumer: FakeConsumer, lost: list[int]) -> None:
-    group = Group(consumer, TOPIC, lost.extend)  # type: ignore[arg-type]
+    group = CheckerGroup(consumer, TOPIC, lost.extend)  # type: ignore[arg-type]
     group.join()
     consumer.waiting.append(lambda: consumer.assign(0, 1))
     assert group.poll(0) == []
@@ -112,7 +114,9 @@ def test_partitions_are_handed_over_paused(consumer: FakeConsumer, lost: list[in
     assert (group.to_open, consumer.paused) == ({1}, {1})
 
 
-def test_what_was_held_of_a_lost_partition_is_void(consumer: FakeConsumer, group: Group, lost: list[int]) -> None:
+def test_what_was_held_of_a_lost_partition_is_void(
+    consumer: FakeConsumer, group: CheckerGroup, lost: list[int]
+) -> None:
     consumer.waiting += [FakeMessage(0, 5)]
     group.pump()
     consumer.waiting += [lambda: consumer.revoke(0), FakeMessage(1, 7)]
@@ -120,7 +124,7 @@ def test_what_was_held_of_a_lost_partition_is_void(consumer: FakeConsumer, group
     assert (lost, group.assigned) == ([0], {1})
 
 
-def test_what_was_held_before_a_new_start_is_void(consumer: FakeConsumer, group: Group) -> None:
+def test_what_was_held_before_a_new_start_is_void(consumer: FakeConsumer, group: CheckerGroup) -> None:
     consumer.waiting += [FakeMessage(0, 5)]
     group.pump()
     group.start_again()
@@ -131,13 +135,13 @@ def test_what_was_held_before_a_new_start_is_void(consumer: FakeConsumer, group:
     assert offsets(group) == []
 
 
-def test_an_offset_that_is_gone_makes_everything_start_again(consumer: FakeConsumer, group: Group) -> None:
+def test_an_offset_that_is_gone_makes_everything_start_again(consumer: FakeConsumer, group: CheckerGroup) -> None:
     consumer.waiting += [FakeMessage(0, -1, KafkaError(KafkaError._AUTO_OFFSET_RESET))]
     with pytest.raises(Retryable, match="stored windows"):
         group.poll(0)
 
 
-def test_partitions_lost_while_they_wait_are_not_started(consumer: FakeConsumer, group: Group) -> None:
+def test_partitions_lost_while_they_wait_are_not_started(consumer: FakeConsumer, group: CheckerGroup) -> None:
     group.start_again()
     consumer.waiting.append(lambda: consumer.revoke(1))
     group.pump()

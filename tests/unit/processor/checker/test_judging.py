@@ -17,8 +17,8 @@ from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import (
     LEVELS,
     Crossing,
-    Judged,
-    Positions,
+    JudgedState,
+    ReadPositions,
     Terms,
     crossings,
     follows,
@@ -29,7 +29,7 @@ from meterfold_processor.checker.records import Records, read_emitted, read_stat
 from meterfold_processor.checker.rows import Interest, newest, read_message, rows_of
 from meterfold_processor.checker.rules import CODES, NEVER, WindowRules, end_of, mark_of
 from meterfold_processor.checker.stored import _queries
-from meterfold_processor.checker.subjects import Subjects
+from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.checker.values import TYPE_CODES, values_of
 from meterfold_processor.columns.limbs import from_ints
 from meterfold_processor.columns.tables import WINDOWS
@@ -75,7 +75,7 @@ def test_columns_have_the_values_of_single_windows(rows: list[tuple[AggregationT
 @given(st.lists(st.integers(-50, 200), max_size=30))
 def test_crossings_tell_the_whole_story(values: list[int]) -> None:
     """Replaying the events of a sequence of values gives the level of each value, and no id comes twice."""
-    state: Judged | None = None
+    state: JudgedState | None = None
     open_levels: set[str] = set()
     seen: set[tuple[str, str, int]] = set()
     for offset, value in enumerate(values):
@@ -84,7 +84,7 @@ def test_crossings_tell_the_whole_story(values: list[int]) -> None:
         if level == (state.level if state else 0):
             assert events == []
             continue
-        state = judge_again(state, level, Positions(offset, 0, 0), value, TERMS)
+        state = judge_again(state, level, ReadPositions(offset, 0, 0), value, TERMS)
         for event in events:
             assert (event.event_type, event.level, event.number) not in seen
             seen.add((event.event_type, event.level, event.number))
@@ -100,7 +100,7 @@ def test_crossings_tell_the_whole_story(values: list[int]) -> None:
 def test_both_levels_at_once() -> None:
     up = crossings(None, 2)
     assert [(e.event_type, e.number) for e in up] == [("threshold.approaching", 1), ("threshold.exceeded", 1)]
-    state = judge_again(None, 2, Positions(0, 0, 0), 120, TERMS)
+    state = judge_again(None, 2, ReadPositions(0, 0, 0), 120, TERMS)
     down = crossings(state, 0)
     assert [(e.event_type, e.level) for e in down] == [
         ("threshold.cleared", "exceeded"),
@@ -110,10 +110,10 @@ def test_both_levels_at_once() -> None:
 
 @pytest.mark.parametrize("older", [(0, 5, 5), (5, 0, 5), (5, 5, 0)])
 def test_nothing_that_is_older_in_any_way_counts(older: tuple[int, int, int]) -> None:
-    state = judge_again(None, 1, Positions(1, 1, 1), 90, TERMS)
-    assert not follows(state, Positions(*older))
-    assert follows(state, Positions(1, 1, 1))
-    assert follows(None, Positions(*older))
+    state = judge_again(None, 1, ReadPositions(1, 1, 1), 90, TERMS)
+    assert not follows(state, ReadPositions(*older))
+    assert follows(state, ReadPositions(1, 1, 1))
+    assert follows(None, ReadPositions(*older))
 
 
 def test_windows_are_open_final_and_forgotten_in_this_order() -> None:
@@ -189,7 +189,7 @@ def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_ans
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    subjects = Subjects()
+    subjects = SubjectSlots()
     rows = rows_of(read_message(sink.getvalue().to_pybytes()), subjects)
     assert [subjects[slot] for slot in rows.slots.tolist()] == [
         ("acme", "api.calls", "user", "u1"),
@@ -207,7 +207,7 @@ def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_ans
 
 
 def test_subjects_of_a_metric_in_one_organization_or_in_all() -> None:
-    subjects = Subjects()
+    subjects = SubjectSlots()
     slots = [subjects.slot((org_id, key, "user", "u")) for org_id in ("", "acme") for key in ("calls", "tokens")]
     assert [list(subjects.of_metric(org_id, "tokens")) for org_id in ("", "acme", "other")] == [
         [slots[1]],
@@ -227,12 +227,12 @@ def test_a_change_for_every_organization_reads_no_window_twice() -> None:
 
 def test_rows_that_no_one_asks_for_are_left_out() -> None:
     interest = Interest(frozenset({4}), {1: frozenset({"storage"}), 2: frozenset({"storage"})})
-    rows = rows_of(window_table(), Subjects(), interest)
+    rows = rows_of(window_table(), SubjectSlots(), interest)
     assert rows.periods.tolist() == [2, 4]
 
 
 def test_no_interest_leaves_nothing() -> None:
-    assert len(rows_of(window_table(), Subjects(), Interest(frozenset(), {}))) == 0
+    assert len(rows_of(window_table(), SubjectSlots(), Interest(frozenset(), {}))) == 0
 
 
 @pytest.mark.parametrize("value", [None, b"", b"no arrow", b"\xff" * 200])
@@ -260,7 +260,7 @@ def test_messages_are_those_of_the_models(window: Window, value: int, threshold:
     records = Records(Topics("p."), 3)
     target = Target("t1", window)
     terms = Terms("cap", threshold, max(1, threshold // 2), Action.BLOCK)
-    state = Judged(2, (number, number), Positions(7, 8, 9), value, terms)
+    state = JudgedState(2, (number, number), ReadPositions(7, 8, 9), value, terms)
     events = (Crossing("threshold.exceeded", LEVELS[2], number), Crossing("threshold.cleared", LEVELS[1], number))
     written = records.judgement(Judgement(target, state, events), NOW)
     model = ThresholdState.from_bytes(written[0].value or b"")
@@ -294,7 +294,7 @@ def test_aggregates_are_those_of_the_model(total: int, is_final: bool, previous:
 def test_tombstones_stand_under_the_keys_of_what_they_remove() -> None:
     records = Records(Topics(""), 2)
     target = Target("t1", WINDOW)
-    state = Judged(1, (1, 0), Positions(0, 0, 0), 90, TERMS)
+    state = JudgedState(1, (1, 0), ReadPositions(0, 0, 0), 90, TERMS)
     written = records.judgement(Judgement(target, state, ()), NOW)[0]
     gone = records.forgotten_state(target)
     assert (gone.key, gone.partition, gone.value) == (written.key, 2, None)

@@ -100,7 +100,7 @@ def test_partitions_side_by_side() -> None:
     operations = {operation.step: operation for operation in flush([everything(0, 5), everything(1)])}
     for step in ("records", "duplicates", "rejected", "windows", "progress"):
         operation = operations[step]
-        assert isinstance(operation, steps.Insert)
+        assert isinstance(operation, steps.InsertRows)
         assert set(operation.rows["partition"].to_pylist()) == {0, 1}
     published = operations["publish_windows"]
     assert isinstance(published, steps.PublishWindows)
@@ -108,7 +108,7 @@ def test_partitions_side_by_side() -> None:
         rows = pa.ipc.open_stream(message).read_all()
         assert set(rows["partition"].to_pylist()) == {partition}
     commit = operations["commit"]
-    assert isinstance(commit, steps.Commit)
+    assert isinstance(commit, steps.CommitOffsets)
     assert commit.offsets == {0: 8, 1: 3}
 
 

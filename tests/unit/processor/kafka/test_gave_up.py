@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from meterfold_processor.checker.group import Group
+from meterfold_processor.checker.group import CheckerGroup
 from meterfold_processor.fold.worker import FoldWorker
 from meterfold_processor.kafka import clients, errors
 from meterfold_schemas.errors import Fatal, Retryable
@@ -40,7 +40,7 @@ def test_the_fold_gives_its_client_up() -> None:
 
 
 def test_the_checker_gives_its_client_up() -> None:
-    group = Group(SimpleNamespace(), "usage.windows", lambda _: None)
+    group = CheckerGroup(SimpleNamespace(), "usage.windows", lambda _: None)
     assert not group._is_message(message(PASSING))
     with pytest.raises(errors.GaveUp, match="left its group for good"):
         group._is_message(message(GAVE_UP))

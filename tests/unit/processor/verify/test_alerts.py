@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judgement, Target
-from meterfold_processor.checker.judged import Judged, Positions, Terms, crossings, judge_again
+from meterfold_processor.checker.judged import JudgedState, ReadPositions, Terms, crossings, judge_again
 from meterfold_processor.checker.records import Records
 from meterfold_processor.checker.rules import NEVER, WindowRules
 from meterfold_processor.kafka.offsets import Place
@@ -28,8 +28,8 @@ RULES = WindowRules(open_for=10 * DAY, grace=0)
 EXCEEDED = "threshold.exceeded"
 
 
-def at_level(level: int, before: Judged | None) -> Judged:
-    return judge_again(before, level, Positions(1, 1, 1), 0, TERMS)
+def at_level(level: int, before: JudgedState | None) -> JudgedState:
+    return judge_again(before, level, ReadPositions(1, 1, 1), 0, TERMS)
 
 
 @given(st.lists(st.integers(0, 2), max_size=12))

@@ -7,7 +7,7 @@ import pytest
 from meterfold_processor.verify.counters import Accounts, balance, merged, split
 from meterfold_processor.verify.log import Gap, runs
 from meterfold_sink.positions import Positions
-from meterfold_sink.reads import Progress
+from meterfold_sink.reads import ProgressRow
 
 
 def accounts(
@@ -21,7 +21,7 @@ def accounts(
     gone: tuple[Gap, ...] = (),
     kept_from: int | None = 0,
 ) -> Accounts:
-    progress = Progress(3, 20, 0, counted, duplicates, rejected, 1, 1)
+    progress = ProgressRow(3, 20, 0, counted, duplicates, rejected, 1, 1)
     return Accounts(progress, Positions(*stored, distinct=sum(stored)), missing, expired, gone, kept_from)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from meterfold_processor.verify.log import Fixed
 from meterfold_processor.verify.partitions import groups
-from meterfold_sink.reads import Progress
+from meterfold_sink.reads import ProgressRow
 
 
 def fixed(partition: int, folded: int | None) -> Fixed:
-    progress = None if folded is None else Progress(partition, 1_000 + folded, 1_000, folded, 0, 0, 0, 0)
+    progress = None if folded is None else ProgressRow(partition, 1_000 + folded, 1_000, folded, 0, 0, 0, 0)
     return Fixed(partition, 1_000, 1_000_000_000, progress, unfolded=False)
 
 

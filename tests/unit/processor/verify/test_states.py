@@ -10,7 +10,7 @@ import pyarrow as pa
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
 from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judgement, Target
-from meterfold_processor.checker.judged import Judged, Positions, Terms
+from meterfold_processor.checker.judged import JudgedState, ReadPositions, Terms
 from meterfold_processor.checker.records import Records
 from meterfold_processor.checker.rules import NEVER, WindowRules
 from meterfold_processor.columns.tables import WINDOWS
@@ -79,7 +79,7 @@ def stored(subject_id: str, total: int, through: int = 5) -> dict[str, Any]:
 def state(subject_id: str, level: int, value: int, through: int = 5) -> tuple[bytes, bytes]:
     """Key and value as the checker writes them."""
     terms = Terms("cap", 100 * UNIT, 80 * UNIT, Action.ALERT)
-    judged = Judged(level, (int(level > 0), int(level > 1)), Positions(through, 1, 1), value * UNIT, terms)
+    judged = JudgedState(level, (int(level > 0), int(level > 1)), ReadPositions(through, 1, 1), value * UNIT, terms)
     message = Records(Topics(), 0).judgement(Judgement(target(subject_id), judged, ()), 1)[0]
     return message.key or b"", message.value or b""
 
