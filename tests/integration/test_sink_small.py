@@ -53,7 +53,8 @@ def test_every_table_and_view_reads_the_same(client: Client) -> None:
     for table in tables:
         if table["engine"] != "View":
             columns = client.rows(
-                "SELECT name, type FROM system.columns WHERE table = {t:String}", {"t": table["name"]}
+                "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {t:String}",
+                {"t": table["name"]},
             )
             structure = ", ".join(f"`{column['name']}` {column['type']}" for column in columns).replace("'", "\\'")
             client.command(f"INSERT INTO {table['name']} SELECT * FROM generateRandom('{structure}', 7, 9) LIMIT 4")
