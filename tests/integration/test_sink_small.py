@@ -57,7 +57,7 @@ def test_every_table_and_view_reads_the_same(client: Client) -> None:
                 {"t": table["name"]},
             )
             structure = ", ".join(f"`{column['name']}` {column['type']}" for column in columns).replace("'", "\\'")
-            client.command(f"INSERT INTO {table['name']} SELECT * FROM generateRandom('{structure}', 7, 9) LIMIT 4")
+            client.command(f"INSERT INTO {table['name']} SELECT * FROM generateRandom('{structure}', 7, 30) LIMIT 4")
     seen = {table["name"]: len(both(client, f"SELECT * FROM {table['name']} ORDER BY ALL LIMIT 5")) for table in tables}
     assert seen["metric_definitions"] == seen["thresholds"] == 4
     for name in ("metric_definitions", "thresholds", "threshold_events", "fold_settings", "mirror_progress"):
