@@ -226,7 +226,7 @@ def test_a_lost_progress_row_is_repaired_from_a_whole_log_and_refused_on_one_tha
     _delete_records(installation, dict.fromkeys(range(PARTITIONS), 5))
     said = _refused(installation)
     assert "has windows but no progress row" in said
-    assert "begins at 5" in said
+    assert "begins at offset 5" in said
     assert installation.rows("usage_windows", "partition") == before
 
 
