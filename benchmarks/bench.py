@@ -34,7 +34,7 @@ from meterfold_processor.kafka import clients
 from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
-from meterfold_sink import reads
+from meterfold_sink import fold_state
 from meterfold_sink.client import connect
 
 PARTITIONS = 4
@@ -111,7 +111,7 @@ def _fold(stack: LocalStack, place: Place, number: int, events: int) -> Run:
     with connect(place.clickhouse) as client:
 
         def folded() -> bool:
-            rows = reads.read_progress(client).values()
+            rows = fold_state.read_progress(client).values()
             return sum(row.counted + row.duplicates + row.rejected for row in rows) >= events
 
         return _timed(stack, worker, events, folded)

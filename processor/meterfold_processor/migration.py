@@ -14,6 +14,7 @@ from meterfold_schemas.topics import topic_specs
 from meterfold_sink import migrate, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import MISSING_TABLE, code_of
+from meterfold_sink.fold_state import read_settings
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.schema_decisions import unknown_schema_hold, write_unknown_schema_hold
 
@@ -93,7 +94,7 @@ def migrate_all(kafka: KafkaSettings, clickhouse: ClickHouseSettings, wanted: Mi
 
 def _stored_rules(client: Client) -> FoldRules | None:
     try:
-        rows = reads.read_settings(client)
+        rows = read_settings(client)
     except Fatal as error:
         if code_of(error) == MISSING_TABLE:
             return None

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink.client import Client, to_rows
+from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS, ProgressRow, read_progress, read_rules
+from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS
 
 __all__ = ["PartitionProof", "prove_partitions"]
 

@@ -16,23 +16,19 @@ from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_schemas.totals import AMOUNTS
 from meterfold_sink.client import Client
-from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules, read_settings
+from meterfold_sink.fold_state import read_rules, read_settings
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
 __all__ = [
     "END_OF_WINDOW",
     "WINDOW_COLUMNS",
-    "ProgressRow",
     "find_records",
     "iter_identities",
     "load_identities",
     "load_open_windows",
     "load_windows",
     "read_mirrored",
-    "read_progress",
-    "read_rules",
-    "read_settings",
     "write_settings_once",
 ]
 

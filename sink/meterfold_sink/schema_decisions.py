@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from meterfold_schemas.errors import Fatal
 from meterfold_sink.client import Client
-from meterfold_sink.reads import read_settings
+from meterfold_sink.fold_state import read_settings
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, POISON_FINGERPRINT, UNKNOWN_SCHEMA_HOLD
 from meterfold_sink.writers import Writer
 

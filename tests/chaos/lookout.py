@@ -14,7 +14,7 @@ from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.kafka import clients
 from meterfold_processor.kafka.offsets import at, log_edge
 from meterfold_schemas.errors import MeterfoldError
-from meterfold_sink import reads
+from meterfold_sink import fold_state
 from meterfold_sink.client import Client, connect
 
 _LOOK_SECONDS = 0.4
@@ -84,7 +84,7 @@ class Lookout:
             with suppress(MeterfoldError):
                 if self._client is None:
                     self._client = connect(self._ground.clickhouse, timeout_seconds=5)
-                self.progress = {p: row.next_offset for p, row in reads.read_progress(self._client).items()}
+                self.progress = {p: row.next_offset for p, row in fold_state.read_progress(self._client).items()}
             with self._changed:
                 self._changed.notify_all()
             time.sleep(max(0.0, _LOOK_SECONDS - (time.monotonic() - begun)))

@@ -18,7 +18,7 @@ from chaos.ground import Ground
 from meterfold_processor.kafka import clients
 from meterfold_processor.kafka.offsets import at, log_edge
 from meterfold_schemas.errors import MeterfoldError
-from meterfold_sink import reads
+from meterfold_sink import fold_state
 from meterfold_sink.client import Client, connect
 
 _LOOK_SECONDS = 1.0
@@ -109,7 +109,7 @@ class Sentry:
 
     def _look_at_stored(self, client: Client) -> None:
         """Windows beyond the progress rows, which a flush is writing or has left behind half done."""
-        progress = reads.read_progress(client)
+        progress = fold_state.read_progress(client)
         for partition, row in progress.items():
             windows = client.rows(
                 f"SELECT {_SUBJECT}, record_count, folded_through FROM usage_windows FINAL "

@@ -9,7 +9,7 @@ import pytest
 
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings
-from meterfold_sink import reads
+from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import code_of
 from meterfold_sink.migrate import applied, check_schema, migrate, migrations
@@ -45,12 +45,12 @@ def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: Click
 
         reads.write_settings_once(client, RULES)
         reads.write_settings_once(client, RULES)
-        assert reads.read_rules(client) == RULES
+        assert fold_state.read_rules(client) == RULES
         with pytest.raises(Fatal, match="horizon_seconds is stored as '3024000', not '3600'"):
             reads.write_settings_once(client, replace(RULES, horizon_seconds=3600))
         # One that had read them before anything was stored, and writes them now: the first stay.
         client.command("INSERT INTO fold_settings (name, value) VALUES ('horizon_seconds', '3600')")
-        assert reads.read_rules(client) == RULES
+        assert fold_state.read_rules(client) == RULES
 
         table = client.value(
             "SELECT create_table_query FROM system.tables WHERE name = 'usage_records' AND database = currentDatabase()"

@@ -16,7 +16,7 @@ from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import Period, micros
-from meterfold_sink import conservation, positions, reads, schema_decisions
+from meterfold_sink import conservation, fold_state, positions, reads, schema_decisions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import Positions, Span
 from meterfold_sink.rejections import recent_rejections
@@ -90,18 +90,18 @@ def test_a_repeated_insert_changes_nothing(client: Client) -> None:
 
 
 def test_progress_of_an_older_flush_loses(client: Client) -> None:
-    assert reads.read_progress(client) == {}
+    assert fold_state.read_progress(client) == {}
     insert(client, "fold_progress", progress_table(2, 10, HOUR, log_start=4, counted=5, duplicates=1, rejected=0))
     insert(client, "fold_progress", progress_table(2, 7, HOUR - timedelta(hours=1), log_start=4))
     insert(client, "fold_progress", progress_table(5, 0))
-    found = reads.read_progress(client)
+    found = fold_state.read_progress(client)
     assert set(found) == {2, 5}
     progress = found[2]
     assert (progress.next_offset, progress.log_start, progress.counted) == (10, 4, 5)
     assert (progress.duplicates, progress.rejected, progress.last_stamp) == (1, 0, micros(HOUR))
     assert found[5].last_stamp == 0
-    assert set(reads.read_progress(client, [2, 3])) == {2}
-    assert reads.read_progress(client, []) == {}
+    assert set(fold_state.read_progress(client, [2, 3])) == {2}
+    assert fold_state.read_progress(client, []) == {}
 
 
 def test_every_type_goes_in_and_comes_back(client: Client) -> None:
@@ -140,7 +140,7 @@ def test_a_column_that_the_table_does_not_have_is_fatal(client: Client) -> None:
         insert(client, "fold_progress", rows_.append_column("nonsense", pa.array([1])))
     with pytest.raises(Fatal, match="meterfold migrate"):
         insert(client, "no_such_table", rows_)
-    assert reads.read_progress(client) == {}
+    assert fold_state.read_progress(client) == {}
 
 
 def test_an_insert_over_many_months_is_taken(client: Client) -> None:
@@ -392,7 +392,7 @@ def test_poison_of_earlier_versions_is_a_decision(client: Client) -> None:
     facts = schema_decisions.read_schema_facts(client)[bytes.fromhex("00112233445566ff")]
     assert (facts.decision, facts.decision_why) == (schema_decisions.POISON, "why")
     assert facts.decision_age > 10**8
-    assert reads.read_rules(client) == RULES
+    assert fold_state.read_rules(client) == RULES
     client.command("INSERT INTO fold_settings (name, value) VALUES ('poison_fingerprint:0011', 'short')")
     with pytest.raises(Fatal, match="16 hexadecimal digits"):
         schema_decisions.read_schema_facts(client)
@@ -419,7 +419,7 @@ def test_the_hold_time_of_unknown_schemas_may_be_changed(client: Client) -> None
     for seconds in (60, 0, 7200):
         schema_decisions.write_unknown_schema_hold(client, seconds)
         assert schema_decisions.unknown_schema_hold(client) == seconds
-    assert reads.read_rules(client) == RULES
+    assert fold_state.read_rules(client) == RULES
     client.command("DELETE FROM fold_settings WHERE name = 'unknown_schema_hold_seconds'")
 
 

@@ -13,7 +13,7 @@ from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import NAMES, Topics, TopicSpec, topic_specs
-from meterfold_sink import reads
+from meterfold_sink import fold_state, reads
 from meterfold_sink.client import connect
 from meterfold_sink.migrate import check_schema
 from support.kafka import admin, create_topics, delete_topics, producer
@@ -104,7 +104,7 @@ def test_everything_is_migrated_once(
     assert migrated.migrations[0] == "0001_usage"
     with connect(clickhouse_settings) as client:
         check_schema(client)
-        stored = reads.read_rules(client)
+        stored = fold_state.read_rules(client)
     assert stored == migrated.rules
     assert (stored.partition_count, stored.horizon_seconds) == (2, 20 * DAY)
     assert topics.check_source(kafka_settings, stored) == topics.read_source(kafka_settings)

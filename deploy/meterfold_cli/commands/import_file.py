@@ -191,7 +191,7 @@ def _run(
 def _stored_rules(settings: ClickHouseSettings) -> FoldRules:
     from meterfold_schemas.errors import Retryable
     from meterfold_sink.client import connect
-    from meterfold_sink.reads import read_rules
+    from meterfold_sink.fold_state import read_rules
 
     try:
         with connect(settings, timeout_seconds=10) as client:

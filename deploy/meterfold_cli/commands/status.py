@@ -173,7 +173,7 @@ def _server(error: str | None, well: str) -> str:
 
 
 def _group(group: Group | None) -> str:
-    if group is None or group.nobody:
+    if group is None or group.is_empty:
         return "no worker is running"
     return plural(group.members, "worker") if group.members is not None else f"running ({group.state})"
 

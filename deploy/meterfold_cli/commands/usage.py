@@ -162,7 +162,7 @@ def subject_of(text: str) -> tuple[str, str]:
 
 
 def _show(rows: Sequence[UsageSummary], by: By, tz: str | None) -> None:
-    from meterfold_service.usage.calendar import zone_of
+    from meterfold_schemas.zones import zone_of
 
     zone = zone_of(tz)
     form = {By.HOUR: "%Y-%m-%d %H:%M", By.MONTH: "%Y-%m", By.YEAR: "%Y"}.get(by, "%Y-%m-%d")

@@ -13,7 +13,7 @@ from meterfold_processor.kafka.groups import CommittedOffsets
 from meterfold_processor.kafka.offsets import log_bounds, topic_bounds
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.topics import Topics
-from meterfold_sink import reads
+from meterfold_sink import fold_state
 from meterfold_sink.client import Client
 
 LOOK_SECONDS = 0.3
@@ -42,7 +42,7 @@ class Watch:
         self._topics = Topics()
 
     def counts(self) -> Counts:
-        rows = reads.read_progress(self._client).values()
+        rows = fold_state.read_progress(self._client).values()
         return Counts(
             sum(row.counted for row in rows), sum(row.duplicates for row in rows), sum(row.rejected for row in rows)
         )
@@ -58,7 +58,7 @@ class Watch:
 
         def folded() -> bool:
             show(self.counts())
-            rows = reads.read_progress(self._client)
+            rows = fold_state.read_progress(self._client)
             return all(end == 0 or (p in rows and rows[p].next_offset >= end) for p, end in ends.items())
 
         self._wait(folded, "the fold to finish", stop, deadline)

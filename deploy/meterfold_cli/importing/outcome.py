@@ -14,8 +14,8 @@ from meterfold_cli.console import ProgressCallback
 from meterfold_cli.importing.deliveries import PAGE, Deliveries
 from meterfold_schemas.errors import Retryable
 from meterfold_sink.client import Client
+from meterfold_sink.fold_state import read_progress
 from meterfold_sink.positions import rejected_details, stored_since
-from meterfold_sink.reads import read_progress
 
 __all__ = ["Outcome", "wait_for_fold"]
 

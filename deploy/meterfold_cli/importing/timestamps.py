@@ -11,10 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from types import MappingProxyType
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from meterfold_cli.exits import WrongInput
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.zones import zone_of
 
 __all__ = ["ISO", "UNIX", "TextReader", "Zone", "from_day", "from_epoch", "from_text", "text_reader", "zone_named"]
 
@@ -42,11 +42,9 @@ def zone_named(name: str | None) -> Zone:
     """The time zone of `--timezone`. Raises WrongInput for a name that the machine does not know."""
     if name is None:
         return None
-    if name.upper() in ("UTC", "Z"):
-        return UTC
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
+        return zone_of("UTC" if name.upper() == "Z" else name)
+    except InvalidUsage:
         raise WrongInput(f"--timezone {name!r} is unknown; give UTC or an IANA name such as Europe/Berlin") from None
 
 

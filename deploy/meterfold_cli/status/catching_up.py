@@ -95,7 +95,7 @@ def _folded(status: PartitionStatus, end: int) -> bool:
 
 def _unjudged(report: Report, ends: Ends) -> tuple[str, ...]:
     group = report.kafka.checker_group
-    if group is None or group.nobody:
+    if group is None or group.is_empty:
         return ()
     left = [
         status

@@ -13,7 +13,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
 from meterfold_processor.kafka.admin import Admin, kept_admin
 from meterfold_processor.kafka.errors import kafka_code
 from meterfold_processor.kafka.groups import CommittedOffsets, Group, read_groups
-from meterfold_processor.kafka.offsets import Place, bounds
+from meterfold_processor.kafka.offsets import Place, bounds, log_ends
 from meterfold_processor.kafka.reader import HEADS, TopicReader
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
@@ -131,7 +131,7 @@ class KafkaInspector:
     def _with_positions(self, seen: KafkaView) -> KafkaView:
         places = [Place(name, partition) for name, count in seen.topics.items() for partition in range(count)]
         stable = bounds(self._settings, places, read_committed=True)
-        ends = {place: end for place, (_, end) in bounds(self._settings, places).items()}
+        ends = log_ends(self._settings, places)
         recorded, windows = (
             {place.partition: Log(*edges) for place, edges in stable.items() if place.topic == topic}
             for topic in (self._topics.usage_recorded, self._topics.usage_windows)

@@ -250,14 +250,14 @@ def _fold_problems(
     if stuck:
         names = ", ".join(str(status.partition) for status in stuck)
         waited = max(status.waiting_seconds or 0.0 for status in stuck)
-        nobody = kafka.fold_group is not None and kafka.fold_group.nobody
+        nobody = kafka.fold_group is not None and kafka.fold_group.is_empty
         advice = "no fold worker runs: start `meterfold fold`" if nobody else "the fold worker's log says why"
         yield f"partition {names}: nothing is folded, the oldest event has waited {waited:,.0f} s; {advice}"
 
 
 def _checker_problems(partitions: tuple[PartitionStatus, ...], kafka: KafkaView, stuck_after: float) -> Iterator[str]:
     waited = max((status.checker_waiting_seconds or 0.0 for status in partitions), default=0.0)
-    if waited > stuck_after and kafka.checker_group is not None and kafka.checker_group.nobody:
+    if waited > stuck_after and kafka.checker_group is not None and kafka.checker_group.is_empty:
         yield f"no checker runs and windows have waited for {waited:,.0f} s: start `meterfold check`"
 
 

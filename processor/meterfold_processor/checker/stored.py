@@ -10,7 +10,7 @@ from meterfold_processor.checker.definitions import Affected
 from meterfold_processor.checker.operations import LoadWindows
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import ClickHouseSettings
-from meterfold_sink import reads
+from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
@@ -32,12 +32,12 @@ class CheckerStore:
     def rules(self) -> FoldRules:
         """The stored rules; the schema is checked as well."""
         check_schema(self._client)
-        return reads.read_rules(self._client)
+        return fold_state.read_rules(self._client)
 
     def stamps(self, partitions: tuple[int, ...], *, required: bool) -> dict[int, int | None] | None:
         """The broker's stamp of the last folded event; None where there is none. See operations.ReadStamps."""
         try:
-            progress = reads.read_progress(self._client, partitions)
+            progress = fold_state.read_progress(self._client, partitions)
         except Retryable:
             if required:
                 raise

@@ -25,7 +25,7 @@ from meterfold_schemas.periods import Period
 from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
-from meterfold_sink import reads
+from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
@@ -84,7 +84,7 @@ class Opening:
         Raises Fatal where they do not fit, Retryable where a server does not answer.
         """
         check_schema(self._client)
-        stored = reads.read_rules(self._client)
+        stored = fold_state.read_rules(self._client)
         if stored.decoder_version != DECODER_VERSION:
             raise Fatal(
                 f"fold_settings says decoder_version {stored.decoder_version}, this worker has {DECODER_VERSION}: "
@@ -159,7 +159,7 @@ class Opening:
             )
 
     def _read_progress(self, partition: int) -> Progress | None:
-        stored = reads.read_progress(self._client, [partition]).get(partition)
+        stored = fold_state.read_progress(self._client, [partition]).get(partition)
         if stored is None:
             return None
         return Progress(

@@ -80,7 +80,7 @@ class Group:
     members: int | None = None
 
     @property
-    def nobody(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether it has no consumer, as far as the broker knows."""
         return self.state is None or self.state.lower() in ("empty", "dead")
 

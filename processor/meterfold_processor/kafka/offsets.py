@@ -14,7 +14,7 @@ from meterfold_processor.kafka.errors import as_error
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["Place", "at", "bounds", "listed_offset", "log_bounds", "log_edge", "offsets_at", "topic_bounds"]
+__all__ = ["Place", "at", "bounds", "listed_offset", "log_bounds", "log_edge", "log_ends", "offsets_at", "topic_bounds"]
 
 
 class Place(NamedTuple):
@@ -76,13 +76,29 @@ def bounds(
     admin = admin_for(settings)
     level = IsolationLevel.READ_COMMITTED if read_committed else IsolationLevel.READ_UNCOMMITTED
     asked = [
-        admin.list_offsets(
-            {at(*place): spec for place in wanted}, isolation_level=level, request_timeout=admin.timeout_seconds
-        )
+        _ask(admin, wanted, spec, level)
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
     ]
     starts, ends = (_listed(admin, futures) for futures in asked)
     return {place: (starts[place], ends[place]) for place in wanted}
+
+
+def log_ends(settings: KafkaSettings, places: Iterable[Place]) -> dict[Place, int]:
+    """Of each place: the offset after its end, open transactions included. Raises Retryable or Fatal."""
+    wanted = list(places)
+    if not wanted:
+        return {}
+    admin = admin_for(settings)
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    return _listed(admin, _ask(admin, wanted, latest, IsolationLevel.READ_UNCOMMITTED))
+
+
+def _ask(
+    admin: Admin, places: Iterable[Place], spec: OffsetSpec, level: IsolationLevel
+) -> Mapping[TopicPartition, Future[Any]]:
+    return admin.list_offsets(
+        {at(*place): spec for place in places}, isolation_level=level, request_timeout=admin.timeout_seconds
+    )
 
 
 def _listed(admin: Admin, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Place, int]:

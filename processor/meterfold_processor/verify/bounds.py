@@ -9,8 +9,8 @@ from meterfold_processor.verify.log import Fixed
 from meterfold_processor.verify.report import Finding, Findings
 from meterfold_sink import positions
 from meterfold_sink.client import Client
+from meterfold_sink.fold_state import ProgressRow, read_progress
 from meterfold_sink.positions import KINDS, Span
-from meterfold_sink.reads import ProgressRow, read_progress
 
 __all__ = ["check_bounds", "check_nothing_folded", "check_outside", "progress_finding"]
 

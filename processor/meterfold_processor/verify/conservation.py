@@ -25,8 +25,8 @@ from meterfold_schemas.quantities import number_text
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink import conservation, positions
 from meterfold_sink.client import Client
+from meterfold_sink.fold_state import ProgressRow
 from meterfold_sink.positions import KINDS, Positions, Span
-from meterfold_sink.reads import ProgressRow
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["Conservation"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from meterfold_processor.verify.log import Gap
 from meterfold_processor.verify.report import Finding, Unproven
+from meterfold_sink.fold_state import ProgressRow
 from meterfold_sink.positions import KINDS, Positions
-from meterfold_sink.reads import ProgressRow
 
 __all__ = ["Accounts", "balance", "merged", "split"]
 

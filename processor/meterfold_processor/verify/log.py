@@ -19,8 +19,8 @@ from meterfold_processor.kafka.reader import TopicReader
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
+from meterfold_sink.fold_state import ProgressRow, read_progress
 from meterfold_sink.positions import Span
-from meterfold_sink.reads import ProgressRow, read_progress
 
 __all__ = ["Fixed", "Gap", "Log", "fix_offsets", "runs"]
 

@@ -23,8 +23,8 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_sink import positions
 from meterfold_sink.client import Client, connect
+from meterfold_sink.fold_state import read_rules
 from meterfold_sink.migrate import check_schema
-from meterfold_sink.reads import read_rules
 from meterfold_sink.schema_decisions import read_schema_facts
 
 __all__ = ["verify"]

@@ -36,7 +36,8 @@ from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client
-from meterfold_sink.reads import ProgressRow, read_mirrored, read_progress
+from meterfold_sink.fold_state import ProgressRow, read_progress
+from meterfold_sink.reads import read_mirrored
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.windows import open_windows
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import islice
 from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import HOUR, from_micros, micros
+from meterfold_schemas.zones import zone_of
 
-__all__ = ["BILLING", "EARLIEST", "LATEST", "LIFETIME", "PERIODS", "Calendar", "Window", "zone_of"]
+__all__ = ["BILLING", "EARLIEST", "LATEST", "LIFETIME", "PERIODS", "Calendar", "Window"]
 
 BILLING: Final = "billing"
 LIFETIME: Final = "lifetime"
@@ -176,16 +176,6 @@ class Calendar:
             else:
                 before = middle
         return after
-
-
-def zone_of(name: str | None) -> tzinfo:
-    """The time zone with an IANA name; UTC for None. Raises InvalidUsage."""
-    if name is None or name.upper() == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # KeyError is the base of ZoneInfoNotFoundError
-        raise InvalidUsage(f"time zone {name!r} is not known; give an IANA name such as Europe/Berlin") from None
 
 
 def _month_after(year: int, month: int) -> tuple[int, int]:

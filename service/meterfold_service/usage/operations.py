@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
@@ -197,14 +197,9 @@ def _summary(
     closed: int,
     grace_seconds: int,
 ) -> UsageSummary:
-    stamps = [from_micros(folded[partition].last_stamp) for partition in found.partitions if partition in folded]
-    # The epoch stands for a partition that has no event yet.
-    stamp = min(stamps) if len(stamps) == len(found.partitions) and micros(min(stamps)) else None
-    is_final = (
-        window.end is not None
-        and stamp is not None
-        and window.end <= min(closed, micros(stamp - timedelta(seconds=grace_seconds)))
-    )
+    # 0 for a partition that has no event yet.
+    stamp = min(folded[partition].last_stamp if partition in folded else 0 for partition in found.partitions)
+    passed = min(closed, stamp - grace_seconds * MICROS_PER_SECOND)
     return UsageSummary(
         org_id=found.org_id,
         metric_key=of.metric_key,
@@ -220,8 +215,8 @@ def _summary(
         max_quantity=found.max,
         avg_quantity=found.avg,
         last_quantity=found.last,
-        is_final=is_final,
-        updated_at=stamp,
+        is_final=window.end is not None and stamp > 0 and window.end <= passed,
+        updated_at=from_micros(stamp) if stamp else None,
     )
 
 

@@ -19,7 +19,7 @@ from meterfold_schemas.quantities import exact_unscaled
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics, topic_specs
 from meterfold_schemas.usage import UsageRecorded
-from meterfold_sink import reads
+from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import migrate
 from meterfold_sink.rules import FoldRules
@@ -115,8 +115,8 @@ class Installation:
         """What read_committed shows of usage.recorded now."""
         return consume_all(self.kafka, self.topics.usage_recorded, deadline=DEADLINE)
 
-    def progress(self) -> dict[int, reads.ProgressRow]:
-        return reads.read_progress(self.client)
+    def progress(self) -> dict[int, fold_state.ProgressRow]:
+        return fold_state.read_progress(self.client)
 
     def folded(self) -> int:
         """How many messages the progress rows account for."""

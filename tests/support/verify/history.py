@@ -18,7 +18,7 @@ from meterfold_processor.verify import Report, verify
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
-from meterfold_sink import reads
+from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.positions import KINDS
 from support import consume_all, eventually, producer
@@ -95,7 +95,7 @@ class History:
         """Whether the fold has decided so many messages. Raises what ended the fold."""
         if self.failures:
             raise self.failures[0]
-        progress = reads.read_progress(self.there.client).values()
+        progress = fold_state.read_progress(self.there.client).values()
         return sum(row.counted + row.duplicates + row.rejected for row in progress) == messages
 
     @contextmanager

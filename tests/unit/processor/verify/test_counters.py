@@ -6,8 +6,8 @@ import pytest
 
 from meterfold_processor.verify.counters import Accounts, balance, merged, split
 from meterfold_processor.verify.log import Gap, runs
+from meterfold_sink.fold_state import ProgressRow
 from meterfold_sink.positions import Positions
-from meterfold_sink.reads import ProgressRow
 
 
 def accounts(

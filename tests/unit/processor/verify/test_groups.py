@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meterfold_processor.verify.log import Fixed
 from meterfold_processor.verify.partitions import groups
-from meterfold_sink.reads import ProgressRow
+from meterfold_sink.fold_state import ProgressRow
 
 
 def fixed(partition: int, folded: int | None) -> Fixed:
