@@ -140,6 +140,8 @@ def test_a_time_without_a_zone_needs_one_and_no_guess_is_made_where_clocks_chang
             from_text(wrong, berlin)
     with pytest.raises(WrongInput, match=r"'.*' is unknown; give UTC or an IANA name"):
         zone_named("Mars/Olympus")
+    with pytest.raises(WrongInput, match=r"'Europe' is unknown"):
+        zone_named("Europe")
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)))  # noqa: DTZ001
