@@ -41,7 +41,7 @@ def status(
             "--wait",
             metavar="[SECONDS]",
             min=0,
-            help="Wait up to this long until fold and checker have processed everything that is in the topics now "
+            help="Wait up to this long until everything that is in the topics now is folded, judged and in ClickHouse "
             f"(default: {WAIT_SECONDS}).",
         ),
     ] = None,

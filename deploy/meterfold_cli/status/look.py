@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Self
 
 from meterfold_cli.status import clickhouse_view
-from meterfold_cli.status.kafka_view import KafkaInspector
-from meterfold_cli.status.report import PendingHeads, Report, make_report, positions, window_positions
+from meterfold_cli.status.kafka_view import KafkaInspector, PendingHeads
+from meterfold_cli.status.report import Report, make_report, positions
 from meterfold_cli.workers import group_names
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -41,10 +41,7 @@ class Inspector:
         waiting = PendingHeads({}, {})
         if kafka.error is None:
             try:
-                waiting = PendingHeads(
-                    self._kafka.waiting_events(kafka, positions(kafka, clickhouse)),
-                    self._kafka.waiting_windows(kafka, window_positions(kafka)),
-                )
+                waiting = self._kafka.waiting(kafka, positions(kafka, clickhouse))
             except MeterfoldError as error:
                 # Nothing found and nothing known are not the same: what did not answer may have events.
                 kafka = replace(kafka, error=str(error))
