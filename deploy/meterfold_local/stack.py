@@ -49,8 +49,8 @@ class LocalStack:
     """The servers, and the processes that are started beside them with `spawn`.
 
     `brokers` is 1 or 3 (None: as the folder was made, else 1). `kafka_port` and `clickhouse_port` are the first ones
-    to try, 0 means random; a folder keeps the ports it had where they are free. `progress` is told (jars there, jars
-    in all) while Kafka is fetched, once per machine.
+    to try, 0 means random; a folder keeps the ports it had where they are free. `progress` is called with (jars
+    present, jars in all) while Kafka is fetched, once per machine.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ class DefinitionLog:
             if outgoing is None:
                 return definition, None
             transaction.prepare()
-            # From here on nobody else can commit. What was committed before is read, so that it is decided upon.
+            # From here on no other caller can commit. What was committed before is read, so that it is decided upon.
             while (now := self._ends(reader)) != ends:
                 ends = now
                 definition = decide(self._read(reader, ends))

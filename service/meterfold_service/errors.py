@@ -98,7 +98,7 @@ class ThresholdExists(OperationError):
 
 
 class ThresholdNotFound(OperationError):
-    """There is no threshold with this id."""
+    """No threshold has this id."""
 
     code = "THRESHOLD_NOT_FOUND"
 
@@ -144,7 +144,7 @@ class CheckerNotRunning(OperationError, Retryable):
 
 
 class DefinitionsBusy(OperationError, Retryable):
-    """Others define at the same moment, again and again. Nothing was changed."""
+    """Other callers kept changing definitions at the same moment. Nothing was changed."""
 
     code = "DEFINITIONS_BUSY"
 

@@ -179,7 +179,7 @@ class Client:
             self._connection.driver().raw_insert(table, columns, body, settings=dict(settings), fmt="ArrowStream")
 
     def exists(self) -> bool:
-        """Whether the database is there."""
+        """Whether the database exists."""
         try:
             self.rows("SELECT 1")
         except Fatal as error:

@@ -1,4 +1,4 @@
-"""Where metrics have usage: the windows of one metric, and metric keys with usage that nobody has defined."""
+"""Where metrics have usage: the windows of one metric, and metric keys with usage and no definition."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class SmallResults:
 
 
 def rows_of(body: bytes) -> list[dict[str, Any]]:
-    """The rows of an answer in JSONCompactEachRowWithNamesAndTypes. Raises NotSmall, or ServerError if it is no such
+    """The rows of an answer in JSONCompactEachRowWithNamesAndTypes. Raises NotSmall, or ServerError if it is not such
     answer."""
     try:
         # Not splitlines(): a string may hold U+2028 and other ends of lines as they are.

@@ -113,7 +113,7 @@ class KafkaView:
 
 
 class KafkaInspector:
-    """Looks at one cluster, again and again, over connections of its own. For one thread."""
+    """Looks at one cluster, repeatedly, over its own connections. For one thread."""
 
     def __init__(self, settings: KafkaSettings, fold_group: str, checker_group: str) -> None:
         """Raises InvalidSettings."""

@@ -17,7 +17,7 @@ from meterfold_schemas.settings_sources import Sources
 
 
 class Inspector:
-    """Looks at one installation, again and again. A look takes up to about 10 s where a server does not answer."""
+    """Looks at one installation, repeatedly. A look takes up to about 10 s where a server does not answer."""
 
     def __init__(
         self,

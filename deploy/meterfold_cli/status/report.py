@@ -274,8 +274,8 @@ def _fold_problems(
     if stuck:
         names = ", ".join(str(status.partition) for status in stuck)
         waited = max(status.waiting_seconds or 0.0 for status in stuck)
-        nobody = kafka.fold_group is not None and kafka.fold_group.is_empty
-        advice = "no fold worker runs: start `meterfold fold`" if nobody else "the fold worker's log says why"
+        idle = kafka.fold_group is not None and kafka.fold_group.is_empty
+        advice = "no fold worker runs: start `meterfold fold`" if idle else "the fold worker's log says why"
         yield f"partition {names}: nothing is folded, the oldest event has waited {waited:,.0f} s; {advice}"
 
 

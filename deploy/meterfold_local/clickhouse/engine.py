@@ -6,7 +6,7 @@ A connection is used by one thread at a time.
 
 Rows of an INSERT are read by the engine from a file of ours (FROM INFILE). chDB's own streaming insert
 (`send_insert`) must not be used: when the table's side fails (a constraint, a default, too many partitions), it
-answers "2 rows written", and nothing is there.
+answers "2 rows written", and nothing was written.
 """
 
 from __future__ import annotations

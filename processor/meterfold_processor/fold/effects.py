@@ -84,7 +84,7 @@ class Effects:
             raise
 
     def _rejected(self, original: Original) -> clients.Outgoing:
-        """The bytes as they came; where they came from and why they do not count stands in the headers."""
+        """The bytes as they came; the headers say where they came from and why they do not count."""
         headers = {
             "reason": original.reason,
             "detail": original.detail,

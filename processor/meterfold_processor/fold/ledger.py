@@ -66,7 +66,7 @@ class Ledger:
         return self._describe(rows)
 
     def evict(self, closed_at: int, acknowledged: int) -> None:
-        """Forget windows that ended at `closed_at` (UTC microseconds) or earlier, and whatever is too much, as far as
+        """Forget windows that ended at `closed_at` (UTC microseconds) or earlier, and those above the limit, as far as
         the batch that used them last is acknowledged."""
         surplus = len(self) - self._max_windows
         for period in KEPT:

@@ -103,7 +103,7 @@ class Opening:
         return decided(read_schema_facts(self._client))
 
     def look_at(self, hold: Hold) -> tuple[Wait | Decided, Schemas]:
-        """See to it that a held fingerprint gets decided; how it stands, and all that is decided now."""
+        """Make sure that a held fingerprint gets a decision. Returns its state, and all decisions so far."""
         step, stored = look(
             hold.fingerprint,
             catalog.by_fingerprint(hold.fingerprint),
@@ -148,7 +148,7 @@ class Opening:
         return fold
 
     def _refuse_lost_progress(self, partition: int, log_start: int) -> None:
-        """A whole log gives everything again. One that was cut would begin anew above windows that hold what is gone,
+        """A whole log gives everything again. One that was cut would start again above windows that hold what is gone,
         and replace them."""
         windows = "SELECT count() FROM (SELECT 1 FROM usage_windows WHERE partition = {partition:Int32} LIMIT 1)"
         if log_start and self._client.value(windows, {"partition": partition}) and not self._read_progress(partition):

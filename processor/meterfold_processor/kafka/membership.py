@@ -92,6 +92,6 @@ def read(statistics: str, topic: str, now: float) -> Seen:
         member=found.cgrp.joined,
         connected=any(broker.state == "UP" for broker in found.brokers.values()),
         state=f"coordinator {found.cgrp.state}, member {found.cgrp.join_state}",
-        # Unknown offsets are negative, and so is the number of a partition that stands for none.
+        # Unknown offsets are negative, and so is the number of a partition that means none.
         ends={entry.partition: entry.ls_offset for entry in partitions if entry.partition >= 0 <= entry.ls_offset},
     )

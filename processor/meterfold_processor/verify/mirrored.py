@@ -61,13 +61,13 @@ class Alerts:
                 self._invented(event_id)
         if expired:
             self._cannot(
-                f"{expired} events are older than what the topics still hold; their rows in {TABLE} are there", False
+                f"{expired} events are older than what the topics still hold; their rows in {TABLE} exist", False
             )
         if behind:
             self._cannot(f"{behind} events are not in {TABLE} yet: the checker's mirror is behind them", True)
 
     def _expected(self, event_id: str, crossed: Crossed, rows: Mapping[str, Mirrored]) -> int:
-        """1 where the topic does not reach back to the event any more, and its row is there."""
+        """1 where the topic does not reach back to the event any more, and its row exists."""
         if event_id in self.log.seen:
             return 0
         row = rows.get(event_id)

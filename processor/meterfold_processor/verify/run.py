@@ -65,7 +65,7 @@ def verify(
         tell(0, total, "fixing offsets")
         fixed = fix_offsets(log, client, range(count), wait_seconds, lambda text: tell(0, total, text))
         _name_unknown_partitions(client, count, findings)
-        # Read after the progress: whatever was folded was decided by these.
+        # Read after the progress: everything folded was decided by these.
         schemas = judged_by(read_schema_facts(client))
         proofs = PartitionProofs(client, log, rules, schemas, micros(begun_at), findings, within, contents)
         parts = parts_of(kafka, client, rules, fixed, within)

@@ -39,8 +39,8 @@ class Example:
 class MetricChange:
     """A definition as its organizations see it before and after; `after` None: the metric is undefined then.
 
-    `resting`: thresholds that judge now and will not; `judging`: those that go on, by the new totals. `example` is a
-    window whose total changes, if there is one among the newest.
+    `resting`: thresholds that judge now and will not; `judging`: those that keep judging, by the new totals. `example`
+    is a window whose total changes, if there is one among the newest.
     """
 
     before: MetricDefinition
