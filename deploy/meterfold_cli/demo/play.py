@@ -41,7 +41,7 @@ DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class PassResult:
     """The result of one pass."""
 
     counts: Counts
@@ -187,12 +187,12 @@ class Play:
         worker.start()
         stack.write_state()
 
-    def _result(self, stack: LocalStack, watch: Watch, client: Client) -> Result:
+    def _result(self, stack: LocalStack, watch: Watch, client: Client) -> PassResult:
         watch.wait_until_checked(CheckerSettings().group_id, self._stop, FOLD_SECONDS)
         events = showing.read_threshold_events(stack.kafka_settings(), PARTITIONS)
-        return Result(watch.counts(), showing.monthly_totals(client), events)
+        return PassResult(watch.counts(), showing.monthly_totals(client), events)
 
-    def _compare(self, result: Result, expected: pl.DataFrame) -> None:
+    def _compare(self, result: PassResult, expected: pl.DataFrame) -> None:
         wrong = showing.differences(result.totals, expected)
         self._expect(not wrong, f"{len(wrong)} totals differ, the first one is: {wrong[0] if wrong else ''}")
         console.say(

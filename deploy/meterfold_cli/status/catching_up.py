@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from meterfold_cli.status.kafka_view import Log
-from meterfold_cli.status.report import PartitionStatus, Report
+from meterfold_cli.status.kafka_view import LogBounds
+from meterfold_cli.status.report import PartitionStatus, StatusReport
 from meterfold_schemas.plurals import noun
 from meterfold_schemas.topics import USAGE_RECORDED, USAGE_WINDOWS
 
@@ -29,14 +29,14 @@ Ends = dict[tuple[str, int], int]
 class Looks(Protocol):
     """What looks at the installation: Inspector."""
 
-    def look(self) -> Report: ...
+    def look(self) -> StatusReport: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
     """The last look, and what is still behind in words; nothing when all of it is done."""
 
-    report: Report
+    report: StatusReport
     behind: tuple[str, ...]
 
 
@@ -61,8 +61,8 @@ class _Waiting:
     tell: Callable[[str], None]
 
     def until_done(
-        self, ends_of: Callable[[Report], Ends], behind_of: Callable[[Report, Ends], tuple[str, ...]]
-    ) -> tuple[Report, tuple[str, ...]]:
+        self, ends_of: Callable[[StatusReport], Ends], behind_of: Callable[[StatusReport, Ends], tuple[str, ...]]
+    ) -> tuple[StatusReport, tuple[str, ...]]:
         """The last look, and what is behind the ends that the first answer showed."""
         ends: Ends | None = None
         while True:
@@ -79,11 +79,11 @@ class _Waiting:
             time.sleep(min(_LOOK_SECONDS, left))
 
 
-def _ends(logs: Mapping[str, Mapping[int, Log]]) -> Ends:
+def _ends(logs: Mapping[str, Mapping[int, LogBounds]]) -> Ends:
     return {(topic, number): log.end for topic, partitions in logs.items() for number, log in partitions.items()}
 
 
-def _unfolded(report: Report, ends: Ends) -> tuple[str, ...]:
+def _unfolded(report: StatusReport, ends: Ends) -> tuple[str, ...]:
     if not report.partitions:
         return ("usage.recorded does not exist",)
     left = [
@@ -99,7 +99,7 @@ def _folded(status: PartitionStatus, end: int) -> bool:
     return status.state == "ok" and status.waiting_seconds is None
 
 
-def _unjudged(report: Report, ends: Ends) -> tuple[str, ...]:
+def _unjudged(report: StatusReport, ends: Ends) -> tuple[str, ...]:
     if _no_checker(report):
         return ()
     left = [
@@ -111,19 +111,19 @@ def _unjudged(report: Report, ends: Ends) -> tuple[str, ...]:
     return (f"not judged by the checker yet: {_named(left)}",) if left else ()
 
 
-def _not_copied(report: Report, ends: Ends) -> tuple[str, ...]:
+def _not_copied(report: StatusReport, ends: Ends) -> tuple[str, ...]:
     if _no_checker(report):
         return ()
     left = sorted({lag.topic for lag in report.mirror_lag if lag.next_offset < ends.get((lag.topic, lag.partition), 0)})
     return (f"not copied into ClickHouse yet: {', '.join(left)}",) if left else ()
 
 
-def _no_checker(report: Report) -> bool:
+def _no_checker(report: StatusReport) -> bool:
     group = report.kafka.checker_group
     return group is None or group.is_empty
 
 
-def _silent(report: Report) -> str | None:
+def _silent(report: StatusReport) -> str | None:
     if report.kafka.error is not None:
         return "Kafka does not answer"
     return "ClickHouse does not answer" if report.clickhouse.error is not None else None

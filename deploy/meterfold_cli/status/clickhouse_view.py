@@ -43,7 +43,7 @@ REJECTED_WITHIN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StoredProgress:
     """The newest progress row of one partition. Counters are cumulative; `last_stamp` None before the first event."""
 
     next_offset: int
@@ -65,7 +65,7 @@ class ClickHouseView:
     version: str | None = None
     missing: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
-    progress: Mapping[int, Progress] = field(default_factory=dict)
+    progress: Mapping[int, StoredProgress] = field(default_factory=dict)
     mirrored: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     undefined: tuple[UndefinedMetric, ...] = ()
     schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
@@ -129,8 +129,8 @@ def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
         return ()
 
 
-def _progress(row: ProgressRow) -> Progress:
-    return Progress(
+def _progress(row: ProgressRow) -> StoredProgress:
+    return StoredProgress(
         row.next_offset,
         row.log_start,
         row.counted,

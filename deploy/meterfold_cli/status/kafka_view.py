@@ -23,11 +23,11 @@ __all__ = [
     "Group",
     "KafkaInspector",
     "KafkaView",
-    "Log",
+    "LogBounds",
     "OpenTransaction",
     "PendingHead",
     "PendingHeads",
-    "Positions",
+    "PendingPositions",
 ]
 
 ANSWER_SECONDS: Final = 6.0
@@ -47,7 +47,7 @@ _HEADER_BYTES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogBounds:
     """The offsets of one partition: [start, end) holds messages or markers of transactions."""
 
     start: int
@@ -63,7 +63,7 @@ class PendingHead:
 
 
 @dataclass(frozen=True, slots=True)
-class Positions:
+class PendingPositions:
     """Where to look for messages that wait: by partition of usage.recorded and of usage.windows, and by topic and
     partition of those that the checker copies into ClickHouse."""
 
@@ -103,9 +103,9 @@ class KafkaView:
     brokers: int = 0
     topics: Mapping[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
-    recorded: Mapping[int, Log] = field(default_factory=dict)
-    windows: Mapping[int, Log] = field(default_factory=dict)
-    mirrored: Mapping[str, Mapping[int, Log]] = field(default_factory=dict)
+    recorded: Mapping[int, LogBounds] = field(default_factory=dict)
+    windows: Mapping[int, LogBounds] = field(default_factory=dict)
+    mirrored: Mapping[str, Mapping[int, LogBounds]] = field(default_factory=dict)
     checked: Mapping[int, int] = field(default_factory=dict)
     fold_group: Group | None = None
     checker_group: Group | None = None
@@ -146,7 +146,7 @@ class KafkaInspector:
                         return replace(seen, error=str(error))
                     time.sleep(_PAUSE_SECONDS)
 
-    def waiting(self, kafka: KafkaView, positions: Positions) -> PendingHeads:
+    def waiting(self, kafka: KafkaView, positions: PendingPositions) -> PendingHeads:
         """The first committed message at or after each position; no entry where there is none. Raises Retryable or
         Fatal."""
         recorded, windows = self._topics.usage_recorded, self._topics.usage_windows
@@ -171,9 +171,9 @@ class KafkaInspector:
         places = [Place(name, partition) for name, count in seen.topics.items() for partition in range(count)]
         stable = bounds(self._settings, places, read_committed=True)
         ends = log_ends(self._settings, places)
-        logs = dict[str, dict[int, Log]]()
+        logs = dict[str, dict[int, LogBounds]]()
         for place, edges in stable.items():
-            logs.setdefault(place.topic, {})[place.partition] = Log(*edges)
+            logs.setdefault(place.topic, {})[place.partition] = LogBounds(*edges)
         windows = logs.get(self._topics.usage_windows, {})
         copied = [self._settings.topic_prefix + name for name in MIRRORED]
         fold, checker = read_groups(self._settings, (self._fold_group, self._checker_group))

@@ -9,7 +9,7 @@ from typing import Self
 
 from meterfold_cli.status import clickhouse_view
 from meterfold_cli.status.kafka_view import KafkaInspector, PendingHeads
-from meterfold_cli.status.report import Report, make_report, positions
+from meterfold_cli.status.report import StatusReport, make_report, positions
 from meterfold_cli.workers import group_names
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -33,7 +33,7 @@ class Inspector:
         self._stuck_after = stuck_after
         self._rejected_within = rejected_within
 
-    def look(self) -> Report:
+    def look(self) -> StatusReport:
         with ThreadPoolExecutor(1) as pool:
             stored = pool.submit(clickhouse_view.look, self._clickhouse, self._rejected_within)
             kafka = self._kafka.look()

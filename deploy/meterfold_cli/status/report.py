@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from meterfold_cli.status.clickhouse_view import ClickHouseView, Progress
-from meterfold_cli.status.kafka_view import KafkaView, Log, PendingHead, PendingHeads, Positions
+from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_cli.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads, PendingPositions
 from meterfold_cli.wording import undefined
 from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
@@ -58,7 +58,7 @@ class MirrorLag:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StatusReport:
     """`problems` is empty when all is well; each says what is wrong, where, and what to do. `silent`: those of them
     about servers that did not answer. `notes` are worth knowing, and nothing is wrong with them."""
 
@@ -76,7 +76,7 @@ class Report:
     rejected: int | None
 
 
-def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> Positions:
+def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> PendingPositions:
     """Where to look for messages that wait: behind the progress rows, and behind the checker's offsets."""
     mirrored = {
         topic: {
@@ -84,12 +84,12 @@ def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> Positions:
         }
         for topic, logs in kafka.mirrored.items()
     }
-    return Positions(
+    return PendingPositions(
         _event_positions(kafka, clickhouse), _window_positions(kafka), {} if clickhouse.error is not None else mirrored
     )
 
 
-def _mirrored_at(clickhouse: ClickHouseView, topic: str, partition: int, log: Log) -> int:
+def _mirrored_at(clickhouse: ClickHouseView, topic: str, partition: int, log: LogBounds) -> int:
     return max(clickhouse.mirrored.get(topic, {}).get(partition, log.start), log.start)
 
 
@@ -114,7 +114,7 @@ def _window_positions(kafka: KafkaView) -> dict[int, int]:
 
 def make_report(
     kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
-) -> Report:
+) -> StatusReport:
     """`stuck_after` in seconds."""
     numbers = sorted({*kafka.recorded, *clickhouse.progress})
     partitions = tuple(_partition(n, kafka, clickhouse, waiting, now, stuck_after) for n in numbers)
@@ -130,7 +130,7 @@ def make_report(
         *_rejections(clickhouse, now),
     )
     known = list(clickhouse.progress.values()) if clickhouse.error is None else None
-    return Report(
+    return StatusReport(
         at=now,
         well=not problems,
         silent=silent,
@@ -175,8 +175,8 @@ def _partition(
 
 
 def _state(
-    log: Log | None,
-    progress: Progress | None,
+    log: LogBounds | None,
+    progress: StoredProgress | None,
     position: int | None,
     event: PendingHead | None,
     waited: float | None,

@@ -18,7 +18,7 @@ from meterfold_schemas.events import AlertType
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Level
 
-__all__ = ["Crossed", "Seen", "crossed_of", "crossings_of", "event_id_of", "expected_events"]
+__all__ = ["Crossed", "SeenEvent", "crossed_of", "crossings_of", "event_id_of", "expected_events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Crossed:
 
 
 @dataclass(slots=True)
-class Seen:
+class SeenEvent:
     """One event id on the event topics: where its messages are (topic, partition, offset), and its row's digest."""
 
     crossed: Crossed

@@ -10,9 +10,9 @@ import pytest
 
 from meterfold_cli.commands.status import StatusCommand
 from meterfold_cli.status.catching_up import wait_until_caught_up
-from meterfold_cli.status.clickhouse_view import ClickHouseView, Progress
-from meterfold_cli.status.kafka_view import Group, KafkaView, Log, PendingHead
-from meterfold_cli.status.report import PendingHeads, Report, make_report
+from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, PendingHead
+from meterfold_cli.status.report import PendingHeads, StatusReport, make_report
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 EXCEEDED = "threshold.exceeded"
@@ -31,18 +31,18 @@ def seen(
     checker: Group = RUNNING,
     marker: bool = False,
     kafka_error: str | None = None,
-) -> Report:
+) -> StatusReport:
     """One partition. `marker`: what is behind the progress is no event."""
     kafka = KafkaView(
         error=kafka_error,
-        recorded={} if kafka_error else {0: Log(0, end)},
-        windows={} if kafka_error else {0: Log(0, windows)},
+        recorded={} if kafka_error else {0: LogBounds(0, end)},
+        windows={} if kafka_error else {0: LogBounds(0, windows)},
         checked={0: judged},
-        mirrored={} if kafka_error else {EXCEEDED: {0: Log(0, events)}},
+        mirrored={} if kafka_error else {EXCEEDED: {0: LogBounds(0, events)}},
         fold_group=replace(RUNNING, name="fold"),
         checker_group=checker,
     )
-    progress = Progress(folded, 0, folded, 0, 0, NOW, NOW)
+    progress = StoredProgress(folded, 0, folded, 0, 0, NOW, NOW)
     event = PendingHead(NOW.timestamp(), b"")
     waiting = PendingHeads(
         {0: event} if folded < end and not marker else {},
@@ -56,12 +56,12 @@ def seen(
 class Looks:
     """One report after the other; the last one again and again."""
 
-    def __init__(self, *reports: Report) -> None:
+    def __init__(self, *reports: StatusReport) -> None:
         self.reports = list(reports)
         self.told: list[str] = []
         self.count = 0
 
-    def look(self) -> Report:
+    def look(self) -> StatusReport:
         self.count += 1
         return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
 
