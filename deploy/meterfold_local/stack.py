@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from pydantic import SecretStr
+
 from meterfold_local import clickhouse_process
 from meterfold_local.clickhouse_process import ClickHouseProcess
 from meterfold_local.errors import StackError
@@ -155,7 +157,7 @@ class LocalStack:
             url=self.clickhouse.url,
             database=database or self._database,
             username=clickhouse_process.USERNAME,
-            password=_started(self._passwords).clickhouse,
+            password=SecretStr(_started(self._passwords).clickhouse),
         )
 
     def spawn(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> ManagedProcess:

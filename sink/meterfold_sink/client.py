@@ -103,7 +103,7 @@ class Connection:
             port=parts.port or (8443 if secure else 8123),
             proxy_path=parts.path,
             username=self._settings.username,
-            password=self._settings.password,
+            password=self._settings.password.get_secret_value(),
             database=self._database,
             settings=dict(_ALWAYS),
             connect_timeout=int(CONNECT_SECONDS),

@@ -59,7 +59,7 @@ class SmallResults:
         self._url: SplitResult = urlsplit(server.url)
         self._settings = {**settings, **_FORMAT, "database": database}
         self._timeout_seconds = timeout_seconds
-        login = base64.b64encode(f"{server.username}:{server.password}".encode()).decode("ascii")
+        login = base64.b64encode(f"{server.username}:{server.password.get_secret_value()}".encode()).decode("ascii")
         self._headers = {"Authorization": f"Basic {login}", "User-Agent": "meterfold"}
         self._connection: http.client.HTTPConnection | None = None
 
