@@ -135,7 +135,9 @@ def test_an_asyncio_application_calls_it_in_threads(env: dict[str, str], setting
 
 
 def test_usage_on_the_command_line(env: dict[str, str]) -> None:
-    answer("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", env=env)
+    defined = ("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", "--dimension", "route")
+    assert answer(*defined, env=env)["dimensions"] == ["route"]
+    assert "dimensions        route" in inside("metric", "get", "api.calls", env=env).stdout
     now = datetime.now(UTC)
     with mock.patch.dict(os.environ, env), Meter() as meter:
         meter.record("api.calls", ("user", "ada"), "1.5", id="one", metadata={"route": "/a"})

@@ -26,6 +26,7 @@ OPTIONS: Final = {
     "precision": "--precision",
     "category": "--category",
     "display_order": "--display-order",
+    "dimensions": "--dimension",
     "metadata": "--metadata",
     "is_active": "--active",
 }
