@@ -11,6 +11,7 @@ from typing import Final, Literal
 from meterfold_schemas.periods import DAY_SECONDS
 
 __all__ = [
+    "ALERT_ACTED",
     "METRIC_DEFINED",
     "NAMES",
     "THRESHOLD_APPROACHING",
@@ -37,6 +38,7 @@ THRESHOLD_APPROACHING: Final = "threshold.approaching"
 THRESHOLD_EXCEEDED: Final = "threshold.exceeded"
 THRESHOLD_CLEARED: Final = "threshold.cleared"
 THRESHOLD_STATE: Final = "threshold.state"
+ALERT_ACTED: Final = "alert.acted"
 
 NAMES: Final = (
     USAGE_RECORDED,
@@ -49,6 +51,7 @@ NAMES: Final = (
     THRESHOLD_EXCEEDED,
     THRESHOLD_CLEARED,
     THRESHOLD_STATE,
+    ALERT_ACTED,
 )
 
 #: Kafka's default message limit; `usage.rejected` takes twice it, so that the largest poison fits with its headers.
@@ -100,6 +103,10 @@ class Topics:
     @property
     def threshold_state(self) -> str:
         return self.prefix + THRESHOLD_STATE
+
+    @property
+    def alert_acted(self) -> str:
+        return self.prefix + ALERT_ACTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,8 @@ def topic_specs(
         (names.threshold_exceeded, "source", kept),
         (names.threshold_cleared, "source", kept),
         (names.threshold_state, "source", compacted),
+        # One partition: the offset decides who was first. Compaction would keep the last.
+        (names.alert_acted, 1, kept),
     ]
     # Acknowledged must mean on two disks wherever there are three.
     durable = {"min.insync.replicas": "2" if replication >= 3 else "1"}

@@ -68,6 +68,7 @@ class Mirror:
             topics.threshold_approaching: "threshold_events",
             topics.threshold_exceeded: "threshold_events",
             topics.threshold_cleared: "threshold_events",
+            topics.alert_acted: "alert_actions",
         }
 
     def run(self, stop: Event) -> None:
