@@ -12,6 +12,7 @@ from typing import Final, Literal
 from meterfold_schemas.periods import DAY_SECONDS
 
 __all__ = [
+    "ALERT_ACTED",
     "METRIC_DEFINED",
     "MIRRORED",
     "NAMES",
@@ -39,6 +40,7 @@ THRESHOLD_APPROACHING: Final = "threshold.approaching"
 THRESHOLD_EXCEEDED: Final = "threshold.exceeded"
 THRESHOLD_CLEARED: Final = "threshold.cleared"
 THRESHOLD_STATE: Final = "threshold.state"
+ALERT_ACTED: Final = "alert.acted"
 
 NAMES: Final = (
     USAGE_RECORDED,
@@ -51,6 +53,7 @@ NAMES: Final = (
     THRESHOLD_EXCEEDED,
     THRESHOLD_CLEARED,
     THRESHOLD_STATE,
+    ALERT_ACTED,
 )
 
 MIRRORED: Final[Mapping[str, str]] = {
@@ -59,6 +62,7 @@ MIRRORED: Final[Mapping[str, str]] = {
     THRESHOLD_APPROACHING: "threshold_events",
     THRESHOLD_EXCEEDED: "threshold_events",
     THRESHOLD_CLEARED: "threshold_events",
+    ALERT_ACTED: "alert_actions",
 }
 """The topics that the checker copies into ClickHouse, and the table of each."""
 
@@ -111,6 +115,10 @@ class Topics:
     @property
     def threshold_state(self) -> str:
         return self.prefix + THRESHOLD_STATE
+
+    @property
+    def alert_acted(self) -> str:
+        return self.prefix + ALERT_ACTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,8 @@ def topic_specs(
         (names.threshold_exceeded, "source", kept),
         (names.threshold_cleared, "source", kept),
         (names.threshold_state, "source", compacted),
+        # One partition: the offset decides who was first. Compaction would keep the last.
+        (names.alert_acted, 1, kept),
     ]
     # Acknowledged must mean on two disks wherever there are three.
     durable = {"min.insync.replicas": "2" if replication >= 3 else "1"}

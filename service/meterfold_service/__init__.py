@@ -1,8 +1,9 @@
-"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds` and `usage`."""
+"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds`, `alerts` and `usage`."""
 
 from __future__ import annotations
 
 from meterfold_service.errors import (
+    AlertNotFound,
     CheckerNotRunning,
     DefinitionsBusy,
     Difference,
@@ -18,6 +19,7 @@ from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
 
 __all__ = [
+    "AlertNotFound",
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",

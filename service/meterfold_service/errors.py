@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 
 __all__ = [
+    "AlertNotFound",
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
@@ -105,6 +106,16 @@ class ThresholdNotFound(OperationError):
     def __init__(self, threshold_id: str) -> None:
         super().__init__(f"threshold {threshold_id!r} does not exist")
         self.threshold_id = threshold_id
+
+
+class AlertNotFound(OperationError):
+    """There is no alert with this id, or the checker has not copied it to ClickHouse yet."""
+
+    code = "ALERT_NOT_FOUND"
+
+    def __init__(self, alert_id: str) -> None:
+        super().__init__(f"alert {alert_id!r} does not exist")
+        self.alert_id = alert_id
 
 
 class RecordsExpired(OperationError):

@@ -175,7 +175,7 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
 
 def test_the_pages_about_usage_and_the_python_client_run_from_top_to_bottom(env: dict[str, str]) -> None:
     names: dict[str, Any] = {}
-    for page in ("usage.md", "python.md"):
+    for page in ("usage.md", "python.md", "alerts.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             with mock.patch.dict(os.environ, env):
