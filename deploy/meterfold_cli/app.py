@@ -40,6 +40,7 @@ app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Import events from a CSV or Parquet file.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
 app.add_typer(schema.app, name="schema")
+app.add_typer(schema.app, name="schemas", hidden=True)  # the same group
 app.add_typer(threshold.app, name="threshold")
 app.add_typer(usage.app, name="usage")
 

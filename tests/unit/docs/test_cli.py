@@ -37,7 +37,7 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
-    "schema": ("list", "poison", "alias", "wait"),
+    "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary"),
