@@ -13,6 +13,7 @@ from meterfold_cli.commands import (
     import_file,
     metric,
     migrate,
+    periods,
     schema,
     status,
     threshold,
@@ -39,6 +40,7 @@ app.command("status", cls=status.StatusCommand, short_help="Show offsets, lag, c
 app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Import events from a CSV or Parquet file.")(import_file.import_file)
 app.add_typer(metric.app, name="metric")
+app.add_typer(periods.app, name="periods")
 app.add_typer(schema.app, name="schema")
 app.add_typer(threshold.app, name="threshold")
 app.add_typer(usage.app, name="usage")

@@ -1,4 +1,4 @@
-"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds` and `usage`."""
+"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds`, `usage` and `periods`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from meterfold_service.errors import (
     MetricNotFound,
     NotFoldedInTime,
     OperationError,
+    PeriodNotClosed,
+    PeriodNotEnded,
+    PeriodRecordsExpired,
     RecordsExpired,
     ThresholdExists,
     ThresholdNotFound,
+    WindowsDiffer,
 )
 from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
@@ -27,7 +31,11 @@ __all__ = [
     "NotFoldedInTime",
     "OperationError",
     "Page",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodRecordsExpired",
     "RecordsExpired",
     "ThresholdExists",
     "ThresholdNotFound",
+    "WindowsDiffer",
 ]

@@ -41,6 +41,7 @@ SUBCOMMANDS = {
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary"),
+    "periods": ("close", "due", "list", "adjustments"),
 }
 
 
