@@ -1,8 +1,9 @@
-"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds`, `usage` and `periods`."""
+"""What people do with Meterfold, as one Python API: `Metering` and the errors of its operations."""
 
 from __future__ import annotations
 
 from meterfold_service.errors import (
+    AlertNotFound,
     CheckerNotRunning,
     DefinitionsBusy,
     Difference,
@@ -22,6 +23,7 @@ from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
 
 __all__ = [
+    "AlertNotFound",
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",

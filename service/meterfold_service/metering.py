@@ -16,6 +16,8 @@ from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
 
 if TYPE_CHECKING:
+    from meterfold_service.alerts.action_log import ActionLog
+    from meterfold_service.alerts.operations import Alerts
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.periods.operations import Periods
@@ -63,6 +65,7 @@ class Metering:
         self._clients = ClientPool(self._connect)
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
+        self._action_log: ActionLog | None = None
         self._now = now
 
     # Each imports what it needs with its first use: a command uses one of them.
@@ -80,6 +83,13 @@ class Metering:
         from meterfold_service.thresholds.operations import Thresholds
 
         return Thresholds(self._log, self._clients, self._now)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """alert.list, get, acknowledge, resolve."""
+        from meterfold_service.alerts.operations import Alerts
+
+        return Alerts(self._actions, self._clients, self._now)
 
     @cached_property
     def usage(self) -> Usage:
@@ -126,6 +136,14 @@ class Metering:
             if self._definition_log is None:
                 self._definition_log = DefinitionLog(self._kafka_settings(), self._clients, self._wait_seconds)
             return self._definition_log
+
+    def _actions(self) -> ActionLog:
+        from meterfold_service.alerts.action_log import ActionLog
+
+        with self._lock:
+            if self._action_log is None:
+                self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
+            return self._action_log
 
     def _kafka_settings(self) -> KafkaSettings:
         return self._kafka or KafkaSettings.load(sources=self._sources)

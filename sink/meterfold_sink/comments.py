@@ -259,18 +259,19 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "status": "pending, acknowledged or resolved",
             "acknowledged_by": "who acknowledged it",
             "acknowledged_at": "when it was acknowledged",
+            "resolved_by": "who resolved it; NULL: resolved automatically",
             "resolved_at": "when it was resolved: manually, by a lower total, or by the end of the window",
             "triggered_at": "when it was triggered",
         },
     ),
     "alert_actions": Described(
-        "actions on alerts; the first action of each kind is valid; read with FINAL",
+        "actions on alerts, copied from the topic alert.acted; the first of each kind is valid; read with FINAL",
         {
             "alert_id": "UUID of the alert",
             "action": "acknowledge or resolve",
             "by": "who did it",
             "at": "when",
-            "earlier": "orders the rows of an action: the first one wins",
+            "earlier": "minus the offset of the message on alert.acted; the row with the highest value is valid",
         },
     ),
     "usage_closed": Described(

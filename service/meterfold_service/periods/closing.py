@@ -88,8 +88,7 @@ def close_periods(
     with recount(client, rules, period, starts, metric_key, next_offsets) as recounted:
         known = read_closings(client, period, starts, metric_key)
         return [
-            _refused(recounted, start, found, start < kept_from)
-            or _close(recounted, start, found, known.get(start, []))
+            _refused(recounted, start, found, kept_from) or _close(recounted, start, found, known.get(start, []))
             for start, found in recounted.periods().items()
         ]
 
@@ -112,13 +111,13 @@ def closing_of(row: ClosingRow, *, is_new: bool = False) -> PeriodClosing:
     )
 
 
-def _refused(recounted: Recount, start: int, found: RecountedPeriod, may_have_expired: bool) -> OperationError | None:
+def _refused(recounted: Recount, start: int, found: RecountedPeriod, kept_from: int) -> OperationError | None:
     """Step 3."""
     if not found.different:
         return None
     period, metric_key = recounted.period.value, recounted.metric_key
-    if may_have_expired and found.lack == found.different:
-        return PeriodRecordsExpired(period, found.start, metric_key, found.missing)
+    if start < kept_from and found.lack == found.different:
+        return PeriodRecordsExpired(period, found.start, metric_key, found.missing, from_micros(kept_from))
     differences = recounted.differences(start, MAX_DIFFERENCES)
     return WindowsDiffer(period, found.start, metric_key, found.different, differences)
 
