@@ -10,6 +10,7 @@ from typing import Generic, Literal
 from meterfold.closing import send_unclosed
 from meterfold.delivery import DeliveryCallback, DeliveryCounts
 from meterfold.disabled import Disabled, NoRecorder
+from meterfold.metric_follower import MetricFollower, consumer_config
 from meterfold.recorder import Recorder
 from meterfold.sender import Sender
 from meterfold.settings import SdkSettings, producer_config
@@ -42,6 +43,7 @@ class BaseMeter(Generic[Known]):
         close_timeout: float | None = None,
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
+        strict: bool | None = None,
         config: Path | str | None = None,
     ) -> None:
         """Raises InvalidSettings. Does not wait for the broker: events recorded before it is up are sent then."""
@@ -60,6 +62,7 @@ class BaseMeter(Generic[Known]):
             close_timeout=close_timeout,
             horizon_seconds=horizon_seconds,
             future_tolerance_seconds=future_tolerance_seconds,
+            strict=strict,
         )
         if not sdk.enabled:
             self._begin(NoRecorder(), Disabled(), sdk)
@@ -67,14 +70,19 @@ class BaseMeter(Generic[Known]):
         kafka = KafkaSettings.load(
             sources=sources, bootstrap_servers=bootstrap_servers, topic_prefix=topic_prefix, librdkafka=librdkafka
         )
-        recorder = Recorder.of(sdk, resolver, rounding)
+        topics = Topics(kafka.topic_prefix)
+        follower = None
+        if sdk.strict:
+            follower = MetricFollower(consumer_config(kafka.client()), topics.metric_defined, sdk.buffer_timeout)
+        recorder = Recorder.of(sdk, resolver, rounding, follower)
         transport = Sender(
             producer_config(kafka, sdk),
-            Topics(kafka.topic_prefix).usage_recorded,
+            topics.usage_recorded,
             buffer_timeout=sdk.buffer_timeout,
             close_timeout=sdk.close_timeout,
             event_id_of=recorder.event_id_of,
             on_delivery=callback,
+            also_free=None if follower is None else follower.stop,
             keep_events=sdk.buffer_events,
             keep_bytes=sdk.buffer_bytes,
         )

@@ -34,6 +34,7 @@ class Meter(BaseMeter[Known]):
     close_timeout                how long `close` keeps sending
     horizon_seconds, future_tolerance_seconds
                                  the installation's rules: `record` refuses a timestamp that would not count
+    strict                       True refuses usage of metrics that are not defined or not active: MetricNotFound
     rounding                     "half_even" or "half_up" rounds quantities to 9 decimals; None (the default) refuses
                                  those with more
 
@@ -61,7 +62,9 @@ class Meter(BaseMeter[Known]):
         a UUID or an integer counts as its text, so 42 and "42" are the same id.
 
         Raises InvalidUsage, with code TOO_OLD or IN_FUTURE for a timestamp outside of horizon_seconds and
-        future_tolerance_seconds; BufferFull when there was no room within buffer_timeout. Then nothing was taken.
+        future_tolerance_seconds; BufferFull when there was no room within buffer_timeout; with `strict` MetricNotFound,
+        and DefinitionsUnavailable as long as the definitions could not be read once, for which the first events wait up
+        to buffer_timeout. Then nothing was taken.
         """
         event_id, key, value = self._recorder.encode(
             metric_key, subject, quantity, id, timestamp, org_id, optional_values(details) if details else ()
