@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from meterfold.closing import send_unclosed
 from meterfold.delivery import DeliveryCallback, DeliveryCounts
@@ -14,12 +14,14 @@ from meterfold.metric_follower import MetricFollower, consumer_config
 from meterfold.recorder import Recorder
 from meterfold.sender import Sender
 from meterfold.settings import SdkSettings, producer_config
-from meterfold.subjects import Known, Resolver
+from meterfold.subjects import Known, Resolver, Resolvers
 from meterfold.transport import Transport
 from meterfold_schemas.settings import KafkaSettings, Sources, load_settings
 from meterfold_schemas.topics import Topics
 
 __all__ = ["BaseMeter"]
+
+T = TypeVar("T")
 
 
 class BaseMeter(Generic[Known]):
@@ -32,6 +34,7 @@ class BaseMeter(Generic[Known]):
         enabled: bool | None = None,
         org_id: str | None = None,
         resolver: Resolver[Known] | None = None,
+        resolvers: Mapping[type[Any], Resolver[Any]] | None = None,
         on_delivery: DeliveryCallback | None = None,
         rounding: Literal["half_even", "half_up"] | None = None,
         topic_prefix: str | None = None,
@@ -74,7 +77,7 @@ class BaseMeter(Generic[Known]):
         follower = None
         if sdk.strict:
             follower = MetricFollower(consumer_config(kafka.client()), topics.metric_defined, sdk.buffer_timeout)
-        recorder = Recorder.of(sdk, resolver, rounding, follower)
+        recorder = Recorder.of(sdk, Resolvers(resolvers, resolver), rounding, follower)
         transport = Sender(
             producer_config(kafka, sdk),
             topics.usage_recorded,
@@ -99,6 +102,24 @@ class BaseMeter(Generic[Known]):
     def _callback(self, on_delivery: DeliveryCallback | None) -> DeliveryCallback | None:
         """What the transport calls with each report; the first step of making a Meter."""
         return on_delivery
+
+    def resolver(self, kind: type[T]) -> Callable[[Resolver[T]], Resolver[T]]:
+        """Decorator: the function turns objects of a type, and of its subclasses, into subjects.
+
+            meter: Meter[Request | User] = Meter()
+
+            @meter.resolver(Request)
+            def caller(request: Request) -> Subject | None: ...
+
+        The resolver of the nearest class applies, as with functools.singledispatch. Where it returns None, or no class
+        matches, the Meter's `resolver=` is asked. Raises TypeError for what is no type.
+        """
+
+        def register(resolve: Resolver[T]) -> Resolver[T]:
+            self._recorder.resolvers.add(kind, resolve)
+            return resolve
+
+        return register
 
     @property
     def counts(self) -> DeliveryCounts:

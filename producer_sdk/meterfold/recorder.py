@@ -12,7 +12,7 @@ from meterfold.event_ids import EventIds
 from meterfold.log import logger
 from meterfold.metrics import MetricCheck
 from meterfold.settings import SdkSettings
-from meterfold.subjects import Resolver, subject_parts
+from meterfold.subjects import Resolvers, subject_parts
 from meterfold.tables import rows
 from meterfold.values import Id, Quantity, id_text
 from meterfold_schemas.errors import InvalidSettings, InvalidUsage, MeterfoldError
@@ -39,7 +39,7 @@ class Recorder:
     def __init__(
         self,
         org_id: str,
-        resolver: Resolver[Any] | None,
+        resolvers: Resolvers,
         *,
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
@@ -49,7 +49,7 @@ class Recorder:
         if rounding is not None and rounding not in ROUNDINGS:
             raise InvalidSettings(f"rounding must be None or one of {', '.join(ROUNDINGS)}, not {rounding!r}")
         self._org_id = org_id
-        self._resolver = resolver
+        self.resolvers = resolvers
         self.metrics = metrics
         self._rounding = rounding
         self._horizon = None if horizon_seconds is None else horizon_seconds * MICROS_PER_SECOND
@@ -62,14 +62,14 @@ class Recorder:
     def of(
         cls,
         sdk: SdkSettings,
-        resolver: Resolver[Any] | None,
+        resolvers: Resolvers,
         rounding: str | None,
         metrics: MetricCheck | None = None,
     ) -> Recorder:
         """As the settings say. Raises InvalidSettings for an unknown rounding."""
         return cls(
             sdk.org_id,
-            resolver,
+            resolvers,
             horizon_seconds=sdk.horizon_seconds,
             future_tolerance_seconds=sdk.future_tolerance_seconds,
             rounding=rounding,
@@ -95,7 +95,7 @@ class Recorder:
             kind, name = subject
             own_org = None
         else:
-            kind, name, own_org = subject_parts(subject, self._resolver)
+            kind, name, own_org = subject_parts(subject, self.resolvers)
         org = org_id if org_id is not None else own_org if own_org is not None else self._org_id
         if type(name) is not str or type(org) is not str:
             name, org = id_text("subject_id", name), id_text("org_id", org)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from meterfold.async_meter import AsyncMeter
 from meterfold.base import BaseMeter
@@ -12,7 +12,7 @@ from meterfold.meter import Meter
 from meterfold.metrics import DefinedMetrics
 from meterfold.recorder import Recorder
 from meterfold.settings import SdkSettings
-from meterfold.subjects import Known, Resolver
+from meterfold.subjects import Known, Resolver, Resolvers
 from meterfold.testing.kept import Kept, KeptEvents
 
 __all__ = ["AsyncInMemoryMeter", "InMemoryMeter"]
@@ -30,6 +30,7 @@ class _InMemory(KeptEvents, BaseMeter[Known]):
         *,
         org_id: str = "",
         resolver: Resolver[Known] | None = None,
+        resolvers: Mapping[type[Any], Resolver[Any]] | None = None,
         on_delivery: DeliveryCallback | None = None,
         rounding: Literal["half_even", "half_up"] | None = None,
         horizon_seconds: int | None = None,
@@ -43,7 +44,7 @@ class _InMemory(KeptEvents, BaseMeter[Known]):
         defined = None
         if metrics is not None:
             defined = DefinedMetrics(("", name) if isinstance(name, str) else name for name in metrics)
-        self._begin(Recorder.of(sdk, resolver, rounding, defined), self._kept, sdk)
+        self._begin(Recorder.of(sdk, Resolvers(resolvers, resolver), rounding, defined), self._kept, sdk)
 
 
 class InMemoryMeter(_InMemory[Known], Meter[Known]):
