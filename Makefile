@@ -4,7 +4,7 @@
 # test-clients  clickhouse-jdbc and clickhouse-go against the local ClickHouse server, where their tools are installed
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
-# check   formatting, lint, types, and what the wheel holds
+# check   formatting, lint, types, schemas against the released ones, and what the wheel holds
 # celery  the SDK in a real Celery worker, which is installed for it
 # bench   events per second and CPU per event, against a bare copy
 
@@ -39,6 +39,7 @@ check: .venv/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
+	@$(BIN)/python -m meterfold_schemas.compatibility
 	@$(BIN)/python tests/packaging/check_wheel.py
 
 celery: .venv/.installed-dev

@@ -42,6 +42,7 @@ app.command("import", short_help="Import events from a CSV or Parquet file.")(im
 app.add_typer(alert.app, name="alert")
 app.add_typer(metric.app, name="metric")
 app.add_typer(schema.app, name="schema")
+app.add_typer(schema.app, name="schemas", hidden=True)  # the same group
 app.add_typer(threshold.app, name="threshold")
 app.add_typer(usage.app, name="usage")
 

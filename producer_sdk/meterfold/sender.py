@@ -113,8 +113,8 @@ class Sender(Transport):
             raise
 
     def finish(self, *, last: bool) -> None:
-        """The process ends without atexit: send what is there. `last`: nothing more is recorded, so give up what could
-        not be sent within close_timeout, and log it. Never raises.
+        """The process ends without atexit: send what is buffered. `last`: nothing more is recorded, so give up what
+        could not be sent within close_timeout, and log it. Never raises.
         """
         try:
             self.wait_for(self.cut(), self._close_timeout)

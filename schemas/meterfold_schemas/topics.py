@@ -5,6 +5,7 @@ A prefix goes before every name, so that several installations (and tests) can s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -13,6 +14,7 @@ from meterfold_schemas.periods import DAY_SECONDS
 __all__ = [
     "ALERT_ACTED",
     "METRIC_DEFINED",
+    "MIRRORED",
     "NAMES",
     "THRESHOLD_APPROACHING",
     "THRESHOLD_CLEARED",
@@ -53,6 +55,16 @@ NAMES: Final = (
     THRESHOLD_STATE,
     ALERT_ACTED,
 )
+
+MIRRORED: Final[Mapping[str, str]] = {
+    METRIC_DEFINED: "metric_definitions",
+    THRESHOLD_DEFINED: "thresholds",
+    THRESHOLD_APPROACHING: "threshold_events",
+    THRESHOLD_EXCEEDED: "threshold_events",
+    THRESHOLD_CLEARED: "threshold_events",
+    ALERT_ACTED: "alert_actions",
+}
+"""The topics that the checker copies into ClickHouse, and the table of each."""
 
 #: Kafka's default message limit; `usage.rejected` takes twice it, so that the largest poison fits with its headers.
 _MESSAGE_LIMIT: Final = 1_048_588

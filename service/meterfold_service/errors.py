@@ -99,7 +99,7 @@ class ThresholdExists(OperationError):
 
 
 class ThresholdNotFound(OperationError):
-    """There is no threshold with this id."""
+    """No threshold has this id."""
 
     code = "THRESHOLD_NOT_FOUND"
 
@@ -119,23 +119,40 @@ class AlertNotFound(OperationError):
 
 
 class RecordsExpired(OperationError):
-    """Records that the answer needs have expired: `missing` of the hour that begins at `hour`.
+    """Records that the answer needs have expired: `missing` of the hour that begins at `hour`, the first such hour.
+    Records of `kept_from` and later are complete.
 
     Whole hours in UTC are kept as windows, also after their records. A part of an hour needs the records, and so does a
-    list of them.
+    list of them, and so do the metadata fields `fields` that usage is grouped or filtered by.
     """
 
     code = "RECORDS_EXPIRED"
 
-    def __init__(self, metric_key: str, hour: datetime, missing: int) -> None:
-        super().__init__(
+    def __init__(
+        self, metric_key: str, hour: datetime, missing: int, kept_from: datetime, fields: Sequence[str] = ()
+    ) -> None:
+        expired = (
             f"{plural(missing, 'record')} of {metric_key} in the hour from {hour:%Y-%m-%d %H:%M} UTC "
-            f"{noun(missing, 'has', 'have')} expired, and a part of that hour, or a list of its records, needs them. "
-            "Choose a time zone or a time that begins and ends at whole hours in UTC, or a later start"
+            f"{noun(missing, 'has', 'have')} expired"
         )
+        later = f"periods that begin at {kept_from:%Y-%m-%d %H:%M} UTC or later"
+        if fields:
+            named = " and ".join(map(repr, fields))
+            super().__init__(
+                f"{expired}, and with them the metadata {noun(len(fields), 'field')} {named}. Choose {later}, or leave "
+                f"{noun(len(fields), 'the field', 'the fields')} out. To keep sums by a field, make it a dimension of "
+                "the metric and close each period before its records expire"
+            )
+        else:
+            super().__init__(
+                f"{expired}, and a part of that hour, or a list of its records, needs them. Choose a time zone or a "
+                f"time that begins and ends at whole hours in UTC, or {later}"
+            )
         self.metric_key = metric_key
         self.hour = hour
         self.missing = missing
+        self.kept_from = kept_from
+        self.fields = tuple(fields)
 
 
 class CheckerNotRunning(OperationError, Retryable):
@@ -155,7 +172,7 @@ class CheckerNotRunning(OperationError, Retryable):
 
 
 class DefinitionsBusy(OperationError, Retryable):
-    """Others define at the same moment, again and again. Nothing was changed."""
+    """Other callers kept changing definitions at the same moment. Nothing was changed."""
 
     code = "DEFINITIONS_BUSY"
 

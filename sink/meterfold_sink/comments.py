@@ -173,6 +173,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "org_id": "organization; empty: all organizations without their own definition",
             "category": "category of metrics",
             "display_order": "display order, ascending",
+            "dimensions": "metadata fields that usage is grouped by",
             "metadata": "JSON object",
             "is_active": "false: its thresholds are not judged",
             "created_at": "when it was defined",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from meterfold_sink.client import Client
 
-__all__ = ["server_version", "table_names"]
+__all__ = ["ping", "server_version", "table_names"]
+
+
+def ping(client: Client) -> None:
+    """Log in and run a statement in the database. Raises Retryable or Fatal."""
+    client.command("SELECT 1")
 
 
 def server_version(client: Client) -> str:

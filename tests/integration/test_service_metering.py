@@ -135,7 +135,9 @@ def test_an_asyncio_application_calls_it_in_threads(env: dict[str, str], setting
 
 
 def test_usage_on_the_command_line(env: dict[str, str]) -> None:
-    answer("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", env=env)
+    defined = ("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", "--dimension", "route")
+    assert answer(*defined, env=env)["dimensions"] == ["route"]
+    assert "dimensions        route" in inside("metric", "get", "api.calls", env=env).stdout
     now = datetime.now(UTC)
     with mock.patch.dict(os.environ, env), Meter() as meter:
         meter.record("api.calls", ("user", "ada"), "1.5", id="one", metadata={"route": "/a"})
@@ -237,6 +239,9 @@ def test_of_two_that_define_a_metric_at_once_one_wins_and_the_other_sees_it(ther
         assert [error.known for error in lost] == [won, won]
         messages = consume_all(there.kafka, there.topics.metric_defined)
         assert [message.offset() for message in messages] == [won.version]
+        headers = dict(messages[0].headers() or ())
+        assert (headers["ce_type"], headers["ce_subject"]) == (b"metric.defined", b"api.calls")
+        assert headers["ce_id"] == won.event_id.encode()
         (row,) = there.client.rows("SELECT name, version FROM metric_definitions FINAL WHERE deleted = 0")
         assert (row["name"], row["version"]) == (won.name, won.version)
         # The same content at the same moment is one definition for both.
@@ -259,6 +264,9 @@ def test_of_two_that_create_a_threshold_at_once_one_wins_and_the_other_sees_it(t
         assert [(one.field, one.known) for one in lost.differences] == [("threshold", won.threshold)]
         (row,) = there.client.rows("SELECT id FROM thresholds FINAL WHERE deleted = 0")
         assert row["id"] == won.id
+        headers = dict(consume_all(there.kafka, there.topics.threshold_defined)[0].headers() or ())
+        assert (headers["ce_type"], headers["ce_subject"]) == (b"threshold.defined", won.id.encode())
+        assert headers["ce_id"] == won.event_id.encode()
         # Two changes at once: the one that comes second is made of what the first one left.
         outcomes = at_once(
             there,

@@ -30,6 +30,7 @@ TABLES: Final = {
             "metadata",
             precision=pa.uint8(),
             display_order=pa.int32(),
+            dimensions=pa.list_(pa.string()),
             is_active=pa.bool_(),
             created_at=TIMESTAMP,
             updated_at=TIMESTAMP,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ActionLog"]
 
-_SOURCE: Final = "meterfold/alerts"
+_SOURCE: Final = "/meterfold/alerts"
 _DELIVERY_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 0.02
@@ -51,7 +51,7 @@ class ActionLog:
         it, which is safe."""
         reports: list[tuple[KafkaError | None, Message]] = []
         headers: list[tuple[str, str | bytes | None]] = list(
-            cloudevents.headers(ALERT_ACTED, acted.event_id, _SOURCE, acted.occurred_at)
+            cloudevents.headers(ALERT_ACTED, acted.event_id, _SOURCE, acted.occurred_at, acted.alert_id)
         )
         client = self._client()
         try:

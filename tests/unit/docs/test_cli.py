@@ -38,7 +38,7 @@ def test_every_exit_code_is_documented() -> None:
 
 SUBCOMMANDS = {
     "alert": ("list", "acknowledge", "resolve"),
-    "schema": ("list", "poison", "alias", "wait"),
+    "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary"),
