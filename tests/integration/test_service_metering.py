@@ -155,6 +155,14 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
     shown = inside("usage", "summary", "api.calls", "--top", "1", env=env)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.splitlines()[1].split()[:5] == [f"{now:%Y-%m}", "user", "a:b", "4", "1"]
+    drawn = inside(
+        "usage", "summary", "api.calls", "--by", "day", "--since", "1d", "--plot", env={**env, "COLUMNS": "40"}
+    )
+    yesterday, today = drawn.stdout.splitlines()
+    assert yesterday == f"{now - timedelta(days=1):%Y-%m-%d}{'-':>30}"
+    assert today == f"{now:%Y-%m-%d} {'█' * 25} 5.5", drawn
+    groups = inside("usage", "summary", "api.calls", "--by", "day", "--by-subject", "--plot", env=env).stdout
+    assert [line for line in groups.splitlines() if "█" not in line] == ["user a:b", "user ada"]
     records = inside("usage", "get", "api.calls", "--subject", "user:ada", "--since", "1h", "--limit", "1", env=env)
     assert ('{"route":"/a"}' in records.stdout, "1 of 1, total 1.5" in records.stderr) == (True, True)
     cursor = records.stderr.split("--cursor ")[1].strip()
@@ -165,6 +173,7 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
     for arguments, code, words in (
         (("summary", "api.cals"), 1, "did you mean 'api.calls'?"),
         (("summary", "api.calls", "--tz", "Europe/Bärlin"), 2, "time zone 'Europe/Bärlin' is not known"),
+        (("summary", "api.calls", "--plot", "--json"), 2, "--plot conflicts with --json"),
         (("summary", "api.calls", "--by", "billing"), 2, "needs an anchor"),
         (("get", "api.calls", "--subject", "ada"), 2, "--subject 'ada' must be TYPE:ID"),
         (("get", "api.calls", "--subject", "user:ada", "--since", "x"), 2, "--since 'x' must be a number with"),
