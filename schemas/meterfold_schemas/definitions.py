@@ -20,9 +20,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StrictBool,
     StrictInt,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -30,8 +32,8 @@ from pydantic import (
 from meterfold_schemas import ids, keys
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage, shown
 from meterfold_schemas.periods import KEPT, RESET_PERIOD, Period, micros
-from meterfold_schemas.quantities import UNIT, number_text, to_decimal, to_unscaled
-from meterfold_schemas.usage_rules import metadata_text, metric_key_bytes, text_bytes
+from meterfold_schemas.quantities import QUANTITY_PATTERN, UNIT, number_text, to_decimal, to_unscaled
+from meterfold_schemas.usage_rules import MAX_TEXT_BYTES, METRIC_KEY, metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.vocabulary import Action, AggregationType, ResetPeriod
 
 __all__ = ["MAX_DIMENSIONS", "SUBJECT", "MetricDefinition", "UsageThreshold", "default_warn_threshold", "percentage_of"]
@@ -106,14 +108,25 @@ def _kept(value: Period) -> Period:
     return value
 
 
-Text = Annotated[str, AfterValidator(_checked(_text))]
-SomeText = Annotated[str, AfterValidator(_checked(_some_text))]
-MetricKey = Annotated[str, AfterValidator(_checked(_metric_key))]
-Quantity = Annotated[Decimal, BeforeValidator(_checked(_quantity))]
+def _described(**rules: Any) -> WithJsonSchema:
+    """JSON Schema of a text whose rules are checked by a function."""
+    return WithJsonSchema({"type": "string", **rules})
+
+
+Text = Annotated[str, AfterValidator(_checked(_text)), _described(maxLength=MAX_TEXT_BYTES)]
+SomeText = Annotated[str, AfterValidator(_checked(_some_text)), _described(minLength=1, maxLength=MAX_TEXT_BYTES)]
+MetricKey = Annotated[str, AfterValidator(_checked(_metric_key)), _described(pattern=f"^{METRIC_KEY}$")]
+Quantity = Annotated[
+    Decimal,
+    BeforeValidator(_checked(_quantity)),
+    # JSON has all digits: str() of a small Decimal is 5E-9.
+    PlainSerializer(number_text, return_type=str, when_used="json"),
+    _described(pattern=QUANTITY_PATTERN),
+]
 Metadata = Annotated[str | None, BeforeValidator(_checked(_metadata))]
 Dimensions = Annotated[tuple[str, ...], BeforeValidator(_dimensions)]
 Moment = Annotated[AwareDatetime, Field(strict=True), AfterValidator(lambda moment: moment.astimezone(UTC))]
-KeptPeriod = Annotated[Period, AfterValidator(_kept)]
+KeptPeriod = Annotated[Period, AfterValidator(_kept), _described(enum=[period.value for period in KEPT])]
 
 
 class Definition(BaseModel):

@@ -155,6 +155,14 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
     shown = inside("usage", "summary", "api.calls", "--top", "1", env=env)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.splitlines()[1].split()[:5] == [f"{now:%Y-%m}", "user", "a:b", "4", "1"]
+    drawn = inside(
+        "usage", "summary", "api.calls", "--by", "day", "--since", "1d", "--plot", env={**env, "COLUMNS": "40"}
+    )
+    yesterday, today = drawn.stdout.splitlines()
+    assert yesterday == f"{now - timedelta(days=1):%Y-%m-%d}{'-':>30}"
+    assert today == f"{now:%Y-%m-%d} {'█' * 25} 5.5", drawn
+    groups = inside("usage", "summary", "api.calls", "--by", "day", "--by-subject", "--plot", env=env).stdout
+    assert [line for line in groups.splitlines() if "█" not in line] == ["user a:b", "user ada"]
     records = inside("usage", "get", "api.calls", "--subject", "user:ada", "--since", "1h", "--limit", "1", env=env)
     assert ('{"route":"/a"}' in records.stdout, "1 of 1, total 1.5" in records.stderr) == (True, True)
     cursor = records.stderr.split("--cursor ")[1].strip()
@@ -176,6 +184,7 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
     for arguments, code, words in (
         (("summary", "api.cals"), 1, "did you mean 'api.calls'?"),
         (("summary", "api.calls", "--tz", "Europe/Bärlin"), 2, "time zone 'Europe/Bärlin' is not known"),
+        (("summary", "api.calls", "--plot", "--json"), 2, "--plot conflicts with --json"),
         (("summary", "api.calls", "--by", "billing"), 2, "needs an anchor"),
         (("summary", "api.calls", "--where", "route"), 2, "--where 'route' must be FIELD=VALUE"),
         (("summary", "api.calls", "--every-org", "--org", ""), 2, "--every-org conflicts with --org"),
@@ -189,7 +198,7 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
 
 def test_the_pages_about_usage_and_the_python_client_run_from_top_to_bottom(env: dict[str, str]) -> None:
     names: dict[str, Any] = {}
-    for page in ("usage.md", "python.md"):
+    for page in ("usage.md", "python.md", "alerts.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             with mock.patch.dict(os.environ, env):
@@ -253,6 +262,9 @@ def test_of_two_that_define_a_metric_at_once_one_wins_and_the_other_sees_it(ther
         assert [error.known for error in lost] == [won, won]
         messages = consume_all(there.kafka, there.topics.metric_defined)
         assert [message.offset() for message in messages] == [won.version]
+        headers = dict(messages[0].headers() or ())
+        assert (headers["ce_type"], headers["ce_subject"]) == (b"metric.defined", b"api.calls")
+        assert headers["ce_id"] == won.event_id.encode()
         (row,) = there.client.rows("SELECT name, version FROM metric_definitions FINAL WHERE deleted = 0")
         assert (row["name"], row["version"]) == (won.name, won.version)
         # The same content at the same moment is one definition for both.
@@ -275,6 +287,9 @@ def test_of_two_that_create_a_threshold_at_once_one_wins_and_the_other_sees_it(t
         assert [(one.field, one.known) for one in lost.differences] == [("threshold", won.threshold)]
         (row,) = there.client.rows("SELECT id FROM thresholds FINAL WHERE deleted = 0")
         assert row["id"] == won.id
+        headers = dict(consume_all(there.kafka, there.topics.threshold_defined)[0].headers() or ())
+        assert (headers["ce_type"], headers["ce_subject"]) == (b"threshold.defined", won.id.encode())
+        assert headers["ce_id"] == won.event_id.encode()
         # Two changes at once: the one that comes second is made of what the first one left.
         outcomes = at_once(
             there,

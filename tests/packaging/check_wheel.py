@@ -25,8 +25,11 @@ PACKAGES = {
 NOT_NEEDED = ("pytest", "polars", "pyarrow", "numpy", "clickhouse_connect", "chdb", "typer")
 DATA = (
     "meterfold_local/kafka/kafka.lock.toml",
+    "meterfold_schemas/asyncapi.json",
     "meterfold_schemas/avro/",
     "meterfold_schemas/examples/",
+    "meterfold_schemas/json_schema/",
+    "meterfold_schemas/vectors/",
     "meterfold_sink/migrations/",
 )
 

@@ -39,7 +39,7 @@ def where(org_id: str) -> str:
 
 
 def exists(error: MetricKeyExists) -> str:
-    """METRIC_KEY_EXISTS, with the command that changes the definition which is there."""
+    """METRIC_KEY_EXISTS, with the command that changes the existing definition."""
     known = error.known
     options = changes(OPTIONS, error.differences)
     org = ["--org", known.org_id] if known.org_id else []

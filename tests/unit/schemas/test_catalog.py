@@ -21,6 +21,7 @@ KEPT = json.loads((Path(__file__).parent / "kept_bytes.json").read_text())
 EXAMPLES = list(examples())
 
 EVENTS = {
+    "alert_acted",
     "metric_defined",
     "threshold_approaching",
     "threshold_cleared",
