@@ -143,11 +143,12 @@ class RecordsExpired(OperationError):
         )
         later = f"periods that begin at {kept_from:%Y-%m-%d %H:%M} UTC or later"
         if fields:
-            named = " and ".join(map(repr, fields))
+            names, them = " and ".join(map(repr, fields)), noun(missing, "it", "them")
+            field, the_field = noun(len(fields), "field"), noun(len(fields), "the field", "the fields")
             super().__init__(
-                f"{expired}, and with them the metadata {noun(len(fields), 'field')} {named}. Choose {later}, or leave "
-                f"{noun(len(fields), 'the field', 'the fields')} out. To keep sums by a field, make it a dimension of "
-                "the metric and close each period before its records expire"
+                f"{expired}, and with {them} the metadata {field} {names}. Choose {later}, or leave {the_field} out. "
+                "To keep sums by a field, make it a dimension of the metric and close each period before its records "
+                "expire"
             )
         else:
             super().__init__(

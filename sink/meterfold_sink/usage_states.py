@@ -99,12 +99,14 @@ def _windows(of: Of, kind: str, ranges: Sequence[tuple[int, int]]) -> str:
 
 
 def _records(rules: FoldRules, of: Of, ranges: Sequence[tuple[int, int]], grouping: Grouping) -> str:
+    # Rows of one offset are equal, so a condition before FINAL is right; metadata is read of the rows that pass only.
     conditions = [*of.conditions(), f"({ranges_of('timestamp', ranges)})", arrival(rules, ranges)]
     return f"""
             toUnixTimestamp64Micro(timestamp) AS at, toInt64(1) AS n, toDecimal256(quantity, 9) AS s, quantity AS lo,
             quantity AS hi, quantity AS la, timestamp AS last_at, offset AS last_position
         FROM usage_records FINAL
-        WHERE {" AND ".join([*conditions, *field_conditions(grouping.filters)])}"""
+        PREWHERE {" AND ".join(conditions)}
+        WHERE {" AND ".join(["1", *field_conditions(grouping.filters)])}"""
 
 
 def _numbered(pieces: Sequence[Piece]) -> str:

@@ -173,7 +173,7 @@ FROM
     UNION ALL
     SELECT intDiv(toUnixTimestamp64Micro(timestamp), {HOUR}) * {HOUR} AS hour, toInt64(0), toInt64(1)
     FROM usage_records FINAL
-    WHERE {where} AND ({ranges_of("timestamp", hours)}) AND {arrival(rules, hours)}
+    PREWHERE {where} AND ({ranges_of("timestamp", hours)}) AND {arrival(rules, hours)}
 )
 GROUP BY hour
 HAVING missing > 0

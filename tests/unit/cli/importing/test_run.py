@@ -14,7 +14,7 @@ import pytest
 
 from meterfold import BufferFull, Delivery, DeliveryCounts, FlushTimeout, UndeliveredEvents
 from meterfold_cli.exits import WrongInput
-from meterfold_cli.importing.plan import Options
+from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.run import Import, Summary
 from meterfold_cli.importing.source import Form, Source
 from meterfold_cli.importing.timestamps import zone_named
