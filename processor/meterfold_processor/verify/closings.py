@@ -37,7 +37,7 @@ def prove_closings(
     """How many closings were looked at: of periods that begin in the range. `now` in UTC microseconds. Raises Retryable
     or Fatal."""
     start, end = within.bounds if within is not None else (None, None)
-    kept_from = now - (rules.record_retention_seconds - rules.future_tolerance_seconds) * MICROS_PER_SECOND
+    kept_from = now - rules.kept_seconds * MICROS_PER_SECOND
     count = 0
     for together in _together(all_closings(client, start, end)):
         first = together[0]
