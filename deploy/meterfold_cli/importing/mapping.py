@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage, shown
 from meterfold_schemas.usage_rules import METRIC_KEY, metric_key_bytes
 
@@ -34,8 +35,8 @@ __all__ = [
     "problem_text",
 ]
 
-#: The fields that a `Value` gives: a column, or one value for every row.
-VALUES: Final = ("org_id", "source", "resource_type", "resource_id")
+#: The fields of an event that the table `fields` may give: text that an event may do without.
+VALUES: Final = tuple(field.name for field in usage_fields.FIELDS if field.rule == "text" and field.may_be_empty)
 
 
 class _Part(BaseModel):
@@ -228,6 +229,12 @@ class SubjectChoice(_Part):
         return self
 
 
+def _field(name: str) -> str:
+    if name not in VALUES:
+        raise ValueError(f"unknown field {name!r}; fields are {', '.join(VALUES)}")
+    return name
+
+
 Named = Annotated[Value, BeforeValidator(_named)]
 
 
@@ -246,10 +253,7 @@ class Mapping(_Part):
     metric: Annotated[Metric, BeforeValidator(_named)] | None = None
     quantity: Annotated[Quantity, BeforeValidator(_named)] | None = None
     measures: Annotated[tuple[Measure, ...], BeforeValidator(_listed)] = ()
-    org_id: Named | None = None
-    source: Named | None = None
-    resource_type: Named | None = None
-    resource_id: Named | None = None
+    fields: dict[Annotated[str, AfterValidator(_field)], Named] = Field(default_factory=dict)
     metadata_from: Annotated[tuple[Annotated[IdColumn, BeforeValidator(_named)], ...], BeforeValidator(_listed)] = ()
     metadata: dict[str, Annotated[MetadataValue, BeforeValidator(_named)]] = Field(default_factory=dict)
 
@@ -299,7 +303,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def problem_text(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"]))
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] == "extra_forbidden":
         near = get_close_matches(str(problem["loc"][-1]), _KEYS, n=1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")

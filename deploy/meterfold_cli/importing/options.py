@@ -105,7 +105,7 @@ class _Draft:
             case _ if name.startswith(_METADATA):
                 values.setdefault("metadata", {})[name.removeprefix(_METADATA)] = source
             case _:
-                values[name] = source
+                values.setdefault("fields", {})[name] = source
 
     def finished(self, options: Options) -> model.Mapping:
         values = self._values

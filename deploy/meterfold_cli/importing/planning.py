@@ -61,8 +61,8 @@ class _Planner:
         if mapping.measures and not measures:
             columns = ", ".join(repr(each.column) for each in mapping.measures)
             raise WrongInput(f"{self._name}: measures: the file has none of the columns {columns}")
-        for name in model.VALUES:
-            self._value(name, getattr(mapping, name))
+        for name, value in mapping.fields.items():
+            self._value(name, value)
         metadata = self._metadata()
         return Plan(
             columns=self._columns,
@@ -223,17 +223,15 @@ class _Planner:
 
         return MeasurePlan(measure.metric, amount)
 
-    def _value(self, name: str, value: model.Value | None) -> None:
-        if value is None:
-            return
+    def _value(self, name: str, value: model.Value) -> None:
         if value.column is None:
             self._fixed[name] = value.value
             return
-        index = self._find(value.column, name, optional=value.optional)
+        index = self._find(value.column, f"fields.{name}", optional=value.optional)
         if value.default is not None:
             self._fixed[name] = value.default  # a cell that is not empty replaces it
         if index is not None:
-            self._field(name, value.column, name)
+            self._field(name, value.column, f"fields.{name}")
 
     def _metadata(self) -> tuple[tuple[str, int], ...]:
         """The columns that are copied as they are, if there are no others; else a step takes all of them."""

@@ -150,6 +150,8 @@ class Source:
             }
             if isinstance(rows, ParquetRows):
                 readers["metadata"] = rows.metadata_reader
+            else:
+                readers["quantity"] = rows.quantity_reader
         plan = make_plan(rows.columns, mapping, readers, self._options.base_name)
         if isinstance(rows, ParquetRows):
             rows.use(plan.used)
