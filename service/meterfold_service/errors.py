@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.plurals import listed, noun, plural
+from meterfold_schemas.quantities import number_text
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
@@ -224,8 +225,8 @@ class WindowsDiffer(OperationError):
     ) -> None:
         shown = [
             f"{'/'.join((one.org_id, one.metric_key, one.subject_type, one.subject_id))} ({one.finding}: "
-            f"stored {plural(one.stored_count, 'record')} with sum {one.stored_sum:f}, recounted "
-            f"{plural(one.recounted_count, 'record')} with sum {one.recounted_sum:f})"
+            f"stored {plural(one.stored_count, 'record')} with sum {number_text(one.stored_sum)}, recounted "
+            f"{plural(one.recounted_count, 'record')} with sum {number_text(one.recounted_sum)})"
             for one in differences[:3]
         ]
         super().__init__(

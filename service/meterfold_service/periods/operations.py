@@ -248,9 +248,8 @@ class Periods:
             raise PeriodNotEnded(kind.value, from_micros(start), from_micros(closable))
 
     def _kept_from(self, client: Client, rules: FoldRules) -> int:
-        """Records with timestamps from here on are kept: one arrives at most the tolerance before its timestamp."""
-        kept = rules.record_retention_seconds - rules.future_tolerance_seconds
-        return self._time(client) - kept * MICROS_PER_SECOND
+        """Records with timestamps from here on are kept."""
+        return self._time(client) - rules.kept_seconds * MICROS_PER_SECOND
 
     def _time(self, client: Client) -> int:
         """The earlier of our clock and the server's: a fast clock must not close a period too early."""
