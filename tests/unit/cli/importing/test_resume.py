@@ -130,9 +130,7 @@ def test_a_position_is_read_back_and_forgotten(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["usage.csv", "usage.csv.resume.json"]
     assert resume.load(path, position(path)).line == 2
     resume.forget(path)
-    with pytest.raises(
-        WrongInput, match=r"--resume: there is no .*resume.json, so no import of .* broke off"
-    ):
+    with pytest.raises(WrongInput, match=r"--resume: there is no .*resume.json, so no import of .* broke off"):
         resume.load(path, position(path))
     resume.forget(path)
 
