@@ -320,6 +320,14 @@ def test_options_change_a_mapping() -> None:
     assert changed(fixed={"subject_type": "team", "subject_id": "red"}).subjects[0].value == "red"
 
 
+def test_another_column_keeps_how_the_quantity_is_read() -> None:
+    base = mapping(BASE + METRIC + "[quantity]\ncolumn = 'amount'\nscale = '0.001'\nrounding = 'half_up'")
+    changed_base = resolve((*COLUMNS, "n"), options(base=base, base_name="m.toml", mapping={"n": "quantity"}))
+    assert changed_base.quantity == model.Quantity.model_validate(
+        {"column": "n", "scale": "0.001", "rounding": "half_up"}
+    )
+
+
 @pytest.mark.parametrize(
     ("columns", "given_options", "message"),
     [
