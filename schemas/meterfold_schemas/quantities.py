@@ -15,8 +15,10 @@ from typing import Final, SupportsIndex
 from meterfold_schemas.errors import InvalidUsage, shown
 
 __all__ = [
+    "DECIMAL_PATTERN",
     "MAX_STORED",
     "MAX_UNSCALED",
+    "QUANTITY_PATTERN",
     "ROUNDINGS",
     "SCALE",
     "exact_unscaled",
@@ -36,6 +38,9 @@ UNIT: Final = 10**SCALE
 MAX_UNSCALED: Final = 10**29 - 1
 #: The largest unscaled value of decimal(38, 9): what a window's sum may hold.
 MAX_STORED: Final = 10**38 - 1
+#: The text of either, as JSON Schema matches it: what decimal(38, 9) holds, and what one event may record.
+DECIMAL_PATTERN: Final = r"^-?[0-9]{1,29}(\.[0-9]{1,9})?$"
+QUANTITY_PATTERN: Final = r"^-?[0-9]{1,20}(\.[0-9]{1,9})?$"
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 #: Names of the roundings that `rounded` knows, and decimal's own.

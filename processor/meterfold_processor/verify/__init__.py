@@ -14,10 +14,10 @@ from meterfold_processor.verify.report import (
     Finding,
     OrgCounts,
     PartitionReport,
-    Report,
     ThresholdReport,
     Unproven,
-    Verdict,
+    VerifyReport,
+    VerifyResult,
     WindowName,
 )
 from meterfold_processor.verify.run import verify
@@ -27,11 +27,11 @@ __all__ = [
     "Finding",
     "OrgCounts",
     "PartitionReport",
-    "Report",
     "ThresholdReport",
     "TimeRange",
     "Unproven",
-    "Verdict",
+    "VerifyReport",
+    "VerifyResult",
     "WindowName",
     "verify",
 ]

@@ -16,8 +16,8 @@ from meterfold_processor.verify.aggregates import prove_aggregates
 from meterfold_processor.verify.log import Fixed, Log, fix_offsets
 from meterfold_processor.verify.orgs import summed
 from meterfold_processor.verify.partitions import PartitionProofs, groups
-from meterfold_processor.verify.report import Finding, Findings, PartitionReport, Report, Tell, Unproven
-from meterfold_processor.verify.thresholds import Thresholds
+from meterfold_processor.verify.report import Finding, Findings, PartitionReport, Tell, Unproven, VerifyReport
+from meterfold_processor.verify.thresholds import ThresholdProofs
 from meterfold_processor.verify.timerange import TimeRange, parts_of
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -40,8 +40,8 @@ def verify(
     within: TimeRange | None = None,
     limit: int = 1000,
     tell: Tell = lambda done, total, text: None,
-) -> Report:
-    """Prove the numbers of an installation; see Report for what the answer says.
+) -> VerifyReport:
+    """Prove the numbers of an installation; see VerifyReport for what the answer says.
 
     Waits for up to `wait_seconds` until everything appended before the call is folded, then as long for the checker.
     With `contents` every stored row is compared with its message too, as far as the log reaches back. `within` asks
@@ -65,7 +65,7 @@ def verify(
         tell(0, total, "fixing offsets")
         fixed = fix_offsets(log, client, range(count), wait_seconds, lambda text: tell(0, total, text))
         _name_unknown_partitions(client, count, findings)
-        # Read after the progress: whatever was folded was decided by these.
+        # Read after the progress: everything folded was decided by these.
         schemas = judged_by(read_schema_facts(client))
         proofs = PartitionProofs(client, log, rules, schemas, micros(begun_at), findings, within, contents)
         parts = parts_of(kafka, client, rules, fixed, within)
@@ -81,11 +81,11 @@ def verify(
         )
         tell(count + 2, total, "thresholds and alerts")
         thresholds = stack.enter_context(
-            closing(Thresholds(kafka, client, reader, rules, group_id, wait_seconds, findings, within))
+            closing(ThresholdProofs(kafka, client, reader, rules, group_id, wait_seconds, findings, within))
         )
         judged = thresholds.prove(numbers, _sub(tell, count + 2, total, ""))
         tell(total, total, "done")
-    return Report(
+    return VerifyReport(
         begun_at=begun_at,
         seconds=time.monotonic() - begun,
         partitions=tuple(reports),

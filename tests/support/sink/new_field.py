@@ -16,6 +16,7 @@ from fastavro import schemaless_writer
 
 from meterfold.events import EventDetails, optional_values
 from meterfold.recorder import Recorder
+from meterfold.subjects import Resolvers
 from meterfold_cli.importing.options import Options, resolve
 from meterfold_cli.importing.planning import make_plan
 from meterfold_processor.fold import validate
@@ -148,7 +149,7 @@ def imports_it() -> None:
 
 def records_it(expected: bytes) -> None:
     """By the parameters of `record`, and as a row of `record_batch`."""
-    recorder = Recorder("acme", None, horizon_seconds=None, future_tolerance_seconds=None)
+    recorder = Recorder("acme", Resolvers(), horizon_seconds=None, future_tolerance_seconds=None)
     details = optional_values(EventDetails(region="eu"))  # type: ignore[typeddict-unknown-key]
     encoded = recorder.encode("api.calls", ("user", "ada"), 1, "new", NOW, None, details)
     assert encoded[2] == expected
