@@ -39,10 +39,12 @@ class JsonRows:
         lines: bool,
         records: str = "",
         named: Iterable[str] = (),
+        possible: Iterable[str] = (),
         strict: bool = False,
         skipped: frozenset[str] = frozenset(),
     ) -> None:
-        """`named`: the columns that are wanted; those with dots are nested. `strict`: a row with a name that the first
+        """`named`: the columns that are wanted; those with dots are nested. `possible`: columns that any row may have,
+        also where the first 1,000 rows do not. `strict`: a row with a name that the first
         1,000 rows do not have is refused; `skipped` are names that never are. Raises WrongInput."""
         self._path = path
         self._name = name
@@ -53,7 +55,7 @@ class JsonRows:
         self.total: int | None = path.stat().st_size
         self._file, self._tell = open_bytes(path, name)
         try:
-            self.columns = self._sample(named)
+            self.columns = self._sample(named, possible)
         except BaseException:
             self.close()
             raise
@@ -119,7 +121,7 @@ class JsonRows:
     def close(self) -> None:
         self._file.close()
 
-    def _sample(self, named: Iterable[str]) -> tuple[str, ...]:
+    def _sample(self, named: Iterable[str], possible: Iterable[str]) -> tuple[str, ...]:
         """The names in the first rows, and the wanted ones that they have or that are nested in them."""
         names: dict[str, None] = {}
         objects = []
@@ -136,7 +138,7 @@ class JsonRows:
             raise WrongInput(f"{self._name} has no JSON objects{where}; each row must be one")
         wanted = [name for name in named if name not in names and "." in name]
         nested = [name for name in wanted if any(_nested(found, name.split(".")) is not None for found in objects)]
-        return (*names, *sorted(nested))
+        return (*names, *sorted({*nested, *possible} - names.keys()))
 
     def _objects(self) -> Iterator[tuple[int, Any]]:
         if self._lines and not self._records:

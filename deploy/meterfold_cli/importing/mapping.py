@@ -6,6 +6,7 @@ two.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from meterfold_schemas.errors import InvalidUsage, shown
 from meterfold_schemas.usage_rules import METRIC_KEY, metric_key_bytes
 
 __all__ = [
+    "KEYS",
     "VALUES",
     "Condition",
     "IdColumn",
@@ -277,6 +279,11 @@ class Mapping(_Part):
             found.add(self.id)
         return frozenset(found)
 
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        """The columns that a file, or a row of JSON, may lack."""
+        return frozenset(_optional(self.plain()))
+
     def plain(self) -> dict[str, Any]:
         """The values of its TOML file: only what differs from a default."""
         values: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -297,6 +304,17 @@ def _collect(part: Any, found: set[str]) -> None:
             _collect(value, found)
 
 
+def _optional(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if part.get("optional") is True and isinstance(part.get("column"), str):
+            yield part["column"]
+        for value in part.values():
+            yield from _optional(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _optional(value)
+
+
 def first_problem(error: ValidationError) -> str:
     """The first problem as one sentence: field, what is wrong, and the value."""
     return problem_text(error.errors(include_url=False)[0])
@@ -305,7 +323,7 @@ def first_problem(error: ValidationError) -> str:
 def problem_text(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(problem["loc"][-1]), _KEYS, n=1)
+        near = get_close_matches(str(problem["loc"][-1]), KEYS, n=1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
     message = _MESSAGES.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     value = problem.get("input")
@@ -314,7 +332,8 @@ def problem_text(problem: Any) -> str:
 
 
 _MODELS: Final = (Mapping, Metric, Measure, Timestamp, SubjectChoice, MetadataValue)
-_KEYS: Final = sorted({field.alias or name for model in _MODELS for name, field in model.model_fields.items()})
+#: Every key of any table.
+KEYS: Final = sorted({field.alias or name for model in _MODELS for name, field in model.model_fields.items()})
 _MESSAGES: Final = {
     "missing": "this key is missing",
     "string_type": "must be text in quotes",

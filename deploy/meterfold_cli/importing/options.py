@@ -94,7 +94,8 @@ class _Draft:
                 values["metric"] = source
             case "quantity":
                 values.pop("measures", None)
-                values["quantity"] = source
+                kept = {key: value for key, value in values.get(name, {}).items() if key not in ("column", "value")}
+                values[name] = {**kept, **source}
             case "timestamp":
                 kept = {key: value for key, value in values.get(name, {}).items() if key in ("format", "timezone")}
                 values[name] = {**kept, **source}

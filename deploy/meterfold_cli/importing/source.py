@@ -130,6 +130,7 @@ class Source:
             lines=kind.format == "jsonl",
             records="" if base is None else base.records,
             named=self._options.columns,
+            possible=() if base is None else base.optional_columns,
             strict=base is None and not self._options.ignore_others,
             skipped=frozenset((REJECTED_LINE, REJECTED_REASON)),
         )

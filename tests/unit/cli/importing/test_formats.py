@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterfold_cli.exits import WrongInput
+from meterfold_cli.importing import mapping_file
 from meterfold_cli.importing.file_kinds import kind_of
 from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.rejects import json_text
@@ -157,6 +158,25 @@ def test_names_that_appear_later_are_not_lost(tmp_path: Path) -> None:
     assert len(events) == 1001
     assert "line 1002: unknown name 'extra': map it with --map, or use --ignore-others" in summary.first_refusals[0]
     assert len(imported(path, ignore_others=True)[0]) == 1002
+
+
+def test_an_optional_column_may_appear_in_any_row(tmp_path: Path) -> None:
+    path = tmp_path / "usage.jsonl"
+    rows = [row(number) for number in range(1001)] + [{**row(1001), "region": "eu"}]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    base = mapping_file.parse(
+        """
+id = "id"
+timestamp = "timestamp"
+metric = "metric_key"
+subjects = [{ type = "user", column = "subject_id" }]
+[metadata]
+region = { column = "region", optional = true }
+""",
+        "m.toml",
+    )
+    events, _ = imported(path, base=base)
+    assert [event.metadata for event in events[-2:]] == [None, '{"region":"eu"}']
 
 
 def test_a_name_with_dots_is_nested(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterfold_cli.exits import WrongInput
+from meterfold_cli.importing import mapping as model
 from meterfold_cli.importing import mapping_file
 from meterfold_cli.importing.mapping import Mapping
 from meterfold_cli.importing.metric_keys import key_of_text
@@ -319,6 +320,14 @@ def test_options_change_a_mapping() -> None:
     assert changed(fixed={"subject_type": "team", "subject_id": "red"}).subjects[0].value == "red"
 
 
+def test_another_column_keeps_how_the_quantity_is_read() -> None:
+    base = mapping(BASE + METRIC + "[quantity]\ncolumn = 'amount'\nscale = '0.001'\nrounding = 'half_up'")
+    changed_base = resolve((*COLUMNS, "n"), options(base=base, base_name="m.toml", mapping={"n": "quantity"}))
+    assert changed_base.quantity == model.Quantity.model_validate(
+        {"column": "n", "scale": "0.001", "rounding": "half_up"}
+    )
+
+
 @pytest.mark.parametrize(
     ("columns", "given_options", "message"),
     [
@@ -372,3 +381,55 @@ def test_a_written_mapping_never_replaces_a_file(tmp_path: Path) -> None:
         mapping_file.read(tmp_path / "gone.toml")
     with pytest.raises(WrongInput, match=r"--preset 'focus' is unknown; give one of aws-cur"):
         mapping_file.preset("focus")
+
+
+ANYTHING = st.recursive(
+    st.booleans() | st.integers(-9, 9) | st.text("abM1._ \"'=!", max_size=4) | st.sampled_from(["a", "user", "key"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*model.KEYS, "x", "a.b"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def tried(kind: type[Exception], function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """(result, text of the error)"""
+    try:
+        return function(*arguments), ""
+    except kind as error:
+        return None, str(error)
+
+
+WHOLE = {"id": "id", "timestamp": "at", "subjects": [{"type": "user", "column": "user"}], "metric": {"value": "m"}}
+
+
+@given(st.dictionaries(st.sampled_from([*Mapping.model_fields, "x"]), ANYTHING, max_size=5), st.booleans())
+def test_any_file_is_a_mapping_or_an_error_that_names_it(values: dict[str, Any], complete: bool) -> None:
+    given_values = {**WHOLE, **values} if complete else values
+    text = "\n".join(f"{name} = {mapping_file._value(value)}" for name, value in given_values.items())
+    made, error = tried(WrongInput, mapping_file.parse, text, "m.toml")
+    if made is None:
+        assert error.startswith("m.toml")
+        return
+    assert mapping_file.parse(mapping_file.text_of(made), "again") == made
+    planned, error = tried(WrongInput, make_plan, COLUMNS, made, {}, "m.toml")
+    assert error.startswith("m.toml: ") if planned is None else planned.used <= set(COLUMNS)
+
+
+CELLS = st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.sampled_from(['{"a":1}', "[1]", "1.5"])
+
+
+@given(st.lists(CELLS, min_size=len(COLUMNS), max_size=len(COLUMNS)))
+def test_any_row_is_events_or_a_refusal(cells: list[Any]) -> None:
+    """Of a mapping that uses every kind of source."""
+    made = plan(
+        MEASURES + "[fields]\nsource = { column = 'kind', default = 'none' }\n"
+        "[metadata]\nregion = 'region'\nkind = { column = 'kind', json = true }",
+        top="metadata_from = ['tags']\nstrip = true\nwhere = ['region!=us']",
+    )
+    found, error = tried(InvalidUsage, made.events, cells)
+    if found is None:
+        assert made.explained(error, cells)
+        return
+    assert len(found) <= 2
+    assert {event["metric_key"] for event in found} <= {"in", "out"}
