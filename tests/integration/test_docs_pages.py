@@ -18,7 +18,7 @@ import pytest
 from support.cli import answer, running
 from support.paths import ROOT
 
-PAGES = ("metrics", "billing", "alerts", "proving", "usage")
+PAGES = ("metrics", "billing", "alerts", "proving", "usage", "closing", "python")
 _BLOCK = re.compile(r"^```(|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -28,15 +28,14 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
 
 
 def script(page: str, folder: Path) -> str:
-    """One shell script. The Python blocks of a page build on one another, so each runs after those before it would
-    have: as in a session, what they define stays."""
-    lines = ["set -e", "shopt -s expand_aliases"]
+    """One shell script. The Python blocks of a page build on one another: each runs with those before it."""
+    lines = ["set -e"]
     python = list[str]()
     for number, (language, text) in enumerate(steps(page)):
         if language == "python":
             python.append(text)
             program = folder / f"{page}-{number}.py"
-            program.write_text(text if "import " in text else "\n".join(python), encoding="utf-8")
+            program.write_text("\n".join(python), encoding="utf-8")
             lines.append(f"python {program}")
         else:
             lines.append(text)
