@@ -1,7 +1,7 @@
 """The pages of docs/ that are about one job: their commands and programs, pasted one after the other.
 
-Everything runs beside a fold worker and a checker on an installation of the page's own. Blocks of SQL are indented in
-the pages, blocks of commands and Python are fenced.
+Everything runs beside a fold worker and a checker. Blocks of commands and Python are fenced; blocks of SQL are indented
+or fenced as sql.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from support.cli import answer, running
 from support.paths import ROOT
@@ -42,24 +40,22 @@ def script(page: str, folder: Path) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_works_from_top_to_bottom(
-    page: str, tables: None, stack_environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_every_page_works_from_top_to_bottom(tables: None, stack_environment: dict[str, str], tmp_path: Path) -> None:
     answer("migrate", "--partitions", "2", env=stack_environment)
     env = {**stack_environment, "PATH": f"{Path(sys.executable).parent}:{os.defpath}", "USER": "ada"}
     with (
         running("fold", env=stack_environment, folder=tmp_path, ready="fold: ready"),
         running("check", env=stack_environment, folder=tmp_path, ready="check: ready"),
     ):
-        pasted = subprocess.run(
-            ["/bin/bash", "-x", "-c", script(page, tmp_path)],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-    assert pasted.returncode == 0, pasted.stdout + pasted.stderr
-    assert "Traceback" not in pasted.stderr
+        for page in PAGES:
+            pasted = subprocess.run(
+                ["/bin/bash", "-x", "-c", script(page, tmp_path)],
+                cwd=tmp_path,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert pasted.returncode == 0, f"docs/{page}.md\n{pasted.stdout}{pasted.stderr}"
+            assert "Traceback" not in pasted.stderr, f"docs/{page}.md\n{pasted.stderr}"
