@@ -17,7 +17,8 @@ from fastavro import schemaless_writer
 from meterfold.events import EventDetails, optional_values
 from meterfold.recorder import Recorder
 from meterfold.subjects import Resolvers
-from meterfold_cli.importing.plan import Options, make_plan
+from meterfold_cli.importing.options import Options, resolve
+from meterfold_cli.importing.planning import make_plan
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import Consumed
@@ -142,7 +143,7 @@ def refuses_what_is_too_long() -> None:
 
 def imports_it() -> None:
     columns = [name for name in NAMES if name not in ("resource_type", "resource_id", "metadata", "source")]
-    plan = make_plan(columns, Options({}, {}, (), ignore_others=False), {})
+    plan = make_plan(columns, resolve(columns, Options({}, {}, (), ignore_others=False)), {})
     assert plan.event([f"the {name}" for name in columns])["region"] == "the region"
 
 
