@@ -18,6 +18,7 @@ from meterfold_cli.commands import (
     schema,
     status,
     threshold,
+    top,
     up,
     usage,
     verify,
@@ -38,6 +39,7 @@ app.command("migrate", short_help="Create tables, views, topics and settings.")(
 app.command("fold", short_help="Run a fold worker.")(fold.fold)
 app.command("check", short_help="Run a checker.")(check.check)
 app.command("status", cls=status.StatusCommand, short_help="Show offsets, lag, counts and problems.")(status.status)
+app.command("top", short_help="Watch rates, lag, busy subjects and limits live.")(top.top)
 app.command("verify", short_help="Prove every number.")(verify.verify)
 app.command("import", short_help="Import events from a CSV, JSON or Parquet file.")(import_file.import_file)
 app.add_typer(alert.app, name="alert")
