@@ -18,6 +18,7 @@ from meterfold_cli.commands import (
     threshold,
     up,
     usage,
+    usage_export,
     verify,
 )
 
@@ -42,6 +43,7 @@ app.add_typer(metric.app, name="metric")
 app.add_typer(schema.app, name="schema")
 app.add_typer(threshold.app, name="threshold")
 app.add_typer(usage.app, name="usage")
+usage.app.command("export")(usage_export.export)
 
 
 @app.callback(invoke_without_command=True)
