@@ -4,11 +4,12 @@
 # test-clients  clickhouse-jdbc and clickhouse-go against the local ClickHouse server, where their tools are installed
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
-# check   formatting, lint, types, and what the wheel holds
+# check   formatting, lint, types, schemas against the released ones, and what the wheel holds
 # celery  the SDK in a real Celery worker, which is installed for it
+# docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients chaos nightly check celery bench
+.PHONY: demo up test test-clients chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -39,16 +40,24 @@ check: .venv/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
+	@$(BIN)/python -m meterfold_schemas.compatibility
 	@$(BIN)/python tests/packaging/check_wheel.py
 
 celery: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python tests/packaging/check_celery.py
+
+docs: .venv/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 bench: .venv/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 .venv/.installed-local: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap local
+
+.venv/.installed-docs: pyproject.toml .ci/bootstrap
+	@.ci/bootstrap docs
 
 .venv/.installed-dev: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap dev

@@ -126,6 +126,8 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value)) or "-"
     return str(plain(value))
 
 

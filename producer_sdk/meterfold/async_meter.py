@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, overload
@@ -13,7 +14,7 @@ from meterfold.base import BaseMeter
 from meterfold.batch import BatchResults
 from meterfold.closing import attach, patience
 from meterfold.delivery import Delivery, DeliveryCallback, ReportCallback
-from meterfold.errors import BufferFull, MeterfoldError, UndeliveredEvents
+from meterfold.errors import BufferFull, DefinitionsUnavailable, MeterfoldError, UndeliveredEvents
 from meterfold.event_loop import EventLoop
 from meterfold.events import EventDetails, Table, UsageEvent, optional_values
 from meterfold.recorder import Recorder
@@ -100,6 +101,9 @@ class AsyncMeter(BaseMeter[Known]):
         is still sent, and flush or close raises if it fails.
         """
         self._loop.enter()
+        metrics = self._recorder.metrics
+        if metrics is not None and not metrics.is_read:
+            await asyncio.to_thread(metrics.wait)
         event_id, key, value = self._recorder.encode(
             metric_key, subject, quantity, id, timestamp, org_id, optional_values(details) if details else ()
         )
@@ -115,6 +119,10 @@ class AsyncMeter(BaseMeter[Known]):
         batch again after that.
         """
         self._loop.enter()
+        metrics = self._recorder.metrics
+        if metrics is not None and not metrics.is_read:
+            with suppress(DefinitionsUnavailable):  # the error of each event
+                await asyncio.to_thread(metrics.wait)
         frame = self._recorder.frame(events)
         if frame is not None:
             return await self._record_frame(frame)

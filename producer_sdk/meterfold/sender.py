@@ -62,6 +62,7 @@ class Sender(Transport):
         event_id_of: Callable[[bytes], str],
         on_delivery: DeliveryCallback | None = None,
         close_timeout: float = 30.0,
+        also_free: Callable[[], None] | None = None,
         make_producer: ProducerFactory = _librdkafka,
         **keep: int,
     ) -> None:
@@ -71,6 +72,7 @@ class Sender(Transport):
         self._close_timeout = close_timeout
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
+        self._also_free = also_free
         self._make_producer = make_producer
         super().__init__(**keep)
         self._ensure_producer()
@@ -136,8 +138,8 @@ class Sender(Transport):
         return taken
 
     def finish(self, *, last: bool) -> None:
-        """The process ends without atexit: send what is there. `last`: nothing more is recorded, so give up what could
-        not be sent within close_timeout, and log it. Never raises.
+        """The process ends without atexit: send what is buffered. `last`: nothing more is recorded, so give up what
+        could not be sent within close_timeout, and log it. Never raises.
         """
         try:
             self.wait_for(self.cut(), self._close_timeout)
@@ -228,6 +230,8 @@ class Sender(Transport):
                 self._producer, poller, self._poller = None, self._poller, None
             if poller is not None:
                 poller.stop()
+            if self._also_free is not None:
+                self._also_free()
             self.on_progress()
 
     @property

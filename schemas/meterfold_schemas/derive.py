@@ -1,9 +1,12 @@
-"""What is made of the schemas in `avro/` and ships beside them. `python -m meterfold_schemas.derive` writes it again.
+"""What is made of the declarations of this package and ships with it. `python -m meterfold_schemas.derive` writes it.
 
 - `avro/headers.json`: the ten bytes before every value of each schema, in hexadecimal
 - `avro/plain/*.avsc`: each schema without logical types. It has the same fingerprint and the same bytes; a library that
   keeps logical types in the canonical form computes the right fingerprint from it
 - `avro/aliases.json`: the fingerprints that other libraries compute for the schemas as they are
+- `json_schema/*.schema.json`: JSON Schema of every event and definition (json_schemas.py)
+- `asyncapi.json`: the AsyncAPI document of every topic (asyncapi.py)
+- `vectors/*.jsonl`: test vectors for producers (usage_vectors.py)
 
 A fingerprint is CRC-64-AVRO of the parsing canonical form. The Avro specification reduces a logical type to its
 primitive type ([PRIMITIVES], [STRIP]). Several libraries write something else there, and some give the eight bytes in
@@ -20,14 +23,16 @@ from typing import Any, Final
 
 from fastavro.schema import fingerprint as fingerprint_of
 
-from meterfold_schemas import catalog
+from meterfold_schemas import asyncapi, catalog, json_schemas, usage_vectors
 from meterfold_schemas.catalog import EventSchema, without_logical_types
 
-__all__ = ["ALIASES", "HEADERS", "PLAIN", "RULES", "aliases", "canonical", "files"]
+__all__ = ["ALIASES", "ASYNCAPI", "HEADERS", "JSON", "PLAIN", "RULES", "aliases", "canonical", "files"]
 
-HEADERS: Final = "headers.json"
-ALIASES: Final = catalog.ALIASES
-PLAIN: Final = "plain"
+HEADERS: Final = "avro/headers.json"
+ALIASES: Final = f"avro/{catalog.ALIASES}"
+PLAIN: Final = "avro/plain"
+JSON: Final = "json_schema"
+ASYNCAPI: Final = "asyncapi.json"
 
 _BIG_ENDIAN: Final = ", in big-endian order"
 
@@ -95,7 +100,15 @@ def aliases(schema: EventSchema) -> dict[str, str]:
 
 
 def files() -> Iterator[tuple[str, str]]:
-    """(path below `avro/`, text) of everything that is derived."""
+    """(path below the package, text) of everything that is derived."""
+    yield ASYNCAPI, _json(asyncapi.document())
+    yield usage_vectors.FILE, usage_vectors.text()
+    for name, schema in json_schemas.schemas():
+        yield f"{JSON}/{name}.schema.json", _json(schema)
+    yield from _avro_files()
+
+
+def _avro_files() -> Iterator[tuple[str, str]]:
     schemas = [schema for name in catalog.names() for schema in catalog.all_versions(name)]
     yield HEADERS, _json({schema.label: schema.header.hex() for schema in schemas})
     found = {
@@ -131,9 +144,9 @@ def _json(value: Any) -> str:
 
 def main() -> None:
     """Write the files of this package again."""
-    folder = Path(__file__).parent / "avro"
-    (folder / PLAIN).mkdir(exist_ok=True)
+    folder = Path(__file__).parent
     for name, text in files():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
 
 

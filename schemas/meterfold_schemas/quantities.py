@@ -15,14 +15,17 @@ from typing import Final, SupportsIndex
 from meterfold_schemas.errors import InvalidUsage, shown
 
 __all__ = [
+    "DECIMAL_PATTERN",
     "MAX_STORED",
     "MAX_UNSCALED",
+    "QUANTITY_PATTERN",
     "ROUNDINGS",
     "SCALE",
     "exact_unscaled",
     "from_avro_bytes",
     "number_text",
     "rounded",
+    "scaled",
     "to_avro_bytes",
     "to_decimal",
     "to_unscaled",
@@ -35,6 +38,9 @@ UNIT: Final = 10**SCALE
 MAX_UNSCALED: Final = 10**29 - 1
 #: The largest unscaled value of decimal(38, 9): what a window's sum may hold.
 MAX_STORED: Final = 10**38 - 1
+#: The text of either, as JSON Schema matches it: what decimal(38, 9) holds, and what one event may record.
+DECIMAL_PATTERN: Final = r"^-?[0-9]{1,29}(\.[0-9]{1,9})?$"
+QUANTITY_PATTERN: Final = r"^-?[0-9]{1,20}(\.[0-9]{1,9})?$"
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 #: Names of the roundings that `rounded` knows, and decimal's own.
@@ -42,6 +48,7 @@ ROUNDINGS: Final = MappingProxyType({"half_even": ROUND_HALF_EVEN, "half_up": RO
 
 # Wide enough for every quantity; Inexact is trapped so that a digit which does not fit raises.
 _EXACT = Context(prec=60, traps=[InvalidOperation, Inexact])
+_PRODUCT = Context(prec=200, traps=[InvalidOperation, Inexact])
 # to_decimal must not depend on the caller's decimal context.
 _WIDE = Context(prec=60, traps=[InvalidOperation])
 _LAST_PLACE = Decimal(1).scaleb(-SCALE)
@@ -61,6 +68,18 @@ def rounded(quantity: int | Decimal | str | float | SupportsIndex, rounding: str
     if not number.is_finite() or number.adjusted() >= 20:
         return number  # to_unscaled says what is wrong
     return number.quantize(_LAST_PLACE, rounding=ROUNDINGS[rounding], context=_WIDE)
+
+
+def scaled(quantity: int | Decimal | str | float | SupportsIndex, factor: Decimal) -> Decimal:
+    """The exact product, however many decimals it has. Raises InvalidUsage for a quantity that is not a finite number,
+    and for a product of more than 200 digits."""
+    number = _as_decimal(quantity)
+    if not number.is_finite():
+        raise InvalidUsage(f"quantity {shown(quantity)} is not a finite number")
+    try:
+        return _PRODUCT.multiply(number, factor)
+    except (Inexact, InvalidOperation):
+        raise InvalidUsage(f"quantity {shown(quantity)} times {factor} has more than 200 digits") from None
 
 
 def to_decimal(unscaled: int) -> Decimal:

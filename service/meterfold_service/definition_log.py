@@ -17,9 +17,10 @@ from meterfold_processor.checker.definitions import DefinitionRecord, Definition
 from meterfold_processor.checker.transactions import FencedOut, Transactions
 from meterfold_processor.kafka.clients import Outgoing
 from meterfold_processor.kafka.reader import Place, TopicReader
+from meterfold_schemas import cloudevents
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.errors import Retryable
-from meterfold_schemas.topics import Topics
+from meterfold_schemas.topics import METRIC_DEFINED, THRESHOLD_DEFINED, Topics
 from meterfold_service.errors import CheckerNotRunning, DefinitionsBusy
 from meterfold_sink.definitions import shown_metric_version, shown_threshold_version
 
@@ -36,6 +37,7 @@ _BUSY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.03
 _POLL_SECONDS: Final = 0.005
 _NAME: Final = "meterfold-definitions"
+_SOURCE: Final = "/meterfold/definitions"
 
 D = TypeVar("D", MetricDefinition, UsageThreshold)
 
@@ -107,7 +109,7 @@ class DefinitionLog:
             if outgoing is None:
                 return definition, None
             transaction.prepare()
-            # From here on nobody else can commit. What was committed before is read, so that it is decided upon.
+            # From here on no other caller can commit. What was committed before is read, so that it is decided upon.
             while (now := self._ends(reader)) != ends:
                 ends = now
                 definition = decide(self._read(reader, ends))
@@ -141,9 +143,14 @@ class DefinitionLog:
         )
 
     def _message(self, definition: D, value: bytes | None) -> Outgoing:
-        is_metric = isinstance(definition, MetricDefinition)
-        topic = self._topics.metric_defined if is_metric else self._topics.threshold_defined
-        return Outgoing(topic, value, definition.message_key, 0)
+        if isinstance(definition, MetricDefinition):
+            topic, event_type, subject = self._topics.metric_defined, METRIC_DEFINED, definition.key
+        else:
+            topic, event_type, subject = self._topics.threshold_defined, THRESHOLD_DEFINED, definition.id
+        if value is None:  # a tombstone is no event
+            return Outgoing(topic, None, definition.message_key, 0)
+        headers = cloudevents.headers(event_type, definition.event_id, _SOURCE, definition.updated_at, subject)
+        return Outgoing(topic, value, definition.message_key, 0, headers)
 
     def _ends(self, reader: TopicReader) -> dict[Place, int]:
         return reader.ends((self._topics.metric_defined, self._topics.threshold_defined), _CALL_SECONDS)

@@ -16,8 +16,12 @@ from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
 
 if TYPE_CHECKING:
+    from meterfold_service.alerts.action_log import ActionLog
+    from meterfold_service.alerts.operations import Alerts
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.periods.operations import Periods
+    from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
@@ -61,6 +65,7 @@ class Metering:
         self._clients = ClientPool(self._connect)
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
+        self._action_log: ActionLog | None = None
         self._now = now
 
     # Each imports what it needs with its first use: a command uses one of them.
@@ -80,11 +85,29 @@ class Metering:
         return Thresholds(self._log, self._clients, self._now)
 
     @cached_property
+    def alerts(self) -> Alerts:
+        """alert.list, get, acknowledge, resolve."""
+        from meterfold_service.alerts.operations import Alerts
+
+        return Alerts(self._actions, self._clients, self._now)
+
+    @cached_property
     def usage(self) -> Usage:
         """usage.get, getSummary."""
         from meterfold_service.usage.operations import Usage
 
         return Usage(self._clients, self._now, self._wait_seconds)
+
+    @cached_property
+    def periods(self) -> Periods:
+        """aggregate, which closes a period, and what was closed: close, close_due, due, list, get, adjustments."""
+        from meterfold_service.periods.operations import Periods
+
+        return Periods(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+
+    def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
+        """aggregate: close a period; the same as `periods.close`."""
+        return self.periods.close(period_type, period_start, metric_key)
 
     def close(self) -> None:
         """Close the connections."""
@@ -111,6 +134,16 @@ class Metering:
 
         with self._lock:
             if self._definition_log is None:
-                kafka = self._kafka or KafkaSettings.load(sources=self._sources)
-                self._definition_log = DefinitionLog(kafka, self._clients, self._wait_seconds)
+                self._definition_log = DefinitionLog(self._kafka_settings(), self._clients, self._wait_seconds)
             return self._definition_log
+
+    def _actions(self) -> ActionLog:
+        from meterfold_service.alerts.action_log import ActionLog
+
+        with self._lock:
+            if self._action_log is None:
+                self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
+            return self._action_log
+
+    def _kafka_settings(self) -> KafkaSettings:
+        return self._kafka or KafkaSettings.load(sources=self._sources)

@@ -105,7 +105,7 @@ class Connection:
             port=parts.port or (8443 if secure else 8123),
             proxy_path=parts.path,
             username=self._settings.username,
-            password=self._settings.password,
+            password=self._settings.password.get_secret_value(),
             database=self._database,
             settings=dict(_ALWAYS),
             connect_timeout=int(CONNECT_SECONDS),
@@ -185,7 +185,7 @@ class Client:
             self._connection.driver().raw_insert(table, columns, body, settings=dict(settings), fmt="ArrowStream")
 
     def exists(self) -> bool:
-        """Whether the database is there."""
+        """Whether the database exists."""
         try:
             self.rows("SELECT 1")
         except Fatal as error:

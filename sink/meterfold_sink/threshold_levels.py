@@ -1,4 +1,4 @@
-"""Where thresholds stand now: the level of each current window that has reached one, and its value.
+"""The current state of thresholds: the level of each current window that has reached one, and its value.
 
 The level follows from the mirrored events: a level holds while it was reached once more than it was left. The value is
 that of usage_summaries, so it is as new as the fold; a level may be behind it by what the checker has before it.
@@ -23,21 +23,23 @@ _HUNDREDTH: Final = Decimal("0.01")
 
 _WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, period_type, period_start"
 _LEVELS: Final = f"""
-SELECT {_WINDOW}, stands AS level, told FROM
+SELECT {_WINDOW}, reached AS level, latest_value FROM
 (
     SELECT {_WINDOW},
         maxIf(crossing, level = 'exceeded' AND event_type = 'threshold.exceeded')
             > maxIf(crossing, level = 'exceeded' AND event_type = 'threshold.cleared') AS is_exceeded,
         maxIf(crossing, level = 'approaching' AND event_type = 'threshold.approaching')
             > maxIf(crossing, level = 'approaching' AND event_type = 'threshold.cleared') AS is_approaching,
-        argMax(actual_value, occurred_at) AS told,
-        multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS stands
+        argMax(actual_value, occurred_at) AS latest_value,
+        multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS reached
     FROM threshold_events FINAL
     WHERE has({{ids:Array(String)}}, threshold_id) AND (period_end IS NULL OR period_end > now64(6, 'UTC'))
     GROUP BY {_WINDOW}
 )
 """  # noqa: S608
-_SHOWN: Final = f"{_LEVELS} ORDER BY threshold_id, level != 'exceeded', level != 'approaching', told DESC, subject_id"
+_SHOWN: Final = (
+    f"{_LEVELS} ORDER BY threshold_id, level != 'exceeded', level != 'approaching', latest_value DESC, subject_id"
+)
 _COUNTED: Final = f"SELECT threshold_id, level, toInt64(count()) AS n FROM ({_LEVELS}) GROUP BY threshold_id, level"  # noqa: S608
 _VALUES: Final = """
 SELECT org_id, metric_key, subject_type, subject_id, period_type, period_start, total_quantity, updated_at
@@ -90,7 +92,7 @@ class Standing:
 def standings(
     client: Client, thresholds: Sequence[Mapping[str, Any]], *, limit: int, now: datetime | None = None
 ) -> dict[str, Standing]:
-    """threshold id -> where it stands, of rows of the table thresholds. Raises Retryable or Fatal.
+    """threshold id -> its current state, of rows of the table thresholds. Raises Retryable or Fatal.
 
     A threshold on one subject has its window, also where it has reached nothing; one of every organization has those
     of each organization that uses the metric for a subject of that name.

@@ -59,7 +59,8 @@ def test_a_value_that_rises_and_falls(there: Installation, protocol: str) -> Non
         for m in consume_all(there.kafka, there.topics.threshold_exceeded)
         if dict(m.headers() or ())["ce_id"] == exceeded.event_id.encode()
     )
-    assert dict(message.headers() or ())["ce_type"] == b"threshold.exceeded"
+    headers = dict(message.headers() or ())
+    assert (headers["ce_type"], headers["ce_subject"]) == (b"threshold.exceeded", b"user:u2")
     state = next(m for m in consume_all(there.kafka, there.topics.threshold_state) if b'"u2"' in (m.key() or b""))
     assert state.partition() == 1
 

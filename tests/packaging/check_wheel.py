@@ -24,9 +24,13 @@ PACKAGES = {
 }
 NOT_NEEDED = ("pytest", "polars", "pyarrow", "numpy", "clickhouse_connect", "chdb", "typer")
 DATA = (
+    "meterfold_cli/importing/presets/focus-1.3.toml",
     "meterfold_local/kafka/kafka.lock.toml",
+    "meterfold_schemas/asyncapi.json",
     "meterfold_schemas/avro/",
     "meterfold_schemas/examples/",
+    "meterfold_schemas/json_schema/",
+    "meterfold_schemas/vectors/",
     "meterfold_sink/migrations/",
 )
 

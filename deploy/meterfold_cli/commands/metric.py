@@ -9,6 +9,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.confirming import YesOption, confirm
+from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
 
@@ -38,6 +39,10 @@ OrgOption = Annotated[
 ]
 CategoryOption = Annotated[str | None, typer.Option(help="Category.")]
 OrderOption = Annotated[int | None, typer.Option("--display-order", help="Sort order, ascending. [default: 0]")]
+DimensionOption = Annotated[
+    list[str] | None,
+    typer.Option("--dimension", metavar="FIELD", help="Metadata field that usage is grouped by. Repeatable."),
+]
 MetadataOption = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object.")]
 ActiveOption = Annotated[
     bool | None,
@@ -59,6 +64,7 @@ def define(
     org: OrgOption = "",
     category: CategoryOption = None,
     display_order: OrderOption = None,
+    dimension: DimensionOption = None,
     metadata: MetadataOption = None,
     yes: YesOption = False,
     config: ConfigOption = None,
@@ -76,6 +82,7 @@ def define(
         precision=precision,
         category=category,
         display_order=display_order,
+        dimensions=tuple(dimension) if dimension else None,
         metadata=metadata,
     )
     definition = {"key": key, "name": name, "unit": unit, "org_id": org, **fields}
@@ -98,6 +105,8 @@ def update(
     org: OrgOption = "",
     category: CategoryOption = None,
     display_order: OrderOption = None,
+    dimension: DimensionOption = None,
+    no_dimensions: Annotated[bool, typer.Option("--no-dimensions", help="Remove all dimensions.")] = False,
     metadata: MetadataOption = None,
     active: ActiveOption = None,
     yes: YesOption = False,
@@ -111,6 +120,8 @@ def update(
     """
     from meterfold_service.metrics.changes import DECIDING
 
+    if dimension and no_dimensions:
+        raise WrongInput("--dimension conflicts with --no-dimensions; give one of them")
     changes = given(
         name=name,
         unit=unit,
@@ -120,6 +131,7 @@ def update(
         precision=precision,
         category=category,
         display_order=display_order,
+        dimensions=() if no_dimensions else tuple(dimension) if dimension else None,
         metadata=metadata,
         is_active=active,
     )
@@ -165,7 +177,7 @@ def get(
     if as_json:
         console.emit(metric)
         return
-    console.table(("field", "value"), [(name, value) for name, value in metric if value is not None])
+    console.table(("field", "value"), [(name, value) for name, value in metric if value not in (None, ())])
 
 
 @app.command("list")
@@ -186,8 +198,8 @@ def list_(
     if as_json:
         console.emit(page)
         return
-    names = ("key", "org_id", "name", "unit", "aggregation_type", "reset_period", "category", "is_active")
-    headers = ("key", "org", "name", "unit", "aggregation", "reset", "category", "active")
+    names = ("key", "org_id", "name", "unit", "aggregation_type", "reset_period", "dimensions", "category", "is_active")
+    headers = ("key", "org", "name", "unit", "aggregation", "reset", "dimensions", "category", "active")
     console.table(headers, [[getattr(metric, name) for name in names] for metric in page.rows])
     console.note(f"{len(page.rows)} of {page.total}")
     for key in page.undefined:

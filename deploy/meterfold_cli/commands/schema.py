@@ -1,8 +1,9 @@
-"""`meterfold schema list|poison|alias|wait`: decisions about schema fingerprints on usage.recorded."""
+"""`meterfold schema export|list|poison|alias|wait`: the published schemas, and decisions about unknown ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +15,34 @@ if TYPE_CHECKING:
     from meterfold_service.schema_decisions import SchemaState
     from meterfold_sink.client import Client
 
-app = typer.Typer(help="Decide about messages with an unknown schema.", no_args_is_help=True)
+app = typer.Typer(help="Export the schemas; decide about messages with an unknown schema.", no_args_is_help=True)
 
 FingerprintArgument = Annotated[
     str, typer.Argument(metavar="FINGERPRINT", help="16 hexadecimal digits, as shown by `meterfold status`.")
 ]
 ReasonOption = Annotated[str, typer.Option(help="Reason of the decision; stored with it.")]
+
+
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files. It is created if needed.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the files that producers and consumers in other languages need.
+
+    They are the Avro schemas with their header bytes, examples, JSON Schema, the AsyncAPI document of all topics, and
+    test vectors. Existing files are replaced. No server is needed.
+
+    Example: meterfold schema export schemas/
+    """
+    from meterfold_schemas import published
+    from meterfold_schemas.plurals import plural
+
+    written = published.export(folder)
+    if as_json:
+        console.emit({"folder": folder, "files": [path.relative_to(folder).as_posix() for path in written]})
+    else:
+        console.say(f"{plural(len(written), 'file')} written to {folder}; docs/producing.md describes them")
 
 
 @app.command("list")

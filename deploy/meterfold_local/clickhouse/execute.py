@@ -15,7 +15,14 @@ from typing import IO
 from meterfold_local.clickhouse import blocks, config, respond, statement
 from meterfold_local.clickhouse.arrow_stream import ArrowStreamJoiner
 from meterfold_local.clickhouse.compression import decompress
-from meterfold_local.clickhouse.engine import CHUNK, Connection, Engine, Result, Statistics, quote_identifier
+from meterfold_local.clickhouse.engine import (
+    CHUNK,
+    Engine,
+    EngineConnection,
+    EngineResult,
+    Statistics,
+    quote_identifier,
+)
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import Request
 from meterfold_local.clickhouse.respond import Facts, Response
@@ -123,7 +130,7 @@ class Executor:
         packed = (asked.packed(chunk, output_format) for chunk in chunks)
         return respond.content(packed, None, headers, asked.response_encodings)
 
-    def _without_rows(self, asked: Request, connection: Connection, sql: bytes) -> Result:
+    def _without_rows(self, asked: Request, connection: EngineConnection, sql: bytes) -> EngineResult:
         """The ArrowStream of a SELECT that gave no block, which has only the schema."""
         try:
             short = statement.without_rows(sql, self._engine.output_formats)
@@ -133,7 +140,7 @@ class Executor:
 
     def _connection(
         self, asked: Request, session: Session | None, held: ExitStack, *, leaves_state: bool
-    ) -> Connection:
+    ) -> EngineConnection:
         """The session's connection if it has one, else a new one; with the request's database and settings."""
         if session is not None and session.connection is None and leaves_state and not asked.readonly:
             session.connection = self._engine.open()
@@ -205,7 +212,7 @@ def _spooled(pieces: Iterable[bytes]) -> Iterator[bytes]:
         path.unlink(missing_ok=True)
 
 
-def _check(asked: Request, connection: Connection, sql: bytes) -> str:
+def _check(asked: Request, connection: EngineConnection, sql: bytes) -> str:
     """Raise QueryError unless the text is one statement that this request may run; returns the engine's class of it.
     `sql` has no rows of an INSERT behind it."""
     count, query_class = connection.classify(sql)
@@ -226,7 +233,7 @@ def _check(asked: Request, connection: Connection, sql: bytes) -> str:
     return query_class
 
 
-def _create_external_table(table: ExternalTable, connection: Connection, held: ExitStack) -> None:
+def _create_external_table(table: ExternalTable, connection: EngineConnection, held: ExitStack) -> None:
     input_format = table.description.get("format", "TabSeparated")
     if not _FORMAT_NAME.fullmatch(input_format):
         raise QueryError(73, f"Unknown format {input_format}", "UNKNOWN_FORMAT")
@@ -241,7 +248,7 @@ def _create_external_table(table: ExternalTable, connection: Connection, held: E
 
 
 def _stream(
-    asked: Request, connection: Connection, sql: bytes, output_format: bytes, facts: Facts, held: ExitStack
+    asked: Request, connection: EngineConnection, sql: bytes, output_format: bytes, facts: Facts, held: ExitStack
 ) -> Response:
     found = connection.stream(sql, output_format.decode(), asked.parameters)
     held.callback(found.close)

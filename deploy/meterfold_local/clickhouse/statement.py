@@ -14,7 +14,7 @@ from itertools import pairwise
 from meterfold_local.clickhouse.errors import QueryError
 
 LEX_LIMIT = 64 * 1024
-"""Of a longer text only the end is searched for FORMAT (lists of a million hashes): the clause is there."""
+"""Of a longer text only the end is searched for FORMAT (lists of a million hashes): the clause is at the end."""
 
 _TOKEN = re.compile(
     rb"""

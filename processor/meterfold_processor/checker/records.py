@@ -23,7 +23,7 @@ from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
 from meterfold_schemas.quantities import to_avro_bytes
-from meterfold_schemas.topics import Topics
+from meterfold_schemas.topics import USAGE_AGGREGATED, Topics
 from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
 
@@ -84,7 +84,13 @@ class Records:
         out = BytesIO()
         out.write(self._aggregated.header)
         schemaless_writer(out, self._aggregated.raw, record)
-        return Outgoing(self._topics.usage_aggregated, out.getvalue(), ids.window_key(*name), self._partition)
+        return Outgoing(
+            self._topics.usage_aggregated,
+            out.getvalue(),
+            ids.window_key(*name),
+            self._partition,
+            _headers(USAGE_AGGREGATED, record["event_id"], now, window),
+        )
 
     def forgotten_state(self, target: Target) -> Outgoing:
         """The tombstone of a state."""
@@ -141,7 +147,7 @@ class Records:
             self._alert_topics[crossing.event_type],
             framing.encode(crossing.event_type.replace(".", "_"), record),
             threshold_event_key(target.threshold_id, *target.window.subject),
-            headers=tuple(cloudevents.headers(crossing.event_type, event_id, SOURCE, from_micros(now))),
+            headers=_headers(crossing.event_type, event_id, now, target.window),
         )
 
 
@@ -185,6 +191,12 @@ def _window_fields(window: Window) -> dict[str, Any]:
         "period_start": window.start,
         "period_end": None if window.end == NEVER else window.end,
     }
+
+
+def _headers(event_type: str, event_id: str, now: int, window: Window) -> tuple[tuple[str, bytes], ...]:
+    _, _, subject_type, subject_id = window.subject
+    subject = cloudevents.subject_text(subject_type, subject_id)
+    return cloudevents.headers(event_type, event_id, SOURCE, from_micros(now), subject)
 
 
 def _state_key(target: Target) -> bytes:

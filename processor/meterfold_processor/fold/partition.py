@@ -15,8 +15,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from meterfold_processor.columns import tables
 from meterfold_processor.columns.limbs import from_arrow
+from meterfold_processor.fold import tables
 from meterfold_processor.fold.batch import judge
 from meterfold_processor.fold.duplicates import (
     COUNTED_SCHEMA,

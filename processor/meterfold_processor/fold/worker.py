@@ -1,4 +1,4 @@
-"""One fold worker: consume, fold, flush, until told to stop.
+"""One fold worker: consume, fold, flush, until it is stopped.
 
 The worker's thread consumes and folds; the flusher's thread writes what was folded before. Nothing in memory matters
 beyond the process: whoever gets a partition next starts at its progress row.
@@ -140,8 +140,8 @@ class FoldWorker:
             report(error)
 
     def _aged(self) -> bool:
-        """Whether what is there has waited long enough: while ClickHouse is busy with earlier batches more can come,
-        since larger batches touch fewer windows per event."""
+        """Whether the consumed events have waited long enough: while ClickHouse is busy with earlier batches more can
+        come, since larger batches touch fewer windows per event."""
         if not self._buffer or not self._flusher.idle:
             return False
         return time.monotonic() - self._since >= self._settings.batch_seconds
@@ -247,7 +247,7 @@ class FoldWorker:
             return True
 
     def _retry_while_polling(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
-        """Fold one partition; while ClickHouse cannot be read, go on polling with everything paused."""
+        """Fold one partition; while ClickHouse cannot be read, keep polling with everything paused."""
         backoff = Backoff()
         report = self.status.errors.of("fold")
         while not stop.is_set():

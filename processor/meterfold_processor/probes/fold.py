@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from meterfold_processor.fold.remembered import BYTES_PER_IDENTITY
 from meterfold_processor.fold.status import FoldStatus
 from meterfold_processor.probes.families import counter, gauge, histogram
-from meterfold_processor.probes.progress import Place
+from meterfold_processor.probes.progress import PartitionPosition
 from meterfold_processor.probes.verdict import Observation
 
 _MEMORY = {
@@ -64,7 +64,9 @@ class FoldSubject:
         )
 
 
-def _place(position: int | None, end: int | None, reached: tuple[int, int] | None, held: str | None) -> Place:
+def _place(
+    position: int | None, end: int | None, reached: tuple[int, int] | None, held: str | None
+) -> PartitionPosition:
     """An end that was reached counts as the position when everything before it is flushed: the last event of a log can
     be followed by transaction markers, which no position passes."""
     if position is not None and reached is not None and held is None:
@@ -72,4 +74,4 @@ def _place(position: int | None, end: int | None, reached: tuple[int, int] | Non
         if position >= flushed:
             position = max(position, end_reached)
         end = end_reached if end is None else max(end, end_reached)
-    return Place(position, end, None if held is None else f"unknown schema {held}")
+    return PartitionPosition(position, end, None if held is None else f"unknown schema {held}")

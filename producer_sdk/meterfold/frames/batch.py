@@ -46,6 +46,7 @@ class FrameBatch:
         default_org: str,
         clock: Callable[[], columns.Clock],
         new_ids: Callable[[int], Any],
+        is_defined: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._source = source
         self._recorder = recorder
@@ -53,6 +54,7 @@ class FrameBatch:
         self._default_org = default_org
         self._clock = clock
         self._new_ids = new_ids
+        self._is_defined = is_defined
         self._earlier = earlier_rows(source.table, default_org)
         self._later = {earlier: row for row, earlier in self._earlier.items()}
         self._held: dict[int, tuple[bytes, bytes]] = {}
@@ -87,7 +89,7 @@ class FrameBatch:
             yield Run([row], [key], [value])
 
     def _run(self, batch: Any, start: int) -> Run:
-        found = columns.encoded(batch, self._header, self._default_org, self._clock(), self._new_ids)
+        found = columns.encoded(batch, self._header, self._default_org, self._clock(), self._new_ids, self._is_defined)
         self._ids.add(found.ids)
         keys, values = bytes_list(found.keys), bytes_list(found.values)
         places = np.flatnonzero(~found.valid).tolist()

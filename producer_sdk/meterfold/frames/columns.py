@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from meterfold.frames import json_objects
 from meterfold.frames.bytes_columns import joined, varints
 from meterfold.frames.quantities import is_quantity, quantities
 from meterfold.frames.texts import is_text, optional_text, plain_in_json, required_text, text_of
+from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_schemas.quantities import UNIT, to_avro_bytes
 from meterfold_schemas.usage_fields import NAMES, OPTIONAL
@@ -66,8 +68,16 @@ def _takes(name: str, kind: Any) -> bool:
     return name == "metadata" and json_objects.takes(kind)
 
 
-def encoded(batch: Any, header: bytes, default_org: str, clock: Clock, new_ids: Any) -> Encoded:
-    """A record batch that `takes` accepted. `new_ids` makes the ids (strings) of this many rows without an id."""
+def encoded(
+    batch: Any,
+    header: bytes,
+    default_org: str,
+    clock: Clock,
+    new_ids: Callable[[int], Any],
+    is_defined: Callable[[str, str], bool] | None,
+) -> Encoded:
+    """A record batch that `takes` accepted. `new_ids` makes the ids (strings) of this many rows without an id;
+    `is_defined` says whether an organization has a metric, None: it does not matter."""
     rows = batch.num_rows
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     texts = {name: text_of(columns[name]) for name in _TEXTS & columns.keys()}
@@ -82,7 +92,9 @@ def encoded(batch: Any, header: bytes, default_org: str, clock: Clock, new_ids: 
         valid &= text.valid
         required[name], pieces[name] = text.texts, text.encoded
     valid &= _metric_keys(required["metric_key"])
-    subject = [required[name] for name in ("org_id", "metric_key", "subject_type", "subject_id")]
+    if is_defined is not None:
+        valid &= _defined(required["org_id"], required["metric_key"], is_defined)
+    subject = [required[name] for name in SUBJECT]
     for column in (subject[0], *subject[2:]):
         valid &= plain_in_json(column)
     keys = joined(b'["', *_with_commas([one.view(pa.binary()) for one in subject]), b'"]')
@@ -122,6 +134,15 @@ def _metric_keys(texts: Any) -> Any:
     found = texts.dictionary_encode()
     right = pc.match_substring_regex(found.dictionary, rf"^{METRIC_KEY}$")
     return right.take(found.indices).to_numpy(zero_copy_only=False)
+
+
+def _defined(orgs: Any, metrics: Any, is_defined: Callable[[str, str], bool]) -> Any:
+    """Each pair is asked about once. No valid text has the separator."""
+    found = pc.binary_join_element_wise(orgs, metrics, "\0").dictionary_encode()
+    answers = [
+        is_defined(org, metric) for org, _, metric in (pair.partition("\0") for pair in found.dictionary.to_pylist())
+    ]
+    return np.array(answers, bool)[found.indices.to_numpy()]
 
 
 def _timestamps(column: Any, clock: Clock) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ class Metrics:
 
     def define(self, **values: Any) -> MetricDefinition:
         """metric.define: `key`, `name`, `unit`, and what else a MetricDefinition has. The same definition again changes
-        nothing and returns the one that is there.
+        nothing and returns the existing one.
 
         Raises MetricKeyExists if the key has another content, and InvalidDefinition.
         """

@@ -29,7 +29,7 @@ _FIXED: Final = frozenset({"org_id", "metric_key", "subject_type", "subject_id",
 
 @dataclass(frozen=True, slots=True)
 class ListedThreshold:
-    """A threshold, where it stands now, why it judges nothing (`resting`, None where it judges), and what limits it or
+    """A threshold, its current state, why it judges nothing (`resting`, None where it judges), and what limits it or
     judges beside it."""
 
     threshold: UsageThreshold
@@ -48,7 +48,7 @@ class Thresholds:
 
     def create(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> UsageThreshold:
         """threshold.create: as a UsageThreshold, without id and times. The same threshold again changes nothing and
-        returns the one that is there. `watched_subjects` says how many subjects it watches now.
+        returns the existing one. `watched_subjects` says how many subjects it watches now.
 
         `org_id` None is every organization, and needs a metric of every organization. Raises MetricNotFound,
         ThresholdExists, and InvalidDefinition (with the code PERIOD_NOT_KEPT for a weekly or yearly period).

@@ -22,7 +22,9 @@ from meterfold.errors import BufferFull, InvalidUsage, MeterfoldError
 from meterfold.event_ids import EventIds
 from meterfold.frames.generated_ids import new_ids
 from meterfold.meter import Meter
+from meterfold.metrics import DefinedMetrics
 from meterfold.recorder import Recorder
+from meterfold.subjects import Resolvers
 from meterfold.testing.meters import InMemoryMeter
 from meterfold_schemas.quantities import MAX_UNSCALED
 
@@ -52,7 +54,7 @@ def meter_of(recorder: Recorder, room: int) -> tuple[Meter, Taken]:
 
 
 def recorder_of(**options: Any) -> Recorder:
-    return Recorder("default", None, **options)
+    return Recorder("default", Resolvers(), **options)
 
 
 class ByRow(Recorder):
@@ -70,7 +72,7 @@ def told(results: BatchResults, *, generated: bool) -> list[tuple[Any, ...]]:
 
 
 def assert_same(frame: Any, *, room: int = 10**9, slice_rows: int = 3, **options: Any) -> None:
-    by_row, expected = meter_of(ByRow("default", None, **options), room)
+    by_row, expected = meter_of(ByRow("default", Resolvers(), **options), room)
     by_column, found = meter_of(recorder_of(**options), room)
     names = list(frame.column_names if isinstance(frame, pa.Table) else frame.columns)
     generated = "id" not in names
@@ -221,7 +223,14 @@ def sliced(table: pa.Table) -> pa.Table:
 @given(
     tables(),
     st.integers(0, 12),
-    st.sampled_from([{}, {"horizon_seconds": 35 * 86_400, "future_tolerance_seconds": 300}]),
+    st.sampled_from(
+        [
+            {},
+            {"horizon_seconds": 35 * 86_400, "future_tolerance_seconds": 300},
+            {"metrics": DefinedMetrics([("", "a"), ("ada", "api.calls")])},
+            {"rounding": "half_even"},
+        ]
+    ),
 )
 def test_a_table_is_as_its_rows(table: pa.Table, room: int, options: dict[str, Any]) -> None:
     assert_same(table, room=room, **options)

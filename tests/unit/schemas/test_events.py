@@ -140,13 +140,21 @@ def test_a_percentage_out_of_range_is_clamped() -> None:
 
 def test_cloudevents_headers() -> None:
     headers = dict(
-        cloudevents.headers("threshold.exceeded", "id-1", "/meterfold", datetime(2026, 11, 22, 9, 30, tzinfo=UTC))
+        cloudevents.headers(
+            "threshold.exceeded",
+            "id-1",
+            "/meterfold",
+            datetime(2026, 11, 22, 9, 30, tzinfo=UTC),
+            "user:Zo\u00eb\n%\x85",
+        )
     )
     assert headers == {
         "ce_specversion": b"1.0",
         "ce_type": b"threshold.exceeded",
         "ce_id": b"id-1",
         "ce_source": b"/meterfold",
+        "ce_subject": "user:Zo\u00eb%0A%%C2%85".encode(),
         "ce_time": b"2026-11-22T09:30:00.000000Z",
         "content-type": b"application/avro",
     }
+    assert headers.keys() == cloudevents.ATTRIBUTES.keys()

@@ -287,6 +287,15 @@ def test_aggregates_are_those_of_the_model(total: int, is_final: bool, previous:
     event = UsageAggregated.from_bytes(message.value or b"")
     assert event.to_bytes() == message.value
     assert (event.key, event.partition, event.occurred_at) == (message.key, 5, from_micros(NOW))
+    assert dict(message.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_type": b"usage.aggregated",
+        "ce_id": event.event_id.encode(),
+        "ce_source": b"/meterfold/checker",
+        "ce_subject": f"{event.subject_type}:{event.subject_id}".encode(),
+        "ce_time": from_micros(NOW).isoformat(timespec="microseconds").replace("+00:00", "Z").encode(),
+        "content-type": b"application/avro",
+    }
     emitted = read_emitted(message.value or b"")
     assert (emitted.window, emitted.revision, emitted.is_final, emitted.total) == (WINDOW, 11, is_final, total)
 
@@ -301,3 +310,4 @@ def test_tombstones_stand_under_the_keys_of_what_they_remove() -> None:
     emitted = records.aggregate(Aggregate(WINDOW, WindowValues(1, 1, 1, 1, 1), 1, 0, False, None), NOW)
     forgotten = records.forgotten_window(WINDOW)
     assert (forgotten.key, forgotten.partition, forgotten.value) == (emitted.key, 2, None)
+    assert (gone.headers, forgotten.headers) == ((), ())

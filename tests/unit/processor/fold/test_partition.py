@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from meterfold_processor.columns import tables
+from meterfold_processor.fold import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.messages import Consumed

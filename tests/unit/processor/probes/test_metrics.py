@@ -14,11 +14,11 @@ from meterfold_processor.backoff import Troubles
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.durations import BOUNDS, Durations
 from meterfold_processor.fold.status import FoldStatus, Stages
-from meterfold_processor.kafka.membership import Seen
+from meterfold_processor.kafka.membership import MembershipState
 from meterfold_processor.probes.checker import CheckerSubject
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.metrics import registry
-from meterfold_processor.probes.vitals import Subject, Vitals
+from meterfold_processor.probes.vitals import Vitals, WorkerKind
 from support.paths import ROOT
 
 Samples = dict[tuple[str, str], float]
@@ -27,7 +27,7 @@ Samples = dict[tuple[str, str], float]
 DOCUMENT = ROOT / "docs" / "operations.md"
 
 
-def scrape(subject: Subject) -> Samples:
+def scrape(subject: WorkerKind) -> Samples:
     vitals = Vitals(subject, 120.0, lambda: 1_000.0)
     text = generate_latest(registry(vitals)).decode()
     samples: Samples = {}
@@ -65,7 +65,9 @@ def fold_status() -> FoldStatus:
         log_ends={1: (71, 70)},
     )
     status.reasons.update({"undecodable": 3, "too_old": 2})
-    status.membership.seen = Seen(999.0, True, True, "coordinator up, member steady", {0: 60, 1: 71, 2: 15, 9: 3})
+    status.membership.seen = MembershipState(
+        999.0, True, True, "coordinator up, member steady", {0: 60, 1: 71, 2: 15, 9: 3}
+    )
     return status
 
 
@@ -124,7 +126,7 @@ def checker_status() -> CheckerStatus:
         mirrored={"thresholds": 5},
         errors=Troubles(mirror="ClickHouse could not be reached"),
     )
-    status.membership.seen = Seen(999.0, False, True, "coordinator up, member wait-join", {0: 22, 1: 5})
+    status.membership.seen = MembershipState(999.0, False, True, "coordinator up, member wait-join", {0: 22, 1: 5})
     return status
 
 
@@ -164,7 +166,7 @@ def without_buckets(samples: Samples) -> Samples:
     [(lambda: FoldSubject(fold_status()), FOLD), (lambda: CheckerSubject(checker_status()), CHECKER)],
     ids=["fold", "checker"],
 )
-def test_every_metric_shows_what_the_status_says(make: Callable[[], Subject], expected: Samples) -> None:
+def test_every_metric_shows_what_the_status_says(make: Callable[[], WorkerKind], expected: Samples) -> None:
     found = without_buckets(scrape(make()))
     assert found.keys() == expected.keys()
     for key, value in expected.items():
@@ -203,7 +205,7 @@ def test_behind_the_last_event_can_be_transaction_markers_that_are_no_lag() -> N
     def lag(position: int, reached: tuple[int, int] | None, end: int) -> float:
         status = FoldStatus(partitions=[0], positions={0: position})
         status.log_ends = {} if reached is None else {0: reached}
-        status.membership.seen = Seen(999.0, True, True, "", {0: end})
+        status.membership.seen = MembershipState(999.0, True, True, "", {0: end})
         return scrape(FoldSubject(status))["meterfold_fold_lag_messages", "0"]
 
     assert lag(7, None, 8) == 1
@@ -215,7 +217,7 @@ def test_behind_the_last_event_can_be_transaction_markers_that_are_no_lag() -> N
 
 def test_a_held_partition_keeps_its_lag_though_the_end_was_reached_before() -> None:
     status = FoldStatus(partitions=[0], positions={0: 7}, holds={0: "ab"}, log_ends={0: (9, 7)})
-    status.membership.seen = Seen(999.0, True, True, "", {0: 9})
+    status.membership.seen = MembershipState(999.0, True, True, "", {0: 9})
     place = FoldSubject(status).observe().places[0]
     assert (place.lag, place.held) == (2, "unknown schema ab")
 
