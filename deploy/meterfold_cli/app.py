@@ -21,6 +21,7 @@ from meterfold_cli.commands import (
     top,
     up,
     usage,
+    usage_export,
     verify,
 )
 
@@ -49,6 +50,7 @@ app.add_typer(schema.app, name="schema")
 app.add_typer(schema.app, name="schemas", hidden=True)  # the same group
 app.add_typer(threshold.app, name="threshold")
 app.add_typer(usage.app, name="usage")
+usage.app.command("export")(usage_export.export)
 
 
 @app.callback(invoke_without_command=True)
