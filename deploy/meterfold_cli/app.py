@@ -14,6 +14,7 @@ from meterfold_cli.commands import (
     import_file,
     metric,
     migrate,
+    periods,
     schema,
     status,
     threshold,
@@ -38,9 +39,10 @@ app.command("fold", short_help="Run a fold worker.")(fold.fold)
 app.command("check", short_help="Run a checker.")(check.check)
 app.command("status", cls=status.StatusCommand, short_help="Show offsets, lag, counts and problems.")(status.status)
 app.command("verify", short_help="Prove every number.")(verify.verify)
-app.command("import", short_help="Import events from a CSV or Parquet file.")(import_file.import_file)
+app.command("import", short_help="Import events from a CSV, JSON or Parquet file.")(import_file.import_file)
 app.add_typer(alert.app, name="alert")
 app.add_typer(metric.app, name="metric")
+app.add_typer(periods.app, name="periods")
 app.add_typer(schema.app, name="schema")
 app.add_typer(schema.app, name="schemas", hidden=True)  # the same group
 app.add_typer(threshold.app, name="threshold")

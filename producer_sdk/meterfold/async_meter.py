@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Literal, Self, Unpack, overload
@@ -13,7 +14,7 @@ from meterfold.base import BaseMeter
 from meterfold.batch import BatchResults
 from meterfold.closing import attach, patience
 from meterfold.delivery import Delivery, DeliveryCallback, ReportCallback
-from meterfold.errors import BufferFull, MeterfoldError, UndeliveredEvents
+from meterfold.errors import BufferFull, DefinitionsUnavailable, MeterfoldError, UndeliveredEvents
 from meterfold.event_loop import EventLoop
 from meterfold.events import EventDetails, Table, UsageEvent, optional_values
 from meterfold.recorder import Recorder
@@ -95,6 +96,9 @@ class AsyncMeter(BaseMeter[Known]):
         is still sent, and flush or close raises if it fails.
         """
         self._loop.enter()
+        metrics = self._recorder.metrics
+        if metrics is not None and not metrics.is_read:
+            await asyncio.to_thread(metrics.wait)
         event_id, key, value = self._recorder.encode(
             metric_key, subject, quantity, id, timestamp, org_id, optional_values(details) if details else ()
         )
@@ -110,6 +114,10 @@ class AsyncMeter(BaseMeter[Known]):
         batch again after that.
         """
         self._loop.enter()
+        metrics = self._recorder.metrics
+        if metrics is not None and not metrics.is_read:
+            with suppress(DefinitionsUnavailable):  # the error of each event
+                await asyncio.to_thread(metrics.wait)
         steps = self._recorder.batch(events)
         wait: float | None = None
         taken = 0

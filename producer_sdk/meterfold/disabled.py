@@ -9,6 +9,7 @@ from meterfold.account import Cut
 from meterfold.batch import BatchResults
 from meterfold.delivery import Delivery, ReportCallback
 from meterfold.recorder import Encoded, Recorder
+from meterfold.subjects import Resolvers
 from meterfold.tables import FIELDS, rows
 from meterfold.transport import Transport
 from meterfold.values import Id
@@ -24,7 +25,7 @@ class NoRecorder(Recorder):
     """Gives every event its id, and checks nothing."""
 
     def __init__(self) -> None:
-        super().__init__("", None)
+        super().__init__("", Resolvers())
 
     def encode(self, metric_key: Any, subject: Any, quantity: Any, id: Id | None, *others: Any) -> Encoded:
         event_id = self._next_id() if id is None else str(id)

@@ -10,8 +10,9 @@ from typing import Any, Final
 from meterfold.batch import BatchResults, Recorded
 from meterfold.event_ids import EventIds
 from meterfold.log import logger
+from meterfold.metrics import MetricCheck
 from meterfold.settings import SdkSettings
-from meterfold.subjects import Resolver, subject_parts
+from meterfold.subjects import Resolvers, subject_parts
 from meterfold.tables import rows
 from meterfold.values import Id, Quantity, id_text
 from meterfold_schemas.errors import InvalidSettings, InvalidUsage, MeterfoldError
@@ -32,21 +33,24 @@ _RESOURCE_ID: Final = OPTIONAL.index("resource_id")
 
 
 class Recorder:
-    """Checks and encodes events. `horizon_seconds` and `future_tolerance_seconds` None: not known, not checked."""
+    """Checks and encodes events. `horizon_seconds` and `future_tolerance_seconds` None: not known, not checked.
+    `metrics` None: any metric is recorded."""
 
     def __init__(
         self,
         org_id: str,
-        resolver: Resolver[Any] | None,
+        resolvers: Resolvers,
         *,
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
         rounding: str | None = None,
+        metrics: MetricCheck | None = None,
     ) -> None:
         if rounding is not None and rounding not in ROUNDINGS:
             raise InvalidSettings(f"rounding must be None or one of {', '.join(ROUNDINGS)}, not {rounding!r}")
         self._org_id = org_id
-        self._resolver = resolver
+        self.resolvers = resolvers
+        self.metrics = metrics
         self._rounding = rounding
         self._horizon = None if horizon_seconds is None else horizon_seconds * MICROS_PER_SECOND
         self._tolerance = None if future_tolerance_seconds is None else future_tolerance_seconds * MICROS_PER_SECOND
@@ -55,14 +59,21 @@ class Recorder:
         self.event_id_of = self._encoder.event_id_of
 
     @classmethod
-    def of(cls, sdk: SdkSettings, resolver: Resolver[Any] | None, rounding: str | None) -> Recorder:
+    def of(
+        cls,
+        sdk: SdkSettings,
+        resolvers: Resolvers,
+        rounding: str | None,
+        metrics: MetricCheck | None = None,
+    ) -> Recorder:
         """As the settings say. Raises InvalidSettings for an unknown rounding."""
         return cls(
             sdk.org_id,
-            resolver,
+            resolvers,
             horizon_seconds=sdk.horizon_seconds,
             future_tolerance_seconds=sdk.future_tolerance_seconds,
             rounding=rounding,
+            metrics=metrics,
         )
 
     def encode(
@@ -75,7 +86,8 @@ class Recorder:
         org_id: Id | None,
         optional: Sequence[Any],
     ) -> Encoded:
-        """One event; `optional` has the values of usage_fields.OPTIONAL, or is empty. Raises InvalidUsage.
+        """One event; `optional` has the values of usage_fields.OPTIONAL, or is empty. Raises InvalidUsage, and what
+        `metrics` raises.
 
         An application pays for each line here with every event.
         """
@@ -83,11 +95,13 @@ class Recorder:
             kind, name = subject
             own_org = None
         else:
-            kind, name, own_org = subject_parts(subject, self._resolver)
+            kind, name, own_org = subject_parts(subject, self.resolvers)
         org = org_id if org_id is not None else own_org if own_org is not None else self._org_id
         if type(name) is not str or type(org) is not str:
             name, org = id_text("subject_id", name), id_text("org_id", org)
         encoded = self._encoder.subject(org, metric_key, kind, name)
+        if self.metrics is not None:
+            self.metrics.check(org, metric_key)
         if id is None:
             id = self._next_id()
         elif type(id) is not str:

@@ -61,6 +61,7 @@ class Sender(Transport):
         event_id_of: Callable[[bytes], str],
         on_delivery: DeliveryCallback | None = None,
         close_timeout: float = 30.0,
+        also_free: Callable[[], None] | None = None,
         make_producer: ProducerFactory = _librdkafka,
         **keep: int,
     ) -> None:
@@ -70,6 +71,7 @@ class Sender(Transport):
         self._close_timeout = close_timeout
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
+        self._also_free = also_free
         self._make_producer = make_producer
         super().__init__(**keep)
         self._ensure_producer()
@@ -203,6 +205,8 @@ class Sender(Transport):
                 self._producer, poller, self._poller = None, self._poller, None
             if poller is not None:
                 poller.stop()
+            if self._also_free is not None:
+                self._also_free()
             self.on_progress()
 
     @property

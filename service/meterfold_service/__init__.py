@@ -1,4 +1,4 @@
-"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds`, `alerts` and `usage`."""
+"""What people do with Meterfold, as one Python API: `Metering` and the errors of its operations."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from meterfold_service.errors import (
     MetricNotFound,
     NotFoldedInTime,
     OperationError,
+    PeriodNotClosed,
+    PeriodNotEnded,
+    PeriodRecordsExpired,
     RecordsExpired,
     ThresholdExists,
     ThresholdNotFound,
+    WindowsDiffer,
 )
 from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
@@ -29,7 +33,11 @@ __all__ = [
     "NotFoldedInTime",
     "OperationError",
     "Page",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodRecordsExpired",
     "RecordsExpired",
     "ThresholdExists",
     "ThresholdNotFound",
+    "WindowsDiffer",
 ]

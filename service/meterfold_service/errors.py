@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.plurals import listed, noun, plural
+from meterfold_schemas.quantities import number_text
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+    from meterfold_sink.closing_recount import WindowDifference
 
 __all__ = [
     "AlertNotFound",
@@ -24,9 +26,13 @@ __all__ = [
     "MetricNotFound",
     "NotFoldedInTime",
     "OperationError",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodRecordsExpired",
     "RecordsExpired",
     "ThresholdExists",
     "ThresholdNotFound",
+    "WindowsDiffer",
 ]
 
 
@@ -137,11 +143,12 @@ class RecordsExpired(OperationError):
         )
         later = f"periods that begin at {kept_from:%Y-%m-%d %H:%M} UTC or later"
         if fields:
-            named = " and ".join(map(repr, fields))
+            names, them = " and ".join(map(repr, fields)), noun(missing, "it", "them")
+            field, the_field = noun(len(fields), "field"), noun(len(fields), "the field", "the fields")
             super().__init__(
-                f"{expired}, and with them the metadata {noun(len(fields), 'field')} {named}. Choose {later}, or leave "
-                f"{noun(len(fields), 'the field', 'the fields')} out. To keep sums by a field, make it a dimension of "
-                "the metric and close each period before its records expire"
+                f"{expired}, and with {them} the metadata {field} {names}. Choose {later}, or leave {the_field} out. "
+                "To keep sums by a field, make it a dimension of the metric and close each period before its records "
+                "expire"
             )
         else:
             super().__init__(
@@ -153,6 +160,85 @@ class RecordsExpired(OperationError):
         self.missing = missing
         self.kept_from = kept_from
         self.fields = tuple(fields)
+
+
+class PeriodRecordsExpired(RecordsExpired):
+    """A period cannot be closed: `missing` of its records have expired. `hour` is the start of the period, and
+    `metric_key` is empty where every metric was to be closed."""
+
+    def __init__(self, period: str, start: datetime, metric_key: str, missing: int, kept_from: datetime) -> None:
+        OperationError.__init__(
+            self,
+            f"{period_named(period, start)} cannot be closed{_of(metric_key)}: {plural(missing, 'record')} of it "
+            f"{noun(missing, 'has', 'have')} expired, so its windows cannot be recounted. Close periods before their "
+            "records expire, for example with a scheduled `meterfold periods close --due`",
+        )
+        self.period = period
+        self.metric_key = metric_key
+        self.hour = start
+        self.missing = missing
+        self.kept_from = kept_from
+        self.fields = ()
+
+
+class PeriodNotEnded(OperationError):
+    """The period can be closed from `closable_at` on: its end and the grace period."""
+
+    code = "PERIOD_NOT_ENDED"
+
+    def __init__(self, period: str, start: datetime, closable_at: datetime) -> None:
+        super().__init__(
+            f"{period_named(period, start)} has not ended: it can be closed from {closable_at:%Y-%m-%d %H:%M} UTC on, "
+            "when its grace period is over"
+        )
+        self.period = period
+        self.start = start
+        self.closable_at = closable_at
+
+
+class PeriodNotClosed(OperationError):
+    """The period has no closing of this metric ("": of every metric), or not this revision."""
+
+    code = "PERIOD_NOT_CLOSED"
+
+    def __init__(self, period: str, start: datetime, metric_key: str, revision: int | None, revisions: int) -> None:
+        closings = f" has {plural(revisions, 'closing')}{_of(metric_key)}, not {revision}"
+        super().__init__(
+            f"{period_named(period, start)}"
+            + (closings if revision is not None and revisions else f" is not closed{_of(metric_key)}")
+            + f". Close it with `meterfold periods close --period {period}`, or see `meterfold periods list`"
+        )
+        self.period = period
+        self.start = start
+        self.metric_key = metric_key
+        self.revision = revision
+
+
+class WindowsDiffer(OperationError):
+    """Windows of a period are not what their records add up to, so it was not closed. `differences` are the first of
+    `total`."""
+
+    code = "WINDOWS_DIFFER"
+
+    def __init__(
+        self, period: str, start: datetime, metric_key: str, total: int, differences: Sequence[WindowDifference]
+    ) -> None:
+        shown = [
+            f"{'/'.join((one.org_id, one.metric_key, one.subject_type, one.subject_id))} ({one.finding}: "
+            f"stored {plural(one.stored_count, 'record')} with sum {number_text(one.stored_sum)}, recounted "
+            f"{plural(one.recounted_count, 'record')} with sum {number_text(one.recounted_sum)})"
+            for one in differences[:3]
+        ]
+        super().__init__(
+            f"{period_named(period, start)} was not closed{_of(metric_key)}: {plural(total, 'window')} "
+            f"{noun(total, 'differs', 'differ')} from a recount of the records: {listed(shown, total)}. Run "
+            "`meterfold verify` to find the cause"
+        )
+        self.period = period
+        self.start = start
+        self.metric_key = metric_key
+        self.total = total
+        self.differences = tuple(differences)
 
 
 class CheckerNotRunning(OperationError, Retryable):
@@ -203,6 +289,16 @@ def _remade(kind: type[OperationError], args: tuple[Any, ...], state: dict[str, 
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+def period_named(period: str, start: datetime) -> str:
+    """Such as "the month 2026-10"."""
+    form = {"hourly": "the hour %Y-%m-%d %H:%M UTC", "daily": "the day %Y-%m-%d", "monthly": "the month %Y-%m"}
+    return start.strftime(form[period])
+
+
+def _of(metric_key: str) -> str:
+    return f" for {metric_key}" if metric_key else ""
 
 
 def _shown(differences: Sequence[Difference]) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.periods.operations import Periods
+    from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
@@ -95,6 +97,17 @@ class Metering:
         from meterfold_service.usage.operations import Usage
 
         return Usage(self._clients, self._now, self._wait_seconds)
+
+    @cached_property
+    def periods(self) -> Periods:
+        """aggregate, which closes a period, and what was closed: close, close_due, due, list, get, adjustments."""
+        from meterfold_service.periods.operations import Periods
+
+        return Periods(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+
+    def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
+        """aggregate: close a period; the same as `periods.close`."""
+        return self.periods.close(period_type, period_start, metric_key)
 
     def close(self) -> None:
         """Close the connections."""

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordPage", "usage_records"]
 
-# An event's timestamp says when its record arrived, within the rules: so the months and the sort key help.
+# An event's timestamp says when its record arrived, within the rules: so the months and the sort key help. Rows of one
+# offset are equal, so a condition before FINAL is right.
 _RECORDS: Final = """
 FROM usage_records FINAL
-WHERE partition = {partition:Int32}
+PREWHERE partition = {partition:Int32}
     AND received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC')
     AND received_at <= fromUnixTimestamp64Micro({arrived_until:Int64}, 'UTC')
     AND org_id = {org_id:String} AND metric_key = {metric_key:String}
     AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
     AND timestamp >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
-    AND :filters
+WHERE :filters
 """
 _FILTERS: Final = ":filters"
 _PAGE: Final = f"""

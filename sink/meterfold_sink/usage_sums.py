@@ -108,6 +108,7 @@ def usage_sums(
     Raises Retryable or Fatal. Records that have expired are missing from the answer: ask `missing_records` afterwards.
     """
     parameters = {**of.parameters(rules), **grouping.parameters(), "limit": limit, "offset": offset}
+    parameters["closed_fields"] = list(grouping.metadata_fields)
     order = "number, org_id, subject_type, subject_id, field_values"
     limit_by = ""
     if top is not None:
@@ -173,7 +174,7 @@ FROM
     UNION ALL
     SELECT intDiv(toUnixTimestamp64Micro(timestamp), {HOUR}) * {HOUR} AS hour, toInt64(0), toInt64(1)
     FROM usage_records FINAL
-    WHERE {where} AND ({ranges_of("timestamp", hours)}) AND {arrival(rules, hours)}
+    PREWHERE {where} AND ({ranges_of("timestamp", hours)}) AND {arrival(rules, hours)}
 )
 GROUP BY hour
 HAVING missing > 0

@@ -107,6 +107,9 @@ def summary(
         ),
     ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="Also show periods in which nothing was recorded.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw the totals as bars, with periods in which nothing was recorded.")
+    ] = False,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
     config: ConfigOption = None,
@@ -119,12 +122,16 @@ def summary(
 
     Example: meterfold usage summary api.calls --subject user:ada --by day --since 7d
 
+    Example: meterfold usage summary api.calls --by day --since 4w --plot
+
     Example: meterfold usage summary llm.tokens --group-by model --where region=eu --top 10 --unique user_id
     """
     from meterfold_cli.spans import span
 
     if every_org and org is not None:
         raise WrongInput("--every-org conflicts with --org; give one of them")
+    if plot and as_json:
+        raise WrongInput("--plot conflicts with --json; give one of them")
     begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
     with metering(config) as service:
         page = service.usage.get_summary(
@@ -141,14 +148,17 @@ def summary(
             filter=filter_of(where, missing),
             unique_count=unique,
             top=top,
-            empty=empty,
+            empty=empty or (plot and not (by_subject or top or group_by or every_org)),
             limit=limit,
             offset=offset,
         )
     if as_json:
         console.emit(page)
         return
-    _show(page.rows, by, tz, every_org)
+    if plot:
+        _plot(page.rows, by, tz)
+    else:
+        _show(page.rows, by, tz, every_org)
     console.note(f"{len(page.rows)} of {page.total}" if page.total else "nothing was recorded")
 
 
@@ -222,11 +232,45 @@ def subject_of(text: str) -> tuple[str, str]:
     return kind, name
 
 
-def _show(rows: Sequence[UsageSummary], by: By, tz: str | None, orgs: bool) -> None:
+def _plot(rows: Sequence[UsageSummary], by: By, tz: str | None) -> None:
+    """One chart per group, all of one scale and with the same periods."""
+    from meterfold_cli.charts import ASCII, BLOCKS, Bar, bars
+
+    charts: dict[str, dict[str, Bar]] = {}
+    for row in rows:
+        label = _period(row, by, tz)
+        text = "-" if row.total_quantity is None else str(console.plain(row.total_quantity))
+        charts.setdefault(_title(row), {})[label] = Bar(label, row.total_quantity, text)
+    periods = {label: None for chart in charts.values() for label in chart}
+    if len(charts) > 1:
+        periods = dict.fromkeys(sorted(periods))
+    lines = [chart.get(label, Bar(label, None, "-")) for chart in charts.values() for label in periods]
+    out = console.out()
+    drawn = bars(lines, out.width, BLOCKS if out.encoding.startswith("utf") else ASCII)
+    for number, title in enumerate(charts):
+        if title:
+            console.say(title, "bold")
+        for line in drawn[number * len(periods) : (number + 1) * len(periods)]:
+            console.say(line)
+
+
+def _title(row: UsageSummary) -> str:
+    """What tells a group from the others; empty where there is one group only."""
+    subject = [] if row.subject_type is None else [f"{row.subject_type} {row.subject_id}"]
+    fields = [f"{name} {'-' if text is None else text}" for name, text in row.group.items()]
+    return ", ".join([*([f"organization {row.org_id}"] if row.org_id else []), *subject, *fields])
+
+
+def _period(row: UsageSummary, by: By, tz: str | None) -> str:
     from meterfold_schemas.zones import zone_of
 
-    zone = zone_of(tz)
+    if by is By.LIFETIME:
+        return "lifetime"
     form = {By.HOUR: "%Y-%m-%d %H:%M", By.MONTH: "%Y-%m", By.YEAR: "%Y"}.get(by, "%Y-%m-%d")
+    return row.period_start.astimezone(zone_of(tz)).strftime(form)
+
+
+def _show(rows: Sequence[UsageSummary], by: By, tz: str | None, orgs: bool) -> None:
     subjects = any(row.subject_id is not None for row in rows)
     fields = list(rows[0].group) if rows else []
     uniques = any(row.unique_count is not None for row in rows)
@@ -236,7 +280,7 @@ def _show(rows: Sequence[UsageSummary], by: By, tz: str | None, orgs: bool) -> N
         [*headers, "final"],
         [
             [
-                "lifetime" if by is By.LIFETIME else row.period_start.astimezone(zone).strftime(form),
+                _period(row, by, tz),
                 *((row.org_id,) if orgs else ()),
                 *((row.subject_type, row.subject_id) if subjects else ()),
                 *row.group.values(),

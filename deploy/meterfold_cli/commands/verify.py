@@ -154,6 +154,7 @@ def _show(report: VerifyReport) -> None:
         console.say()
     _show_thresholds(report)
     console.say(f"aggregates   {plural(report.aggregates, 'event')} of usage.aggregated")
+    console.say(f"closings     {plural(report.closings, 'closing')} of periods")
     if report.unfolded:
         waiting = ", ".join(map(str, report.unfolded))
         console.say(f"not folded yet and not verified: newer messages of partitions {waiting}")

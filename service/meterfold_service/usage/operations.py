@@ -14,9 +14,11 @@ from meterfold_service.errors import NotFoldedInTime, RecordsExpired
 from meterfold_service.metrics.operations import metric_not_found
 from meterfold_service.pages import Page, check_page
 from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
+from meterfold_service.usage.closed import with_closings
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
 from meterfold_service.usage.selection import Where, filters_of, grouping_of
+from meterfold_sink.closed_usage import complete_closings
 from meterfold_sink.definitions import defined_keys, visible_metric
 from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
 from meterfold_sink.usage_groups import Grouping
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from meterfold.delivery import Delivery
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["MAX_PERIODS", "Usage"]
 
@@ -122,6 +125,9 @@ class Usage:
         The value of a metadata field is text: a JSON string itself, any other value as JSON, such as 12 or true; null
         is the same as a missing field. So 12 and "12" are one group.
 
+        Days and months whose records have expired are read from their closings, where the fields are dimensions of the
+        metric that were kept by them.
+
         Raises MetricNotFound, RecordsExpired where records are needed that are no longer kept (for metadata fields, and
         where a period begins or ends within a UTC hour), NotFoldedInTime, and InvalidUsage.
         """
@@ -147,6 +153,8 @@ class Usage:
             _require_definition(client, metric_key, org_id)
             # Progress before the numbers, so that they are no older than it says; expired records after them.
             folded = read_progress(client)
+            if grouping.metadata_fields:
+                parts = self._with_closings(client, rules, of, parts, grouping)
             page = (MAX_PERIODS, 0) if empty else (limit, offset)
             sums, total = usage_sums(
                 client, rules, of, parts, grouping=grouping, top=top, limit=page[0], offset=page[1]
@@ -166,6 +174,19 @@ class Usage:
             ]
             return Page(len(every), tuple(every[offset : offset + limit]))
         return Page(total, tuple(rows))
+
+    def _with_closings(
+        self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping
+    ) -> list[Piece]:
+        """Closed days and months in place of records that may have expired."""
+        kept_from = micros(self._now()) - rules.kept_seconds * MICROS_PER_SECOND
+        first = min(part.start for part in parts)
+        if first >= kept_from:
+            return parts
+        complete = complete_closings(
+            client, of.conditions(), of.parameters(rules), grouping.metadata_fields, max(first, 0), kept_from
+        )
+        return with_closings(parts, complete)
 
     def _span(self, start: datetime, end: datetime | None) -> tuple[int, int]:
         first, last = micros(start), micros(self._now() if end is None else end)

@@ -11,7 +11,7 @@ from meterfold_schemas.errors import InvalidUsage, shown
 from meterfold_schemas.usage_rules import text_bytes
 from meterfold_sink.usage_groups import VALUE, FieldFilter, Grouping
 
-__all__ = ["MAX_VALUES", "FieldValue", "Where", "filters_of", "grouping_of"]
+__all__ = ["MAX_FILTER_BYTES", "FieldValue", "Where", "filters_of", "grouping_of"]
 
 FieldValue = str | int | float | bool | None
 """The value of a metadata field. None: the field is missing, or null."""
@@ -19,8 +19,8 @@ FieldValue = str | int | float | bool | None
 Where = Mapping[str, FieldValue | Iterable[FieldValue]]
 """Metadata field: the value that it must have, or several of which it must have one."""
 
-MAX_VALUES: Final = 100
-"""The most values of all fields of one filter."""
+MAX_FILTER_BYTES: Final = 8192
+"""The most bytes of a filter as JSON. It travels to the server in a URL."""
 
 
 def grouping_of(
@@ -47,9 +47,12 @@ def filters_of(where: Where | None) -> tuple[FieldFilter, ...]:
     if not isinstance(where, Mapping):
         raise InvalidUsage(f"filter must be a mapping such as {{'region': 'eu'}}, not {shown(where)}")
     found = tuple(_filter_of(field, values) for field, values in where.items())
-    count = sum(len(one.values) for one in found)
-    if count > MAX_VALUES:
-        raise InvalidUsage(f"filter has {count} values; at most {MAX_VALUES} are allowed. Group by the field instead")
+    size = sum(len(text.encode()) for one in found for text in (one.field, *one.values))
+    if size > MAX_FILTER_BYTES:
+        raise InvalidUsage(
+            f"filter has {size:,} bytes as JSON; at most {MAX_FILTER_BYTES:,} are allowed. Give fewer values, or group "
+            "by the field"
+        )
     return found
 
 
@@ -57,7 +60,7 @@ def _filter_of(field: Any, given: Any) -> FieldFilter:
     _check_name("filter", field)
     if field == SUBJECT:
         raise InvalidUsage("filter cannot select a subject; give the argument subject=(type, id)")
-    is_one = given is None or isinstance(given, str | int | float)
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
     values: list[Any] = [given] if is_one else _listed(f"the filter of {shown(field)}", given)
     if not values:
         raise InvalidUsage(f"the filter of {shown(field)} has no value; give at least one, or leave the field out")

@@ -42,6 +42,7 @@ SUBCOMMANDS = {
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary"),
+    "periods": ("close", "due", "list", "adjustments"),
 }
 
 

@@ -129,7 +129,7 @@ def test_who_it_is(meter: Meter, kept: Kept, subject: Any, org_id: str | None, e
 @pytest.mark.parametrize(
     ("subject", "reason"),
     [
-        ("u-1", r"""not the str 'u-1', and the resolver does not know it"""),
+        ("u-1", r"""not the str 'u-1', and no resolver knows it"""),
         (("user",), "tuple"),
         (("user", ""), "subject_id must not be empty"),
         (("user", 1.5), "subject_id must be"),
