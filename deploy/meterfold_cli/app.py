@@ -19,13 +19,15 @@ from typer.main import get_group
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`attribute` of the module in commands/: a function, or a Typer with subcommands. `cls`: another attribute."""
+    """`attribute` of the module in commands/: a function, or a Typer with subcommands. `cls`: its class, another
+    attribute. `more`: further modules, which add subcommands."""
 
     module: str
     attribute: str
     help: str
     hidden: bool = False
     cls: str | None = None
+    more: tuple[str, ...] = ()
 
 
 COMMANDS: Final[Mapping[str, Entry]] = {
@@ -44,7 +46,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
-    "usage": Entry("usage", "app", "Show usage: totals by period, or single records."),
+    "usage": Entry("usage", "app", "Show usage: totals by period, or single records.", more=("usage_export",)),
 }
 
 
@@ -108,6 +110,8 @@ def _built(name: str) -> Any:
     entry = COMMANDS[name]
     module = import_module(f"meterfold_cli.commands.{entry.module}")
     found = getattr(module, entry.attribute)
+    for name_of_more in entry.more:
+        import_module(f"meterfold_cli.commands.{name_of_more}")
     alone = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
         alone.add_typer(found, name=name)

@@ -1,4 +1,4 @@
-"""`metering.usage`: usage.get and usage.getSummary."""
+"""`metering.usage`: usage.get, usage.getSummary, and usage.export, which `Exporting` adds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
 from meterfold_service.errors import NotFoldedInTime, RecordsExpired
+from meterfold_service.exports.exporting import Exporting
 from meterfold_service.metrics.operations import metric_not_found
 from meterfold_service.pages import Page, check_page
 from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
@@ -41,7 +42,7 @@ _RECORD: Final = tuple(field.name for field in fields(UsageRecord))
 _LOOK_SECONDS: Final = 0.03
 
 
-class Usage:
+class Usage(Exporting):
     """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
     def __init__(self, clients: ClientPool, now: Callable[[], datetime], wait_seconds: float) -> None:
