@@ -11,7 +11,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.commands.metric import metering
-from meterfold_cli.commands.usage import FromOption, MonthOption, SinceOption, ToOption, ZoneOption, subject_of
+from meterfold_cli.commands.usage import FromOption, MonthOption, SinceOption, ToOption, ZoneOption, app, subject_of
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, JsonOption
 from meterfold_schemas.periods import Period
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _MEGABYTE = 1_000_000
 
 
+@app.command("export")
 def export(
     what: Annotated[What, typer.Argument(metavar="WHAT", help="records, summaries, duplicates or rejected.")],
     to: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="File to write; - is standard output.")],
