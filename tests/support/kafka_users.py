@@ -89,7 +89,8 @@ def bindings(topic_prefix: str) -> Iterator[AclBinding]:
 
 def create(settings: KafkaSettings) -> None:
     """Create them, as the administrator."""
-    for future in AdminClient(settings.client()).create_acls(list(bindings(settings.topic_prefix))).values():
+    admin = AdminClient(settings.client())
+    for future in admin.create_acls(list(bindings(settings.topic_prefix))).values():
         future.result(30)
 
 
