@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
-from meterfold_schemas.events import percentage_used
 from meterfold_schemas.periods import Period, from_micros, micros, period_end, period_start
+from meterfold_schemas.totals import percentage_used
 from meterfold_sink.client import Client
 
 __all__ = ["NearWindow", "Standing", "WindowNow", "nearest_windows", "standings"]
