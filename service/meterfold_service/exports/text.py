@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["harmless", "text_frame"]
+__all__ = ["flat", "harmless", "text_frame"]
 
 _TIME: Final = pa.timestamp("us", "UTC")
 _TIME_BYTES: Final = len("2026-10-01 12:00:00.000000")
@@ -30,6 +30,12 @@ def text_frame(batch: pa.RecordBatch) -> pl.DataFrame:
         pl.col(pl.Decimal).cast(pl.String).str.strip_chars_end("0").str.strip_chars_end("."),
         pl.col(pl.Binary).bin.encode("base64"),
     )
+
+
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lists of integers as text, such as [1,2], for CSV."""
+    lists = pl.col(pl.List(pl.Int64))
+    return frame.with_columns("[" + lists.cast(pl.List(pl.String)).list.join(",") + "]")
 
 
 def harmless(frame: pl.DataFrame) -> pl.DataFrame:
