@@ -2,13 +2,15 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
+# test-deploy   the alert rules, with promtool
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, schemas against the released ones, and what the wheel holds
 # celery  the SDK in a real Celery worker, which is installed for it
+# docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients chaos nightly check celery bench
+.PHONY: demo up test test-clients test-deploy chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -26,6 +28,9 @@ test: .venv/.installed-dev
 
 test-clients: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m clients.run $(ARGS)
+
+test-deploy: .venv/.installed-dev
+	@$(BIN)/python tests/deploy/promtool.py
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev
@@ -45,11 +50,18 @@ check: .venv/.installed-dev
 celery: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python tests/packaging/check_celery.py
 
+docs: .venv/.installed-docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: .venv/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 .venv/.installed-local: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap local
+
+.venv/.installed-docs: pyproject.toml .ci/bootstrap
+	@.ci/bootstrap docs
 
 .venv/.installed-dev: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap dev

@@ -10,7 +10,7 @@ import sys
 import polars as pl
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from meterfold_processor.columns import tables
+from meterfold_processor.fold import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.settings import FoldSettings

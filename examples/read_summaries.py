@@ -20,7 +20,10 @@ ORDER BY total_quantity DESC, subject_id
 def main() -> None:
     settings = ClickHouseSettings.load()
     client = clickhouse_connect.get_client(
-        dsn=settings.url, username=settings.username, password=settings.password, database=settings.database
+        dsn=settings.url,
+        username=settings.username,
+        password=settings.password.get_secret_value(),
+        database=settings.database,
     )
     for subject, total, records in client.query(QUERY, parameters={"metric": "api.calls"}).result_rows:
         # A metric without a definition has records, but no total.

@@ -16,7 +16,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for con
 
 
 def confirm(what: str, effects: Sequence[str]) -> None:
-    """Show what doing `what` (such as "deleting the metric calls") will change, and ask whether to go on.
+    """Show what doing `what` (such as "deleting the metric calls") will change, and ask whether to continue.
 
     Raises typer.Exit with exits.FAILED when the answer is no, and WrongInput where there is no terminal to ask on.
     """

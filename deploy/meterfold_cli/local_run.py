@@ -109,7 +109,7 @@ def write_curl_settings(path: Path, settings: ClickHouseSettings) -> None:
         path,
         f'url = "{settings.url}/?database={settings.database}"\n'
         f'header = "X-ClickHouse-User: {settings.username}"\n'
-        f'header = "X-ClickHouse-Key: {settings.password}"\n',
+        f'header = "X-ClickHouse-Key: {settings.password.get_secret_value()}"\n',
     )
 
 

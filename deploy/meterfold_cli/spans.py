@@ -61,7 +61,7 @@ def span(
 
 
 def moment(option: str, text: str, calendar: Calendar) -> datetime:
-    """The instant that a text stands for: the beginning of a month or of a day, or a time. Raises WrongInput."""
+    """The instant that a text names: the beginning of a month or of a day, or a time. Raises WrongInput."""
     day = _month(text) or _day(text)
     try:
         found = datetime.fromisoformat(text) if day is None else datetime(day.year, day.month, day.day)  # noqa: DTZ001

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from meterfold_cli.installation import Installation
     from meterfold_processor.checker.worker import CheckerWorker
     from meterfold_processor.fold.worker import FoldWorker
-    from meterfold_processor.probes.vitals import Subject
+    from meterfold_processor.probes.vitals import WorkerKind
 
 _LOG = logging.getLogger("meterfold.workers")
 
@@ -123,7 +123,7 @@ def run_worker(
 def run_probed(
     name: str,
     worker: FoldWorker | CheckerWorker,
-    subject: Subject,
+    subject: WorkerKind,
     look: Callable[[], Snapshot],
     installation: Installation,
     *,

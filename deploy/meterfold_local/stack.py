@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from pydantic import SecretStr
+
 from meterfold_local import clickhouse_process
 from meterfold_local.clickhouse_process import ClickHouseProcess
 from meterfold_local.errors import StackError
@@ -49,8 +51,8 @@ class LocalStack:
     """The servers, and the processes that are started beside them with `spawn`.
 
     `brokers` is 1 or 3 (None: as the folder was made, else 1). `kafka_port` and `clickhouse_port` are the first ones
-    to try, 0 means random; a folder keeps the ports it had where they are free. `progress` is told (jars there, jars
-    in all) while Kafka is fetched, once per machine.
+    to try, 0 means random; a folder keeps the ports it had where they are free. `progress` is called with (jars
+    present, jars in all) while Kafka is fetched, once per machine.
     """
 
     def __init__(
@@ -155,7 +157,7 @@ class LocalStack:
             url=self.clickhouse.url,
             database=database or self._database,
             username=clickhouse_process.USERNAME,
-            password=_started(self._passwords).clickhouse,
+            password=SecretStr(_started(self._passwords).clickhouse),
         )
 
     def spawn(self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> ManagedProcess:

@@ -31,7 +31,7 @@ def write_settings(
         f"url = {quote(clickhouse.url)}",
         f"database = {quote(clickhouse.database)}",
         f"username = {quote(clickhouse.username)}",
-        f"password = {quote(clickhouse.password)}",
+        f"password = {quote(clickhouse.password.get_secret_value())}",
     ]
     if sdk:
         lines += ["", "[sdk]", *(f"{name} = {value}" for name, value in sdk.items())]

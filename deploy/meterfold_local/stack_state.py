@@ -1,7 +1,7 @@
 """Whose data folder it is: the lock of a running stack, and `stack.json`, where others find its processes.
 
 The lock is held by the supervisor through the kernel, so it is gone with the supervisor however that ends.
-`stack.json` then stays behind; it is recognised as stale, and whatever of its processes is left is ended first.
+`stack.json` then stays behind; it is recognised as stale, and processes left over from it are ended first.
 """
 
 from __future__ import annotations

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from meterfold.closing import send_unclosed
 from meterfold.delivery import DeliveryCallback, DeliveryCounts
 from meterfold.disabled import Disabled, NoRecorder
+from meterfold.metric_follower import MetricFollower, consumer_config
 from meterfold.recorder import Recorder
 from meterfold.sender import Sender
 from meterfold.settings import SdkSettings, producer_config
-from meterfold.subjects import Known, Resolver
+from meterfold.subjects import Known, Resolver, Resolvers
 from meterfold.transport import Transport
 from meterfold_schemas.settings import KafkaSettings, Sources, load_settings
 from meterfold_schemas.topics import Topics
 
 __all__ = ["BaseMeter"]
+
+T = TypeVar("T")
 
 
 class BaseMeter(Generic[Known]):
@@ -31,6 +34,7 @@ class BaseMeter(Generic[Known]):
         enabled: bool | None = None,
         org_id: str | None = None,
         resolver: Resolver[Known] | None = None,
+        resolvers: Mapping[type[Any], Resolver[Any]] | None = None,
         on_delivery: DeliveryCallback | None = None,
         rounding: Literal["half_even", "half_up"] | None = None,
         topic_prefix: str | None = None,
@@ -42,6 +46,7 @@ class BaseMeter(Generic[Known]):
         close_timeout: float | None = None,
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
+        strict: bool | None = None,
         config: Path | str | None = None,
     ) -> None:
         """Raises InvalidSettings. Does not wait for the broker: events recorded before it is up are sent then."""
@@ -60,6 +65,7 @@ class BaseMeter(Generic[Known]):
             close_timeout=close_timeout,
             horizon_seconds=horizon_seconds,
             future_tolerance_seconds=future_tolerance_seconds,
+            strict=strict,
         )
         if not sdk.enabled:
             self._begin(NoRecorder(), Disabled(), sdk)
@@ -67,14 +73,19 @@ class BaseMeter(Generic[Known]):
         kafka = KafkaSettings.load(
             sources=sources, bootstrap_servers=bootstrap_servers, topic_prefix=topic_prefix, librdkafka=librdkafka
         )
-        recorder = Recorder.of(sdk, resolver, rounding)
+        topics = Topics(kafka.topic_prefix)
+        follower = None
+        if sdk.strict:
+            follower = MetricFollower(consumer_config(kafka.client()), topics.metric_defined, sdk.buffer_timeout)
+        recorder = Recorder.of(sdk, Resolvers(resolvers, resolver), rounding, follower)
         transport = Sender(
             producer_config(kafka, sdk),
-            Topics(kafka.topic_prefix).usage_recorded,
+            topics.usage_recorded,
             buffer_timeout=sdk.buffer_timeout,
             close_timeout=sdk.close_timeout,
             event_id_of=recorder.event_id_of,
             on_delivery=callback,
+            also_free=None if follower is None else follower.stop,
             keep_events=sdk.buffer_events,
             keep_bytes=sdk.buffer_bytes,
         )
@@ -91,6 +102,24 @@ class BaseMeter(Generic[Known]):
     def _callback(self, on_delivery: DeliveryCallback | None) -> DeliveryCallback | None:
         """What the transport calls with each report; the first step of making a Meter."""
         return on_delivery
+
+    def resolver(self, kind: type[T]) -> Callable[[Resolver[T]], Resolver[T]]:
+        """Decorator: the function turns objects of a type, and of its subclasses, into subjects.
+
+            meter: Meter[Request | User] = Meter()
+
+            @meter.resolver(Request)
+            def caller(request: Request) -> Subject | None: ...
+
+        The resolver of the nearest class applies, as with functools.singledispatch. Where it returns None, or no class
+        matches, the Meter's `resolver=` is asked. Raises TypeError for what is no type.
+        """
+
+        def register(resolve: Resolver[T]) -> Resolver[T]:
+            self._recorder.resolvers.add(kind, resolve)
+            return resolve
+
+        return register
 
     @property
     def counts(self) -> DeliveryCounts:

@@ -9,6 +9,7 @@ from meterfold.account import Cut
 from meterfold.batch import BatchResults
 from meterfold.delivery import Delivery, ReportCallback
 from meterfold.recorder import Encoded, Recorder
+from meterfold.subjects import Resolvers
 from meterfold.tables import FIELDS, rows
 from meterfold.transport import Transport
 from meterfold.values import Id
@@ -24,11 +25,14 @@ class NoRecorder(Recorder):
     """Gives every event its id, and checks nothing."""
 
     def __init__(self) -> None:
-        super().__init__("", None)
+        super().__init__("", Resolvers())
 
     def encode(self, metric_key: Any, subject: Any, quantity: Any, id: Id | None, *others: Any) -> Encoded:
         event_id = self._next_id() if id is None else str(id)
         return event_id, _NO_KEY, event_id.encode("utf-8", "replace")
+
+    def frame(self, events: Any) -> None:
+        """A frame is read row by row, for its ids alone."""
 
     def batch(self, events: Iterable[Mapping[str, Any]] | Any) -> Generator[Encoded, None, BatchResults]:
         """No event to send; every event of the batch counts as accepted."""

@@ -3,8 +3,10 @@
 MeterfoldError               every error has a stable `code`
 ├── InvalidSettings          INVALID_SETTINGS   a setting is missing, unknown or out of range
 ├── InvalidUsage             INVALID_USAGE, TOO_OLD, IN_FUTURE   the event breaks a rule: correct it
+│   └── MetricNotFound       METRIC_NOT_FOUND   strict recording: the metric is not defined, or not active
 ├── NotRecorded              NOT_RECORDED       the event was not taken: record it again
 │   ├── BufferFull           BUFFER_FULL        no room within buffer_timeout
+│   ├── DefinitionsUnavailable   DEFINITIONS_UNAVAILABLE   strict recording: the definitions could not be read
 │   └── MeterClosed          CLOSED             the Meter was closed before
 ├── RefusedEvents            REFUSED_EVENTS     events of a batch were not taken (`raise_refused`)
 ├── UndeliveredEvents        DELIVERY_FAILED    events were taken, but the broker did not confirm them
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BufferFull",
+    "DefinitionsUnavailable",
     "FlushTimeout",
     "InvalidSettings",
     "InvalidUsage",
     "MeterClosed",
     "MeterfoldError",
+    "MetricNotFound",
     "NotRecorded",
     "RefusedEvents",
     "UndeliveredEvents",
@@ -50,6 +54,40 @@ class BufferFull(NotRecorded, Retryable):
     """The buffer had no room for the event within buffer_timeout. Record it again later, or slow down."""
 
     code = "BUFFER_FULL"
+
+
+class DefinitionsUnavailable(NotRecorded, Retryable):
+    """Strict recording: the definitions of metrics could not be read yet, so no event can be checked."""
+
+    code = "DEFINITIONS_UNAVAILABLE"
+
+
+class MetricNotFound(InvalidUsage):
+    """Strict recording: the metric is not defined for the organization ("": none), or `is_inactive`. `similar`: the
+    defined key that looks most like it, if any. The event was not taken."""
+
+    code = "METRIC_NOT_FOUND"
+
+    def __init__(
+        self, metric_key: str, org_id: str = "", *, is_inactive: bool = False, similar: str | None = None
+    ) -> None:
+        state = "inactive" if is_inactive else "not defined"
+        if similar is not None:
+            remedy = f"did you mean {similar!r}? Otherwise define it"
+        else:
+            remedy = "activate it" if is_inactive else "define it"
+        command = "update" if is_inactive else "define"
+        super().__init__(
+            f"metric {metric_key!r} is {state}{f' for organization {org_id}' if org_id else ''}: {remedy} with "
+            f"`meterfold metric {command}`"
+        )
+        self.metric_key = metric_key
+        self.org_id = org_id
+        self.is_inactive = is_inactive
+        self.similar = similar
+
+    def __reduce__(self) -> tuple[type[MetricNotFound], tuple[str, str], dict[str, object]]:
+        return type(self), (self.metric_key, self.org_id), {**self.__dict__, "args": self.args}
 
 
 class MeterClosed(NotRecorded):

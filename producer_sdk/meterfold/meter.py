@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 from meterfold.base import BaseMeter
 from meterfold.batch import BatchResults
@@ -15,7 +15,13 @@ from meterfold.events import EventDetails, Table, UsageEvent, optional_values
 from meterfold.subjects import Known, Subject
 from meterfold.values import Id, Quantity
 
+if TYPE_CHECKING:
+    from meterfold.frames.batch import FrameBatch
+
 __all__ = ["Meter"]
+
+_SLICE_ROWS: Final = 32_768
+"""Rows of a frame that are encoded at a time."""
 
 
 class Meter(BaseMeter[Known]):
@@ -27,6 +33,7 @@ class Meter(BaseMeter[Known]):
     Settings: arguments, then METERFOLD_* variables, then the file that `config` or METERFOLD_CONFIG names. `librdkafka`
     takes any setting of librdkafka (TLS, SASL, ...). Times are in seconds.
 
+    resolver, resolvers          turn objects of the application into subjects; the second by their type
     enabled                      False records nothing, checks nothing, never raises on an event, and needs no broker
     buffer_events, buffer_bytes  the most that is held without a report from the broker
     buffer_timeout               how long `record` waits for room before it raises BufferFull
@@ -34,6 +41,7 @@ class Meter(BaseMeter[Known]):
     close_timeout                how long `close` keeps sending
     horizon_seconds, future_tolerance_seconds
                                  the installation's rules: `record` refuses a timestamp that would not count
+    strict                       True refuses usage of metrics that are not defined or not active: MetricNotFound
     rounding                     "half_even" or "half_up" rounds quantities to 9 decimals; None (the default) refuses
                                  those with more
 
@@ -55,13 +63,15 @@ class Meter(BaseMeter[Known]):
     ) -> str:
         """Take one event into the buffer and return its id; its delivery is reported later.
 
-        `subject` is (subject_type, subject_id), a Subject, or an object that the resolver knows. Without `id` the event
+        `subject` is (subject_type, subject_id), a Subject, or an object that a resolver knows. Without `id` the event
         gets a UUIDv7, without `timestamp` (an aware datetime) the present time. Give an id of your own where the same
         event may be recorded twice: under one metric and subject an id counts once. Ids may be text, UUIDs or integers;
         a UUID or an integer counts as its text, so 42 and "42" are the same id.
 
         Raises InvalidUsage, with code TOO_OLD or IN_FUTURE for a timestamp outside of horizon_seconds and
-        future_tolerance_seconds; BufferFull when there was no room within buffer_timeout. Then nothing was taken.
+        future_tolerance_seconds; BufferFull when there was no room within buffer_timeout; with `strict` MetricNotFound,
+        and DefinitionsUnavailable as long as the definitions could not be read once, for which the first events wait up
+        to buffer_timeout. Then nothing was taken.
         """
         event_id, key, value = self._recorder.encode(
             metric_key, subject, quantity, id, timestamp, org_id, optional_values(details) if details else ()
@@ -79,6 +89,9 @@ class Meter(BaseMeter[Known]):
 
         Raises InvalidUsage only for a table or an argument that is unusable as a whole.
         """
+        frame = self._recorder.frame(events)
+        if frame is not None:
+            return self._record_frame(frame)
         steps = self._recorder.batch(events)
         wait: float | None = None
         try:
@@ -95,6 +108,25 @@ class Meter(BaseMeter[Known]):
         except StopIteration as end:
             results: BatchResults = end.value
             return results
+
+    def _record_frame(self, frame: FrameBatch) -> BatchResults:
+        send_many, send = self._transport.send_many, self._transport.send
+        wait: float | None = None
+        for run in frame.runs(_SLICE_ROWS):
+            place = 0
+            while place < len(run):
+                try:
+                    place += send_many(run.keys, run.values, place, len(run))
+                    if place < len(run):
+                        send(run.keys[place], run.values[place], wait)
+                except MeterfoldError as error:
+                    if isinstance(error, BufferFull):
+                        wait = 0.0
+                    frame.refuse(run.rows[place], error)
+                place += 1
+        results = frame.results()
+        self._recorder.warn(results)
+        return results
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every event that was recorded before this call is delivered, at most `timeout` seconds.

@@ -22,7 +22,7 @@ _IMPORTED_IN: Final = os.getpid()
 
 class _Finishing(Protocol):
     def finish(self, *, last: bool) -> None:
-        """Send what is there; `last`: nothing more is recorded, so account for the rest. Never raises."""
+        """Send what is buffered; `last`: nothing more is recorded, so account for the rest. Never raises."""
 
 
 def finish_at_process_end(thing: _Finishing) -> None:

@@ -17,8 +17,9 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -61,6 +62,7 @@ class Sender(Transport):
         event_id_of: Callable[[bytes], str],
         on_delivery: DeliveryCallback | None = None,
         close_timeout: float = 30.0,
+        also_free: Callable[[], None] | None = None,
         make_producer: ProducerFactory = _librdkafka,
         **keep: int,
     ) -> None:
@@ -70,6 +72,7 @@ class Sender(Transport):
         self._close_timeout = close_timeout
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
+        self._also_free = also_free
         self._make_producer = make_producer
         super().__init__(**keep)
         self._ensure_producer()
@@ -110,9 +113,33 @@ class Sender(Transport):
             self._account.withdraw(generation)
             raise
 
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes], first: int, last: int) -> int:
+        with self._lock:
+            if self._closed:
+                raise self._after_close()
+            producer = self._producer
+            account = self._account
+            account.recorded += last - first
+            generation = account.present
+            generation.outstanding += last - first
+        taken = 0
+        try:
+            if producer is None:
+                producer = self._ensure_producer()
+            produce, topic, report = producer.produce, self._topic, generation.on_delivery
+            for key, value in zip(islice(keys, first, last), islice(values, first, last), strict=True):
+                produce(topic, value, key, -1, report)
+                taken += 1
+        except (BufferError, KafkaException):
+            pass  # what the next one's `send` makes of it
+        finally:
+            if taken < last - first:
+                account.withdraw(generation, last - first - taken)
+        return taken
+
     def finish(self, *, last: bool) -> None:
-        """The process ends without atexit: send what is there. `last`: nothing more is recorded, so give up what could
-        not be sent within close_timeout, and log it. Never raises.
+        """The process ends without atexit: send what is buffered. `last`: nothing more is recorded, so give up what
+        could not be sent within close_timeout, and log it. Never raises.
         """
         try:
             self.wait_for(self.cut(), self._close_timeout)
@@ -203,6 +230,8 @@ class Sender(Transport):
                 self._producer, poller, self._poller = None, self._poller, None
             if poller is not None:
                 poller.stop()
+            if self._also_free is not None:
+                self._also_free()
             self.on_progress()
 
     @property

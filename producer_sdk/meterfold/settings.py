@@ -38,6 +38,8 @@ class SdkSettings(Settings):
 
     horizon_seconds and future_tolerance_seconds repeat the installation's stored rules, so that an event which the fold
     would reject is refused when it is recorded. None: not known here, and not checked.
+
+    strict: usage of a metric that is not defined, or not active, is refused when it is recorded.
     """
 
     enabled: bool = True
@@ -49,6 +51,7 @@ class SdkSettings(Settings):
     close_timeout: float = Field(default=30.0, ge=0, le=3600)
     horizon_seconds: int | None = Field(default=None, ge=1, le=10**10)
     future_tolerance_seconds: int | None = Field(default=None, ge=0, le=10**10)
+    strict: bool = False
 
 
 def producer_config(kafka: KafkaSettings, sdk: SdkSettings) -> dict[str, Any]:

@@ -8,21 +8,10 @@ from typing import Final
 from confluent_kafka import KafkaError
 
 from meterfold.log import client_logger, logger
+from meterfold_schemas.kafka_refusals import REFUSALS
 
 __all__ = ["Trouble"]
 
-#: The broker refuses this client. Trying again does not help, so it is an error in the log and not a mere warning.
-_REFUSED: Final = frozenset(
-    {
-        KafkaError._AUTHENTICATION,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.UNSUPPORTED_SASL_MECHANISM,
-        KafkaError.ILLEGAL_SASL_STATE,
-        KafkaError._SSL,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    }
-)
 _RECENT_SECONDS: Final = 30.0
 
 
@@ -41,7 +30,8 @@ class Trouble:
         if code == KafkaError._ALL_BROKERS_DOWN and self.current is not None:
             return  # follows each cause, and says less
         now = time.monotonic()
-        if code in _REFUSED:
+        if error.name() in REFUSALS:
+            # An error in the log and not a mere warning: trying again does not help.
             self._refused_at = now
             if text not in self._logged:
                 self._logged.add(text)

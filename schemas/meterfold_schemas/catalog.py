@@ -40,7 +40,7 @@ __all__ = [
 #: The two bytes before the fingerprint in Avro's single-object encoding.
 MAGIC: Final = b"\xc3\x01"
 
-#: The file of a schema directory with fingerprints that stand for its schemas too.
+#: The file of a schema directory with other fingerprints of its schemas.
 ALIASES: Final = "aliases.json"
 
 FieldKind = Literal["decimal", "timestamp", "plain"]

@@ -132,6 +132,14 @@ PUBLIC: Final = (
         headers=ATTRIBUTES,
         tombstone="deleted",
     ),
+    TopicContent(
+        topics.ALERT_ACTED,
+        "Somebody acknowledged or resolved an alert. The first message of an alert and action is valid.",
+        ("alert_acted",),
+        _FIRST,
+        key_text="the alert's id",
+        headers=ATTRIBUTES,
+    ),
 )
 
 CONTENTS: Final = MappingProxyType({content.topic: content for content in PUBLIC})

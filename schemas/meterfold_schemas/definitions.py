@@ -7,7 +7,7 @@ by whoever read it. A deletion is a tombstone, which consumers handle: it has no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from decimal import Decimal
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -30,15 +30,19 @@ from pydantic import (
 )
 
 from meterfold_schemas import ids, keys
-from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
+from meterfold_schemas.errors import InvalidDefinition, InvalidUsage, shown
 from meterfold_schemas.periods import KEPT, RESET_PERIOD, Period, micros
 from meterfold_schemas.quantities import QUANTITY_PATTERN, UNIT, number_text, to_decimal, to_unscaled
 from meterfold_schemas.usage_rules import MAX_TEXT_BYTES, METRIC_KEY, metadata_text, metric_key_bytes, text_bytes
 from meterfold_schemas.vocabulary import Action, AggregationType, ResetPeriod
 
-__all__ = ["MetricDefinition", "UsageThreshold", "default_warn_threshold", "percentage_of"]
+__all__ = ["MAX_DIMENSIONS", "SUBJECT", "MetricDefinition", "UsageThreshold", "default_warn_threshold", "percentage_of"]
 
 PERIOD_NOT_KEPT: Final = "PERIOD_NOT_KEPT"
+MAX_DIMENSIONS: Final = 10
+"""The most dimensions of one metric: each combination of their values is a row of its own."""
+SUBJECT: Final = "subject"
+"""In a list of what to group by: the subject, and never a metadata field of this name."""
 E = TypeVar("E")
 
 
@@ -77,6 +81,24 @@ def _metadata(value: Any) -> str | None:
     return None if value is None else metadata_text(value)
 
 
+def _dimensions(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise ValueError(f"{shown(value)} must be a list of metadata fields, such as ['model', 'region']")
+    names = tuple(value)
+    if len(names) > MAX_DIMENSIONS:
+        raise ValueError(f"{len(names)} metadata fields are given; at most {MAX_DIMENSIONS} are allowed")
+    for number, name in enumerate(names):
+        try:
+            text_bytes("a metadata field", name)
+        except InvalidUsage as error:
+            raise ValueError(str(error)) from None
+        if name == SUBJECT:
+            raise ValueError(f"{name!r} cannot be a dimension: usage is always kept by subject")
+        if name in names[:number]:
+            raise ValueError(f"the metadata field {shown(name)} is given twice; give each field once")
+    return names
+
+
 def _kept(value: Period) -> Period:
     if value not in KEPT:
         raise ValueError(
@@ -102,6 +124,7 @@ Quantity = Annotated[
     _described(pattern=QUANTITY_PATTERN),
 ]
 Metadata = Annotated[str | None, BeforeValidator(_checked(_metadata))]
+Dimensions = Annotated[tuple[str, ...], BeforeValidator(_dimensions)]
 Moment = Annotated[AwareDatetime, Field(strict=True), AfterValidator(lambda moment: moment.astimezone(UTC))]
 KeptPeriod = Annotated[Period, AfterValidator(_kept), _described(enum=[period.value for period in KEPT])]
 
@@ -123,7 +146,11 @@ class Definition(BaseModel):
 
 
 class MetricDefinition(Definition):
-    """What one metric counts and how its windows are read. An organization's own hides the global one (org_id "")."""
+    """What one metric counts and how its windows are read. An organization's own hides the global one (org_id "").
+
+    `dimensions`: names of metadata fields that usage is grouped by, in the order in which they are shown; at most
+    MAX_DIMENSIONS.
+    """
 
     id: SomeText
     key: MetricKey
@@ -136,6 +163,7 @@ class MetricDefinition(Definition):
     org_id: Text = ""
     category: Text | None = None
     display_order: StrictInt = Field(default=0, ge=-(2**31), le=2**31 - 1)
+    dimensions: Dimensions = ()
     metadata: Metadata = None
     is_active: StrictBool = True
     created_at: Moment

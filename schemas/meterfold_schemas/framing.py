@@ -95,7 +95,7 @@ def decode(data: bytes, *, catalog: Catalog | None = None) -> tuple[EventSchema,
 
 
 def _raw(name: str, field: str, kind: str, value: Any) -> Any:
-    # Subclasses count as well (StrEnum, IntEnum), but True is no number: fastavro would write it as 1.
+    # Subclasses count as well (StrEnum, IntEnum), but True is not a number: fastavro would write it as 1.
     if isinstance(value, bool) and kind != "plain":
         raise InvalidEvent(f"{name}.{field}: {shown(value)} is not an integer")
     if kind != "decimal" or value is None:

@@ -14,6 +14,7 @@ from meterfold_schemas.keys import compact_array
 __all__ = [
     "NAMESPACE",
     "aggregated_event_id",
+    "alert_acted_event_id",
     "alert_event_id",
     "alert_id",
     "definition_event_id",
@@ -53,6 +54,11 @@ def alert_id(
 def alert_event_id(alert_id: str, event_type: str) -> str:
     """Event id of `threshold.approaching`, `.exceeded` or `.cleared`."""
     return _derived("threshold", alert_id, event_type)
+
+
+def alert_acted_event_id(alert_id: str, action: str, by: str) -> str:
+    """Event id of `alert.acted`."""
+    return _derived("acted", alert_id, action, by)
 
 
 def aggregated_event_id(

@@ -19,7 +19,7 @@ from meterfold_schemas.topics import USAGE_RECORDED
 from meterfold_schemas.usage_fields import FIELDS, SCHEMA
 from meterfold_schemas.usage_json import ENVELOPE
 from meterfold_schemas.usage_rules import MAX_METADATA_BYTES, MAX_TEXT_BYTES, METRIC_KEY
-from meterfold_schemas.vocabulary import Action, AggregationType, Level, ResetPeriod
+from meterfold_schemas.vocabulary import Action, AggregationType, AlertAction, Level, ResetPeriod
 
 __all__ = [
     "CLOUD_EVENT",
@@ -180,6 +180,8 @@ def _type(event: str, name: str, kind: Any) -> dict[str, Any]:
 
 
 def _text(event: str, name: str) -> dict[str, Any]:
+    if (event, name) == ("alert_acted", "action"):
+        return {"enum": [action.value for action in AlertAction]}
     if name == "level":
         return {"enum": [level.value for level in (Level if event == "threshold_state" else _REACHED)]}
     if name == "metadata":

@@ -25,6 +25,7 @@ __all__ = [
     "from_avro_bytes",
     "number_text",
     "rounded",
+    "scaled",
     "to_avro_bytes",
     "to_decimal",
     "to_unscaled",
@@ -47,6 +48,7 @@ ROUNDINGS: Final = MappingProxyType({"half_even": ROUND_HALF_EVEN, "half_up": RO
 
 # Wide enough for every quantity; Inexact is trapped so that a digit which does not fit raises.
 _EXACT = Context(prec=60, traps=[InvalidOperation, Inexact])
+_PRODUCT = Context(prec=200, traps=[InvalidOperation, Inexact])
 # to_decimal must not depend on the caller's decimal context.
 _WIDE = Context(prec=60, traps=[InvalidOperation])
 _LAST_PLACE = Decimal(1).scaleb(-SCALE)
@@ -66,6 +68,18 @@ def rounded(quantity: int | Decimal | str | float | SupportsIndex, rounding: str
     if not number.is_finite() or number.adjusted() >= 20:
         return number  # to_unscaled says what is wrong
     return number.quantize(_LAST_PLACE, rounding=ROUNDINGS[rounding], context=_WIDE)
+
+
+def scaled(quantity: int | Decimal | str | float | SupportsIndex, factor: Decimal) -> Decimal:
+    """The exact product, however many decimals it has. Raises InvalidUsage for a quantity that is not a finite number,
+    and for a product of more than 200 digits."""
+    number = _as_decimal(quantity)
+    if not number.is_finite():
+        raise InvalidUsage(f"quantity {shown(quantity)} is not a finite number")
+    try:
+        return _PRODUCT.multiply(number, factor)
+    except (Inexact, InvalidOperation):
+        raise InvalidUsage(f"quantity {shown(quantity)} times {factor} has more than 200 digits") from None
 
 
 def to_decimal(unscaled: int) -> Decimal:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.settings_sources import PREFIX, Sources, suggestion
@@ -123,7 +123,7 @@ class ClickHouseSettings(Settings):
     url: str
     database: str = Field(default="meterfold", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")
     username: str = "default"
-    password: str = Field(default="", repr=False)
+    password: SecretStr = SecretStr("")
 
     @field_validator("url")
     @classmethod
@@ -155,10 +155,6 @@ class ClickHouseSettings(Settings):
                 "settings file with url under [clickhouse]. `meterfold up` starts a local stack and prints that setting"
             )
         return _validated(cls, "clickhouse", values, sources.path)
-
-    def __repr_args__(self) -> ReprArgs:
-        yield from ((name, value) for name, value in super().__repr_args__() if name != "password")
-        yield "password", _MASK if self.password else ""
 
 
 def load_settings(

@@ -5,13 +5,16 @@ A prefix goes before every name, so that several installations (and tests) can s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from meterfold_schemas.periods import DAY_SECONDS
 
 __all__ = [
+    "ALERT_ACTED",
     "METRIC_DEFINED",
+    "MIRRORED",
     "NAMES",
     "THRESHOLD_APPROACHING",
     "THRESHOLD_CLEARED",
@@ -37,6 +40,7 @@ THRESHOLD_APPROACHING: Final = "threshold.approaching"
 THRESHOLD_EXCEEDED: Final = "threshold.exceeded"
 THRESHOLD_CLEARED: Final = "threshold.cleared"
 THRESHOLD_STATE: Final = "threshold.state"
+ALERT_ACTED: Final = "alert.acted"
 
 NAMES: Final = (
     USAGE_RECORDED,
@@ -49,7 +53,18 @@ NAMES: Final = (
     THRESHOLD_EXCEEDED,
     THRESHOLD_CLEARED,
     THRESHOLD_STATE,
+    ALERT_ACTED,
 )
+
+MIRRORED: Final[Mapping[str, str]] = {
+    METRIC_DEFINED: "metric_definitions",
+    THRESHOLD_DEFINED: "thresholds",
+    THRESHOLD_APPROACHING: "threshold_events",
+    THRESHOLD_EXCEEDED: "threshold_events",
+    THRESHOLD_CLEARED: "threshold_events",
+    ALERT_ACTED: "alert_actions",
+}
+"""The topics that the checker copies into ClickHouse, and the table of each."""
 
 #: Kafka's default message limit; `usage.rejected` takes twice it, so that the largest poison fits with its headers.
 _MESSAGE_LIMIT: Final = 1_048_588
@@ -100,6 +115,10 @@ class Topics:
     @property
     def threshold_state(self) -> str:
         return self.prefix + THRESHOLD_STATE
+
+    @property
+    def alert_acted(self) -> str:
+        return self.prefix + ALERT_ACTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +185,8 @@ def topic_specs(
         (names.threshold_exceeded, "source", kept),
         (names.threshold_cleared, "source", kept),
         (names.threshold_state, "source", compacted),
+        # One partition: the offset decides who was first. Compaction would keep the last.
+        (names.alert_acted, 1, kept),
     ]
     # Acknowledged must mean on two disks wherever there are three.
     durable = {"min.insync.replicas": "2" if replication >= 3 else "1"}

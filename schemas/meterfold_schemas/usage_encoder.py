@@ -1,7 +1,7 @@
 """Writes `usage.recorded` values for producers, in about 2 us per event where fastavro's general writer takes 6.
 
 The bytes are those of UsageRecorded.to_bytes (a test compares them), and so are the checks. It is fast because an
-application records the same subjects, quantities and sources again and again: their encoded forms are remembered,
+application records the same subjects, quantities and sources repeatedly: their encoded forms are remembered,
 within a bound. It may be used from many threads: what is remembered can always be computed again.
 """
 
@@ -76,6 +76,11 @@ class UsageEncoder:
         self._sizes = [avro_long(size) for size in range(MAX_TEXT_BYTES + 1)]
         # Two continued bytes of a varint for each value of 14 bits.
         self._pairs = [bytes((low | 128, high | 128)) for high in range(128) for low in range(128)]
+
+    @property
+    def header(self) -> bytes:
+        """The bytes before the body of each value."""
+        return self._header
 
     def subject(self, org_id: str, metric_key: str, subject_type: str, subject_id: str) -> EncodedSubject:
         """Raises InvalidUsage for a part that breaks a rule."""

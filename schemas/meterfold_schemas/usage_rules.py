@@ -34,7 +34,7 @@ MAX_METADATA_DEPTH: Final = 100
 #: A metric key as a whole, as a pattern that Python and Rust read alike.
 METRIC_KEY: Final = r"[a-z0-9_.-]{1,200}"
 METRIC_KEY_TEXT: Final = "1 to 200 characters of a-z, 0-9, '_', '.' and '-'"
-#: An escaped NUL in JSON: an even number of backslashes stands before its own. JSON has no raw one.
+#: An escaped NUL in JSON: an even number of backslashes precedes its own. JSON has no raw one.
 ESCAPED_NUL: Final = r"[^\\](\\\\)*\\u0000"
 
 _METRIC_KEY = re.compile(METRIC_KEY, re.ASCII)
@@ -148,7 +148,7 @@ def _written(metadata: object) -> str:
 
 
 def _check_surrogates(text: str) -> None:
-    """Half of a surrogate pair, written as an escape, is JSON that no UTF-8 text can stand for."""
+    """Half of a surrogate pair, written as an escape, is JSON that no UTF-8 text can represent."""
     try:
         json.dumps(json.loads(text), ensure_ascii=False).encode()
     except UnicodeEncodeError:

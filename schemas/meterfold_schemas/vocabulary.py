@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Action", "AggregationType", "Level", "ResetPeriod"]
+__all__ = ["Action", "AggregationType", "AlertAction", "AlertStatus", "Level", "ResetPeriod"]
 
 
 class AggregationType(StrEnum):
@@ -45,3 +45,18 @@ class Action(StrEnum):
     WARN = "warn"
     BLOCK = "block"
     DOWNGRADE = "downgrade"
+
+
+class AlertAction(StrEnum):
+    """What people do with an alert."""
+
+    ACKNOWLEDGE = "acknowledge"
+    RESOLVE = "resolve"
+
+
+class AlertStatus(StrEnum):
+    """The state of an alert, derived when it is read."""
+
+    PENDING = "pending"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"

@@ -1,33 +1,45 @@
-"""What people do with Meterfold, as one Python API: `Metering`, with `metrics`, `thresholds` and `usage`."""
+"""What people do with Meterfold, as one Python API: `Metering` and the errors of its operations."""
 
 from __future__ import annotations
 
 from meterfold_service.errors import (
+    AlertNotFound,
     CheckerNotRunning,
     DefinitionsBusy,
     Difference,
+    ExportIncomplete,
     MetricKeyExists,
     MetricNotFound,
     NotFoldedInTime,
     OperationError,
+    PeriodNotClosed,
+    PeriodNotEnded,
+    PeriodRecordsExpired,
     RecordsExpired,
     ThresholdExists,
     ThresholdNotFound,
+    WindowsDiffer,
 )
 from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
 
 __all__ = [
+    "AlertNotFound",
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "ExportIncomplete",
     "Metering",
     "MetricKeyExists",
     "MetricNotFound",
     "NotFoldedInTime",
     "OperationError",
     "Page",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodRecordsExpired",
     "RecordsExpired",
     "ThresholdExists",
     "ThresholdNotFound",
+    "WindowsDiffer",
 ]

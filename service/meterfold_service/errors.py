@@ -11,21 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.plurals import listed, noun, plural
+from meterfold_schemas.quantities import number_text
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+    from meterfold_sink.closing_recount import WindowDifference
 
 __all__ = [
+    "AlertNotFound",
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
     "NotFoldedInTime",
     "OperationError",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodRecordsExpired",
     "RecordsExpired",
     "ThresholdExists",
     "ThresholdNotFound",
+    "WindowsDiffer",
 ]
 
 
@@ -98,7 +106,7 @@ class ThresholdExists(OperationError):
 
 
 class ThresholdNotFound(OperationError):
-    """There is no threshold with this id."""
+    """No threshold has this id."""
 
     code = "THRESHOLD_NOT_FOUND"
 
@@ -107,24 +115,131 @@ class ThresholdNotFound(OperationError):
         self.threshold_id = threshold_id
 
 
+class AlertNotFound(OperationError):
+    """There is no alert with this id, or the checker has not copied it to ClickHouse yet."""
+
+    code = "ALERT_NOT_FOUND"
+
+    def __init__(self, alert_id: str) -> None:
+        super().__init__(f"alert {alert_id!r} does not exist")
+        self.alert_id = alert_id
+
+
 class RecordsExpired(OperationError):
-    """Records that the answer needs have expired: `missing` of the hour that begins at `hour`.
+    """Records that the answer needs have expired: `missing` of the hour that begins at `hour`, the first such hour.
+    Records of `kept_from` and later are complete.
 
     Whole hours in UTC are kept as windows, also after their records. A part of an hour needs the records, and so does a
-    list of them.
+    list of them, and so do the metadata fields `fields` that usage is grouped or filtered by.
     """
 
     code = "RECORDS_EXPIRED"
 
-    def __init__(self, metric_key: str, hour: datetime, missing: int) -> None:
-        super().__init__(
+    def __init__(
+        self, metric_key: str, hour: datetime, missing: int, kept_from: datetime, fields: Sequence[str] = ()
+    ) -> None:
+        expired = (
             f"{plural(missing, 'record')} of {metric_key} in the hour from {hour:%Y-%m-%d %H:%M} UTC "
-            f"{noun(missing, 'has', 'have')} expired, and a part of that hour, or a list of its records, needs them. "
-            "Choose a time zone or a time that begins and ends at whole hours in UTC, or a later start"
+            f"{noun(missing, 'has', 'have')} expired"
         )
+        later = f"periods that begin at {kept_from:%Y-%m-%d %H:%M} UTC or later"
+        if fields:
+            names, them = " and ".join(map(repr, fields)), noun(missing, "it", "them")
+            field, the_field = noun(len(fields), "field"), noun(len(fields), "the field", "the fields")
+            super().__init__(
+                f"{expired}, and with {them} the metadata {field} {names}. Choose {later}, or leave {the_field} out. "
+                "To keep sums by a field, make it a dimension of the metric and close each period before its records "
+                "expire"
+            )
+        else:
+            super().__init__(
+                f"{expired}, and a part of that hour, or a list of its records, needs them. Choose a time zone or a "
+                f"time that begins and ends at whole hours in UTC, or {later}"
+            )
         self.metric_key = metric_key
         self.hour = hour
         self.missing = missing
+        self.kept_from = kept_from
+        self.fields = tuple(fields)
+
+
+class PeriodRecordsExpired(RecordsExpired):
+    """A period cannot be closed: `missing` of its records have expired. `hour` is the start of the period, and
+    `metric_key` is empty where every metric was to be closed."""
+
+    def __init__(self, period: str, start: datetime, metric_key: str, missing: int, kept_from: datetime) -> None:
+        OperationError.__init__(
+            self,
+            f"{period_named(period, start)} cannot be closed{_of(metric_key)}: {plural(missing, 'record')} of it "
+            f"{noun(missing, 'has', 'have')} expired, so its windows cannot be recounted. Close periods before their "
+            "records expire, for example with a scheduled `meterfold periods close --due`",
+        )
+        self.period = period
+        self.metric_key = metric_key
+        self.hour = start
+        self.missing = missing
+        self.kept_from = kept_from
+        self.fields = ()
+
+
+class PeriodNotEnded(OperationError):
+    """The period can be closed from `closable_at` on: its end and the grace period."""
+
+    code = "PERIOD_NOT_ENDED"
+
+    def __init__(self, period: str, start: datetime, closable_at: datetime) -> None:
+        super().__init__(
+            f"{period_named(period, start)} has not ended: it can be closed from {closable_at:%Y-%m-%d %H:%M} UTC on, "
+            "when its grace period is over"
+        )
+        self.period = period
+        self.start = start
+        self.closable_at = closable_at
+
+
+class PeriodNotClosed(OperationError):
+    """The period has no closing of this metric ("": of every metric), or not this revision."""
+
+    code = "PERIOD_NOT_CLOSED"
+
+    def __init__(self, period: str, start: datetime, metric_key: str, revision: int | None, revisions: int) -> None:
+        closings = f" has {plural(revisions, 'closing')}{_of(metric_key)}, not {revision}"
+        super().__init__(
+            f"{period_named(period, start)}"
+            + (closings if revision is not None and revisions else f" is not closed{_of(metric_key)}")
+            + f". Close it with `meterfold periods close --period {period}`, or see `meterfold periods list`"
+        )
+        self.period = period
+        self.start = start
+        self.metric_key = metric_key
+        self.revision = revision
+
+
+class WindowsDiffer(OperationError):
+    """Windows of a period are not what their records add up to, so it was not closed. `differences` are the first of
+    `total`."""
+
+    code = "WINDOWS_DIFFER"
+
+    def __init__(
+        self, period: str, start: datetime, metric_key: str, total: int, differences: Sequence[WindowDifference]
+    ) -> None:
+        shown = [
+            f"{'/'.join((one.org_id, one.metric_key, one.subject_type, one.subject_id))} ({one.finding}: "
+            f"stored {plural(one.stored_count, 'record')} with sum {number_text(one.stored_sum)}, recounted "
+            f"{plural(one.recounted_count, 'record')} with sum {number_text(one.recounted_sum)})"
+            for one in differences[:3]
+        ]
+        super().__init__(
+            f"{period_named(period, start)} was not closed{_of(metric_key)}: {plural(total, 'window')} "
+            f"{noun(total, 'differs', 'differ')} from a recount of the records: {listed(shown, total)}. Run "
+            "`meterfold verify` to find the cause"
+        )
+        self.period = period
+        self.start = start
+        self.metric_key = metric_key
+        self.total = total
+        self.differences = tuple(differences)
 
 
 class CheckerNotRunning(OperationError, Retryable):
@@ -144,7 +259,7 @@ class CheckerNotRunning(OperationError, Retryable):
 
 
 class DefinitionsBusy(OperationError, Retryable):
-    """Others define at the same moment, again and again. Nothing was changed."""
+    """Other callers kept changing definitions at the same moment. Nothing was changed."""
 
     code = "DEFINITIONS_BUSY"
 
@@ -170,11 +285,34 @@ class NotFoldedInTime(OperationError, Retryable):
         self.seconds = seconds
 
 
+class ExportIncomplete(OperationError, Retryable):
+    """`rows` of `expected` rows arrived. A file of the export was removed; what a stream got is incomplete."""
+
+    code = "EXPORT_INCOMPLETE"
+
+    def __init__(self, rows: int, expected: int) -> None:
+        super().__init__(
+            f"{rows} of {expected} rows arrived: the connection to ClickHouse ended early. Repeat the export"
+        )
+        self.rows = rows
+        self.expected = expected
+
+
 def _remade(kind: type[OperationError], args: tuple[Any, ...], state: dict[str, Any]) -> OperationError:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+def period_named(period: str, start: datetime) -> str:
+    """Such as "the month 2026-10"."""
+    form = {"hourly": "the hour %Y-%m-%d %H:%M UTC", "daily": "the day %Y-%m-%d", "monthly": "the month %Y-%m"}
+    return start.strftime(form[period])
+
+
+def _of(metric_key: str) -> str:
+    return f" for {metric_key}" if metric_key else ""
 
 
 def _shown(differences: Sequence[Difference]) -> str:

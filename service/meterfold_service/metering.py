@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
@@ -16,12 +16,18 @@ from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
 
 if TYPE_CHECKING:
+    from meterfold_service.alerts.action_log import ActionLog
+    from meterfold_service.alerts.operations import Alerts
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.periods.operations import Periods
+    from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
 __all__ = ["Metering"]
+
+_RECOUNT_SECONDS: Final = 4 * 3600
 
 
 class Metering:
@@ -39,7 +45,7 @@ class Metering:
     "api.calls")`.
 
     `wait_seconds`: how long an operation that changes a definition waits until ClickHouse shows it, and one that reads
-    usage until a delivery is folded.
+    usage until a delivery is folded, and one that closes a period until everything is.
     """
 
     def __init__(
@@ -59,8 +65,11 @@ class Metering:
         self._given_sources = sources
         self._wait_seconds = wait_seconds
         self._clients = ClientPool(self._connect)
+        # A recount of millions of windows is one statement, whose answer is awaited for longer.
+        self._recounting = ClientPool(lambda: self._connect(_RECOUNT_SECONDS))
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
+        self._action_log: ActionLog | None = None
         self._now = now
 
     # Each imports what it needs with its first use: a command uses one of them.
@@ -80,15 +89,34 @@ class Metering:
         return Thresholds(self._log, self._clients, self._now)
 
     @cached_property
+    def alerts(self) -> Alerts:
+        """alert.list, get, acknowledge, resolve."""
+        from meterfold_service.alerts.operations import Alerts
+
+        return Alerts(self._actions, self._clients, self._now)
+
+    @cached_property
     def usage(self) -> Usage:
         """usage.get, getSummary."""
         from meterfold_service.usage.operations import Usage
 
         return Usage(self._clients, self._now, self._wait_seconds)
 
+    @cached_property
+    def periods(self) -> Periods:
+        """aggregate, which closes a period, and what was closed: close, close_due, due, list, get, adjustments."""
+        from meterfold_service.periods.operations import Periods
+
+        return Periods(self._recounting, self._kafka_settings, self._now, self._wait_seconds)
+
+    def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
+        """aggregate: close a period; the same as `periods.close`."""
+        return self.periods.close(period_type, period_start, metric_key)
+
     def close(self) -> None:
         """Close the connections."""
         self._clients.close()
+        self._recounting.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,8 +130,9 @@ class Metering:
     def _sources(self) -> Sources:
         return self._given_sources or Sources.read(config=self._config)
 
-    def _connect(self) -> Client:
-        return connect(self._clickhouse or ClickHouseSettings.load(sources=self._sources))
+    def _connect(self, timeout_seconds: int = 300) -> Client:
+        settings = self._clickhouse or ClickHouseSettings.load(sources=self._sources)
+        return connect(settings, timeout_seconds=timeout_seconds)
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.
@@ -111,6 +140,16 @@ class Metering:
 
         with self._lock:
             if self._definition_log is None:
-                kafka = self._kafka or KafkaSettings.load(sources=self._sources)
-                self._definition_log = DefinitionLog(kafka, self._clients, self._wait_seconds)
+                self._definition_log = DefinitionLog(self._kafka_settings(), self._clients, self._wait_seconds)
             return self._definition_log
+
+    def _actions(self) -> ActionLog:
+        from meterfold_service.alerts.action_log import ActionLog
+
+        with self._lock:
+            if self._action_log is None:
+                self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
+            return self._action_log
+
+    def _kafka_settings(self) -> KafkaSettings:
+        return self._kafka or KafkaSettings.load(sources=self._sources)

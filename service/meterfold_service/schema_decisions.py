@@ -1,7 +1,7 @@
 """What an operator decides about schema fingerprints: `meterfold schema`. A decision is final.
 
-Only usage.recorded is concerned. A worker that holds a partition looks every few seconds, and goes on once the decision
-has taken effect.
+Only usage.recorded is concerned. A worker that holds a partition looks every few seconds, and continues once the
+decision has taken effect.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def alias(client: Client, fingerprint: str, schema: str, note: str = "") -> Sche
 
 
 def wait(client: Client, fingerprint: str, note: str = "") -> SchemaState:
-    """Hold partitions at messages with this fingerprint until `poison` or `alias`, whatever the hold time is. Raises as
-    `poison` does."""
+    """Hold partitions at messages with this fingerprint until `poison` or `alias`, regardless of the hold time. Raises
+    as `poison` does."""
     check_schema(client)
     key = _parsed(fingerprint)
     facts = read_schema_facts(client).get(key, SchemaFacts())
@@ -119,7 +119,7 @@ def _parsed(text: str) -> bytes:
     known = catalog.by_fingerprint(fingerprint)
     if known is not None:
         raise InvalidDefinition(
-            f"FINGERPRINT {lower} is known to this version: it stands for {known.label}. There is nothing to decide"
+            f"FINGERPRINT {lower} is known to this version: it is {known.label}. There is nothing to decide"
         )
     return fingerprint
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from clickhouse_connect.driver.client import Client as Driver
 
+    from meterfold_sink.arrow_reader import ArrowReader
+
 __all__ = ["Client", "connect", "to_rows"]
 
 #: A column of Arrow strings that is not valid UTF-8 breaks its readers, so types are kept as they are in the table.
@@ -103,7 +105,7 @@ class Connection:
             port=parts.port or (8443 if secure else 8123),
             proxy_path=parts.path,
             username=self._settings.username,
-            password=self._settings.password,
+            password=self._settings.password.get_secret_value(),
             database=self._database,
             settings=dict(_ALWAYS),
             connect_timeout=int(CONNECT_SECONDS),
@@ -144,17 +146,21 @@ class Client:
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """The result piece by piece, in constant memory. The connection is busy until the last piece was taken."""
-        import pyarrow as pa
+        with closing(self.reader(sql, parameters, settings)) as reader:
+            yield from reader
 
-        with mapped(f"reading {_shown(sql)}"):
+    def reader(
+        self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> ArrowReader:
+        """As `batches`, with the schema, which is known before the first row. The caller closes it."""
+        from meterfold_sink.arrow_reader import ArrowReader
+
+        doing = f"reading {_shown(sql)}"
+        with mapped(doing):
             stream: Any = self._connection.driver().raw_stream(
                 sql, parameters=_bound(parameters), settings={**_READ, **(settings or {})}, fmt="ArrowStream"
             )
-            with closing(stream):
-                try:
-                    yield from pa.ipc.open_stream(stream)
-                except pa.ArrowInvalid as error:
-                    raise _broken(error) from error
+        return ArrowReader(stream, doing)
 
     def rows(
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
@@ -179,7 +185,7 @@ class Client:
             self._connection.driver().raw_insert(table, columns, body, settings=dict(settings), fmt="ArrowStream")
 
     def exists(self) -> bool:
-        """Whether the database is there."""
+        """Whether the database exists."""
         try:
             self.rows("SELECT 1")
         except Fatal as error:

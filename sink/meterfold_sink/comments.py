@@ -34,6 +34,21 @@ _POSITION: Final = {
     "partition": "partition of usage.recorded",
     "offset": "offset in its partition of usage.recorded",
 }
+_CLOSED_PERIOD: Final = {
+    "period_type": "hourly, daily or monthly",
+    "period_start": "start of the period, inclusive, in UTC",
+}
+_CLOSED_STATE: Final = {
+    "partition": "partition of usage.recorded that the window is folded from",
+    "record_count": "counted events",
+    "sum": "sum of the quantities",
+    "min": "smallest quantity",
+    "max": "largest quantity",
+    "last": "quantity with the latest timestamp; among equal timestamps, with the highest offset",
+    "last_timestamp": "timestamp of that quantity",
+    "last_offset": "offset of that quantity",
+    "folded_through": "highest offset in this state",
+}
 _ARRIVAL: Final = {"received_at": "arrival time, as stamped by the broker"}
 
 _RECORD: Final = {
@@ -173,6 +188,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "org_id": "organization; empty: all organizations without their own definition",
             "category": "category of metrics",
             "display_order": "display order, ascending",
+            "dimensions": "metadata fields that usage is grouped by",
             "metadata": "JSON object",
             "is_active": "false: its thresholds are not judged",
             "created_at": "when it was defined",
@@ -243,30 +259,94 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "status": "pending, acknowledged or resolved",
             "acknowledged_by": "who acknowledged it",
             "acknowledged_at": "when it was acknowledged",
+            "resolved_by": "who resolved it; NULL: resolved automatically",
             "resolved_at": "when it was resolved: manually, by a lower total, or by the end of the window",
             "triggered_at": "when it was triggered",
         },
     ),
     "alert_actions": Described(
-        "actions on alerts; the first action of each kind is valid; read with FINAL",
+        "actions on alerts, copied from the topic alert.acted; the first of each kind is valid; read with FINAL",
         {
             "alert_id": "UUID of the alert",
             "action": "acknowledge or resolve",
             "by": "who did it",
             "at": "when",
-            "earlier": "orders the rows of an action: the first one wins",
+            "earlier": "minus the offset of the message on alert.acted; the row with the highest value is valid",
+        },
+    ),
+    "usage_closed": Described(
+        "usage as closed: the numbers of the newest closing of each period",
+        {
+            **_SUBJECT,
+            **_CLOSED_PERIOD,
+            "period_end": "end of the period, exclusive, in UTC",
+            **{
+                name: _SUMMARY[name]
+                for name in (
+                    "total_quantity",
+                    "record_count",
+                    "sum",
+                    "min_quantity",
+                    "max_quantity",
+                    "avg_quantity",
+                    "last_quantity",
+                )
+            },
+            "last_timestamp": "timestamp of the last quantity",
+            "folded_through": "highest offset in these numbers",
+            "closed_at": "when the period was closed with them, or last closed",
+        },
+    ),
+    "usage_adjustments": Described(
+        "windows that moved since they were closed: one row per window and closing after which it moved",
+        {
+            **_SUBJECT,
+            **_CLOSED_PERIOD,
+            "period_end": "end of the period, exclusive, in UTC",
+            "closed_at": "when the old numbers were closed",
+            "revised_at": "when the new numbers were closed; NULL: not yet",
+            "old_quantity": "total as closed; NULL if the window did not exist, or the metric has no definition",
+            "new_quantity": "total in the next closing, or now; NULL if the metric has no definition",
+            "difference": "new_quantity - old_quantity: what to invoice, or to credit if negative",
+            "old_count": "counted events as closed",
+            "new_count": "counted events in the next closing, or now",
+            "old_sum": "sum of the quantities as closed",
+            "new_sum": "sum of the quantities in the next closing, or now",
+            "partition": "partition of usage.recorded that the window is folded from",
+            "old_folded_through": "highest offset in the old numbers; -1 if the window did not exist",
+            "new_folded_through": "highest offset in the new numbers",
+            "offsets": "offsets of the events that moved it, up to 1,000; empty when their records have expired",
+        },
+    ),
+    "closed_windows": Described(
+        "states of windows that closings found; read usage_closed, or use FINAL",
+        {
+            **_CLOSED_PERIOD,
+            **_SUBJECT,
+            **_CLOSED_STATE,
+        },
+    ),
+    "closed_dimensions": Described(
+        "sums by dimension of the states in closed_windows, for days and months; read with FINAL",
+        {
+            **_CLOSED_PERIOD,
+            **_SUBJECT,
+            **_CLOSED_STATE,
+            "folded_through": "folded_through of the state in closed_windows",
+            "fields": "dimensions of the metric when the period was closed",
+            "dimensions": "JSON object with the values of these metadata fields; a field without a value is missing",
         },
     ),
     "period_closings": Described(
         "closed periods with the checksum of their windows; read with FINAL",
         {
-            "period_type": "type of the period",
-            "period_start": _SUMMARY["period_start"],
+            "period_type": "hourly, daily or monthly",
+            "period_start": "start of the period, inclusive, in UTC",
             "metric_key": "key of the metric; empty: every metric",
-            "checksum": "checksum of the recounted windows",
+            "checksum": "SHA-256 checksum of the windows and their numbers",
             "window_count": "windows in the period",
             "record_count": "counted events in the period",
-            "next_offsets": "partition and the offset below which it was folded",
+            "next_offsets": "per partition of usage.recorded, the offset below which all events are in the numbers",
             "closed_at": "when the period was closed",
             "earlier": "orders the rows of a closing: the first one wins",
         },

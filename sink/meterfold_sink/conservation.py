@@ -88,7 +88,7 @@ def repeated_identities(
 def unfounded_duplicates(
     client: Client, spans: Sequence[Span], lookback_seconds: int, *, kept_from: int = 0, limit: int = 1000
 ) -> tuple[list[dict[str, Any]], dict[int, int]]:
-    """Duplicates of the spans whose `counted_offset` is no earlier record of their identity within the look-back.
+    """Duplicates of the spans whose `counted_offset` is not an earlier record of their identity within the look-back.
 
     {partition, org_id, metric_key, subject_type, subject_id, id, offset, counted_offset, is_stored (whether any record
     is at that offset)}, in order, up to `limit` of each partition. And partition -> how many duplicates repeat what may

@@ -1,4 +1,4 @@
-"""Where metrics have usage: the windows of one metric, and metric keys with usage that nobody has defined."""
+"""Where metrics have usage: the windows of one metric, and metric keys with usage and no definition."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from meterfold_sink.client import Client
 
-__all__ = ["MetricUsage", "UndefinedMetric", "metric_usage", "undefined_metrics"]
+__all__ = ["MetricUsage", "UndefinedMetric", "metric_usage", "monthly_totals", "undefined_metrics"]
 
 _EXAMPLES: Final = 1000
 _OF_METRIC: Final = """
@@ -35,6 +35,16 @@ class MetricUsage:
     windows: int
     subjects: int
     newest: pa.Table
+
+
+def monthly_totals(client: Client, org_id: str) -> pa.Table:
+    """Every month of an organization's metrics and subjects: metric_key, subject_id, month, total (Decimal(38, 9)), in
+    that order."""
+    sql = (
+        "SELECT metric_key, subject_id, period_start AS month, total_quantity AS total FROM usage_monthly "
+        "WHERE org_id = {org_id:String} ORDER BY metric_key, subject_id, month"
+    )
+    return client.query(sql, {"org_id": org_id})
 
 
 def metric_usage(

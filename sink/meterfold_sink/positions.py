@@ -108,7 +108,7 @@ _KIND_AND_OFFSET: Final = "'{kind}' AS kind, partition, offset"
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """Distinct offsets of a slice, by table and `distinct` in all; `twice` of them stand in more than one place."""
+    """Distinct offsets of a slice, by table and `distinct` in all; `twice` of them are in more than one place."""
 
     records: int = 0
     duplicates: int = 0
@@ -139,7 +139,7 @@ def positions(client: Client, spans: Sequence[Span]) -> dict[int, Positions]:
 
 
 def positions_twice(client: Client, span: Span, limit: int) -> list[dict[str, Any]]:
-    """Offsets of the span that stand in more than one table, or twice in one: {offset, kinds}, by offset."""
+    """Offsets of the span that are in more than one table, or twice in one: {offset, kinds}, by offset."""
     sql = (
         "SELECT offset, arraySort(groupArray(kind)) AS kinds "  # noqa: S608
         f"FROM ({_union(_KIND_AND_OFFSET, spans_condition([span]))}) GROUP BY offset HAVING count() > 1 "

@@ -1,7 +1,8 @@
 """What the fold and the checker read back: stored rules, progress, windows, identities.
 
-All times are UTC microseconds. Lists of integers that our own code made stand in the statement itself (as hexadecimal
-digits: ClickHouse parses 200,000 number literals in seconds, these in milliseconds); everything else is bound.
+All times are UTC microseconds. Lists of integers that our own code made are written into the statement itself (as
+hexadecimal digits: ClickHouse parses 200,000 number literals in seconds, these in milliseconds); everything else is
+bound.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def write_settings_once(client: Client, rules: FoldRules) -> None:
     stored = read_settings(client)
     missing = {name: value for name, value in rules.to_rows().items() if name not in stored}
     if missing:
-        # What is there is compared before anything is added.
+        # The stored settings are compared before anything is added.
         rules.require_same(FoldRules.from_rows({**rules.to_rows(), **stored}))
         Writer(client).insert("fold_settings", pa.table({"name": list(missing), "value": list(missing.values())}))
     rules.require_same(read_rules(client))
@@ -149,7 +150,7 @@ def load_identities(client: Client, partition: int, since: int, until: int | Non
 
 
 def iter_identities(client: Client, partition: int, since: int, until: int | None = None) -> Iterator[pa.RecordBatch]:
-    """The same in pieces, for more identities than should stand in memory twice."""
+    """The same in pieces, for more identities than should be in memory twice."""
     return client.batches(_IDENTITIES, _span(partition, since, until))
 
 

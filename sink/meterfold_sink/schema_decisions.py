@@ -54,7 +54,7 @@ class SchemaFacts:
 
 
 def read_schema_facts(client: Client) -> dict[bytes, SchemaFacts]:
-    """fingerprint (8 bytes) -> what is stored about it. Raises Retryable, or Fatal for a row that nobody can read."""
+    """fingerprint (8 bytes) -> what is stored about it. Raises Retryable, or Fatal for a row that cannot be read."""
     found: dict[bytes, SchemaFacts] = {}
     for row in client.rows(_ROWS):
         fingerprint = _fingerprint(row["fingerprint"], "schema_decisions")

@@ -59,7 +59,7 @@ class SmallResults:
         self._url: SplitResult = urlsplit(server.url)
         self._settings = {**settings, **_FORMAT, "database": database}
         self._timeout_seconds = timeout_seconds
-        login = base64.b64encode(f"{server.username}:{server.password}".encode()).decode("ascii")
+        login = base64.b64encode(f"{server.username}:{server.password.get_secret_value()}".encode()).decode("ascii")
         self._headers = {"Authorization": f"Basic {login}", "User-Agent": "meterfold"}
         self._connection: http.client.HTTPConnection | None = None
 
@@ -116,7 +116,7 @@ class SmallResults:
 
 
 def rows_of(body: bytes) -> list[dict[str, Any]]:
-    """The rows of an answer in JSONCompactEachRowWithNamesAndTypes. Raises NotSmall, or ServerError if it is no such
+    """The rows of an answer in JSONCompactEachRowWithNamesAndTypes. Raises NotSmall, or ServerError if it is not such
     answer."""
     try:
         # Not splitlines(): a string may hold U+2028 and other ends of lines as they are.

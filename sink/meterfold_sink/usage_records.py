@@ -9,24 +9,29 @@ from typing import TYPE_CHECKING, Any, Final
 from meterfold_schemas import usage_fields
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.total_sql import average, total
+from meterfold_sink.usage_groups import field_conditions, field_parameters
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
-    from meterfold_sink.usage_sums import Of
+    from meterfold_sink.usage_groups import FieldFilter
+    from meterfold_sink.usage_states import Of
 
 __all__ = ["RecordPage", "usage_records"]
 
-# An event's timestamp says when its record arrived, within the rules: so the months and the sort key help.
+# An event's timestamp says when its record arrived, within the rules: so the months and the sort key help. Rows of one
+# offset are equal, so a condition before FINAL is right.
 _RECORDS: Final = """
 FROM usage_records FINAL
-WHERE partition = {partition:Int32}
+PREWHERE partition = {partition:Int32}
     AND received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC')
     AND received_at <= fromUnixTimestamp64Micro({arrived_until:Int64}, 'UTC')
     AND org_id = {org_id:String} AND metric_key = {metric_key:String}
     AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
     AND timestamp >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND timestamp < fromUnixTimestamp64Micro({end:Int64}, 'UTC')
+WHERE :filters
 """
+_FILTERS: Final = ":filters"
 _PAGE: Final = f"""
 SELECT
     {", ".join(usage_fields.NAMES)}, received_at, partition, offset
@@ -63,7 +68,7 @@ SELECT
 @dataclass(frozen=True, slots=True)
 class RecordPage:
     """`rows` with the columns of usage_records, by timestamp and offset. `total` and `total_quantity` (by the metric's
-    type; None without records or definition) are of all records from start to end, not of the page."""
+    type; None without records or definition) are of all records that were asked for, not of the page."""
 
     rows: list[dict[str, Any]]
     total: int
@@ -77,11 +82,12 @@ def usage_records(
     start: int,
     end: int,
     *,
+    filters: tuple[FieldFilter, ...] = (),
     after: tuple[int, int] | None = None,
     limit: int = 100,
 ) -> RecordPage:
-    """The records of one subject of one organization with start <= timestamp < end, in UTC microseconds. `after`: only
-    those behind this (timestamp, offset). Raises Retryable or Fatal.
+    """The records of one subject of one organization with start <= timestamp < end, in UTC microseconds, that pass all
+    `filters`. `after`: only those behind this (timestamp, offset). Raises Retryable or Fatal.
     """
     arrived_from, arrived_until = rules.arrivals(start, end)
     parameters: dict[str, Any] = {
@@ -90,9 +96,11 @@ def usage_records(
         "arrived_until": arrived_until,
         "start": start,
         "end": end,
+        **field_parameters(filters),
     }
+    passing = " AND ".join(["1", *field_conditions(filters)])
     after_timestamp, after_offset = after or (start, -1)
     position = {"after_timestamp": after_timestamp, "after_offset": after_offset, "limit": limit}
-    rows = client.rows(_PAGE, {**parameters, **position})
-    (total,) = client.rows(_TOTAL, parameters)
+    rows = client.rows(_PAGE.replace(_FILTERS, passing), {**parameters, **position})
+    (total,) = client.rows(_TOTAL.replace(_FILTERS, passing), parameters)
     return RecordPage(rows, total["total"], total["total_quantity"])

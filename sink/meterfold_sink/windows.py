@@ -11,11 +11,17 @@ from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["open_windows", "stored_windows", "unprovable_windows"]
+__all__ = ["has_windows", "open_windows", "stored_windows", "unprovable_windows"]
 
 _FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 #: The windows of more metrics than this are read with those of every metric.
 _MOST_METRICS: Final = 8
+
+
+def has_windows(client: Client, partition: int) -> bool:
+    """Whether a partition has any window. Reads one row."""
+    sql = "SELECT count() FROM (SELECT 1 FROM usage_windows WHERE partition = {partition:Int32} LIMIT 1)"
+    return bool(client.value(sql, {"partition": partition}))
 
 
 def stored_windows(

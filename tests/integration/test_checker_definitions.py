@@ -57,6 +57,12 @@ def test_metrics_are_defined_updated_and_deleted(there: Installation) -> None:
         assert updated.version > own.version > made.version
         assert metering.metrics.update("api.calls", unit="calls") == updated
         assert len(consume_all(there.kafka, there.topics.metric_defined)) == 3
+        assert metering.metrics.update("api.calls", dimensions=["region", "model"]).dimensions == ("region", "model")
+        assert [row["dimensions"] for row in stored(there, "metric_definitions") if row["id"] == made.id] == [
+            ["region", "model"]
+        ]
+        assert metering.metrics.get("api.calls").dimensions == ("region", "model")
+        assert [one.dimensions for one in metering.metrics.list().rows] == [("region", "model"), ()]
         metering.metrics.delete("api.calls")
         assert [row["id"] for row in stored(there, "metric_definitions")] == [own.id]
         for change in (lambda: metering.metrics.update("api.calls", unit="x"), lambda: metering.metrics.delete("nope")):

@@ -93,10 +93,10 @@ def test_without_a_cluster_it_ends_with_what_to_do(
 ) -> None:
     config = tmp_path / "nowhere.toml"
     write_settings(config, kafka_settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}), clickhouse_settings)
-    done = inside("import", write(tmp_path / "usage.csv"), *MAPPED, "--config", config, env=migrated)
+    done = meterfold("import", write(tmp_path / "usage.csv"), *MAPPED, "--config", config, env=migrated)
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
-    assert line.startswith("meterfold: Kafka at 127.0.0.1:1 does not answer: ")
+    assert line.startswith("meterfold: Kafka at 127.0.0.1:1 could not be reached, looking for the topic: ")
     assert "Connection refused" in line
     assert "Nothing was sent" in line
     assert done.stdout == ""
@@ -144,8 +144,8 @@ def test_what_would_not_count_is_refused_before_anything_is_sent(
     done = inside("import", file, *MAPPED, env=migrated)
     assert done.returncode == 2
     assert "line 3: same id as line 2, but different contents" in done.stderr
-    assert "line 5: timestamp" in done.stderr
-    assert "line 6: timestamp" in done.stderr
+    assert "line 5: column 'at': timestamp" in done.stderr
+    assert "line 6: column 'at': timestamp" in done.stderr
     assert "nothing was sent. 3 rows share an id with a row that has different contents" in done.stderr
     assert "--id-from no does not identify a row" in done.stderr
     assert (

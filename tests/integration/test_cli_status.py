@@ -17,6 +17,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
 from support import eventually, producer
 from support.cli import answer, inside, meterfold, running
+from support.clickhouse import http_query
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def test_events_that_nobody_folds_are_stuck_and_folded_ones_are_well(
         assert report["kafka"]["fold_group"]["state"] == "STABLE"
 
 
-def test_wait_returns_when_what_was_recorded_is_folded_and_judged(
-    migrated: dict[str, str], settings_file: Path, tmp_path: Path
+def test_wait_returns_when_what_was_recorded_is_folded_judged_and_copied(
+    migrated: dict[str, str], settings_file: Path, clickhouse_settings: ClickHouseSettings, tmp_path: Path
 ) -> None:
     with Meter(config=settings_file) as meter:
         for number in range(20):
@@ -79,6 +80,22 @@ def test_wait_returns_when_what_was_recorded_is_folded_and_judged(
         report = answer("status", "--wait", env=migrated)
         assert (report["counted"], report["behind"], report["well"]) == (20, [], True)
         assert [p["checker_lag"] for p in report["partitions"]] == [0, 0]
+        answer("metric", "define", "api.calls", "--name", "Calls", "--unit", "calls", env=migrated)
+        answer(
+            "threshold", "create", "api.calls", "--name", "q", "--value", "2", "--subject-type", "user", env=migrated
+        )
+        with Meter(config=settings_file) as meter:
+            for number in range(20):
+                meter.record("api.calls", ("user", f"u{number}"))
+        report = answer("status", "--wait", env=migrated)
+        assert (report["behind"], report["mirror_lag"]) == ([], [])
+        # 2 calls of each user: approaching (1.6) and exceeded (2) at once, and both are in ClickHouse now.
+        assert (
+            http_query(
+                clickhouse_settings, f"SELECT count() FROM {clickhouse_settings.database}.threshold_events FINAL"
+            ).strip()
+            == "40"
+        )
 
 
 def test_an_event_of_an_unknown_schema_is_named(migrated: dict[str, str], kafka_settings: KafkaSettings) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions
+from pydantic import SecretStr
 
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import PartitionFold
@@ -276,7 +277,7 @@ def test_another_cluster_is_refused(installation: Installation) -> None:
 
 
 def test_a_wrong_password_is_refused_and_not_told(installation: Installation) -> None:
-    installation.clickhouse = installation.clickhouse.model_copy(update={"password": "wrong-secret"})
+    installation.clickhouse = installation.clickhouse.model_copy(update={"password": SecretStr("wrong-secret")})
     said = _refused(installation)
     assert "check the username and password" in said
     assert "wrong-secret" not in said

@@ -77,7 +77,10 @@ def test_servers_listen_on_loopback_alone(stack: LocalStack) -> None:
 
 
 def test_no_secret_in_command_lines_or_logs(stack: LocalStack) -> None:
-    secrets = [stack.kafka_settings().librdkafka["sasl.password"], stack.clickhouse_settings().password]
+    secrets = [
+        stack.kafka_settings().librdkafka["sasl.password"],
+        stack.clickhouse_settings().password.get_secret_value(),
+    ]
     pids = [broker.process.pid for broker in stack.kafka.brokers] + [stack.clickhouse.process.pid]
     commands = " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in pids)
     logs = {path: path.read_text(errors="replace") for path in stack.logs.iterdir()}

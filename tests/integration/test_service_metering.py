@@ -135,7 +135,9 @@ def test_an_asyncio_application_calls_it_in_threads(env: dict[str, str], setting
 
 
 def test_usage_on_the_command_line(env: dict[str, str]) -> None:
-    answer("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", env=env)
+    defined = ("metric", "define", "api.calls", "--name", "API calls", "--unit", "calls", "--dimension", "route")
+    assert answer(*defined, env=env)["dimensions"] == ["route"]
+    assert "dimensions        route" in inside("metric", "get", "api.calls", env=env).stdout
     now = datetime.now(UTC)
     with mock.patch.dict(os.environ, env), Meter() as meter:
         meter.record("api.calls", ("user", "ada"), "1.5", id="one", metadata={"route": "/a"})
@@ -153,17 +155,40 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
     shown = inside("usage", "summary", "api.calls", "--top", "1", env=env)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.splitlines()[1].split()[:5] == [f"{now:%Y-%m}", "user", "a:b", "4", "1"]
+    drawn = inside(
+        "usage", "summary", "api.calls", "--by", "day", "--since", "1d", "--plot", env={**env, "COLUMNS": "40"}
+    )
+    yesterday, today = drawn.stdout.splitlines()
+    assert yesterday == f"{now - timedelta(days=1):%Y-%m-%d}{'-':>30}"
+    assert today == f"{now:%Y-%m-%d} {'█' * 25} 5.5", drawn
+    groups = inside("usage", "summary", "api.calls", "--by", "day", "--by-subject", "--plot", env=env).stdout
+    assert [line for line in groups.splitlines() if "█" not in line] == ["user a:b", "user ada"]
     records = inside("usage", "get", "api.calls", "--subject", "user:ada", "--since", "1h", "--limit", "1", env=env)
     assert ('{"route":"/a"}' in records.stdout, "1 of 1, total 1.5" in records.stderr) == (True, True)
     cursor = records.stderr.split("--cursor ")[1].strip()
     after = answer("usage", "get", "api.calls", "--subject", "user:ada", "--cursor", cursor, env=env)
     assert (after["records"], after["total"]) == ([], 1)
+    (by_route,) = answer(
+        *("usage", "summary", "api.calls", "--every-org", "--group-by", "route", "--top", "1", "--unique", "subject"),
+        *("--where", "route=/a", "--where", "route=/b"),
+        env=env,
+    )["rows"]
+    assert (by_route["group"], by_route["total_quantity"], by_route["unique_count"]) == ({"route": "/a"}, "1.5", 1)
+    table = inside("usage", "summary", "api.calls", "--group-by", "route", "--missing", "route", env=env)
+    assert table.stdout.splitlines()[0].split()[:4] == ["period", "route", "total", "records"]
+    assert table.stdout.splitlines()[1].split()[:4] == [f"{now:%Y-%m}", "-", "4", "1"]
+    some = answer("usage", "get", "api.calls", "--subject", "user:ada", "--where", "route=/b", env=env)
+    assert (some["total"], some["total_quantity"]) == (0, None)
     nothing = inside("usage", "get", "api.calls", "--subject", "user:nobody", env=env)
     assert (nothing.returncode, "nothing was recorded" in nothing.stderr) == (0, True)
     for arguments, code, words in (
         (("summary", "api.cals"), 1, "did you mean 'api.calls'?"),
         (("summary", "api.calls", "--tz", "Europe/Bärlin"), 2, "time zone 'Europe/Bärlin' is not known"),
+        (("summary", "api.calls", "--plot", "--json"), 2, "--plot conflicts with --json"),
         (("summary", "api.calls", "--by", "billing"), 2, "needs an anchor"),
+        (("summary", "api.calls", "--where", "route"), 2, "--where 'route' must be FIELD=VALUE"),
+        (("summary", "api.calls", "--every-org", "--org", ""), 2, "--every-org conflicts with --org"),
+        (("summary", "api.calls", "--group-by", "route", "--empty"), 2, "empty periods are shown of one subject"),
         (("get", "api.calls", "--subject", "ada"), 2, "--subject 'ada' must be TYPE:ID"),
         (("get", "api.calls", "--subject", "user:ada", "--since", "x"), 2, "--since 'x' must be a number with"),
     ):
@@ -173,7 +198,7 @@ def test_usage_on_the_command_line(env: dict[str, str]) -> None:
 
 def test_the_pages_about_usage_and_the_python_client_run_from_top_to_bottom(env: dict[str, str]) -> None:
     names: dict[str, Any] = {}
-    for page in ("usage.md", "python.md"):
+    for page in ("usage.md", "python.md", "alerts.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             with mock.patch.dict(os.environ, env):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from calendar import monthrange
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,16 +14,17 @@ import pytest
 
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import InvalidUsage
-from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_service import MetricNotFound, RecordsExpired
 from meterfold_service.usage.operations import Usage
 from meterfold_service.usage.results import UsageSummary
 from meterfold_sink.client import Client
 from support.sink.database import RULES, database, empty, insert, store
 from support.sink.rows import Record, progress_table, records_table, windows_of, windows_table
+from support.usage_recount import calls as record
+from support.usage_recount import define_metric as define
+from support.usage_recount import first_day, numbers, recounted, usage_at
 
 NOW = datetime(2026, 11, 29, 10, 30, tzinfo=UTC)
-EXACT = Context(prec=120)
 AGGREGATIONS = ("count", "sum", "avg", "max", "min", "last")
 SUBJECTS = tuple(
     (org, kind, name) for org in ("", "acme") for kind, name in (("user", "ada"), ("user", "bob"), ("team", "x"))
@@ -43,36 +42,12 @@ def client(_database: Client) -> Client:
     return empty(_database)
 
 
-class OneClient:
-    """A pool of the test's own connection."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    @contextmanager
-    def client(self) -> Iterator[Client]:
-        yield self._client
-
-
 def usage(client: Client, now: datetime = NOW) -> Usage:
-    return Usage(OneClient(client), lambda: now, 5.0)  # type: ignore[arg-type]
-
-
-def define(client: Client, kind: str = "sum", key: str = "calls", org_id: str = "") -> None:
-    version = client.value("SELECT toInt64(max(version)) + 1 FROM metric_definitions")
-    columns = "org_id, key, aggregation_type, version"
-    client.command(f"INSERT INTO metric_definitions ({columns}) VALUES ('{org_id}', '{key}', '{kind}', {version})")
+    return usage_at(client, now)
 
 
 def at(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)
-
-
-def record(number: int, when: datetime, quantity: Any, org: str = "", kind: str = "user", name: str = "ada") -> Record:
-    partition = partition_of(subject_key(org, "calls", kind, name), RULES.partition_count)
-    return Record(
-        number, when, quantity, org_id=org, subject_type=kind, subject_id=name, partition=partition, metric_key="calls"
-    )
 
 
 def some_records(count: int, start: datetime, end: datetime, seed: int = 7) -> list[Record]:
@@ -86,50 +61,6 @@ def some_records(count: int, start: datetime, end: datetime, seed: int = 7) -> l
         quantity = Decimal(chance.randrange(-(10**12), 10**13)).scaleb(-chance.randrange(10))
         found.append(record(number, when, quantity, *chance.choice(SUBJECTS)))
     return found
-
-
-def first_day(period: str, day: date, anchor: int) -> date:
-    match period:
-        case "weekly":
-            return day - timedelta(days=day.weekday())
-        case "monthly":
-            return day.replace(day=1)
-        case "yearly":
-            return day.replace(month=1, day=1)
-        case "billing":
-            for back in range(62):
-                one = day - timedelta(days=back)
-                if one.day == min(anchor, monthrange(one.year, one.month)[1]):
-                    return one
-            raise AssertionError
-        case _:
-            return day
-
-
-def recounted(records: list[Record], kind: str) -> tuple[Any, ...]:
-    """(total, records, sum, min, max, avg, last)."""
-    quantities = [Decimal(one.quantity) for one in records]
-    total = Decimal(0)
-    for quantity in quantities:
-        total = EXACT.add(total, quantity)
-    exact = EXACT.divide(total, Decimal(len(records)))
-    average = exact.quantize(Decimal("1e-9"), rounding=ROUND_HALF_UP, context=EXACT)
-    last = Decimal(max(records, key=lambda one: (one.timestamp, one.partition, one.offset)).quantity)
-    lowest, highest = min(quantities), max(quantities)
-    totals = {"count": len(records), "sum": total, "avg": average, "max": highest, "min": lowest, "last": last}
-    return (totals[kind], len(records), total, lowest, highest, average, last)
-
-
-def numbers(row: UsageSummary) -> tuple[Any, ...]:
-    return (
-        row.total_quantity,
-        row.record_count,
-        row.sum,
-        row.min_quantity,
-        row.max_quantity,
-        row.avg_quantity,
-        row.last_quantity,
-    )
 
 
 START, END = at(2026, 9, 20), at(2026, 11, 29)
@@ -328,7 +259,7 @@ def test_what_is_wrong_is_said_before_anything_is_read(client: Client) -> None:
     ask = usage(client).get_summary
     for arguments, words in (
         ({"period": "century"}, "period 'century' does not exist"),
-        ({"top": 3}, "with by_subject"),
+        ({"top": 3}, "with by_subject or group_by"),
         ({"by_subject": True, "empty": True}, "empty periods are shown of one subject"),
         ({"limit": 0}, "limit must be from 1 to 10,000, not 0"),
         ({"offset": -1}, "offset must be 0 or more, not -1"),

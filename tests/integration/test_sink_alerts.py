@@ -12,6 +12,9 @@ import pyarrow as pa
 import pytest
 
 from meterfold_local.stack import LocalStack
+from meterfold_processor.checker.mirror_rows import TABLES, row_of
+from meterfold_schemas.alert_actions import AlertActed
+from meterfold_schemas.vocabulary import AlertAction
 from meterfold_sink.client import Client
 from support.sink.database import database, empty, insert
 from support.sink.rows import DECIMAL, NOW, TIME
@@ -66,10 +69,12 @@ def mirror(client: Client, *events: dict[str, Any]) -> None:
     insert(client, "threshold_events", pa.Table.from_pylist(list(events), schema=schema))
 
 
-def act(client: Client, action: str, by: str, at: datetime, alert: str = "a1") -> None:
-    row = {"alert_id": [alert], "action": [1 if action == "acknowledge" else 2], "by": [by], "at": [at]}
-    types = [("alert_id", pa.string()), ("action", pa.int8()), ("by", pa.string()), ("at", TIME)]
-    insert(client, "alert_actions", pa.table(row, schema=pa.schema(types)))
+def act(client: Client, offset: int, action: str, by: str, at: datetime, alert: str = "a1") -> None:
+    """The message at this offset of alert.acted, as the mirror copies it."""
+    acted = AlertActed(occurred_at=at, alert_id=alert, action=AlertAction(action), by=by)
+    row = row_of("alert_actions", acted.key, acted.to_bytes(), offset)
+    assert row is not None
+    insert(client, "alert_actions", pa.Table.from_pylist([row], schema=TABLES["alert_actions"]))
 
 
 def alert(client: Client) -> dict[str, Any]:
@@ -88,7 +93,8 @@ def test_a_crossing_is_a_pending_alert(client: Client) -> None:
     assert (found["id"], found["level"], found["status"], found["action"]) == ("a1", "exceeded", "pending", "block")
     assert (found["actual_value"], found["percentage_used"], found["threshold"]) == (110, 110, 100)
     assert (found["period_start"], found["period_end"], found["triggered_at"]) == (MONTH, END, AT)
-    assert found["resolved_at"] is found["acknowledged_by"] is found["acknowledged_at"] is None
+    unset = ("resolved_at", "resolved_by", "acknowledged_by", "acknowledged_at")
+    assert [found[name] for name in unset] == [None] * 4
 
 
 @pytest.mark.parametrize("order", list(permutations(range(2))))
@@ -105,14 +111,45 @@ def test_history_33_cleared_wins_whatever_the_order(client: Client, order: tuple
 
 def test_it_is_acknowledged_and_resolved_by_hand(client: Client) -> None:
     mirror(client, event("approaching", AT, "approaching"))
-    act(client, "acknowledge", "eve", LATER)
-    act(client, "acknowledge", "bob", LATER + timedelta(seconds=5))  # the first stays
+    act(client, 7, "acknowledge", "eve", LATER)
+    act(client, 8, "acknowledge", "bob", LATER - timedelta(seconds=5))  # the first stays, whatever the clocks say
+    act(client, 7, "acknowledge", "eve", LATER)  # copied again
     found = alert(client)
     assert (found["status"], found["acknowledged_by"], found["acknowledged_at"]) == ("acknowledged", "eve", LATER)
-    act(client, "resolve", "bob", LATER + timedelta(seconds=9))
+    act(client, 12, "resolve", "joe", LATER)
+    act(client, 9, "resolve", "bob", LATER + timedelta(seconds=9))
     found = alert(client)
     assert (found["status"], found["resolved_at"]) == ("resolved", LATER + timedelta(seconds=9))
-    assert found["acknowledged_by"] == "eve"
+    assert (found["acknowledged_by"], found["resolved_by"]) == ("eve", "bob")
+
+
+def test_what_somebody_resolved_cannot_be_acknowledged_afterwards(client: Client) -> None:
+    mirror(client, event("exceeded", AT))
+    act(client, 3, "resolve", "bob", LATER)
+    act(client, 4, "acknowledge", "eve", LATER - timedelta(seconds=5))
+    found = alert(client)
+    assert (found["status"], found["resolved_by"], found["acknowledged_by"]) == ("resolved", "bob", None)
+    assert found["acknowledged_at"] is None
+
+
+def test_what_a_person_was_told_stays_when_a_clearing_is_copied_later(client: Client) -> None:
+    mirror(client, event("exceeded", AT))
+    act(client, 0, "acknowledge", "eve", LATER)
+    act(client, 1, "resolve", "bob", LATER + timedelta(seconds=2))
+    told = alert(client)
+    mirror(client, event("cleared", LATER - timedelta(seconds=1)))
+    assert alert(client) == told
+    assert (told["resolved_by"], told["acknowledged_by"]) == ("bob", "eve")
+
+
+def test_an_action_after_the_end_of_the_window_has_no_effect(client: Client) -> None:
+    ended = MONTH - timedelta(days=3)
+    mirror(client, event("exceeded", MONTH - timedelta(days=9), period_end=ended))
+    act(client, 0, "acknowledge", "eve", ended)
+    act(client, 1, "resolve", "bob", ended + timedelta(seconds=1))
+    found = alert(client)
+    assert (found["status"], found["resolved_at"]) == ("resolved", ended)
+    assert found["resolved_by"] is found["acknowledged_by"] is None
 
 
 def test_an_alert_ends_with_its_window(client: Client) -> None:
@@ -130,7 +167,7 @@ def test_a_lifetime_never_ends(client: Client) -> None:
 
 def test_an_action_on_one_alert_leaves_the_others(client: Client) -> None:
     mirror(client, event("exceeded", AT), event("approaching", AT, "approaching", alert="a2"))
-    act(client, "resolve", "eve", LATER, alert="a2")
+    act(client, 0, "resolve", "eve", LATER, alert="a2")
     found = client.rows("SELECT id, status, level FROM usage_alerts ORDER BY id")
     assert found == [
         {"id": "a1", "status": "pending", "level": "exceeded"},

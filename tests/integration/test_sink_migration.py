@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings
@@ -81,12 +82,12 @@ def test_a_database_that_is_not_there_is_made_only_when_asked(clickhouse_setting
 
 
 def test_a_wrong_password_is_fatal_and_never_shown(clickhouse_settings: ClickHouseSettings) -> None:
-    wrong = clickhouse_settings.model_copy(update={"password": "hunter2-is-wrong"})
+    wrong = clickhouse_settings.model_copy(update={"password": SecretStr("hunter2-is-wrong")})
     with pytest.raises(Fatal, match="username and password") as refused:
         connect(wrong)
     shown = f"{refused.value!r} {refused.value.__cause__!r}"
     assert "hunter2" not in shown
-    assert clickhouse_settings.password not in shown
+    assert clickhouse_settings.password.get_secret_value() not in shown
 
 
 def test_a_server_that_is_away_is_retried(clickhouse_settings: ClickHouseSettings) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import Fatal, Retryable
@@ -118,7 +119,7 @@ def test_errors_have_clickhouses_code_and_advice(client: Client, clickhouse_sett
     assert code_of(missing.value) == 60
     with pytest.raises(Retryable, match="boom"):
         client.rows("SELECT throwIf(number = 15000, 'boom') FROM numbers(20000)")
-    wrong = clickhouse_settings.model_copy(update={"password": "not this one"})
+    wrong = clickhouse_settings.model_copy(update={"password": SecretStr("not this one")})
     with pytest.raises(Fatal, match="check the username and password"):
         connect(wrong)
     with pytest.raises(Fatal, match="meterfold migrate"):

@@ -16,7 +16,7 @@ from meterfold_cli import exits
 from meterfold_cli.status.kafka_view import KafkaInspector
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
-from meterfold_processor.verify import TimeRange, Verdict
+from meterfold_processor.verify import TimeRange, VerifyResult
 from meterfold_schemas.errors import Retryable
 from support import eventually
 from support.cli import answer, inside, meterfold
@@ -62,7 +62,7 @@ def test_history_35_a_running_system_shows_no_difference(history: History) -> No
                 report = history.verify(contents=True)
                 assert not report.findings, [*map(str, report.findings)]
         report = history.verify(wait_seconds=60)
-        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+        assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
         assert sum(p.counted for p in report.partitions) > 0
         assert report.thresholds.events > 0
 
@@ -74,7 +74,7 @@ def test_history_36_markers_at_the_end_of_the_log_are_folded(history: History) -
             committed = [history.event(f"c{number}-{i}", f"u{i}", 1) for i in range(6)]
             history.send_in_transactions(committed, [history.event(f"a{number}-{i}", f"u{i}", 1) for i in range(6)])
         report = history.verify(wait_seconds=60)
-    assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+    assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
     assert report.unfolded == []
     assert sum(p.counted for p in report.partitions) == 18
     # The last markers are never passed by a progress row, so the offsets behind it are not among these.
@@ -84,7 +84,7 @@ def test_history_36_markers_at_the_end_of_the_log_are_folded(history: History) -
 
 def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
     report = history.verify()
-    assert report.verdict is Verdict.UNPROVEN
+    assert report.verdict is VerifyResult.UNPROVEN
     assert {(u.check, u.place, u.passing) for u in report.unproven} == {
         ("definitions", "metric_definitions", True),
         ("definitions", "thresholds", True),
@@ -94,19 +94,19 @@ def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
         eventually(lambda: client.value("SELECT count() FROM thresholds FINAL") == 1, 30, "the threshold is mirrored")
         eventually(lambda: client.value("SELECT count() FROM metric_definitions") == 1, 30, "the metric is mirrored")
     report = history.verify()
-    assert report.verdict is Verdict.PROVEN, [*map(str, report.unproven)]  # no event at all
+    assert report.verdict is VerifyResult.PROVEN, [*map(str, report.unproven)]  # no event at all
     history.send(history.event("e1", "u1", 150))
     partition = history.partition_of("u1")
     report = history.verify()
-    assert (report.verdict, report.unfolded) == (Verdict.PROVEN, [partition])
+    assert (report.verdict, report.unfolded) == (VerifyResult.PROVEN, [partition])
     report = history.verify(wait_seconds=0.2)
-    assert report.verdict is Verdict.UNPROVEN
+    assert report.verdict is VerifyResult.UNPROVEN
     (unproven,) = report.unproven
     assert (unproven.partition, unproven.offset, unproven.passing) == (partition, 0, True)
     with history.folding():
         folded(history)
     report = history.verify()
-    assert (report.verdict, report.unfolded, report.thresholds.judged) == (Verdict.UNPROVEN, [], False)
+    assert (report.verdict, report.unfolded, report.thresholds.judged) == (VerifyResult.UNPROVEN, [], False)
     (unproven,) = report.unproven
     assert (unproven.place, unproven.partition, unproven.passing) == (
         history.there.topics.usage_windows,
@@ -116,7 +116,7 @@ def test_what_is_missing_is_said_and_is_no_difference(history: History) -> None:
     assert "the checker" in unproven.why
     with history.checking():
         report = history.verify(wait_seconds=30)
-        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+        assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
 
 
 def test_an_open_transaction_is_named(history: History) -> None:
@@ -148,7 +148,7 @@ def test_an_open_transaction_is_named(history: History) -> None:
         finally:
             inspector.close()
         report = history.verify(wait_seconds=60)
-        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+        assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
 
 
 def test_messages_that_have_left_the_log_are_named(history: History) -> None:
@@ -159,7 +159,7 @@ def test_messages_that_have_left_the_log_are_named(history: History) -> None:
     with history.checking(), history.folding():
         history.send(first, first, *(history.event(f"e{n}", "u1", 1) for n in range(2, 6)))
         folded(history)
-        assert history.verify(wait_seconds=30, contents=True).verdict is Verdict.PROVEN
+        assert history.verify(wait_seconds=30, contents=True).verdict is VerifyResult.PROVEN
     place = TopicPartition(history.there.topics.usage_recorded, partition, 4)
     kafka = admin(history.kafka)  # kept: its answers end with it
     for future in kafka.delete_records([place]).values():
@@ -168,7 +168,7 @@ def test_messages_that_have_left_the_log_are_named(history: History) -> None:
     within = TimeRange(first.timestamp - day, first.timestamp + day)
     for more in ({}, {"within": within}):
         report = history.verify(**more)
-        assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+        assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
         assert (report.partitions[partition].log_start, report.partitions[partition].began_at) == (4, 0)
     report = history.verify(contents=True)
     assert report.findings == ()

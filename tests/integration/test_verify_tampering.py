@@ -11,7 +11,7 @@ import pytest
 from meterfold_cli import exits
 from meterfold_cli.commands.verify import exit_code
 from meterfold_local.stack import LocalStack
-from meterfold_processor.verify import Finding, Report, TimeRange, Verdict
+from meterfold_processor.verify import Finding, TimeRange, VerifyReport, VerifyResult
 from support.verify.history import METRIC, Copy, History, folded, installed
 
 HOURS = timedelta(hours=30)
@@ -39,7 +39,7 @@ def history(stack: LocalStack) -> Iterator[History]:
             history.there.seen_soon([*_reached("u1"), ("t1", "u2", "approaching approaching", 1), *_others(history)])
             history.send(history.event("credit", "u1", -100))
             folded(history)
-            assert history.verify(wait_seconds=30).verdict is Verdict.PROVEN
+            assert history.verify(wait_seconds=30).verdict is VerifyResult.PROVEN
         yield history
 
 
@@ -57,7 +57,7 @@ def _others(history: History) -> list[tuple[str, str, str, int]]:
     return found
 
 
-Tampered = Callable[..., Report]
+Tampered = Callable[..., VerifyReport]
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ def copy(history: History, stack: LocalStack) -> Iterator[Copy]:
 def tampered(history: History, copy: Copy) -> Tampered:
     """Run statements on a copy of the tables, then verify it."""
 
-    def verify(*statements: str, **more: Any) -> Report:
+    def verify(*statements: str, **more: Any) -> VerifyReport:
         for statement in statements:
             copy.client.command(statement)
         report = history.verify(copy.settings, **more)
-        assert report.verdict is Verdict.DIFFERENT, report
+        assert report.verdict is VerifyResult.DIFFERENT, report
         return report
 
     return verify
@@ -87,7 +87,7 @@ def record(copy: Copy) -> dict[str, Any]:
     return row
 
 
-def of(report: Report, check: str) -> list[Finding]:
+def of(report: VerifyReport, check: str) -> list[Finding]:
     return [finding for finding in report.findings if finding.check == check]
 
 
@@ -98,7 +98,7 @@ def columns(told: str) -> dict[str, str]:
 
 def test_a_whole_history_is_proven(history: History, copy: Copy) -> None:
     report = history.verify(copy.settings, contents=True)
-    assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+    assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
     partitions = report.partitions
     assert sum(p.counted for p in partitions) == 2 + 1 + 40 + 7 + 1
     assert sum(p.duplicates for p in partitions) == 1 + 7
@@ -252,7 +252,7 @@ def test_rejected_rows_of_a_version_that_stored_no_subject_are_no_difference(his
     copy.client.command(f"INSERT INTO usage_rejected SELECT * REPLACE ({older}) FROM usage_rejected FINAL")
     (rows,) = copy.client.rows("SELECT count() AS n, countIf(org_id = '') AS empty FROM usage_rejected FINAL")
     assert rows == {"n": 2, "empty": 2}
-    assert history.verify(copy.settings, contents=True).verdict is Verdict.PROVEN
+    assert history.verify(copy.settings, contents=True).verdict is VerifyResult.PROVEN
 
 
 def test_rows_that_count_for_another_organization_are_named(tampered: Tampered, record: dict[str, Any]) -> None:
@@ -396,7 +396,7 @@ def day_of(record: dict[str, Any]) -> TimeRange:
 def test_a_range_of_time_is_proven_and_says_what_of_it(history: History, copy: Copy, record: dict[str, Any]) -> None:
     within = day_of(record)
     report = history.verify(copy.settings, within=within, contents=True)
-    assert report.verdict is Verdict.PROVEN, [*map(str, (*report.findings, *report.unproven))]
+    assert report.verdict is VerifyResult.PROVEN, [*map(str, (*report.findings, *report.unproven))]
     assert (report.range_start, report.range_end) == (within.start, within.end)
     start, end = (f"fromUnixTimestamp64Micro({bound}, 'UTC')" for bound in within.bounds)
     wanted = copy.client.value(
@@ -410,7 +410,7 @@ def test_a_range_of_time_is_proven_and_says_what_of_it(history: History, copy: C
     assert sum(p.counted for p in report.partitions) == 51
     later = TimeRange(datetime.now(UTC) + timedelta(days=2), datetime.now(UTC) + timedelta(days=3))
     empty = history.verify(copy.settings, within=later)
-    assert empty.verdict is Verdict.PROVEN
+    assert empty.verdict is VerifyResult.PROVEN
     assert sum(p.windows + p.counted for p in empty.partitions) == 0
 
 
@@ -431,7 +431,7 @@ def test_what_is_changed_in_a_range_is_named_and_what_lies_outside_is_not(
     assert window.window is not None
     assert (window.window.period_type, window.window.subject_id) == ("daily", "s5")
     outside = history.verify(copy.settings, within=TimeRange(yesterday.start - timedelta(days=9), yesterday.start))
-    assert outside.verdict is Verdict.PROVEN, [*map(str, outside.findings)]
+    assert outside.verdict is VerifyResult.PROVEN, [*map(str, outside.findings)]
     copy.client.command("DELETE FROM usage_records WHERE id = 'n12'")
     lost = history.verify(copy.settings, within=within)
     assert (record["partition"], record["offset"]) in {(f.partition, f.offset) for f in of(lost, "conservation")}
@@ -515,7 +515,7 @@ def test_what_has_expired_is_named_and_is_no_difference(history: History, copy: 
     for name, value in changed.items():
         copy.client.command(f"INSERT INTO fold_settings (name, value, earlier) VALUES ('{name}', '{value}', 1)")
     report = history.verify(copy.settings)
-    assert report.verdict is Verdict.UNPROVEN, [*map(str, report.findings)]
+    assert report.verdict is VerifyResult.UNPROVEN, [*map(str, report.findings)]
     assert {(u.check, u.place, u.passing) for u in report.unproven} == {("windows", "usage_windows", False)}
     assert {u.partition for u in report.unproven} == {p.partition for p in report.partitions if p.expired_windows}
     assert sum(p.expired_windows for p in report.partitions) > 0

@@ -24,6 +24,7 @@ PACKAGES = {
 }
 NOT_NEEDED = ("pytest", "polars", "pyarrow", "numpy", "clickhouse_connect", "chdb", "typer")
 DATA = (
+    "meterfold_cli/importing/presets/focus-1.3.toml",
     "meterfold_local/kafka/kafka.lock.toml",
     "meterfold_schemas/asyncapi.json",
     "meterfold_schemas/avro/",

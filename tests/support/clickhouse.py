@@ -15,7 +15,7 @@ def http_query(settings: ClickHouseSettings, sql: str, *, password: str | None =
         data=sql.encode(),
         headers={
             "X-ClickHouse-User": settings.username,
-            "X-ClickHouse-Key": settings.password if password is None else password,
+            "X-ClickHouse-Key": settings.password.get_secret_value() if password is None else password,
         },
     )
     try:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meterfold_cli import console
+from meterfold_cli.completing import complete_metric
 from meterfold_cli.confirming import YesOption, confirm
+from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Define metrics.", no_args_is_help=True)
 
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help="Key of the metric (a-z, 0-9, '_', '.', '-'), such as api.calls.")
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="Key of the metric (a-z, 0-9, '_', '.', '-'), such as api.calls.",
+        autocompletion=complete_metric,
+    ),
 ]
 NameOption = Annotated[str, typer.Option(help="Display name.")]
 UnitOption = Annotated[str, typer.Option(help="Unit of the quantity, such as calls, tokens or bytes.")]
@@ -38,6 +45,10 @@ OrgOption = Annotated[
 ]
 CategoryOption = Annotated[str | None, typer.Option(help="Category.")]
 OrderOption = Annotated[int | None, typer.Option("--display-order", help="Sort order, ascending. [default: 0]")]
+DimensionOption = Annotated[
+    list[str] | None,
+    typer.Option("--dimension", metavar="FIELD", help="Metadata field that usage is grouped by. Repeatable."),
+]
 MetadataOption = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object.")]
 ActiveOption = Annotated[
     bool | None,
@@ -59,6 +70,7 @@ def define(
     org: OrgOption = "",
     category: CategoryOption = None,
     display_order: OrderOption = None,
+    dimension: DimensionOption = None,
     metadata: MetadataOption = None,
     yes: YesOption = False,
     config: ConfigOption = None,
@@ -68,6 +80,8 @@ def define(
 
     With --org, the definition hides the global one for that organization. If that changes totals of
     existing usage, the command shows the effects and asks for confirmation.
+
+    Example: meterfold metric define api.calls --name "API calls" --unit calls
     """
     fields = given(
         description=description,
@@ -76,6 +90,7 @@ def define(
         precision=precision,
         category=category,
         display_order=display_order,
+        dimensions=tuple(dimension) if dimension else None,
         metadata=metadata,
     )
     definition = {"key": key, "name": name, "unit": unit, "org_id": org, **fields}
@@ -98,6 +113,8 @@ def update(
     org: OrgOption = "",
     category: CategoryOption = None,
     display_order: OrderOption = None,
+    dimension: DimensionOption = None,
+    no_dimensions: Annotated[bool, typer.Option("--no-dimensions", help="Remove all dimensions.")] = False,
     metadata: MetadataOption = None,
     active: ActiveOption = None,
     yes: YesOption = False,
@@ -108,9 +125,13 @@ def update(
 
     A new aggregation type, unit or reset period changes how existing windows are read, and --inactive stops the
     thresholds. In these cases the command shows the effects and asks for confirmation.
+
+    Example: meterfold metric update api.calls --aggregation count
     """
     from meterfold_service.metrics.changes import DECIDING
 
+    if dimension and no_dimensions:
+        raise WrongInput("--dimension conflicts with --no-dimensions; give one of them")
     changes = given(
         name=name,
         unit=unit,
@@ -120,6 +141,7 @@ def update(
         precision=precision,
         category=category,
         display_order=display_order,
+        dimensions=() if no_dimensions else tuple(dimension) if dimension else None,
         metadata=metadata,
         is_active=active,
     )
@@ -141,6 +163,8 @@ def delete(
     """Delete the definition of a metric. Its usage is kept but has no totals; its thresholds are not judged any more.
 
     If usage or thresholds exist, the command shows the effects and asks for confirmation.
+
+    Example: meterfold metric delete api.calls --org acme
     """
     with metering(config) as service:
         if not yes:
@@ -159,13 +183,16 @@ def get(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one metric. With --org: the organization's own definition, or else the global one."""
+    """Show one metric. With --org: the organization's own definition, or else the global one.
+
+    Example: meterfold metric get api.calls --org acme
+    """
     with metering(config) as service:
         metric = service.metrics.get(key, org)
     if as_json:
         console.emit(metric)
         return
-    console.table(("field", "value"), [(name, value) for name, value in metric if value is not None])
+    console.table(("field", "value"), [(name, value) for name, value in metric if value not in (None, ())])
 
 
 @app.command("list")
@@ -178,7 +205,10 @@ def list_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List metrics."""
+    """List metrics.
+
+    Example: meterfold metric list --active --json
+    """
     from meterfold_cli.wording import undefined
 
     with metering(config) as service:
@@ -186,8 +216,8 @@ def list_(
     if as_json:
         console.emit(page)
         return
-    names = ("key", "org_id", "name", "unit", "aggregation_type", "reset_period", "category", "is_active")
-    headers = ("key", "org", "name", "unit", "aggregation", "reset", "category", "active")
+    names = ("key", "org_id", "name", "unit", "aggregation_type", "reset_period", "dimensions", "category", "is_active")
+    headers = ("key", "org", "name", "unit", "aggregation", "reset", "dimensions", "category", "active")
     console.table(headers, [[getattr(metric, name) for name in names] for metric in page.rows])
     console.note(f"{len(page.rows)} of {page.total}")
     for key in page.undefined:

@@ -18,7 +18,7 @@ from meterfold_schemas.plurals import plural
 if TYPE_CHECKING:
     from meterfold_cli.status.kafka_view import Group
     from meterfold_cli.status.look import Inspector
-    from meterfold_cli.status.report import Report
+    from meterfold_cli.status.report import StatusReport
 
 WATCH_SECONDS = 2.0
 WAIT_SECONDS = 60
@@ -41,7 +41,7 @@ def status(
             "--wait",
             metavar="[SECONDS]",
             min=0,
-            help="Wait up to this long until fold and checker have processed everything that is in the topics now "
+            help="Wait up to this long until everything that is in the topics now is folded, judged and in ClickHouse "
             f"(default: {WAIT_SECONDS}).",
         ),
     ] = None,
@@ -62,6 +62,8 @@ def status(
 
     Exit code 0: no problems. 1: something is missing, events are stuck, or messages were rejected recently; the last
     lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch up in time.
+
+    Example: meterfold status --wait 30
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.status.look import Inspector
@@ -108,17 +110,17 @@ def _wait(inspector: Inspector, seconds: float, *, as_json: bool) -> None:
         raise typer.Exit(exits.UNAVAILABLE)
 
 
-def _code(report: Report) -> int:
+def _code(report: StatusReport) -> int:
     return exits.UNAVAILABLE if report.silent else exits.FAILED
 
 
-def _name_silent(report: Report) -> None:
+def _name_silent(report: StatusReport) -> None:
     """On standard error, as every other command."""
     for server in report.silent:
         console.fail(server)
 
 
-def _show(report: Report, behind: Sequence[str] = ()) -> None:
+def _show(report: StatusReport, behind: Sequence[str] = ()) -> None:
     kafka, clickhouse = report.kafka, report.clickhouse
     known = f"{plural(kafka.brokers, 'broker')}, {plural(len(kafka.topics), 'topic')}"
     console.say(f"Kafka       {_server(kafka.error, known)}")

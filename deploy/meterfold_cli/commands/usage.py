@@ -11,6 +11,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
+from meterfold_cli.completing import complete_metric
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, JsonOption
 
@@ -43,8 +44,22 @@ PERIOD_OF = {
 }
 _TIME = "2026-10, 2026-10-05, 2026-10-05T12:30, or a time with an offset"
 
-MetricArgument = Annotated[str, typer.Argument(metavar="METRIC", help="The metric's key.")]
-OrgOption = Annotated[str, typer.Option("--org", help="Organization. [default: subjects without one]")]
+MetricArgument = Annotated[
+    str, typer.Argument(metavar="METRIC", help="The metric's key.", autocompletion=complete_metric)
+]
+OrgOption = Annotated[str | None, typer.Option("--org", help="Organization. [default: subjects without one]")]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FIELD=VALUE",
+        help="Only usage with this value of a metadata field. Repeatable: values of one field are alternatives.",
+    ),
+]
+MissingOption = Annotated[
+    list[str] | None,
+    typer.Option("--missing", metavar="FIELD", help="Only usage without this metadata field. Repeatable."),
+]
 MonthOption = Annotated[str | None, typer.Option("--month", metavar="MONTH", help="One month, such as 2026-10.")]
 SinceOption = Annotated[str | None, typer.Option("--since", metavar="TIME", help="The last 90m, 12h, 7d or 4w.")]
 FromOption = Annotated[str | None, typer.Option("--from", metavar="TIME", help=f"Start: {_TIME}.")]
@@ -61,7 +76,7 @@ def summary(
     subject: Annotated[
         str | None, typer.Option("--subject", metavar="TYPE:ID", help="Only this subject. [default: all together]")
     ] = None,
-    org: OrgOption = "",
+    org: OrgOption = None,
     month: MonthOption = None,
     since: SinceOption = None,
     start: FromOption = None,
@@ -70,11 +85,34 @@ def summary(
     anchor: Annotated[
         int | None, typer.Option(min=1, max=31, help="Day of the month on which billing periods begin.")
     ] = None,
+    every_org: Annotated[
+        bool, typer.Option("--every-org", help="All organizations, each in rows of its own, and subjects without one.")
+    ] = False,
     by_subject: Annotated[bool, typer.Option("--by-subject", help="Show one row per subject.")] = False,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option("--group-by", metavar="FIELD", help="Show one row per value of this metadata field. Repeatable."),
+    ] = None,
+    where: WhereOption = None,
+    missing: MissingOption = None,
+    unique: Annotated[
+        str | None,
+        typer.Option(
+            "--unique", metavar="FIELD", help='Also count distinct values of this metadata field, or of "subject".'
+        ),
+    ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Only the subjects with the largest totals of each period.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Only this many groups with the largest totals of each period. [default group: subject]",
+        ),
     ] = None,
     empty: Annotated[bool, typer.Option("--empty", help="Also show periods in which nothing was recorded.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw the totals as bars, with periods in which nothing was recorded.")
+    ] = False,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
     config: ConfigOption = None,
@@ -86,9 +124,17 @@ def summary(
     of 0 means that the recorded quantities add up to 0.
 
     Example: meterfold usage summary api.calls --subject user:ada --by day --since 7d
+
+    Example: meterfold usage summary api.calls --by day --since 4w --plot
+
+    Example: meterfold usage summary llm.tokens --group-by model --where region=eu --top 10 --unique user_id
     """
     from meterfold_cli.spans import span
 
+    if every_org and org is not None:
+        raise WrongInput("--every-org conflicts with --org; give one of them")
+    if plot and as_json:
+        raise WrongInput("--plot conflicts with --json; give one of them")
     begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
     with metering(config) as service:
         page = service.usage.get_summary(
@@ -99,17 +145,23 @@ def summary(
             tz=tz,
             anchor=anchor,
             subject=None if subject is None else subject_of(subject),
-            org_id=org,
-            by_subject=by_subject or top is not None,
+            org_id=None if every_org else org or "",
+            by_subject=by_subject or (top is not None and not group_by),
+            group_by=group_by or (),
+            filter=filter_of(where, missing),
+            unique_count=unique,
             top=top,
-            empty=empty,
+            empty=empty or (plot and not (by_subject or top or group_by or every_org)),
             limit=limit,
             offset=offset,
         )
     if as_json:
         console.emit(page)
         return
-    _show(page.rows, by, tz)
+    if plot:
+        _plot(page.rows, by, tz)
+    else:
+        _show(page.rows, by, tz, every_org)
     console.note(f"{len(page.rows)} of {page.total}" if page.total else "nothing was recorded")
 
 
@@ -117,12 +169,14 @@ def summary(
 def get(
     metric: MetricArgument,
     subject: Annotated[str, typer.Option("--subject", metavar="TYPE:ID", help="Whose records, such as user:ada.")],
-    org: OrgOption = "",
+    org: OrgOption = None,
     month: MonthOption = None,
     since: SinceOption = None,
     start: FromOption = None,
     end: ToOption = None,
     tz: ZoneOption = None,
+    where: WhereOption = None,
+    missing: MissingOption = None,
     limit: LimitOption = 100,
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Continue behind an earlier page, which shows it.")
@@ -139,7 +193,14 @@ def get(
     begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
     with metering(config) as service:
         page = service.usage.get(
-            metric, subject_of(subject), start=begin, end=until, org_id=org, limit=limit, cursor=cursor
+            metric,
+            subject_of(subject),
+            start=begin,
+            end=until,
+            org_id=org or "",
+            filter=filter_of(where, missing),
+            limit=limit,
+            cursor=cursor,
         )
     if as_json:
         console.emit(page)
@@ -153,6 +214,19 @@ def get(
         console.note(f"next page: --cursor {page.cursor}")
 
 
+def filter_of(where: Sequence[str] | None, missing: Sequence[str] | None) -> dict[str, list[str | None]]:
+    """`region=eu` and `model=a`, `model=b`: the values that each metadata field may have. Raises WrongInput."""
+    found: dict[str, list[str | None]] = {}
+    for text in where or ():
+        field, equals, value = text.partition("=")
+        if not (field and equals):
+            raise WrongInput(f"--where {text!r} must be FIELD=VALUE, such as region=eu")
+        found.setdefault(field, []).append(value)
+    for field in missing or ():
+        found.setdefault(field, []).append(None)
+    return found
+
+
 def subject_of(text: str) -> tuple[str, str]:
     """`user:ada`; the id may have colons. Raises WrongInput."""
     kind, colon, name = text.partition(":")
@@ -161,21 +235,61 @@ def subject_of(text: str) -> tuple[str, str]:
     return kind, name
 
 
-def _show(rows: Sequence[UsageSummary], by: By, tz: str | None) -> None:
+def _plot(rows: Sequence[UsageSummary], by: By, tz: str | None) -> None:
+    """One chart per group, all of one scale and with the same periods."""
+    from meterfold_cli.charts import ASCII, BLOCKS, Bar, bars
+
+    charts: dict[str, dict[str, Bar]] = {}
+    for row in rows:
+        label = _period(row, by, tz)
+        text = "-" if row.total_quantity is None else str(console.plain(row.total_quantity))
+        charts.setdefault(_title(row), {})[label] = Bar(label, row.total_quantity, text)
+    periods = {label: None for chart in charts.values() for label in chart}
+    if len(charts) > 1:
+        periods = dict.fromkeys(sorted(periods))
+    lines = [chart.get(label, Bar(label, None, "-")) for chart in charts.values() for label in periods]
+    out = console.out()
+    drawn = bars(lines, out.width, BLOCKS if out.encoding.startswith("utf") else ASCII)
+    for number, title in enumerate(charts):
+        if title:
+            console.say(title, "bold")
+        for line in drawn[number * len(periods) : (number + 1) * len(periods)]:
+            console.say(line)
+
+
+def _title(row: UsageSummary) -> str:
+    """What tells a group from the others; empty where there is one group only."""
+    subject = [] if row.subject_type is None else [f"{row.subject_type} {row.subject_id}"]
+    fields = [f"{name} {'-' if text is None else text}" for name, text in row.group.items()]
+    return ", ".join([*([f"organization {row.org_id}"] if row.org_id else []), *subject, *fields])
+
+
+def _period(row: UsageSummary, by: By, tz: str | None) -> str:
     from meterfold_schemas.zones import zone_of
 
-    zone = zone_of(tz)
+    if by is By.LIFETIME:
+        return "lifetime"
     form = {By.HOUR: "%Y-%m-%d %H:%M", By.MONTH: "%Y-%m", By.YEAR: "%Y"}.get(by, "%Y-%m-%d")
+    return row.period_start.astimezone(zone_of(tz)).strftime(form)
+
+
+def _show(rows: Sequence[UsageSummary], by: By, tz: str | None, orgs: bool) -> None:
     subjects = any(row.subject_id is not None for row in rows)
-    headers = ["period", *(["type", "subject"] if subjects else []), "total", "records", "min", "max", "avg", "last"]
+    fields = list(rows[0].group) if rows else []
+    uniques = any(row.unique_count is not None for row in rows)
+    headers = ["period", *(["org"] if orgs else []), *(["type", "subject"] if subjects else []), *fields]
+    headers += ["total", "records", *(["unique"] if uniques else []), "min", "max", "avg", "last"]
     console.table(
         [*headers, "final"],
         [
             [
-                "lifetime" if by is By.LIFETIME else row.period_start.astimezone(zone).strftime(form),
+                _period(row, by, tz),
+                *((row.org_id,) if orgs else ()),
                 *((row.subject_type, row.subject_id) if subjects else ()),
+                *row.group.values(),
                 row.total_quantity,
                 row.record_count,
+                *((row.unique_count,) if uniques else ()),
                 row.min_quantity,
                 row.max_quantity,
                 row.avg_quantity,

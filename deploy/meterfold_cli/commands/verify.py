@@ -12,7 +12,7 @@ from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
-    from meterfold_processor.verify import Report, TimeRange
+    from meterfold_processor.verify import TimeRange, VerifyReport
 
 _SHOWN_ORGS = 20
 
@@ -55,6 +55,8 @@ def verify(
 
     Exit code 0: everything is proven. 1: something differs. 3: a server does not answer, or a worker is behind; verify
     again later. 5: no differences, but some data has expired and cannot be recounted.
+
+    Example: meterfold verify --from 2026-10-01 --to 2026-11-01
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import group_names
@@ -106,7 +108,7 @@ def _time(text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def exit_code(report: Report, *, accept_expired: bool = False) -> int:
+def exit_code(report: VerifyReport, *, accept_expired: bool = False) -> int:
     """See exits.py."""
     if report.findings:
         return exits.FAILED
@@ -115,7 +117,7 @@ def exit_code(report: Report, *, accept_expired: bool = False) -> int:
     return exits.EXPIRED if report.unproven and not accept_expired else exits.OK
 
 
-def _show(report: Report) -> None:
+def _show(report: VerifyReport) -> None:
     headers = (
         *("partition", "from", "to", "log end", "counted", "duplicates", "rejected", "no message", "gone"),
         *("windows", "expired windows", "rows compared"),
@@ -154,6 +156,7 @@ def _show(report: Report) -> None:
         console.say()
     _show_thresholds(report)
     console.say(f"aggregates   {plural(report.aggregates, 'event')} of usage.aggregated")
+    console.say(f"closings     {plural(report.closings, 'closing')} of periods")
     if report.unfolded:
         waiting = ", ".join(map(str, report.unfolded))
         console.say(f"not folded yet and not verified: newer messages of partitions {waiting}")
@@ -166,7 +169,7 @@ def _show(report: Report) -> None:
     console.say(_summary(report), "green" if report.proven else "bold red" if report.findings else "yellow")
 
 
-def _show_thresholds(report: Report) -> None:
+def _show_thresholds(report: VerifyReport) -> None:
     t = report.thresholds
     if t.judged:
         console.say(
@@ -178,7 +181,7 @@ def _show_thresholds(report: Report) -> None:
         console.say(f"thresholds   {plural(t.thresholds, 'threshold')}, not judged")
 
 
-def _summary(report: Report) -> str:
+def _summary(report: VerifyReport) -> str:
     records = sum(p.counted for p in report.partitions)
     if report.proven:
         windows = sum(p.windows for p in report.partitions)

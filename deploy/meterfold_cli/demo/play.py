@@ -17,7 +17,7 @@ from meterfold_cli import console
 from meterfold_cli.demo import flights as data
 from meterfold_cli.demo import showing
 from meterfold_cli.demo.defining import define
-from meterfold_cli.demo.sending import send
+from meterfold_cli.demo.sending import ORG, send
 from meterfold_cli.demo.shift import HORIZON_DAYS, RECORD_RETENTION_DAYS, kept_shift
 from meterfold_cli.demo.watching import LOOK_SECONDS, Counts, Watch
 from meterfold_cli.local_run import command
@@ -29,6 +29,7 @@ from meterfold_processor.migration import MigrationOptions, migrate_all
 from meterfold_processor.verify import verify
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_sink.client import Client, connect
+from meterfold_sink.metric_usage import monthly_totals
 
 PARTITIONS = 4
 READY_SECONDS = 60.0
@@ -41,7 +42,7 @@ DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class PassResult:
     """The result of one pass."""
 
     counts: Counts
@@ -187,12 +188,15 @@ class Play:
         worker.start()
         stack.write_state()
 
-    def _result(self, stack: LocalStack, watch: Watch, client: Client) -> Result:
+    def _result(self, stack: LocalStack, watch: Watch, client: Client) -> PassResult:
         watch.wait_until_checked(CheckerSettings().group_id, self._stop, FOLD_SECONDS)
         events = showing.read_threshold_events(stack.kafka_settings(), PARTITIONS)
-        return Result(watch.counts(), showing.monthly_totals(client), events)
+        totals = pl.DataFrame(monthly_totals(client, ORG)).with_columns(
+            pl.col("metric_key", "subject_id").cast(pl.String)
+        )
+        return PassResult(watch.counts(), totals, events)
 
-    def _compare(self, result: Result, expected: pl.DataFrame) -> None:
+    def _compare(self, result: PassResult, expected: pl.DataFrame) -> None:
         wrong = showing.differences(result.totals, expected)
         self._expect(not wrong, f"{len(wrong)} totals differ, the first one is: {wrong[0] if wrong else ''}")
         console.say(

@@ -8,7 +8,6 @@ from decimal import Decimal
 import polars as pl
 
 from meterfold_cli import console
-from meterfold_cli.demo.sending import ORG
 from meterfold_local.errors import StackError
 from meterfold_processor.kafka.offsets import topic_bounds
 from meterfold_processor.kafka.reader import TopicReader
@@ -16,22 +15,8 @@ from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
-from meterfold_sink.client import Client
 
-_SUMMARIES = """
-SELECT metric_key, subject_id, period_start AS month, total_quantity AS total
-FROM usage_monthly
-WHERE org_id = {org:String}
-ORDER BY metric_key, subject_id, month
-"""
 SHOWN_EVENTS = 12
-
-
-def monthly_totals(client: Client) -> pl.DataFrame:
-    """The view usage_monthly: metric_key, subject_id, month, total (Decimal)."""
-    return pl.DataFrame(client.query(_SUMMARIES, {"org": ORG})).with_columns(
-        pl.col("metric_key", "subject_id").cast(pl.String)
-    )
 
 
 def differences(found: pl.DataFrame, expected: pl.DataFrame) -> list[str]:

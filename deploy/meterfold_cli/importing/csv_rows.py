@@ -35,8 +35,8 @@ class CsvRows:
         `name` is what messages call the file. Raises WrongInput for a file that can't be read or has no header.
         """
         self._name = name or str(path)
-        self.delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
-        self._file = open_text(path, self._name)
+        self.delimiter = delimiter or ("\t" if "tsv" in path.name.lower().split(".")[-2:] else ",")
+        self._file, self._tell = open_text(path, self._name)
         self.total: int | None = path.stat().st_size
         self._lines = _Lines(self._file, self._name)
         try:
@@ -49,8 +49,8 @@ class CsvRows:
 
     @property
     def position(self) -> int:
-        """Bytes read so far, of `total`."""
-        return self._file.buffer.tell()  # type: ignore[attr-defined, no-any-return]
+        """Bytes of the file read so far, of `total`."""
+        return self._tell()
 
     def rows(self) -> Iterator[Row | BadRow]:
         """Raises WrongInput for a file that cannot be decoded from some line on (UTF-16 and UTF-32 only)."""
@@ -148,3 +148,5 @@ class _Lines:
             raise WrongInput(
                 f"{self._name}: after line {self._next - 1} it is not valid {error.encoding.upper()}: {error.reason}"
             ) from None
+        except OSError as error:
+            raise WrongInput(f"{self._name} is damaged after line {self._next - 1}: {error}") from None

@@ -94,6 +94,17 @@ class ParquetRows:
             return None
         raise WrongInput(f"{self._path}: the column {column!r} is {kind}; it must be text or an integer")
 
+    def metadata_reader(self, column: str) -> Callable[[Any], Any] | None:
+        """None for text, which is JSON already; maps and structs are read as objects."""
+        kind = self._schema.field(column).type
+        if _is_text(kind):
+            return None
+        if pa.types.is_map(kind) or pa.types.is_struct(kind):
+            return lambda value: value
+        raise WrongInput(
+            f"{self._path}: the column {column!r} is {kind}; metadata must be JSON text, a map or a struct"
+        )
+
     def use(self, columns: frozenset[str]) -> None:
         """Read only these; the others come as None."""
         self._wanted = [column for column in self.columns if column in columns]

@@ -1,81 +1,124 @@
-"""The mapping of columns to fields of an event, from the header and the options of the command."""
+"""A mapping made ready for the columns of one file: from the values of a row to the events that it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
+from hashlib import sha1
 from typing import Any, Final
-from uuid import uuid5
 
-from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing.text_files import CONVERT
 from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.ids import NAMESPACE
 from meterfold_schemas.keys import compact_array
 
-#: The fields of one event that a column or --set may give.
-FIELDS: Final = usage_fields.NAMES
-_NEEDED: Final = ("metric_key", "subject_type", "subject_id", "timestamp")
+__all__ = [
+    "OPTIONAL",
+    "REJECTED_LINE",
+    "REJECTED_REASON",
+    "LeftOut",
+    "MeasurePlan",
+    "Plan",
+    "Reader",
+    "Row",
+    "Step",
+    "Tally",
+    "cell_text",
+    "row_id",
+]
+
 # An empty cell means "not given" for these; for the others it is an error of its row.
-_OPTIONAL: Final = frozenset({"org_id", *usage_fields.OPTIONAL})
-_METADATA: Final = "metadata."
+OPTIONAL: Final = frozenset({"org_id", *usage_fields.OPTIONAL})
 
 #: Columns of a rejects file, so that a corrected one can be imported as it is.
 REJECTED_LINE: Final = "rejected_line"
 REJECTED_REASON: Final = "rejected_reason"
 
+_NAMESPACE: Final = NAMESPACE.bytes
+
+Row = Sequence[Any]
 Reader = Callable[[Any], Any]
+#: Adds fields to the event of a row. Raises InvalidUsage or LeftOut.
+Step = Callable[[Row, dict[str, Any]], None]
+
+
+class LeftOut(Exception):
+    """The row is not to be imported, by its mapping."""
+
+
+def _same(cell: Any) -> Any:
+    return cell
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the mapping did to values. `rounded`: quantities that lost digits."""
+
+    rounded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line said. `mapping` is column -> field, `fixed` field -> value; `strip` takes the spaces around
-    every cell away."""
+class MeasurePlan:
+    """One quantity of a row. `amount` reads it and raises InvalidUsage; None: the row has no such event."""
 
-    mapping: Mapping[str, str]
-    fixed: Mapping[str, Any]
-    id_from: Sequence[str]
-    ignore_others: bool
-    strip: bool = False
+    metric_key: str
+    amount: Callable[[Row], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Turns one row into the keyword arguments of an event.
+    """Turns one row into the keyword arguments of its events.
 
     `columns` are the rows' columns; `fields` (field, index, reader) and `metadata` (name, index) say where values come
-    from, `fixed` are values for every row, `id_from` the indexes that make the id.
+    from, `fixed` are values for every row, `id_from` the indexes that make the id (None: a column that the file lacks).
+    `where` (index, values, negated) chooses rows. `sources`: field -> its columns, for messages.
     """
 
     columns: tuple[str, ...]
     fields: tuple[tuple[str, int, Reader | None], ...]
     metadata: tuple[tuple[str, int], ...]
     fixed: Mapping[str, Any]
-    id_from: tuple[int, ...]
+    id_from: tuple[int | None, ...]
     strip: bool = False
-
-    @property
-    def used(self) -> frozenset[str]:
-        """The columns that are read at all."""
-        indexes = [index for _, index, _ in self.fields] + [index for _, index in self.metadata] + [*self.id_from]
-        return frozenset(self.columns[index] for index in indexes)
+    where: tuple[tuple[int, frozenset[str], bool], ...] = ()
+    steps: tuple[Step, ...] = ()
+    measures: tuple[MeasurePlan, ...] = ()
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    used: frozenset[str] = frozenset()
+    """The columns that are read at all."""
+    tally: Tally = field(default_factory=Tally)
+    id_text: Callable[[Any], Any] = _same
+    """What an id takes of a cell: of JSON the text that a CSV file would have."""
 
     @property
     def id_columns(self) -> tuple[str, ...]:
         """The columns that make the id; empty where the file has ids."""
-        return tuple(self.columns[index] for index in self.id_from)
+        return tuple(self.columns[index] for index in self.id_from if index is not None)
 
-    def event(self, row: Sequence[Any]) -> dict[str, Any]:
-        """Raises InvalidUsage for a row that can't be one."""
+    def events(self, row: Row) -> Sequence[dict[str, Any]]:
+        """Empty for a row that the mapping leaves out. Raises InvalidUsage for a row that can't be imported."""
         if self.strip:
             row = [cell.strip() if type(cell) is str else cell for cell in row]
+        for index, values, negated in self.where:
+            cell = row[index]
+            if ((cell if type(cell) is str else cell_text(cell)) in values) is negated:
+                return ()
+        if not self.steps and not self.measures:
+            return (self.event(row),)
+        try:
+            event = self.event(row)
+        except LeftOut:
+            return ()
+        return self._measured(row, event) if self.measures else (event,)
+
+    def event(self, row: Row) -> dict[str, Any]:
+        """The event without its measures. Raises InvalidUsage, and LeftOut where a step leaves the row out."""
         event = dict(self.fixed)
         for name, index, read in self.fields:
             value = row[index]
             if value is None or value == "":
-                if name in _OPTIONAL:
+                if name in OPTIONAL:
                     continue
                 raise InvalidUsage(f"{name} is empty")
             event[name] = value if read is None else read(value)
@@ -83,19 +126,40 @@ class Plan:
             values = {name: row[index] for name, index in self.metadata if row[index] not in (None, "")}
             if values:
                 event["metadata"] = values
+        for step in self.steps:
+            step(row, event)
         if self.id_from:
-            event["id"] = row_id([row[index] for index in self.id_from])
+            text = self.id_text
+            event["id"] = row_id([None if index is None else text(row[index]) for index in self.id_from])
         return event
 
-    def explained(self, reason: str, row: Sequence[Any]) -> str:
+    def explained(self, reason: str, row: Row) -> str:
         """What is wrong with a row, with the column that it is about and what to do where that is known."""
-        index = next((index for name, index, _ in self.fields if reason.startswith(f"{name} ")), None)
-        if index is None:
-            return reason
-        column, value = self.columns[index], row[index]
+        name = reason.partition(" ")[0].rstrip(":")
+        columns = self.sources.get(name, ())
+        if len(columns) != 1:
+            return f"columns {', '.join(map(repr, columns))}: {reason}" if columns else reason
+        column, value = columns[0], row[self.columns.index(columns[0])]
         named = reason if reason.startswith(f"{column} ") else f"column {column!r}: {reason}"
         hint = _hint(value, reason) if isinstance(value, str) else ""
         return f"{named}; {hint}" if hint else named
+
+    def _measured(self, row: Row, event: dict[str, Any]) -> list[dict[str, Any]]:
+        found = []
+        for measure in self.measures:
+            amount = measure.amount(row)
+            if amount is not None:
+                found.append({**event, "metric_key": measure.metric_key, "quantity": amount})
+        return found
+
+
+def cell_text(value: Any) -> str:
+    """A cell as the text that a condition or a table compares."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def row_id(values: Sequence[Any]) -> str:
@@ -103,90 +167,19 @@ def row_id(values: Sequence[Any]) -> str:
 
     A UUIDv5 of their text; raises InvalidUsage when all of them are empty.
     """
-    texts = ["" if value is None else str(value) for value in values]
+    texts = [value if type(value) is str else "" if value is None else str(value) for value in values]
     if not any(texts):
         raise InvalidUsage("every column of --id-from is empty")
     try:
-        return str(uuid5(NAMESPACE, compact_array("import", *texts).decode("utf-8")))
-    except UnicodeEncodeError:
+        name = compact_array("import", *texts)
+    except InvalidUsage:
         raise InvalidUsage("a column of --id-from is not valid UTF-8") from None
-
-
-def make_plan(columns: Sequence[str], options: Options, readers: Mapping[str, Callable[[str], Reader | None]]) -> Plan:
-    """`readers` makes, for a field, the reader of one column (by its name). Raises WrongInput, naming the option."""
-    _check_columns(columns, options)
-    targets: dict[str, str] = {}
-    others = []
-    for column in columns:
-        if column in (REJECTED_LINE, REJECTED_REASON):
-            continue
-        field = options.mapping.get(column, column)
-        if field in FIELDS or field.startswith(_METADATA):
-            if field in options.fixed:
-                raise WrongInput(f"--set {field}: the column {column!r} already provides {field}")
-            if field in targets:
-                raise WrongInput(f"the columns {targets[field]!r} and {column!r} both provide {field}")
-            targets[field] = column
-        elif column not in options.id_from:
-            others.append(column)
-    if others and not options.ignore_others:
-        raise WrongInput(_unknown(others))
-    if "metadata" in targets and any(field.startswith(_METADATA) for field in targets):
-        raise WrongInput("columns are mapped both to metadata and to metadata.NAME; use one of them")
-    _check_complete(targets, options)
-    index = {column: i for i, column in enumerate(columns)}
-    return Plan(
-        tuple(columns),
-        tuple(
-            (field, index[column], readers[field](column) if field in readers else None)
-            for field, column in targets.items()
-            if field in FIELDS and not (field == "id" and options.id_from)
-        ),
-        tuple((field[len(_METADATA) :], index[column]) for field, column in targets.items() if field not in FIELDS),
-        dict(options.fixed),
-        tuple(index[column] for column in options.id_from),
-        options.strip,
-    )
-
-
-def _check_columns(columns: Sequence[str], options: Options) -> None:
-    twice = sorted({column for column in columns if list(columns).count(column) > 1})
-    if twice:
-        raise WrongInput(f"the header contains {', '.join(map(repr, twice))} more than once")
-    for option, names in (("--map", options.mapping), ("--id-from", options.id_from)):
-        for name in names:
-            if name not in columns:
-                raise WrongInput(
-                    f"{option} {name}: the file has no column {name!r}; its columns are {', '.join(columns)}"
-                )
-    for column, field in options.mapping.items():
-        if field not in FIELDS and not (field.startswith(_METADATA) and field != _METADATA):
-            raise WrongInput(f"--map {column}={field}: {field!r} is not a field.{_near(field)}")
-    for field in options.fixed:
-        if field not in FIELDS or field == "id":
-            raise WrongInput(f"--set {field}=...: {field!r} is not a field that can be set.{_near(field)}")
-
-
-def _check_complete(targets: Mapping[str, str], options: Options) -> None:
-    missing = [field for field in _NEEDED if field not in targets and field not in options.fixed]
-    if missing:
-        raise WrongInput(
-            f"no column provides {', '.join(missing)}: name one with --map COLUMN={missing[0]}, or set one value for "
-            f"all rows with --set {missing[0]}=VALUE"
-        )
-    if "id" not in targets and not options.id_from:
-        raise WrongInput(
-            "no column provides the id of an event: name one with --map COLUMN=id, or name the columns that identify a "
-            "row with --id-from COLUMN,COLUMN. Without ids, importing the file again would count it twice"
-        )
-
-
-def _unknown(columns: Sequence[str]) -> str:
-    named = ", ".join(map(repr, columns))
-    return (
-        f"unknown column{'s' if len(columns) > 1 else ''} {named}: map each with --map COLUMN=FIELD (or "
-        f"=metadata.NAME), or ignore all of them with --ignore-others.{_near(columns[0])}"
-    )
+    # uuid5 without its objects, which cost twice as much as the hash.
+    raw = bytearray(sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
+    raw[6] = raw[6] & 0x0F | 0x50
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _hint(value: str, reason: str) -> str:
@@ -194,11 +187,8 @@ def _hint(value: str, reason: str) -> str:
         return f"the cell is not valid UTF-8: {CONVERT}"
     if value != value.strip() and "--strip" not in reason:
         return "the cell has surrounding spaces, which --strip removes"
+    if reason.startswith("metric_key ") and "a table" not in reason:
+        return "make a key of it with --metric-from COLUMN, or translate it with --metric-key TEXT=KEY"
     if reason.startswith("quantity ") and "," in value:
         return "use a decimal point and no thousands separators"
     return ""
-
-
-def _near(name: str) -> str:
-    close = get_close_matches(name, FIELDS, n=1)
-    return f" Did you mean {close[0]}?" if close else f" Fields are: {', '.join(FIELDS)}, metadata.NAME"

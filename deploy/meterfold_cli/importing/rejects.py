@@ -1,12 +1,13 @@
 """The rejects file: every row that was refused, with its line and the reason, ready to be corrected and imported.
 
-It is the kind of file that the rows came from: CSV with the same delimiter, or Parquet with the same columns and types.
-So the command that imported the original imports it as it is, to the digit.
+It is the kind of file that the rows came from: CSV with the same delimiter, JSON Lines, or Parquet with the same
+columns and types. So the command that imported the original imports it as it is, to the digit.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from meterfold_cli.exits import WrongInput
+from meterfold_cli.importing.amounts import ExactFloat
 from meterfold_cli.importing.csv_rows import CsvRows
+from meterfold_cli.importing.json_rows import JsonRows
 from meterfold_cli.importing.parquet_rows import ParquetRows
 from meterfold_cli.importing.plan import REJECTED_LINE, REJECTED_REASON
 
@@ -107,15 +110,56 @@ class ParquetRejects:
             self._waiting.clear()
 
 
-def rejects_for(rows: CsvRows | ParquetRows, wanted: Path) -> Rejects:
+class JsonRejects:
+    """One object per line: line and reason, then the names of the original."""
+
+    def __init__(self, wanted: Path, rows: JsonRows) -> None:
+        self._wanted = wanted
+        self._rows = rows
+        self._file: IO[str] | None = None
+        self.path: Path | None = None
+        self.count = 0
+
+    def add(self, line: int, reason: str, values: Sequence[Any]) -> None:
+        if self._file is None:
+            self.path = _free(self._wanted)
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+        self.count += 1
+        original = {**self._rows.original(), REJECTED_LINE: None, REJECTED_REASON: None}
+        del original[REJECTED_LINE], original[REJECTED_REASON]
+        self._file.write(json_text({REJECTED_LINE: line, REJECTED_REASON: reason, **original}) + "\n")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def json_text(value: Any) -> str:
+    """JSON with every digit of its numbers."""
+    if isinstance(value, dict):
+        return (
+            "{"
+            + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{json_text(of)}" for name, of in value.items())
+            + "}"
+        )
+    if isinstance(value, list):
+        return f"[{','.join(map(json_text, value))}]"
+    return value.text if isinstance(value, ExactFloat) else json.dumps(value, ensure_ascii=False)
+
+
+def rejects_for(rows: CsvRows | ParquetRows | JsonRows, wanted: Path) -> Rejects:
     """Raises WrongInput if the suffix is that of another format."""
+    if isinstance(rows, JsonRows):
+        if wanted.suffix.lower() not in (".jsonl", ".ndjson"):
+            raise WrongInput(f"--rejects {wanted}: the rejects file of a JSON file must end with .jsonl")
+        return JsonRejects(wanted, rows)
     is_parquet = wanted.suffix.lower() in (".parquet", ".pq")
     if isinstance(rows, ParquetRows):
         if not is_parquet:
             raise WrongInput(f"--rejects {wanted}: the rejects file of a Parquet file must end with .parquet")
         return ParquetRejects(wanted, rows)
     if is_parquet:
-        raise WrongInput(f"--rejects {wanted}: the rejects file of a CSV file must end with .csv")
+        raise WrongInput(f"--rejects {wanted}: the rejects file of a CSV file must end with .csv or .tsv")
     return CsvRejects(wanted, rows.columns, rows.delimiter)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
 from meterfold_cli.exits import WrongInput
+from meterfold_cli.importing.file_kinds import open_bytes
 
 #: How to make a file readable that is in another encoding.
 CONVERT: Final = "convert it to UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8`"
@@ -20,26 +23,28 @@ _MARKS: Final = (
 _OTHERS: Final = (
     (b"PK\x03\x04", "an Excel workbook or a ZIP archive; export it as CSV"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook; export it as CSV"),
-    (b"\x1f\x8b", "compressed with gzip; decompress it first, or pipe it: `gunzip -c FILE | meterfold import -`"),
-    (b"(\xb5/\xfd", "compressed with Zstandard; decompress it first, or pipe it: `zstd -dc FILE | meterfold import -`"),
     (b"PAR1", "Parquet; name it .parquet"),
 )
 
 
-def open_text(path: Path, name: str) -> IO[str]:
-    """The file as text, line ends untouched. `name` is what messages call it. Raises WrongInput.
+def open_text(path: Path, name: str) -> tuple[IO[str], Callable[[], int]]:
+    """The file as text, line ends untouched, decompressed if it is compressed, and how many bytes of it were read.
+
+    `name` is what messages call it. Raises WrongInput.
 
     Bytes that are not valid UTF-8 come as lone surrogates, which the rules of an event refuse: one bad row instead of a
     bad file.
     """
     try:
-        with path.open("rb") as raw:
+        raw, _ = open_bytes(path, name)
+        with raw:
             start = raw.read(_START_BYTES)
         encoding = _encoding(start, name)
         errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
-        return path.open("r", encoding=encoding, errors=errors, newline="")
+        raw, position = open_bytes(path, name)
+        return io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=""), position
     except OSError as error:
-        raise WrongInput(f"{name} cannot be read: {error.strerror}") from None
+        raise WrongInput(f"{name} is damaged and cannot be decompressed: {error}") from None
 
 
 def _encoding(start: bytes, name: str) -> str:

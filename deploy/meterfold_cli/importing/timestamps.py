@@ -16,7 +16,18 @@ from meterfold_cli.exits import WrongInput
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.zones import zone_of
 
-__all__ = ["ISO", "UNIX", "TextReader", "Zone", "from_day", "from_epoch", "from_text", "text_reader", "zone_named"]
+__all__ = [
+    "ISO",
+    "UNIX",
+    "TextReader",
+    "Zone",
+    "from_day",
+    "from_epoch",
+    "from_text",
+    "remembering",
+    "text_reader",
+    "zone_named",
+]
 
 ISO: Final = "iso"
 DATE: Final = "date"
@@ -66,6 +77,22 @@ def text_reader(time_format: str, zone: Zone) -> TextReader:
         f"--time-format {time_format!r} is unknown; give {ISO}, {', '.join(UNIX)}, {DATE}, or a strptime pattern "
         "such as '%d.%m.%Y %H:%M'"
     )
+
+
+def remembering(read: TextReader, entries: int = 65_536) -> TextReader:
+    """The same reader with a memory: the rows of a file share many times, and reading one costs more than a look-up."""
+    known: dict[str, datetime] = {}
+
+    def remembered(text: str) -> datetime:
+        found = known.get(text)
+        if found is None:
+            found = read(text)
+            if len(known) >= entries:
+                known.clear()
+            known[text] = found
+        return found
+
+    return remembered
 
 
 def from_text(text: str, zone: Zone) -> datetime:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from meterfold_cli import console
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing.checking import Checked
 from meterfold_cli.importing.outcome import Outcome
+from meterfold_cli.importing.preview import Preview
 from meterfold_cli.importing.run import Summary
 from meterfold_schemas.plurals import plural
+from meterfold_schemas.usage_fields import NAMES
 from meterfold_sink.rules import FoldRules
 
 __all__ = ["problems_of", "require_none", "say_checked", "say_dry_run", "say_outcome", "say_summary"]
 
 _SHOWN: Final = 5
+_REASONS: Final = 20
+_COUNTS: Final = 50
+_SUBJECTS: Final = 10
 _ASK: Final = (
     "`meterfold status --wait` waits for the fold. Importing the file again shows the result and counts nothing twice"
 )
@@ -36,7 +42,8 @@ def problems_of(checked: Checked, id_columns: Sequence[str], what: str, rules: F
         problems.append(_conflicts(len(checked.conflicts), id_columns))
     if checked.untimely and rules is not None:
         for finding in checked.untimely_shown:
-            console.note(f"{what} {finding.line}: {finding.problem.detail}", "yellow")
+            column = f"column {finding.column!r}: " if finding.column not in (None, "timestamp") else ""
+            console.note(f"{what} {finding.line}: {column}{finding.problem.detail}", "yellow")
         problems.append(_untimely(checked, rules))
     return problems
 
@@ -83,23 +90,61 @@ def say_checked(checked: Checked, what: str) -> None:
         )
 
 
-def say_dry_run(checked: Checked, problems: Sequence[str]) -> None:
+def say_dry_run(checked: Checked, preview: Preview, problems: Sequence[str], what: str) -> None:
     """The result of --dry-run."""
+    for event in preview.first:
+        fields = (f"{name}={_cell(event[name])}" for name in NAMES if name in event)
+        console.say(f"{what} {event['line']}: {'  '.join(fields)}")
+    if preview.metrics:
+        _say_counts(preview)
+    for reason in sorted(preview.reasons.values(), key=lambda found: -found.rows)[:_REASONS]:
+        console.note(
+            f"{plural(reason.rows, 'row')} refused, the first is {what} {reason.line}: {reason.example}", "yellow"
+        )
+    if len(preview.reasons) > _REASONS:
+        console.note(f"and {plural(len(preview.reasons) - _REASONS, 'other reason')}", "yellow")
     for problem in problems:
         console.note(problem, "yellow")
+    left_out = f", {checked.left_out:,} left out by the mapping" if checked.left_out else ""
+    rounded = f", {plural(checked.rounded, 'quantity', 'quantities')} rounded to 9 decimals" if checked.rounded else ""
     console.say(
         f"{plural(checked.rows, 'row')} checked, nothing sent: {checked.unusable:,} not valid events, "
         f"{checked.repeats:,} exact repetitions, {len(checked.conflicts):,} with the id of another row but different "
         "contents, "
-        f"{sum(checked.untimely.values()):,} with a timestamp that would be rejected"
+        f"{sum(checked.untimely.values()):,} with a timestamp that would be rejected{left_out}{rounded}"
     )
+
+
+def _say_counts(preview: Preview) -> None:
+    metrics = sorted(preview.metrics.items(), key=lambda item: (-item[1].events, item[0]))
+    console.table(
+        ("metric", "events", "sum of quantities"),
+        [(key, count.events, count.quantity) for key, count in metrics[:_COUNTS]],
+    )
+    if len(metrics) > _COUNTS:
+        console.note(f"and {plural(len(metrics) - _COUNTS, 'other metric')}")
+    subjects = sorted(preview.subjects.items(), key=lambda item: (-item[1], item[0]))
+    console.table(("subject", "events"), [(f"{kind}:{who}", count) for (kind, who), count in subjects[:_SUBJECTS]])
+    if len(subjects) > _SUBJECTS:
+        console.note(f"and {plural(len(subjects) - _SUBJECTS, 'other subject')}")
+    if preview.overflow:
+        console.note("there are more metrics, subjects or reasons than these counts include")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(console.plain(value), ensure_ascii=False, default=str)
+    return str(console.plain(value))
 
 
 def say_summary(summary: Summary, what: str) -> None:
     """What was sent and refused."""
     rate = f" in {summary.seconds:.1f} s" if summary.seconds >= 0.1 else ""
+    left_out = f", {summary.left_out:,} left out by the mapping" if summary.left_out else ""
+    skipped = f", {summary.skipped:,} delivered before" if summary.skipped else ""
     console.say(
         f"{plural(summary.read, 'row')} read{rate}: {summary.delivered:,} delivered, {summary.refused:,} refused"
+        f"{left_out}{skipped}"
     )
     for text in summary.first_refusals:
         console.note(text, "yellow")
@@ -111,15 +156,22 @@ def say_summary(summary: Summary, what: str) -> None:
             "yellow",
         )
     if summary.interrupted:
-        console.note(
-            f"interrupted at {what} {summary.last_line:,}. Run the same command again; nothing counts twice", "yellow"
-        )
-    elif summary.failed:
+        console.note(f"interrupted at {what} {summary.last_line:,}. {_again(summary, what, '')}", "yellow")
+    elif summary.failed or not summary.complete:
         console.note(
             f"stopped at {what} {summary.last_line:,}: {plural(summary.failed, 'event')} not delivered "
-            f"({summary.first_failure}). Run the same command again when Kafka is available; nothing counts twice",
+            f"({summary.first_failure}). {_again(summary, what, ' when Kafka is available')}",
             "red",
         )
+
+
+def _again(summary: Summary, what: str, when: str) -> str:
+    if not summary.resume:
+        return f"Run the same command again{when}; nothing counts twice"
+    return (
+        f"Run the same command with --resume{when}: it continues after {what} {summary.delivered_through:,}, up to "
+        "which everything is delivered. Nothing counts twice"
+    )
 
 
 def say_outcome(outcome: Outcome | str | None, seconds: float | None) -> None:

@@ -43,7 +43,7 @@ REJECTED_WITHIN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StoredProgress:
     """The newest progress row of one partition. Counters are cumulative; `last_stamp` None before the first event."""
 
     next_offset: int
@@ -59,13 +59,14 @@ class Progress:
 class ClickHouseView:
     """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition.
     `schemas`: what is stored about fingerprints (16 hexadecimal digits). `rejections`: of the last `rejected_within`
-    seconds."""
+    seconds. `mirrored`: topic -> partition -> the next offset that the checker copies."""
 
     error: str | None = None
     version: str | None = None
     missing: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
-    progress: Mapping[int, Progress] = field(default_factory=dict)
+    progress: Mapping[int, StoredProgress] = field(default_factory=dict)
+    mirrored: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     undefined: tuple[UndefinedMetric, ...] = ()
     schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
     rejections: Sequence[RecentRejections] = ()
@@ -101,11 +102,21 @@ def _view(store: Client, rejected_within: float) -> ClickHouseView:
         missing=tuple(table for table in TABLES if table not in names),
         settings=read_settings(store) if "fold_settings" in names else {},
         progress={number: _progress(row) for number, row in progress.items()},
+        mirrored=_mirrored(store) if "mirror_progress" in names else {},
         undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
         schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
         rejected_within=rejected_within,
     )
+
+
+def _mirrored(store: Client) -> dict[str, dict[int, int]]:
+    from meterfold_sink.reads import read_mirrored
+
+    found = dict[str, dict[int, int]]()
+    for (topic, partition), offset in read_mirrored(store).items():
+        found.setdefault(topic, {})[partition] = offset
+    return found
 
 
 def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
@@ -118,8 +129,8 @@ def _undefined(store: Client) -> tuple[UndefinedMetric, ...]:
         return ()
 
 
-def _progress(row: ProgressRow) -> Progress:
-    return Progress(
+def _progress(row: ProgressRow) -> StoredProgress:
+    return StoredProgress(
         row.next_offset,
         row.log_start,
         row.counted,

@@ -17,9 +17,18 @@ from meterfold_processor.kafka.offsets import Place, bounds, log_ends
 from meterfold_processor.kafka.reader import HEADS, TopicReader
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
-from meterfold_schemas.topics import NAMES, Topics
+from meterfold_schemas.topics import MIRRORED, NAMES, Topics
 
-__all__ = ["Group", "KafkaInspector", "KafkaView", "Log", "OpenTransaction", "PendingHead"]
+__all__ = [
+    "Group",
+    "KafkaInspector",
+    "KafkaView",
+    "LogBounds",
+    "OpenTransaction",
+    "PendingHead",
+    "PendingHeads",
+    "PendingPositions",
+]
 
 ANSWER_SECONDS: Final = 6.0
 PEEK_SECONDS: Final = 4.0
@@ -38,7 +47,7 @@ _HEADER_BYTES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogBounds:
     """The offsets of one partition: [start, end) holds messages or markers of transactions."""
 
     start: int
@@ -54,6 +63,25 @@ class PendingHead:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingPositions:
+    """Where to look for messages that wait: by partition of usage.recorded and of usage.windows, and by topic and
+    partition of those that the checker copies into ClickHouse."""
+
+    events: Mapping[int, int]
+    windows: Mapping[int, int]
+    mirrored: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingHeads:
+    """What was found waiting there."""
+
+    events: Mapping[int, PendingHead]
+    windows: Mapping[int, PendingHead]
+    mirrored: Mapping[str, Mapping[int, PendingHead]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenTransaction:
     """A transaction without an end so far. `stamp` of its first message in seconds since 1970, None if unknown."""
 
@@ -65,14 +93,19 @@ class OpenTransaction:
 
 @dataclass(frozen=True, slots=True)
 class KafkaView:
-    """`error` is set when Kafka did not answer; the other fields hold what was known until then."""
+    """`error` is set when Kafka did not answer; the other fields hold what was known until then.
+
+    `recorded` and `windows`: partition -> its log. `mirrored`: the same of each topic that the checker copies into
+    ClickHouse, by name.
+    """
 
     error: str | None = None
     brokers: int = 0
     topics: Mapping[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
-    recorded: Mapping[int, Log] = field(default_factory=dict)
-    windows: Mapping[int, Log] = field(default_factory=dict)
+    recorded: Mapping[int, LogBounds] = field(default_factory=dict)
+    windows: Mapping[int, LogBounds] = field(default_factory=dict)
+    mirrored: Mapping[str, Mapping[int, LogBounds]] = field(default_factory=dict)
     checked: Mapping[int, int] = field(default_factory=dict)
     fold_group: Group | None = None
     checker_group: Group | None = None
@@ -80,7 +113,7 @@ class KafkaView:
 
 
 class KafkaInspector:
-    """Looks at one cluster, again and again, over connections of its own. For one thread."""
+    """Looks at one cluster, repeatedly, over its own connections. For one thread."""
 
     def __init__(self, settings: KafkaSettings, fold_group: str, checker_group: str) -> None:
         """Raises InvalidSettings."""
@@ -113,14 +146,20 @@ class KafkaInspector:
                         return replace(seen, error=str(error))
                     time.sleep(_PAUSE_SECONDS)
 
-    def waiting_events(self, kafka: KafkaView, positions: Mapping[int, int]) -> dict[int, PendingHead]:
-        """The first committed event at or after each position of usage.recorded; no entry where there is none. Raises
-        Retryable or Fatal."""
-        return self._heads(self._topics.usage_recorded, kafka.recorded, positions)
-
-    def waiting_windows(self, kafka: KafkaView, positions: Mapping[int, int]) -> dict[int, PendingHead]:
-        """The same of usage.windows."""
-        return self._heads(self._topics.usage_windows, kafka.windows, positions)
+    def waiting(self, kafka: KafkaView, positions: PendingPositions) -> PendingHeads:
+        """The first committed message at or after each position; no entry where there is none. Raises Retryable or
+        Fatal."""
+        recorded, windows = self._topics.usage_recorded, self._topics.usage_windows
+        logs = {recorded: kafka.recorded, windows: kafka.windows, **kafka.mirrored}
+        wanted = {recorded: positions.events, windows: positions.windows, **positions.mirrored}
+        starts = {Place(topic, partition): at for topic, found in wanted.items() for partition, at in found.items()}
+        with self._reader("read_committed") as reader:
+            messages = reader.heads(starts, {place: logs[place.topic][place.partition].end for place in starts})
+        heads = dict[str, dict[int, PendingHead]]()
+        for place, message in messages.items():
+            head = PendingHead(_stamp(message), (message.value() or b"")[:_HEADER_BYTES])
+            heads.setdefault(place.topic, {})[place.partition] = head
+        return PendingHeads(heads.pop(recorded, {}), heads.pop(windows, {}), heads)
 
     def close(self) -> None:
         for reader in self._readers.values():
@@ -132,15 +171,17 @@ class KafkaInspector:
         places = [Place(name, partition) for name, count in seen.topics.items() for partition in range(count)]
         stable = bounds(self._settings, places, read_committed=True)
         ends = log_ends(self._settings, places)
-        recorded, windows = (
-            {place.partition: Log(*edges) for place, edges in stable.items() if place.topic == topic}
-            for topic in (self._topics.usage_recorded, self._topics.usage_windows)
-        )
+        logs = dict[str, dict[int, LogBounds]]()
+        for place, edges in stable.items():
+            logs.setdefault(place.topic, {})[place.partition] = LogBounds(*edges)
+        windows = logs.get(self._topics.usage_windows, {})
+        copied = [self._settings.topic_prefix + name for name in MIRRORED]
         fold, checker = read_groups(self._settings, (self._fold_group, self._checker_group))
         return replace(
             seen,
-            recorded=recorded,
+            recorded=logs.get(self._topics.usage_recorded, {}),
             windows=windows,
+            mirrored={topic: logs[topic] for topic in copied if topic in logs},
             checked=self._checked(windows),
             fold_group=fold,
             checker_group=checker,
@@ -164,15 +205,6 @@ class KafkaInspector:
             OpenTransaction(*place, offset, _stamp(found[place]) if place in found else None)
             for place, offset in sorted(blocked.items())
         )
-
-    def _heads(self, topic: str, logs: Mapping[int, Log], positions: Mapping[int, int]) -> dict[int, PendingHead]:
-        starts = {Place(topic, partition): offset for partition, offset in positions.items()}
-        with self._reader("read_committed") as reader:
-            found = reader.heads(starts, {place: logs[place.partition].end for place in starts})
-        return {
-            place.partition: PendingHead(_stamp(message), (message.value() or b"")[:_HEADER_BYTES])
-            for place, message in found.items()
-        }
 
     @contextmanager
     def _reader(self, level: str) -> Iterator[TopicReader]:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Self
 
 from meterfold_cli.status import clickhouse_view
-from meterfold_cli.status.kafka_view import KafkaInspector
-from meterfold_cli.status.report import PendingHeads, Report, make_report, positions, window_positions
+from meterfold_cli.status.kafka_view import KafkaInspector, PendingHeads
+from meterfold_cli.status.report import StatusReport, make_report, positions
 from meterfold_cli.workers import group_names
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -17,7 +17,7 @@ from meterfold_schemas.settings_sources import Sources
 
 
 class Inspector:
-    """Looks at one installation, again and again. A look takes up to about 10 s where a server does not answer."""
+    """Looks at one installation, repeatedly. A look takes up to about 10 s where a server does not answer."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Inspector:
         self._stuck_after = stuck_after
         self._rejected_within = rejected_within
 
-    def look(self) -> Report:
+    def look(self) -> StatusReport:
         with ThreadPoolExecutor(1) as pool:
             stored = pool.submit(clickhouse_view.look, self._clickhouse, self._rejected_within)
             kafka = self._kafka.look()
@@ -41,10 +41,7 @@ class Inspector:
         waiting = PendingHeads({}, {})
         if kafka.error is None:
             try:
-                waiting = PendingHeads(
-                    self._kafka.waiting_events(kafka, positions(kafka, clickhouse)),
-                    self._kafka.waiting_windows(kafka, window_positions(kafka)),
-                )
+                waiting = self._kafka.waiting(kafka, positions(kafka, clickhouse))
             except MeterfoldError as error:
                 # Nothing found and nothing known are not the same: what did not answer may have events.
                 kafka = replace(kafka, error=str(error))

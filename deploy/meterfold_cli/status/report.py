@@ -5,13 +5,13 @@ Everything here is a function of the two views, of what waits, and of the time t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from meterfold_cli.status.clickhouse_view import ClickHouseView, Progress
-from meterfold_cli.status.kafka_view import KafkaView, Log, PendingHead
+from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_cli.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads, PendingPositions
 from meterfold_cli.wording import undefined
 from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
@@ -46,7 +46,19 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class MirrorLag:
+    """A partition with messages that the checker has not copied into ClickHouse yet: the definitions and threshold
+    events that its tables still lack."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    log_end: int
+    waiting_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
     """`problems` is empty when all is well; each says what is wrong, where, and what to do. `silent`: those of them
     about servers that did not answer. `notes` are worth knowing, and nothing is wrong with them."""
 
@@ -58,21 +70,30 @@ class Report:
     kafka: KafkaView
     clickhouse: ClickHouseView
     partitions: tuple[PartitionStatus, ...]
+    mirror_lag: tuple[MirrorLag, ...]
     counted: int | None
     duplicates: int | None
     rejected: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PendingHeads:
-    """What was found waiting behind the positions, by partition."""
+def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> PendingPositions:
+    """Where to look for messages that wait: behind the progress rows, and behind the checker's offsets."""
+    mirrored = {
+        topic: {
+            number: at for number, log in logs.items() if (at := _mirrored_at(clickhouse, topic, number, log)) < log.end
+        }
+        for topic, logs in kafka.mirrored.items()
+    }
+    return PendingPositions(
+        _event_positions(kafka, clickhouse), _window_positions(kafka), {} if clickhouse.error is not None else mirrored
+    )
 
-    events: Mapping[int, PendingHead]
-    windows: Mapping[int, PendingHead]
+
+def _mirrored_at(clickhouse: ClickHouseView, topic: str, partition: int, log: LogBounds) -> int:
+    return max(clickhouse.mirrored.get(topic, {}).get(partition, log.start), log.start)
 
 
-def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> dict[int, int]:
-    """Where to look for waiting events: each partition that has something behind its progress row."""
+def _event_positions(kafka: KafkaView, clickhouse: ClickHouseView) -> dict[int, int]:
     found = {}
     for number, log in kafka.recorded.items():
         progress = clickhouse.progress.get(number)
@@ -82,8 +103,8 @@ def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> dict[int, int]:
     return found
 
 
-def window_positions(kafka: KafkaView) -> dict[int, int]:
-    """The same for the checker; below the log's start it begins at the start, as the checker does."""
+def _window_positions(kafka: KafkaView) -> dict[int, int]:
+    """Below the log's start it begins at the start, as the checker does."""
     return {
         number: at
         for number, log in kafka.windows.items()
@@ -93,10 +114,11 @@ def window_positions(kafka: KafkaView) -> dict[int, int]:
 
 def make_report(
     kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
-) -> Report:
+) -> StatusReport:
     """`stuck_after` in seconds."""
     numbers = sorted({*kafka.recorded, *clickhouse.progress})
     partitions = tuple(_partition(n, kafka, clickhouse, waiting, now, stuck_after) for n in numbers)
+    mirror_lag = tuple(_mirror_lag(kafka, clickhouse, waiting, now))
     silent = tuple(_silent_servers(kafka, clickhouse))
     problems = (
         *silent,
@@ -104,10 +126,11 @@ def make_report(
         *_transaction_problems(kafka, now, stuck_after),
         *_fold_problems(partitions, kafka, clickhouse, waiting),
         *_checker_problems(partitions, kafka, stuck_after),
+        *_mirror_problems(mirror_lag, stuck_after),
         *_rejections(clickhouse, now),
     )
     known = list(clickhouse.progress.values()) if clickhouse.error is None else None
-    return Report(
+    return StatusReport(
         at=now,
         well=not problems,
         silent=silent,
@@ -116,6 +139,7 @@ def make_report(
         kafka=kafka,
         clickhouse=clickhouse,
         partitions=partitions,
+        mirror_lag=mirror_lag,
         counted=None if known is None else sum(progress.counted for progress in known),
         duplicates=None if known is None else sum(progress.duplicates for progress in known),
         rejected=None if known is None else sum(progress.rejected for progress in known),
@@ -151,8 +175,8 @@ def _partition(
 
 
 def _state(
-    log: Log | None,
-    progress: Progress | None,
+    log: LogBounds | None,
+    progress: StoredProgress | None,
     position: int | None,
     event: PendingHead | None,
     waited: float | None,
@@ -250,8 +274,8 @@ def _fold_problems(
     if stuck:
         names = ", ".join(str(status.partition) for status in stuck)
         waited = max(status.waiting_seconds or 0.0 for status in stuck)
-        nobody = kafka.fold_group is not None and kafka.fold_group.is_empty
-        advice = "no fold worker runs: start `meterfold fold`" if nobody else "the fold worker's log says why"
+        idle = kafka.fold_group is not None and kafka.fold_group.is_empty
+        advice = "no fold worker runs: start `meterfold fold`" if idle else "the fold worker's log says why"
         yield f"partition {names}: nothing is folded, the oldest event has waited {waited:,.0f} s; {advice}"
 
 
@@ -259,6 +283,25 @@ def _checker_problems(partitions: tuple[PartitionStatus, ...], kafka: KafkaView,
     waited = max((status.checker_waiting_seconds or 0.0 for status in partitions), default=0.0)
     if waited > stuck_after and kafka.checker_group is not None and kafka.checker_group.is_empty:
         yield f"no checker runs and windows have waited for {waited:,.0f} s: start `meterfold check`"
+
+
+def _mirror_lag(
+    kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime
+) -> Iterator[MirrorLag]:
+    for topic, heads in waiting.mirrored.items():
+        for number, head in sorted(heads.items()):
+            log = kafka.mirrored[topic][number]
+            yield MirrorLag(topic, number, _mirrored_at(clickhouse, topic, number, log), log.end, _age(head, now))
+
+
+def _mirror_problems(mirror_lag: tuple[MirrorLag, ...], stuck_after: float) -> Iterator[str]:
+    for topic in sorted({lag.topic for lag in mirror_lag}):
+        waited = max(lag.waiting_seconds or 0.0 for lag in mirror_lag if lag.topic == topic)
+        if waited > stuck_after:
+            yield (
+                f"ClickHouse lacks messages of {topic} that are {waited:,.0f} s old: the checker copies them. Start "
+                "`meterfold check`, or read its log"
+            )
 
 
 def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:

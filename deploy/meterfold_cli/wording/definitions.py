@@ -48,6 +48,8 @@ def define_command(key: str) -> str:
 def _option(options: Options, name: str, value: Any) -> Sequence[str]:
     if name == "is_active":
         return ["--active" if value else "--inactive"]
+    if name == "dimensions" and not value:
+        return ["--no-dimensions"]
     if isinstance(value, tuple):
         return [part for one in value for part in (options.get(name, name), one)]
     return [] if value is None else [options.get(name, name), _shown(value)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meterfold_cli.wording import metrics, thresholds
+from meterfold_cli.wording import alerts, metrics, thresholds
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_service import errors
 
@@ -20,6 +20,8 @@ def worded(error: MeterfoldError) -> str:
             return thresholds.exists(error)
         case errors.ThresholdNotFound():
             return thresholds.not_found(error)
+        case errors.AlertNotFound():
+            return alerts.not_found(error)
         case errors.CheckerNotRunning():
             return (
                 f"{error.name} is published (offset {error.version}), but ClickHouse does not show it after "

@@ -26,6 +26,7 @@ OPTIONS: Final = {
     "precision": "--precision",
     "category": "--category",
     "display_order": "--display-order",
+    "dimensions": "--dimension",
     "metadata": "--metadata",
     "is_active": "--active",
 }
@@ -38,7 +39,7 @@ def where(org_id: str) -> str:
 
 
 def exists(error: MetricKeyExists) -> str:
-    """METRIC_KEY_EXISTS, with the command that changes the definition which is there."""
+    """METRIC_KEY_EXISTS, with the command that changes the existing definition."""
     known = error.known
     options = changes(OPTIONS, error.differences)
     org = ["--org", known.org_id] if known.org_id else []

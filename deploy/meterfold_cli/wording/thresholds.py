@@ -49,4 +49,4 @@ def exists(error: ThresholdExists) -> str:
 
 def not_found(error: ThresholdNotFound) -> str:
     """THRESHOLD_NOT_FOUND."""
-    return f"there is no threshold {error.threshold_id!r}; `meterfold threshold list` shows the ids"
+    return f"no threshold has the id {error.threshold_id!r}; `meterfold threshold list` shows the ids"

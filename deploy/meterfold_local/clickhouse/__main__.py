@@ -65,7 +65,7 @@ def run(data: Path, port: int, user: str) -> None:
     with DataFolder(data) as folder:
         folder.enter()
         from meterfold_local.clickhouse.app import App
-        from meterfold_local.clickhouse.auth import Account
+        from meterfold_local.clickhouse.auth import ServerUser
         from meterfold_local.clickhouse.engine import Engine
         from meterfold_local.clickhouse.server import HttpServer
 
@@ -73,7 +73,7 @@ def run(data: Path, port: int, user: str) -> None:
             engine = Engine()
         except RuntimeError as error:
             raise StartError(EXIT_DATA, f"the engine can't open {folder.path}: {error}") from None
-        app = App(engine, Account(user, password))
+        app = App(engine, ServerUser(user, password))
         server = HttpServer(app, HOST, port)
         server.start()
         print(f"ready http://{HOST}:{server.port}", flush=True)  # noqa: T201

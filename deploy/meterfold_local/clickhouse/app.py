@@ -26,7 +26,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Scope, Send
 
 from meterfold_local.clickhouse import config, request, respond
-from meterfold_local.clickhouse.auth import Account
+from meterfold_local.clickhouse.auth import ServerUser
 from meterfold_local.clickhouse.engine import Engine
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.execute import MAX_STATEMENT, Executor, ExternalTable
@@ -46,7 +46,7 @@ SEND_SECONDS = 300
 class App:
     """The ASGI application."""
 
-    def __init__(self, engine: Engine, account: Account) -> None:
+    def __init__(self, engine: Engine, account: ServerUser) -> None:
         self._engine = engine
         self._account = account
         self._executor = Executor(engine)

@@ -12,7 +12,7 @@ from meterfold_local.clickhouse.errors import QueryError
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ServerUser:
     """The one user of the server."""
 
     user: str

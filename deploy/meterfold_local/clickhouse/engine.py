@@ -6,7 +6,7 @@ A connection is used by one thread at a time.
 
 Rows of an INSERT are read by the engine from a file of ours (FROM INFILE). chDB's own streaming insert
 (`send_insert`) must not be used: when the table's side fails (a constraint, a default, too many partitions), it
-answers "2 rows written", and nothing is there.
+answers "2 rows written", and nothing was written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Statistics:
     written_bytes: int = 0
 
 
-class Result:
+class EngineResult:
     """A whole result in the engine's memory, given out in pieces without another copy of all of it."""
 
     def __init__(self, result: Any) -> None:
@@ -72,7 +72,7 @@ class Result:
             yield bytes(view[start : start + CHUNK])
 
 
-class Connection:
+class EngineConnection:
     """One connection. Statements are bytes; every method raises QueryError for what the engine reports."""
 
     def __init__(self, connection: Any) -> None:
@@ -92,7 +92,7 @@ class Connection:
 
     def query(
         self, sql: bytes, output_format: str = "TabSeparated", parameters: Mapping[str, str] | None = None
-    ) -> Result:
+    ) -> EngineResult:
         """Run one statement and keep its result."""
         try:
             result = self._connection.query(sql, output_format, params=dict(parameters or {}))
@@ -100,7 +100,7 @@ class Connection:
             raise from_engine(str(error)) from None
         if result.has_error():
             raise from_engine(result.error_message())
-        return Result(result)
+        return EngineResult(result)
 
     def stream(
         self, sql: bytes, output_format: str, parameters: Mapping[str, str] | None = None
@@ -175,17 +175,17 @@ class Engine:
         self._source = config.connection_string()
         self._keeper = self._chdb.connect(self._source)
         self._shadow_file_function()
-        connection = Connection(self._keeper)
+        connection = EngineConnection(self._keeper)
         lines = connection.query(b"SELECT name FROM system.formats WHERE is_output").content().split()
         self.output_formats = frozenset(lines)
         version, timezone = connection.query(b"SELECT version(), timezone()").content().split()
         self.version = version.decode()
         self.timezone = timezone.decode()
 
-    def open(self, *, readonly: bool = False) -> Connection:
+    def open(self, *, readonly: bool = False) -> EngineConnection:
         """A fresh connection; `readonly` refuses every write, also by SET."""
         try:
-            return Connection(self._chdb.connect(self._source + ("&readonly=2" if readonly else "")))
+            return EngineConnection(self._chdb.connect(self._source + ("&readonly=2" if readonly else "")))
         except RuntimeError as error:
             raise from_engine(str(error)) from None
 

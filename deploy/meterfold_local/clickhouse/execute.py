@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import tempfile
@@ -12,8 +13,16 @@ from pathlib import Path
 from typing import IO
 
 from meterfold_local.clickhouse import blocks, config, respond, statement
+from meterfold_local.clickhouse.arrow_stream import ArrowStreamJoiner
 from meterfold_local.clickhouse.compression import decompress
-from meterfold_local.clickhouse.engine import CHUNK, Connection, Engine, Statistics, quote_identifier
+from meterfold_local.clickhouse.engine import (
+    CHUNK,
+    Engine,
+    EngineConnection,
+    EngineResult,
+    Statistics,
+    quote_identifier,
+)
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import Request
 from meterfold_local.clickhouse.respond import Facts, Response
@@ -98,8 +107,19 @@ class Executor:
         output_format = statement.output_format(sql, self._engine.output_formats)
         if output_format is None:
             output_format = asked.default_format.encode(errors="replace") or b"TabSeparated"
-        if word in _STREAMED and query_class == "READ_ONLY" and output_format in respond.STREAMED_FORMATS:
-            return _stream(asked, connection, sql, output_format, facts, held)
+        if word in _STREAMED and query_class == "READ_ONLY":
+            if output_format in respond.STREAMED_FORMATS:
+                return _stream(asked, connection, sql, output_format, facts, held)
+            if output_format == b"ArrowStream":
+                found = connection.stream(sql, "ArrowStream", asked.parameters)
+                held.callback(found.close)
+                first = next(found, None)
+                if first is not None:
+                    return _sent(asked, _joined(itertools.chain([first], found)), output_format, facts, held)
+                result = self._without_rows(asked, connection, sql)
+                held.callback(result.release)
+                headers = facts.headers(output_format, result.statistics)
+                return respond.content(iter([asked.packed(result.content())]), None, headers, asked.response_encodings)
         result = connection.query(sql, output_format.decode(errors="replace"), asked.parameters)
         held.callback(result.release)
         headers = facts.headers(output_format if word in _WITH_RESULT else None, result.statistics)
@@ -110,9 +130,17 @@ class Executor:
         packed = (asked.packed(chunk, output_format) for chunk in chunks)
         return respond.content(packed, None, headers, asked.response_encodings)
 
+    def _without_rows(self, asked: Request, connection: EngineConnection, sql: bytes) -> EngineResult:
+        """The ArrowStream of a SELECT that gave no block, which has only the schema."""
+        try:
+            short = statement.without_rows(sql, self._engine.output_formats)
+            return connection.query(short, "ArrowStream", asked.parameters)
+        except QueryError:  # two columns of one name, for example
+            return connection.query(sql, "ArrowStream", asked.parameters)
+
     def _connection(
         self, asked: Request, session: Session | None, held: ExitStack, *, leaves_state: bool
-    ) -> Connection:
+    ) -> EngineConnection:
         """The session's connection if it has one, else a new one; with the request's database and settings."""
         if session is not None and session.connection is None and leaves_state and not asked.readonly:
             session.connection = self._engine.open()
@@ -184,7 +212,7 @@ def _spooled(pieces: Iterable[bytes]) -> Iterator[bytes]:
         path.unlink(missing_ok=True)
 
 
-def _check(asked: Request, connection: Connection, sql: bytes) -> str:
+def _check(asked: Request, connection: EngineConnection, sql: bytes) -> str:
     """Raise QueryError unless the text is one statement that this request may run; returns the engine's class of it.
     `sql` has no rows of an INSERT behind it."""
     count, query_class = connection.classify(sql)
@@ -205,7 +233,7 @@ def _check(asked: Request, connection: Connection, sql: bytes) -> str:
     return query_class
 
 
-def _create_external_table(table: ExternalTable, connection: Connection, held: ExitStack) -> None:
+def _create_external_table(table: ExternalTable, connection: EngineConnection, held: ExitStack) -> None:
     input_format = table.description.get("format", "TabSeparated")
     if not _FORMAT_NAME.fullmatch(input_format):
         raise QueryError(73, f"Unknown format {input_format}", "UNKNOWN_FORMAT")
@@ -220,10 +248,24 @@ def _create_external_table(table: ExternalTable, connection: Connection, held: E
 
 
 def _stream(
-    asked: Request, connection: Connection, sql: bytes, output_format: bytes, facts: Facts, held: ExitStack
+    asked: Request, connection: EngineConnection, sql: bytes, output_format: bytes, facts: Facts, held: ExitStack
 ) -> Response:
     found = connection.stream(sql, output_format.decode(), asked.parameters)
     held.callback(found.close)
+    return _sent(asked, found, output_format, facts, held)
+
+
+def _joined(found: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    joiner = ArrowStreamJoiner()
+    for block, rows in found:
+        yield joiner.join(block), rows
+    yield joiner.finish(), 0
+
+
+def _sent(
+    asked: Request, found: Iterator[tuple[bytes, int]], output_format: bytes, facts: Facts, held: ExitStack
+) -> Response:
+    """The blocks, with their numbers of rows, as a response: whole when they are few, otherwise while they come."""
     kept: list[bytes] = []
     size = rows = 0
     for block, count in found:

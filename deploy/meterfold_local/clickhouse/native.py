@@ -78,7 +78,7 @@ class _Reader:
             shift += 7
 
     def number(self, offset: int = 0) -> int:
-        """The UInt64 here, or so many bytes further on."""
+        """The UInt64 here, or this many bytes later."""
         return int.from_bytes(self.data[self.at + offset : self.at + offset + 8], "little")
 
     def string(self) -> bytes:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from meterfold_local.clickhouse.engine import Connection
+from meterfold_local.clickhouse.engine import EngineConnection
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import SessionRequest
 
@@ -25,7 +25,7 @@ class Session:
     """One session. `connection` is set by the first statement that leaves something behind."""
 
     def __init__(self) -> None:
-        self.connection: Connection | None = None
+        self.connection: EngineConnection | None = None
         self.busy = True
         self.expires = 0.0
 

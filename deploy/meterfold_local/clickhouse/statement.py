@@ -14,7 +14,7 @@ from itertools import pairwise
 from meterfold_local.clickhouse.errors import QueryError
 
 LEX_LIMIT = 64 * 1024
-"""Of a longer text only the end is searched for FORMAT (lists of a million hashes): the clause is there."""
+"""Of a longer text only the end is searched for FORMAT (lists of a million hashes): the clause is at the end."""
 
 _TOKEN = re.compile(
     rb"""
@@ -120,6 +120,17 @@ def output_format(sql: bytes, known: Collection[bytes]) -> bytes | None:
         if token.is_word(b"FORMAT") and following is not None and following.text in known:
             found = following.text
     return found
+
+
+def without_rows(sql: bytes, known: Collection[bytes]) -> bytes:
+    """A SELECT with the columns of this one and no row, for whose result the engine reads no table."""
+    clause = None
+    for token, following in _top_level(tokens(sql)):
+        if token.is_word(b"FORMAT") and following is not None and following.text in known:
+            clause = token, following
+    if clause is not None:
+        sql = sql[: clause[0].start] + sql[clause[1].end :]
+    return b"SELECT * FROM (\n%s\n) WHERE 0" % sql.rstrip(b"; \t\r\n")
 
 
 def file_clause(sql: bytes) -> str | None:

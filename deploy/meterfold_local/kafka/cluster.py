@@ -91,7 +91,7 @@ class KafkaCluster:
     def wait_ready(self, deadline: float = READY_SECONDS) -> None:
         """Wait until every broker that runs answers a client, and says that all that run are up.
 
-        Each is asked by itself: the others count a killed broker as up until its session times out.
+        Each is asked directly: the others count a killed broker as up until its session times out.
         StackError when one dies or time runs out.
         """
         end = time.monotonic() + deadline

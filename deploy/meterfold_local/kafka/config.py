@@ -1,6 +1,6 @@
 """The configuration of one broker: `server.properties` and its log4j configuration, as text.
 
-Loopback only. Clients, brokers and controllers authenticate with SASL PLAIN; the passwords stand in this file alone,
+Loopback only. Clients, brokers and controllers authenticate with SASL PLAIN; the passwords are in this file alone,
 which is written with mode 0600, never on a command line.
 """
 

@@ -1,7 +1,7 @@
 """Kafka's jars on disk: fetched once through jgo, verified against the lock file, offline from then on.
 
 The folder with the jars appears in the cache by one rename, under a lock, so two stacks that start at once or a
-download that breaks off never leave half an installation behind. Whatever the cache holds is hashed again before it
+download that breaks off never leave half an installation behind. Everything in the cache is hashed again before it
 runs (43 MB, about a tenth of a second): a changed jar is refused, never quietly replaced.
 """
 
@@ -25,7 +25,7 @@ Fetch = Callable[[LockedJar, Path], Path]
 """Downloads one jar somewhere below the given folder and returns its path; raises on any failure."""
 
 Progress = Callable[[int, int], None]
-"""Told (jars there, jars in all) while the installation runs."""
+"""Called with (jars present, jars in all) while the installation runs."""
 
 
 def cache_folder() -> Path:
@@ -89,7 +89,7 @@ def fetch_with_jgo(jar: LockedJar, folder: Path) -> Path:
     context.remote_repos.update(GlobalSettings.load().repositories)
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     if artifact.cached_path is not None:
-        # jgo takes any file that is there for a whole one, also the rest of a download that broke off.
+        # jgo takes any existing file for a whole one, also the rest of a download that broke off.
         artifact.cached_path.unlink(missing_ok=True)
     path: Path = artifact.resolve()
     return path

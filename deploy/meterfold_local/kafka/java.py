@@ -15,7 +15,8 @@ _FOREIGN = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH
 _COMMON = (
     "-Djava.awt.headless=true",
     "-Dfile.encoding=UTF-8",
-    # lz4, zstd and snappy reach into sun.misc.Unsafe and load native code: Java 25 warns about both unless told.
+    # lz4, zstd and snappy reach into sun.misc.Unsafe and load native code: Java 25 warns about both without this
+    # option.
     "--sun-misc-unsafe-memory-access=allow",
     "--enable-native-access=ALL-UNNAMED",
     "-XX:-UsePerfData",

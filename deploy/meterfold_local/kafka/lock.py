@@ -78,5 +78,5 @@ def sha256_of(path: Path) -> str:
 
 
 def matches(jar: LockedJar, path: Path) -> bool:
-    """Whether the file is there and is the locked jar, byte for byte."""
+    """Whether the file exists and is the locked jar, byte for byte."""
     return path.is_file() and sha256_of(path) == jar.sha256

@@ -111,7 +111,7 @@ class Definitions:
 
     def applicable(self, org_id: str, metric_key: str, subject_type: str, subject_id: str) -> list[UsageThreshold]:
         """The thresholds that judge a subject, by id: active ones of its organization and of every organization, where
-        the metric as its organization sees it is there and active, without those that a narrower one of the same name
+        the metric as its organization sees it exists and is active, without those that a narrower one of the same name
         replaces."""
         metric = self.metric(org_id, metric_key)
         if metric is None or not metric.is_active:

@@ -27,7 +27,7 @@ from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Poison, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
-from meterfold_schemas.topics import Topics
+from meterfold_schemas.topics import MIRRORED
 from meterfold_sink import reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.writers import Writer
@@ -61,14 +61,7 @@ class Mirror:
         self._to_open: set[tuple[str, int]] = set()
         self._opening = Backoff()
         self._open_at = 0.0
-        topics = Topics(kafka_settings.topic_prefix)
-        self._tables = {
-            topics.metric_defined: "metric_definitions",
-            topics.threshold_defined: "thresholds",
-            topics.threshold_approaching: "threshold_events",
-            topics.threshold_exceeded: "threshold_events",
-            topics.threshold_cleared: "threshold_events",
-        }
+        self._tables = {kafka_settings.topic_prefix + topic: table for topic, table in MIRRORED.items()}
 
     def run(self, stop: Event) -> None:
         """Mirror until `stop` is set. Raises Fatal."""

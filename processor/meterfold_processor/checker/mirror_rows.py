@@ -10,9 +10,11 @@ import pyarrow as pa
 from meterfold_processor.columns.limbs import DECIMAL
 from meterfold_processor.columns.tables import TIMESTAMP
 from meterfold_schemas import framing
+from meterfold_schemas.alert_actions import AlertActed
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.periods import from_micros
 from meterfold_schemas.quantities import to_decimal
+from meterfold_schemas.vocabulary import AlertAction
 
 __all__ = ["PROGRESS", "TABLES", "row_of"]
 
@@ -28,6 +30,7 @@ TABLES: Final = {
             "metadata",
             precision=pa.uint8(),
             display_order=pa.int32(),
+            dimensions=pa.list_(pa.string()),
             is_active=pa.bool_(),
             created_at=TIMESTAMP,
             updated_at=TIMESTAMP,
@@ -63,6 +66,9 @@ TABLES: Final = {
             percentage_used=DECIMAL,
         )
     ),
+    "alert_actions": pa.schema(
+        _fields("alert_id", action=pa.int8(), by=pa.string(), at=TIMESTAMP, earlier=pa.int64()),
+    ),
 }
 
 PROGRESS: Final = pa.schema(_fields("topic", partition=pa.int32(), next_offset=pa.int64()))
@@ -73,6 +79,9 @@ _SCHEMAS: Final = {
     "thresholds": ("threshold_defined",),
     "threshold_events": ("threshold_approaching", "threshold_exceeded", "threshold_cleared"),
 }
+
+_ACTIONS: Final = {AlertAction.ACKNOWLEDGE: 1, AlertAction.RESOLVE: 2}
+"""The numbers of the Enum8 in `alert_actions`."""
 
 #: The values of a deletion in the other columns that cannot be null.
 _NOTHING: Final[dict[Any, Any]] = {
@@ -90,6 +99,8 @@ def row_of(table: str, key: bytes, value: bytes | None, offset: int) -> dict[str
     """The row of one message; None for a tombstone on a topic that has none. Raises Poison for what is unreadable."""
     if value is None:
         return _deletion(table, key, offset)
+    if table == "alert_actions":
+        return _action(AlertActed.from_bytes(value), offset)
     schema, record = framing.decode(value)
     if schema.name not in _SCHEMAS[table]:
         raise Poison("undecodable", f"a {schema.name} does not belong into {table}")
@@ -102,7 +113,7 @@ def row_of(table: str, key: bytes, value: bytes | None, offset: int) -> dict[str
 
 
 def _deletion(table: str, key: bytes, offset: int) -> dict[str, Any] | None:
-    if table == "threshold_events":
+    if table in ("threshold_events", "alert_actions"):
         return None
     row = {field.name: _NOTHING.get(field.type, []) for field in TABLES[table]}
     row["version"], row["deleted"] = offset, 1
@@ -115,6 +126,17 @@ def _deletion(table: str, key: bytes, offset: int) -> dict[str, Any] | None:
             case _:
                 raise Poison("invalid", f"{key[:200]!r} is not the key of a metric")
     return row
+
+
+def _action(acted: AlertActed, offset: int) -> dict[str, Any]:
+    """The row with the highest `earlier` stays: that of the first message."""
+    return {
+        "alert_id": acted.alert_id,
+        "action": _ACTIONS[acted.action],
+        "by": acted.by,
+        "at": acted.occurred_at,
+        "earlier": -offset,
+    }
 
 
 def _value(kind: str, raw: Any) -> Any:

@@ -70,7 +70,7 @@ class PartitionChecker:
             ) from error
 
     def tell_time(self, wall: int, last_stamp: int | None) -> None:
-        """Move the mark. It never steps back while the partition is assigned, whatever the clocks do."""
+        """Move the mark. It never steps back while the partition is assigned, even if a clock does."""
         self.mark = max(self.mark, mark_of(wall, last_stamp))
 
     def definitions_changed(self, affected: Affected) -> None:

@@ -107,7 +107,8 @@ def newest(places: Int64s, through: Int64s) -> Int64s:
 
 
 def read_message(value: bytes | None) -> pa.Table:
-    """The rows of one message of `usage.windows`. Raises Poison for what is no Arrow stream with those columns."""
+    """The rows of one message of `usage.windows`. Raises Poison for a value that is not an Arrow stream with those
+    columns."""
     try:
         with pa.ipc.open_stream(value or b"") as reader:
             table = reader.read_all()

@@ -142,7 +142,7 @@ class Assignment:
             )
 
     def pause(self) -> None:
-        """Stop fetching; the worker goes on polling, so that the group keeps it."""
+        """Stop fetching; the worker keeps polling, so that the group keeps it."""
         self._paused = True
         self._consumer.pause([at(self._topic, partition) for partition in self.active])
 

@@ -55,13 +55,13 @@ def judge(
     slots = subjects.slots(batch)
     if (slots == MISROUTED).any():
         before_misrouted()
-        astray = pl.Series(slots == MISROUTED)
-        refused = batch.filter(astray)
+        misrouted = pl.Series(slots == MISROUTED)
+        refused = batch.filter(misrouted)
         refused = refused.with_columns(
             reason=pl.lit(MISROUTED_REASON), detail=misrouted_details(refused, rules.partition_count)
         )
         rejected.append(refused.select(_REJECTED_COLUMNS))
-        batch, slots = batch.filter(~astray), slots[slots != MISROUTED]
+        batch, slots = batch.filter(~misrouted), slots[slots != MISROUTED]
 
     timely = batch.select(
         validate.timely(pl.col("time"), pl.col("stamp"), rules.horizon, rules.future_tolerance)

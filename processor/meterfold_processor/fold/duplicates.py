@@ -28,7 +28,7 @@ COUNTED_SCHEMA: dict[str, pl.DataType] = {
 """A record that was counted: identity, offset, broker stamp in UTC microseconds, and the hash of the identity."""
 
 UNIQUE = -1
-"""In place of the counted offset of an event that is no duplicate."""
+"""In place of the counted offset of an event that is not a duplicate."""
 
 
 def identity_hash() -> pl.Expr:

@@ -9,9 +9,9 @@ from typing import Protocol, get_args
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from meterfold_processor.columns.tables import Original
 from meterfold_processor.durations import Durations
 from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows, Step
+from meterfold_processor.fold.tables import Original
 from meterfold_processor.kafka import clients
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
@@ -84,7 +84,7 @@ class Effects:
             raise
 
     def _rejected(self, original: Original) -> clients.Outgoing:
-        """The bytes as they came; where they came from and why they do not count stands in the headers."""
+        """The bytes as they came; the headers say where they came from and why they do not count."""
         headers = {
             "reason": original.reason,
             "detail": original.detail,

@@ -24,9 +24,9 @@ from typing import Literal
 import polars as pl
 import pyarrow as pa
 
-from meterfold_processor.columns.tables import Original
 from meterfold_processor.fold.partition import Folded
 from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.tables import Original
 
 Step = Literal[
     "records", "duplicates", "rejected", "windows", "publish_windows", "publish_rejected", "progress", "commit"

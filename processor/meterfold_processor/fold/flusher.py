@@ -15,7 +15,7 @@ from meterfold_processor.fold.partition import Folded
 from meterfold_schemas.errors import Retryable
 
 MAX_WAITING = 2
-"""Flushes that may be under way or waiting: folding runs ahead of ClickHouse by so many batches at most."""
+"""Flushes that may be under way or waiting: folding runs ahead of ClickHouse by at most this many batches."""
 
 
 class Flusher:
@@ -64,13 +64,14 @@ class Flusher:
         return done
 
     def wait(self, seconds: float, *, for_all: bool = False) -> None:
-        """Wait until the oldest flush, or all, are done, at most so long; not at all once stopped."""
+        """Wait until the oldest flush, or all, are done, for at most this long; not at all once stopped."""
         futures = [future for _, future in self._waiting]
         if futures and not self._stop.is_set():
             wait(futures if for_all else futures[:1], timeout=seconds)
 
     def stop(self, seconds: float) -> None:
-        """Let the flushes under way end, at most so long; what is not done then is folded again by the next worker."""
+        """Let the flushes in progress end, for at most this long; what is not done then is folded again by the next
+        worker."""
         self.wait(seconds, for_all=True)
         self._stop.set()
         self._work.put(None)

@@ -1,6 +1,6 @@
 """One batch of counted events to its share of each window.
 
-The events are sorted once, by subject, time and offset. In that order the hours of a subject stand side by side, and so
+The events are sorted once, by subject, time and offset. In that order the hours of a subject are side by side, and so
 do its days, its months and the subject itself: every period is a run of neighbours, and a day is the sum of its hours.
 """
 
@@ -23,7 +23,7 @@ RowNumbers = npt.NDArray[np.intp]
 class Events:
     """Counted events as columns of one length, by rising offset.
 
-    `slot` is the number that stands for the subject, `time` is UTC microseconds, `quantity` counts billionths.
+    `slot` is the number of the subject, `time` is UTC microseconds, `quantity` counts billionths.
     """
 
     slot: Int64s
@@ -48,7 +48,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class WindowRows:
-    """Windows of one period as columns of one length: what a batch adds to them, or what stands in `usage_windows`.
+    """Windows of one period as columns of one length: what a batch adds to them, or what is stored in `usage_windows`.
 
     What a batch adds has one row per touched window, sorted by subject and window.
     """

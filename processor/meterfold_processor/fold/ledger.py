@@ -11,9 +11,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from meterfold_processor.columns import tables
 from meterfold_processor.columns.limbs import from_arrow
-from meterfold_processor.fold import calendar
+from meterfold_processor.columns.tables import WINDOWS
+from meterfold_processor.fold import calendar, tables
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.store import History
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
@@ -53,7 +53,7 @@ class Ledger:
         An event at or below the `folded_through` of a row is skipped for that row, and for that row only.
         """
         if len(events) == 0:
-            return tables.WINDOWS.empty_table()
+            return WINDOWS.empty_table()
         events = events.in_order()
         shares = _shares_of_all(events)
         rows = {period: self._rows(period, shares[period], sequence) for period in KEPT}
@@ -66,7 +66,7 @@ class Ledger:
         return self._describe(rows)
 
     def evict(self, closed_at: int, acknowledged: int) -> None:
-        """Forget windows that ended at `closed_at` (UTC microseconds) or earlier, and whatever is too much, as far as
+        """Forget windows that ended at `closed_at` (UTC microseconds) or earlier, and those above the limit, as far as
         the batch that used them last is acknowledged."""
         surplus = len(self) - self._max_windows
         for period in KEPT:

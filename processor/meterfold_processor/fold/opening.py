@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 
-from meterfold_processor.columns import tables
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.flush import progress_rows
 from meterfold_processor.fold.partition import PartitionFold
@@ -30,6 +30,7 @@ from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.schema_decisions import read_schema_facts, unknown_schema_hold, write_fact
+from meterfold_sink.windows import has_windows
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
@@ -53,7 +54,7 @@ class StoredHistory:
 
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         found = reads.load_windows(self._client, self._partition, period, starts.tolist())
-        return pl.DataFrame(found).select(tables.WINDOWS.names)
+        return pl.DataFrame(found).select(WINDOWS.names)
 
 
 class Opening:
@@ -104,7 +105,7 @@ class Opening:
         return decided(read_schema_facts(self._client), json=self._stored_settings.reads_json)
 
     def look_at(self, hold: Hold) -> tuple[Wait | Decided, Schemas]:
-        """See to it that a held fingerprint gets decided; how it stands, and all that is decided now."""
+        """Make sure that a held fingerprint gets a decision. Returns its state, and all decisions so far."""
         step, stored = look(
             hold.fingerprint,
             catalog.by_fingerprint(hold.fingerprint),
@@ -134,25 +135,24 @@ class Opening:
             progress = self._read_progress(partition) or first
         else:
             _check_bounds(progress, log_start, self._log_edge(partition, consumer, OFFSET_END))
-        somebody_was_here = stored is not None or progress.next_offset > progress.log_start
+        has_history = stored is not None or progress.next_offset > progress.log_start
         fold = PartitionFold(
             progress,
             StoredHistory(self._client, partition),
             Rules.of(self._stored_settings),
             clock=lambda: time.time_ns() // 1000,
             check_partition_count=lambda: self.check_partition_count(consumer),
-            stored=somebody_was_here,
+            stored=has_history,
         )
-        if somebody_was_here:
+        if has_history:
             identities = pl.DataFrame(reads.load_identities(self._client, partition, fold.load_from))
             fold.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
         return fold
 
     def _refuse_lost_progress(self, partition: int, log_start: int) -> None:
-        """A whole log gives everything again. One that was cut would begin anew above windows that hold what is gone,
+        """A whole log gives everything again. One that was cut would start again above windows that hold what is gone,
         and replace them."""
-        windows = "SELECT count() FROM (SELECT 1 FROM usage_windows WHERE partition = {partition:Int32} LIMIT 1)"
-        if log_start and self._client.value(windows, {"partition": partition}) and not self._read_progress(partition):
+        if log_start and has_windows(self._client, partition) and not self._read_progress(partition):
             raise Fatal(
                 f"partition {partition} has windows but no progress row in ClickHouse, and its log begins at offset "
                 f"{log_start}: the events before it cannot be folded again. Restore fold_progress from the backup that "

@@ -1,7 +1,7 @@
 """What is said about rejected messages: whose they are, and what exactly is wrong with a key or a partition.
 
 Both are functions of the message alone, so a message that is rejected again after a crash leaves the same row. Keys are
-taken one by one: they may hold any bytes, and each rejected message is published by itself anyway.
+taken one by one: they may hold any bytes, and each rejected message is published separately anyway.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _misrouted(key: bytes | None, expected_key: bytes, found: int, expected: int
 
 
 def _subjects_of(keys: pl.Series) -> pl.DataFrame:
-    """The four columns that each key names, null where it is no subject key."""
+    """The four columns that each key names, null where it is not a subject key."""
     known: dict[bytes | None, tuple[str | None, ...]] = {key: _parsed(key) for key in keys.unique()}
     schema = dict.fromkeys(SUBJECT, pl.String)
     return pl.DataFrame([known[key] for key in keys], schema=schema, orient="row")

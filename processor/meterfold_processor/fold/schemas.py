@@ -2,7 +2,7 @@
 
 What is counted must not depend on which worker reads a message, of which version, and when. So only the first version
 of the schema is read without asking. Every other fingerprint (an alias that this version knows, a newer schema, one
-that nobody knows) needs a stored decision before a message with it is judged. A decision is written once and wins for
+that is unknown) needs a stored decision before a message with it is judged. A decision is written once and wins for
 ever, whoever writes it:
 
 - a worker that knows the fingerprint writes the name of the schema, at once
@@ -58,7 +58,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be judged yet: why, and in how many seconds that may change by itself (None: only by a command)."""
+    """Nothing can be judged yet: why, and in how many seconds that may change without a command (None: never)."""
 
     why: str
     seconds: float | None

@@ -14,7 +14,7 @@ from meterfold_schemas.periods import Period
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the fold of a partition stands. `next_offset` is the next to read; `last_stamp` (UTC microseconds) is the
+    """The progress of a partition's fold. `next_offset` is the next to read; `last_stamp` (UTC microseconds) is the
     broker's stamp of the last event read, None before the first."""
 
     partition: int

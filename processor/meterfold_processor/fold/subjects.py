@@ -1,4 +1,4 @@
-"""Subjects as small numbers, and the proof that an event stands where its subject belongs.
+"""Subjects as small numbers, and the proof that an event is on its subject's partition.
 
 An event's Kafka key is its subject key, and its partition is murmur2 of that key. Both are checked once, when the key
 is seen first; afterwards an event only has to carry the same key and the same four fields. The slot of a subject is

@@ -44,7 +44,7 @@ def timely(time: pl.Expr, stamp: pl.Expr, horizon: int, future_tolerance: int) -
 def untimely(events: pl.DataFrame, horizon: int, future_tolerance: int) -> pl.DataFrame:
     """`reason` and `detail` of events (columns `time` and `stamp`) that are not `timely`.
 
-    One by one, as each rejected message is published by itself anyway.
+    One by one, as each rejected message is published separately anyway.
     """
     rows = events.select("time", "stamp").iter_rows()
     problems = [_problem(time, stamp, horizon, future_tolerance) for time, stamp in rows]

@@ -25,8 +25,6 @@ Bools = npt.NDArray[np.bool_]
 NOTHING = -1
 """`folded_through` of a window without events."""
 
-BYTES_PER_WINDOW = 116
-
 _SLOT_BITS = 31
 _INTEGERS = ("slot", "ordinal", "count", "last_time", "last_offset", "through")
 

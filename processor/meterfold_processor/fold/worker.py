@@ -1,4 +1,4 @@
-"""One fold worker: consume, fold, flush, until told to stop.
+"""One fold worker: consume, fold, flush, until it is stopped.
 
 The worker's thread consumes and folds; the flusher's thread writes what was folded before. Nothing in memory matters
 beyond the process: whoever gets a partition next starts at its progress row.
@@ -122,6 +122,11 @@ class FoldWorker:
             self._poll()
         self.status.partitions = self._assignment.partitions
         self.status.positions = {partition: fold.flushed_to for partition, fold in self._assignment.active.items()}
+        self.status.stamps = {
+            partition: fold.flushed_stamp
+            for partition, fold in self._assignment.active.items()
+            if fold.flushed_stamp is not None
+        }
         self.status.holds = {
             partition: held.hold.fingerprint.hex() for partition, held in self._assignment.held.items()
         }
@@ -140,8 +145,8 @@ class FoldWorker:
             report(error)
 
     def _aged(self) -> bool:
-        """Whether what is there has waited long enough: while ClickHouse is busy with earlier batches more can come,
-        since larger batches touch fewer windows per event."""
+        """Whether the consumed events have waited long enough: while ClickHouse is busy with earlier batches more can
+        come, since larger batches touch fewer windows per event."""
         if not self._buffer or not self._flusher.idle:
             return False
         return time.monotonic() - self._since >= self._settings.batch_seconds
@@ -247,7 +252,7 @@ class FoldWorker:
             return True
 
     def _retry_while_polling(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
-        """Fold one partition; while ClickHouse cannot be read, go on polling with everything paused."""
+        """Fold one partition; while ClickHouse cannot be read, keep polling with everything paused."""
         backoff = Backoff()
         report = self.status.errors.of("fold")
         while not stop.is_set():
@@ -313,7 +318,7 @@ class FoldWorker:
         if not ours:
             return
         for place in ours:
-            self._assignment.active[place.partition].flushed_to = place.offset
+            self._assignment.active[place.partition].flushed(place.offset)
         try:
             self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:

@@ -40,6 +40,11 @@ class Admin(AdminClient):
         with settings_checked():
             super().__init__(settings.client(error_cb=self._heard), logger=_LOG)
 
+    @property
+    def refusal(self) -> KafkaError | None:
+        """How a broker refused this client, if one did."""
+        return self._heard.refusal
+
     def topics(self) -> ClusterMetadata:
         """The brokers and topics of the cluster. Raises Fatal or Retryable."""
         doing = "listing topics"

@@ -32,7 +32,8 @@ class Outgoing:
 
 
 def with_fresh_clients(serve: Callable[[], None], stop: Event, report: Callable[[Retryable | None], None]) -> None:
-    """`serve` until it returns; anew, as after a crash, each time its client has given up. `report` hears of it."""
+    """Run `serve` until it returns; restart it, as after a crash, each time its client fails. `report` gets the
+    error."""
     backoff = Backoff()
     while not stop.is_set():
         try:
@@ -47,7 +48,7 @@ def with_fresh_clients(serve: Callable[[], None], stop: Event, report: Callable[
 
 
 def consumer(settings: KafkaSettings, group: str, protocol: str, **more: Any) -> Consumer:
-    """A consumer that never commits by itself, never jumps to another offset silently, and reads committed messages.
+    """A consumer that never commits on its own, never jumps to another offset silently, and reads committed messages.
 
     `protocol` is "consumer" (KIP-848, Kafka 4) or "classic"; both hand partitions over one by one.
     """
@@ -122,7 +123,7 @@ def arrived(consumer: Consumer, count: int, seconds: float) -> list[Message]:
 def assign_paused(consumer: Consumer, topic: str, partitions: list[int]) -> None:
     """Take partitions over without reading them yet; `seek` and `resume` begin.
 
-    Until then each stands at the start of its log, a plain offset in range. Not at "the end": librdkafka looks that up
+    Until then each is at the start of its log, a plain offset in range. Not at "the end": librdkafka looks that up
     later, and its answer would undo a seek. And not at 0: once the log was cut, that is out of range.
     """
     try:

@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
+from meterfold_schemas.kafka_refusals import REFUSALS
 from meterfold_schemas.settings import KafkaSettings, librdkafka_refuses
 
 AWAY_SECONDS = 5.0
@@ -59,10 +60,15 @@ class Heard:
         self._servers = settings.bootstrap_servers
         self._reason = ""
         self.refused: KafkaError | None = None
+        self.refusal: KafkaError | None = None
+        """The first of REFUSALS: whoever asks only once need not ask again. A worker asks again after those that can
+        pass, such as a broken TLS handshake with a broker that restarts."""
         self.unreachable = False
         """No broker could be reached since the client was made."""
 
     def __call__(self, error: KafkaError) -> None:
+        if self.refusal is None and error.name() in REFUSALS:
+            self.refusal = error
         if error.code() == KafkaError._AUTHENTICATION:
             self.refused = error
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:

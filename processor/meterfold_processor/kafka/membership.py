@@ -20,7 +20,7 @@ _JOINED_AFTER = 3_000
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MembershipState:
     """`at` by the monotonic clock. `ends`: up to where a read_committed reader can read, where that is known."""
 
     at: float
@@ -34,7 +34,7 @@ class Membership:
     """`seen` is written by the thread that consumes and read by any; None until the consumer has polled for a while."""
 
     def __init__(self) -> None:
-        self.seen: Seen | None = None
+        self.seen: MembershipState | None = None
 
     def settings(self, topic: str) -> dict[str, Any]:
         """What the consumer of this topic is to be configured with."""
@@ -82,16 +82,16 @@ class _Statistics(BaseModel):
     topics: dict[str, _Topic] = {}
 
 
-def read(statistics: str, topic: str, now: float) -> Seen:
+def read(statistics: str, topic: str, now: float) -> MembershipState:
     """A member that was given no partition is one all the same. Without its coordinator it cannot know that it still is
     one, so it does not count as one."""
     found = _Statistics.model_validate(json.loads(statistics))
     partitions = found.topics[topic].partitions.values() if topic in found.topics else ()
-    return Seen(
+    return MembershipState(
         at=now,
         member=found.cgrp.joined,
         connected=any(broker.state == "UP" for broker in found.brokers.values()),
         state=f"coordinator {found.cgrp.state}, member {found.cgrp.join_state}",
-        # Unknown offsets are negative, and so is the number of a partition that stands for none.
+        # Unknown offsets are negative, and so is the number of a partition that means none.
         ends={entry.partition: entry.ls_offset for entry in partitions if entry.partition >= 0 <= entry.ls_offset},
     )

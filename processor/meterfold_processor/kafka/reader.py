@@ -90,7 +90,7 @@ class TopicReader:
     def read(self, ends: Mapping[Place, int], pump: Callable[[], None]) -> dict[Place, list[Message]]:
         """Everything from the beginnings up to `ends` (next offsets) or beyond; stays there for `poll`.
 
-        `pump` is called again and again meanwhile.
+        `pump` is called repeatedly meanwhile.
         """
         found: dict[Place, list[Message]] = {place: [] for place in ends}
         self._assign(dict.fromkeys(ends, OFFSET_BEGINNING))
@@ -205,7 +205,7 @@ class TopicReader:
             self.positions[place] = max(self.positions[place], offset)
 
     def _stuck(self, ends: Mapping[Place, int]) -> Retryable:
-        """Why there is no more to read before `ends`. Raises Retryable or Fatal if Kafka does not say."""
+        """Why nothing more can be read before `ends`. Raises Retryable or Fatal if Kafka does not say."""
         place = next(place for place, end in ends.items() if self.positions[place] < end)
         topic, partition = place
         try:

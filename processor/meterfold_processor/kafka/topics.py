@@ -1,4 +1,4 @@
-"""The topics: created where they are missing, checked where they are there, and what tells one apart from another.
+"""The topics: created where they are missing, checked where they exist, and what tells one apart from another.
 
 A difference that would lose or double events is refused with a clear word, and nothing is changed then. What is changed
 in topics that exist is their compression alone, which no event depends on.
@@ -209,7 +209,7 @@ def _differences(
 
 
 def _retention_differences(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
-    """A shorter retention costs only what nobody read in time; a longer one outlives the memory of identities."""
+    """A shorter retention costs only what was not read in time; a longer one outlives the memory of identities."""
     kept, allowed = int(config.get("retention.ms", -1)), int(spec.config["retention.ms"])
     if 0 <= kept <= allowed:
         return []
@@ -220,7 +220,7 @@ def _retention_differences(spec: TopicSpec, config: Mapping[str, str]) -> list[s
 
 
 def _describe(admin: Admin, names: Sequence[str]) -> dict[str, TopicDescription]:
-    """Those of the topics that are there."""
+    """Those of the topics that exist."""
     found = {}
     futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=_TIMEOUT)
     for name, future in futures.items():

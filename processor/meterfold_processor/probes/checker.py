@@ -8,7 +8,7 @@ from prometheus_client import Metric
 
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.probes.families import counter, gauge, histogram
-from meterfold_processor.probes.progress import Place
+from meterfold_processor.probes.progress import PartitionPosition
 from meterfold_processor.probes.verdict import Observation
 
 
@@ -22,7 +22,10 @@ class CheckerSubject:
         status, membership = self._status, self._status.membership.seen
         positions, ends = status.positions, {} if membership is None else membership.ends
         return Observation(
-            {partition: Place(positions.get(partition), ends.get(partition)) for partition in status.assigned},
+            {
+                partition: PartitionPosition(positions.get(partition), ends.get(partition))
+                for partition in status.assigned
+            },
             dict(status.errors),
             membership,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PartitionPosition:
     """The position of a worker in one assigned partition.
 
     `position` is the next offset to process, None while the partition's state is being loaded; `end` is where the log
@@ -37,7 +37,7 @@ class Standstill:
         self._furthest: dict[int, int] = {}
         self._idle: set[int] = set()
 
-    def see(self, places: Mapping[int, Place], now: float) -> None:
+    def see(self, places: Mapping[int, PartitionPosition], now: float) -> None:
         """Add an observation. Partitions that are not among `places` were revoked and start again."""
         for partition in self._since.keys() - places.keys():
             del self._since[partition]
@@ -51,7 +51,7 @@ class Standstill:
         """How long a partition has made no progress; 0 while it moves or has no lag."""
         return max(0.0, now - self._since.get(partition, now))
 
-    def _moves(self, partition: int, place: Place) -> bool:
+    def _moves(self, partition: int, place: PartitionPosition) -> bool:
         """Only a new furthest position counts: a partition that is repeatedly dropped and loaded makes no progress. Lag
         starts with the observation that shows it first."""
         was_idle = partition in self._idle

@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from meterfold_processor.probes.metrics import registry
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_processor.probes.store import StoreCheck
-from meterfold_processor.probes.vitals import Subject, Vitals
+from meterfold_processor.probes.vitals import Vitals, WorkerKind
 from meterfold_schemas.errors import InvalidSettings
 
 _LOG = logging.getLogger("meterfold.health")
@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.5
 
 
 @contextmanager
-def serving(settings: HealthSettings, subject: Subject, store: StoreCheck | None = None) -> Iterator[str | None]:
+def serving(settings: HealthSettings, subject: WorkerKind, store: StoreCheck | None = None) -> Iterator[str | None]:
     """Serve probes and check the store while the block runs; yields the URL, or None if it is off. Raises
     InvalidSettings."""
     place = settings.place

@@ -9,6 +9,7 @@ from threading import Event
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink.client import Client, connect
+from meterfold_sink.server import ping
 
 _LOG = logging.getLogger("meterfold.health")
 
@@ -18,22 +19,22 @@ _ANSWER_SECONDS = 10
 
 
 def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
-    """A function that logs in and runs `SELECT 1` in the database. For one thread; it raises Retryable or Fatal.
+    """A function that logs in and runs a statement. For one thread; it raises Retryable or Fatal.
 
     The connection is kept while it works, because opening one costs more than the query.
     """
     kept: list[Client] = []
 
-    def ping() -> None:
+    def ping_kept() -> None:
         if not kept:
             kept.append(connect(settings, timeout_seconds=_ANSWER_SECONDS))
         try:
-            kept[0].command("SELECT 1")
+            ping(kept[0])
         except MeterfoldError:
             kept.pop().close()
             raise
 
-    return ping
+    return ping_kept
 
 
 class StoreCheck:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meterfold_processor.fold.rejections import Rejection
-from meterfold_processor.kafka.membership import Seen
-from meterfold_processor.probes.progress import Place, Standstill
+from meterfold_processor.kafka.membership import MembershipState
+from meterfold_processor.probes.progress import PartitionPosition, Standstill
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Observation:
     """One look at a worker. `membership` is None until it has polled its group; `errors` are what is retried now, by
     activity; `rejections` are recent rejections, which do not make a worker unready."""
 
-    places: Mapping[int, Place]
+    places: Mapping[int, PartitionPosition]
     errors: Mapping[str, str]
-    membership: Seen | None
+    membership: MembershipState | None
     rejections: Sequence[Rejection] = ()
 
 
@@ -76,6 +76,6 @@ def _unready(seen: Observation) -> Iterator[str]:
         yield f"{activity} is failing and being retried: {error}"
 
 
-def _where(place: Place) -> str:
+def _where(place: PartitionPosition) -> str:
     position = "not loaded yet" if place.position is None else f"next offset {place.position}"
     return f"{position}, log end {'not known' if place.end is None else place.end}"

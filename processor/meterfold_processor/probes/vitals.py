@@ -14,7 +14,7 @@ from meterfold_processor.probes.progress import Standstill
 from meterfold_processor.probes.verdict import Observation, Verdict, judge
 
 
-class Subject(Protocol):
+class WorkerKind(Protocol):
     """A kind of worker, observed through its status object."""
 
     @property
@@ -52,7 +52,7 @@ class Look:
 class Vitals:
     """Thread-safe. Call `look` about every second, also without requests, because it notices progress."""
 
-    def __init__(self, subject: Subject, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, subject: WorkerKind, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.subject = subject
         self._stall_seconds = stall_seconds
         self._clock = clock

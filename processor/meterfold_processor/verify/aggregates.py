@@ -1,7 +1,7 @@
 """The events on `usage.aggregated`, against the stored windows.
 
 A row is stored before it is published, and published before it is emitted. So the topic is read first, up to its end as
-of the call: whatever it says, the stored windows say that, or something newer.
+of the call: the stored windows say the same, or something newer.
 
     each event once        of one window revisions only rise; at the same revision only `final` may follow
     the newest of a window its revision is not beyond the stored folded_through; at the same one all values are equal

@@ -1,7 +1,7 @@
-"""The events that follow from the states, and the events that are there. Pure.
+"""The events that follow from the states, and the events that exist. Pure.
 
 A state counts the crossings of each level, so it says which events there have been: each level that was reached so
-many times, and as many times left, once less where it still holds. Their ids follow from what they stand for.
+many times, and as many times left, once less where it still holds. Their ids follow from what they mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from meterfold_schemas.events import AlertType
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Level
 
-__all__ = ["Crossed", "Seen", "crossed_of", "crossings_of", "event_id_of", "expected_events"]
+__all__ = ["Crossed", "SeenEvent", "crossed_of", "crossings_of", "event_id_of", "expected_events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Crossed:
 
 
 @dataclass(slots=True)
-class Seen:
-    """One event id on the event topics: where its messages stand (topic, partition, offset), and its row's digest."""
+class SeenEvent:
+    """One event id on the event topics: where its messages are (topic, partition, offset), and its row's digest."""
 
     crossed: Crossed
     digest: int
@@ -69,7 +69,7 @@ def event_id_of(crossed: Crossed) -> str:
 
 
 def crossed_of(event_type: AlertType, record: Mapping[str, object]) -> Crossed:
-    """What an event stands for, from its raw record (times in UTC microseconds)."""
+    """What an event means, from its raw record (times in UTC microseconds)."""
     period, start = Period(str(record["period_type"])), _int(record["period_start"])
     subject = (
         str(record["org_id"]),
@@ -83,7 +83,7 @@ def crossed_of(event_type: AlertType, record: Mapping[str, object]) -> Crossed:
 
 
 def expected_events(states: Iterable[tuple[Target, JudgedState]]) -> dict[str, Crossed]:
-    """event id -> what it stands for, of all these states."""
+    """event id -> what it means, of all these states."""
     return {event_id_of(crossed): crossed for target, state in states for crossed in crossings_of(target, state)}
 
 

@@ -109,7 +109,7 @@ class Contents:
         schemas = self._schemas
         decoded = decode(consumed, schemas)
         while decoded.holds:
-            # The fold is beyond them, so they were decided, and the decision is gone: nobody here can read them.
+            # The fold is beyond them, so they were decided, and the decision is gone: they cannot be read here.
             poison = schemas.poison | {hold.fingerprint for hold in decoded.holds}
             schemas = replace(schemas, poison=poison)
             decoded = decode(consumed, schemas)
@@ -117,7 +117,7 @@ class Contents:
         judged = judge(frame, subjects, self._rules, lambda: None)
         rejected = judged.rejected.select("offset", pl.col("reason").alias("decision"), *SUBJECT)
         hashes = judged.accepted.select("offset", identity_hash=identity_hash())
-        # Text that is not UTF-8 cannot stand in a column of strings: keys and values stay bytes.
+        # Text that is not UTF-8 cannot be in a column of strings: keys and values stay bytes.
         values = pl.Series("value", consumed.values, dtype=pl.Binary)
         return (
             frame.drop("reason", "detail")

@@ -15,7 +15,7 @@ from confluent_kafka import Message
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_processor.kafka.offsets import Place, topic_bounds
 from meterfold_processor.kafka.reader import TopicReader
-from meterfold_processor.verify.alerts import Crossed, Seen, crossed_of, event_id_of
+from meterfold_processor.verify.alerts import Crossed, SeenEvent, crossed_of, event_id_of
 from meterfold_processor.verify.report import Finding, Findings
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas import framing
@@ -42,7 +42,7 @@ class EventLog:
         names = (topics.threshold_approaching, topics.threshold_exceeded, topics.threshold_cleared)
         self.type_of: dict[str, AlertType] = dict(zip(names, _TYPES, strict=True))
         self.topic_of = {kind: name for name, kind in self.type_of.items()}
-        self.seen: dict[str, Seen] = {}
+        self.seen: dict[str, SeenEvent] = {}
         self.messages = 0
         self.starts: dict[Place, int] = {}
         self.oldest: dict[Place, int] = {}
@@ -68,7 +68,7 @@ class EventLog:
         """Forget the events of which this is not so."""
         self.seen = {event_id: seen for event_id, seen in self.seen.items() if wanted(seen.crossed)}
 
-    def row(self, seen: Seen) -> dict[str, Any]:
+    def row(self, seen: SeenEvent) -> dict[str, Any]:
         """The row that the first message of an event has to have in the mirror."""
         topic, partition, offset = seen.places[0]
         place = Place(topic, partition)
@@ -95,7 +95,7 @@ class EventLog:
         derived = event_id_of(crossed)
         if event_id != derived:
             self._findings.add(_wrong(place, offset, event_id, "event id of its contents", derived, event_id))
-        seen = self.seen.setdefault(event_id, Seen(crossed, _digest(row or {})))
+        seen = self.seen.setdefault(event_id, SeenEvent(crossed, _digest(row or {})))
         seen.places.append((topic, partition, offset))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_processor.kafka.offsets import Place
-from meterfold_processor.verify.alerts import Crossed, Seen
+from meterfold_processor.verify.alerts import Crossed, SeenEvent
 from meterfold_processor.verify.events import TABLE, EventLog, Mirrored, read_some
 from meterfold_processor.verify.report import Finding, Findings, Unproven
 from meterfold_processor.verify.states import name_of
@@ -61,13 +61,13 @@ class Alerts:
                 self._invented(event_id)
         if expired:
             self._cannot(
-                f"{expired} events are older than what the topics still hold; their rows in {TABLE} are there", False
+                f"{expired} events are older than what the topics still hold; their rows in {TABLE} exist", False
             )
         if behind:
             self._cannot(f"{behind} events are not in {TABLE} yet: the checker's mirror is behind them", True)
 
     def _expected(self, event_id: str, crossed: Crossed, rows: Mapping[str, Mirrored]) -> int:
-        """1 where the topic does not reach back to the event any more, and its row is there."""
+        """1 where the topic does not reach back to the event any more, and its row exists."""
         if event_id in self.log.seen:
             return 0
         row = rows.get(event_id)
@@ -79,7 +79,7 @@ class Alerts:
             self._add(TABLE, crossed, event_id, "event of a crossing in threshold.state", "one row", "none")
         return 0
 
-    def _seen(self, event_id: str, seen: Seen, unexpected: bool) -> None:
+    def _seen(self, event_id: str, seen: SeenEvent, unexpected: bool) -> None:
         topic, partition, offset = seen.places[0]
         if len(seen.places) > 1:
             where = ", ".join(f"partition {p} offset {o}" for _, p, o in seen.places)
@@ -93,7 +93,7 @@ class Alerts:
                 topic, seen.crossed, event_id, "event, against threshold.state", "no such crossing", f"one at {where}"
             )
 
-    def _not_mirrored(self, event_id: str, seen: Seen, mirror_at: Mapping[tuple[str, int], int]) -> int:
+    def _not_mirrored(self, event_id: str, seen: SeenEvent, mirror_at: Mapping[tuple[str, int], int]) -> int:
         topic, partition, offset = seen.places[0]
         if mirror_at.get(Place(topic, partition), 0) <= offset:
             return 1

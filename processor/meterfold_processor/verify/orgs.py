@@ -1,4 +1,4 @@
-"""Log = counted + duplicate + rejected for each organization by itself, of the messages that the log still holds.
+"""Log = counted + duplicate + rejected for each organization, of the messages that the log still holds.
 
 The organization of a message is that of its key, also where the message was rejected.
 """
@@ -22,7 +22,7 @@ _KIND_OF = {table: kind for kind, table in KINDS.items()}
 
 
 def org_of(key: bytes) -> str | None:
-    """The organization that a message key names, None where it is no subject key."""
+    """The organization that a message key names, None where it is not a subject key."""
     try:
         match json.loads(key):
             case [str(org_id), str(), str(), str()]:

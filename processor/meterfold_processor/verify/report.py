@@ -20,20 +20,29 @@ __all__ = [
     "Findings",
     "OrgCounts",
     "PartitionReport",
-    "Report",
     "Tell",
     "ThresholdReport",
     "Unproven",
-    "Verdict",
+    "VerifyReport",
+    "VerifyResult",
     "WindowName",
 ]
 
 Check = Literal[
-    "progress", "conservation", "identities", "windows", "contents", "states", "events", "definitions", "aggregates"
+    "progress",
+    "conservation",
+    "identities",
+    "windows",
+    "contents",
+    "states",
+    "events",
+    "definitions",
+    "aggregates",
+    "closings",
 ]
 
 
-class Verdict(StrEnum):
+class VerifyResult(StrEnum):
     """PROVEN: all of it. DIFFERENT: at least one finding. UNPROVEN: no finding, but something could not be proven."""
 
     PROVEN = "proven"
@@ -199,12 +208,12 @@ class ThresholdReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class VerifyReport:
     """The whole answer.
 
-    aggregates: events of usage.aggregated that were looked at. more: findings beyond the limit of each check, which are
-    not listed. range_start, range_end: the event times that were asked about, None for all (timerange.py says what that
-    proves).
+    aggregates: events of usage.aggregated that were looked at. closings: closings of periods. more: findings beyond the
+    limit of each check, which are not listed. range_start, range_end: the event times that were asked about, None for
+    all (timerange.py says what that proves).
     """
 
     begun_at: datetime
@@ -216,17 +225,18 @@ class Report:
     unproven: tuple[Unproven, ...] = ()
     more: int = 0
     aggregates: int = 0
+    closings: int = 0
     range_start: datetime | None = None
     range_end: datetime | None = None
-    verdict: Verdict = field(init=False)
+    verdict: VerifyResult = field(init=False)
 
     def __post_init__(self) -> None:
-        open_end = Verdict.UNPROVEN if self.unproven else Verdict.PROVEN
-        object.__setattr__(self, "verdict", Verdict.DIFFERENT if self.findings else open_end)
+        open_end = VerifyResult.UNPROVEN if self.unproven else VerifyResult.PROVEN
+        object.__setattr__(self, "verdict", VerifyResult.DIFFERENT if self.findings else open_end)
 
     @property
     def proven(self) -> bool:
-        return self.verdict is Verdict.PROVEN
+        return self.verdict is VerifyResult.PROVEN
 
     @property
     def unfolded(self) -> list[int]:

@@ -13,11 +13,12 @@ from meterfold_processor.kafka.admin import kept_admin
 from meterfold_processor.kafka.reader import BULK, TopicReader, open_transaction
 from meterfold_processor.kafka.topics import check_source
 from meterfold_processor.verify.aggregates import prove_aggregates
+from meterfold_processor.verify.closings import prove_closings
 from meterfold_processor.verify.log import Fixed, Log, fix_offsets
 from meterfold_processor.verify.orgs import summed
 from meterfold_processor.verify.partitions import PartitionProofs, groups
-from meterfold_processor.verify.report import Finding, Findings, PartitionReport, Report, Tell, Unproven
-from meterfold_processor.verify.thresholds import Thresholds
+from meterfold_processor.verify.report import Finding, Findings, PartitionReport, Tell, Unproven, VerifyReport
+from meterfold_processor.verify.thresholds import ThresholdProofs
 from meterfold_processor.verify.timerange import TimeRange, parts_of
 from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -40,8 +41,8 @@ def verify(
     within: TimeRange | None = None,
     limit: int = 1000,
     tell: Tell = lambda done, total, text: None,
-) -> Report:
-    """Prove the numbers of an installation; see Report for what the answer says.
+) -> VerifyReport:
+    """Prove the numbers of an installation; see VerifyReport for what the answer says.
 
     Waits for up to `wait_seconds` until everything appended before the call is folded, then as long for the checker.
     With `contents` every stored row is compared with its message too, as far as the log reaches back. `within` asks
@@ -65,7 +66,7 @@ def verify(
         tell(0, total, "fixing offsets")
         fixed = fix_offsets(log, client, range(count), wait_seconds, lambda text: tell(0, total, text))
         _name_unknown_partitions(client, count, findings)
-        # Read after the progress: whatever was folded was decided by these.
+        # Read after the progress: everything folded was decided by these.
         schemas = judged_by(read_schema_facts(client), json=rules.reads_json)
         proofs = PartitionProofs(client, log, rules, schemas, micros(begun_at), findings, within, contents)
         parts = parts_of(kafka, client, rules, fixed, within)
@@ -79,19 +80,21 @@ def verify(
         aggregates = prove_aggregates(
             kafka, client, reader, numbers, findings, within, _sub(tell, count + 1, total, "")
         )
+        closings = prove_closings(client, rules, micros(begun_at), findings, within, _sub(tell, count + 1, total, ""))
         tell(count + 2, total, "thresholds and alerts")
         thresholds = stack.enter_context(
-            closing(Thresholds(kafka, client, reader, rules, group_id, wait_seconds, findings, within))
+            closing(ThresholdProofs(kafka, client, reader, rules, group_id, wait_seconds, findings, within))
         )
         judged = thresholds.prove(numbers, _sub(tell, count + 2, total, ""))
         tell(total, total, "done")
-    return Report(
+    return VerifyReport(
         begun_at=begun_at,
         seconds=time.monotonic() - begun,
         partitions=tuple(reports),
         orgs=summed(report.orgs for report in reports),
         thresholds=judged,
         aggregates=aggregates,
+        closings=closings,
         findings=tuple(findings.found),
         unproven=tuple(findings.unproven),
         more=findings.more,

@@ -41,14 +41,14 @@ from meterfold_sink.reads import read_mirrored
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.windows import open_windows
 
-__all__ = ["SETTLE_SECONDS", "Thresholds"]
+__all__ = ["SETTLE_SECONDS", "ThresholdProofs"]
 
 SETTLE_SECONDS: Final = 3.0
 """Time for the checker and its mirror to finish their current work."""
 _LOOK_SECONDS: Final = 0.1
 
 
-class Thresholds:
+class ThresholdProofs:
     """For one verification. `prove` raises Retryable or Fatal."""
 
     def __init__(

@@ -17,14 +17,14 @@ from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.quantities import exact_unscaled, to_decimal
 from meterfold_sink.metric_usage import MetricUsage
 
-__all__ = ["DECIDING", "Example", "MetricChange", "affected_thresholds", "changed_fields", "example_of", "hiding"]
+__all__ = ["DECIDING", "ChangedWindow", "MetricChange", "affected_thresholds", "changed_fields", "example_of", "hiding"]
 
 DECIDING: Final = ("aggregation_type", "unit", "reset_period", "is_active")
 """The fields of a metric that change what windows and thresholds say which exist."""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ChangedWindow:
     """One monthly window, and its total before and after. None: no total."""
 
     org_id: str
@@ -39,14 +39,14 @@ class Example:
 class MetricChange:
     """A definition as its organizations see it before and after; `after` None: the metric is undefined then.
 
-    `resting`: thresholds that judge now and will not; `judging`: those that go on, by the new totals. `example` is a
-    window whose total changes, if there is one among the newest.
+    `resting`: thresholds that judge now and will not; `judging`: those that keep judging, by the new totals. `example`
+    is a window whose total changes, if there is one among the newest.
     """
 
     before: MetricDefinition
     after: MetricDefinition | None
     usage: MetricUsage
-    example: Example | None
+    example: ChangedWindow | None
     resting: tuple[UsageThreshold, ...]
     judging: tuple[UsageThreshold, ...]
 
@@ -99,7 +99,7 @@ def affected_thresholds(
 
 def example_of(
     windows: Iterable[Mapping[str, Any]], before: MetricDefinition, after: MetricDefinition | None
-) -> Example | None:
+) -> ChangedWindow | None:
     """The first of the windows (rows of MetricUsage.newest) whose total changes."""
     # Brings numpy, which a command that changes nothing can do without.
     from meterfold_schemas.totals import WindowValues, total_of
@@ -111,7 +111,7 @@ def example_of(
         was = total_of(before.aggregation_type, values)
         will_be = None if after is None else total_of(after.aggregation_type, values)
         if was != will_be:
-            return Example(
+            return ChangedWindow(
                 row["org_id"],
                 row["subject_type"],
                 row["subject_id"],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
-    from meterfold_sink.threshold_levels import Standing
+    from meterfold_sink.threshold_levels import NearWindow, Standing
     from meterfold_sink.thresholds import WatchedSubjects
 
 __all__ = ["ListedThreshold", "Thresholds"]
@@ -29,7 +29,7 @@ _FIXED: Final = frozenset({"org_id", "metric_key", "subject_type", "subject_id",
 
 @dataclass(frozen=True, slots=True)
 class ListedThreshold:
-    """A threshold, where it stands now, why it judges nothing (`resting`, None where it judges), and what limits it or
+    """A threshold, its current state, why it judges nothing (`resting`, None where it judges), and what limits it or
     judges beside it."""
 
     threshold: UsageThreshold
@@ -48,7 +48,7 @@ class Thresholds:
 
     def create(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> UsageThreshold:
         """threshold.create: as a UsageThreshold, without id and times. The same threshold again changes nothing and
-        returns the one that is there. `watched_subjects` says how many subjects it watches now.
+        returns the existing one. `watched_subjects` says how many subjects it watches now.
 
         `org_id` None is every organization, and needs a metric of every organization. Raises MetricNotFound,
         ThresholdExists, and InvalidDefinition (with the code PERIOD_NOT_KEPT for a weekly or yearly period).
@@ -157,6 +157,15 @@ class Thresholds:
                 for row in rows
             ),
         )
+
+    def nearest(self, *, limit: int = 10) -> tuple[NearWindow, ...]:
+        """The current windows of all thresholds that are approaching their limit or exceed it, the highest first. As
+        recent as the checker. Raises InvalidUsage for a wrong limit."""
+        from meterfold_sink.threshold_levels import nearest_windows
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return tuple(nearest_windows(client, limit=limit))
 
     def watched_subjects(self, threshold_id: str) -> WatchedSubjects:
         """How many of the subjects that have used its metric a threshold judges now, and why the others are not. Raises

@@ -1,30 +1,38 @@
-"""`metering.usage`: usage.get and usage.getSummary."""
+"""`metering.usage`: usage.get, usage.getSummary, and usage.export, which `Exporting` adds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
 from meterfold_service.errors import NotFoldedInTime, RecordsExpired
+from meterfold_service.exports.exporting import Exporting
 from meterfold_service.metrics.operations import metric_not_found
 from meterfold_service.pages import Page, check_page
 from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
+from meterfold_service.usage.closed import with_closings
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
+from meterfold_service.usage.selection import Where, filters_of, grouping_of
+from meterfold_sink.closed_usage import complete_closings
 from meterfold_sink.definitions import defined_keys, visible_metric
 from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
+from meterfold_sink.usage_groups import Grouping
 from meterfold_sink.usage_records import usage_records
-from meterfold_sink.usage_sums import MissingRecords, Of, Piece, UsageSum, missing_records, usage_sums
+from meterfold_sink.usage_states import Of, Piece
+from meterfold_sink.usage_sums import MissingRecords, UsageSum, missing_records, usage_sums
 
 if TYPE_CHECKING:
     from meterfold.delivery import Delivery
+    from meterfold_sink.busiest import BusySubject
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["MAX_PERIODS", "Usage"]
 
@@ -34,7 +42,7 @@ _RECORD: Final = tuple(field.name for field in fields(UsageRecord))
 _LOOK_SECONDS: Final = 0.03
 
 
-class Usage:
+class Usage(Exporting):
     """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
     def __init__(self, clients: ClientPool, now: Callable[[], datetime], wait_seconds: float) -> None:
@@ -50,23 +58,26 @@ class Usage:
         start: datetime,
         end: datetime | None = None,
         org_id: str = "",
+        filter: Where | None = None,
         limit: int = 100,
         cursor: str | None = None,
         at_least: Delivery | Iterable[Delivery] | None = None,
     ) -> UsagePage:
         """usage.get: one subject's records with start <= timestamp < end (default: now), by timestamp.
 
-        `cursor` of a page asks for the next one. `at_least` waits first until these deliveries are folded. Raises
+        `filter`: only records with these values of metadata fields, see get_summary. `cursor` of a page asks for the
+        next one. `at_least` waits first until these deliveries are folded. Raises
         RecordsExpired if records from start to end have expired, NotFoldedInTime, and InvalidUsage.
         """
         check_page(limit)
         after = None if cursor is None else position_of(cursor)
+        filters = filters_of(filter)
         first, last = self._span(start, end)
         of = Of(metric_key, org_id, _subject(subject))
         with self._clients.client() as client:
             self._wait(client, at_least)
             rules = read_rules(client)
-            page = usage_records(client, rules, of, first, last, after=after, limit=limit)
+            page = usage_records(client, rules, of, first, last, filters=filters, after=after, limit=limit)
             # Asked afterwards: what is there now was there before.
             whole = Piece(0, RECORDS, first, last)
             missing = missing_records(client, rules, of, [whole], micros(self._now()))
@@ -88,6 +99,9 @@ class Usage:
         subject: tuple[str, str] | None = None,
         org_id: str | None = "",
         by_subject: bool = False,
+        group_by: str | Iterable[str] = (),
+        filter: Where | None = None,
+        unique_count: str | None = None,
         top: int | None = None,
         empty: bool = False,
         limit: int = 100,
@@ -101,23 +115,39 @@ class Usage:
         tz          the IANA time zone of the periods; UTC by default
         subject     (type, id); without it a row sums up all subjects
         org_id      "" are subjects without an organization; None is every organization, each in rows of its own
-        by_subject  a row for each subject; `top` keeps the subjects with the largest totals of each period
+        group_by    metadata fields, and "subject": a row for each combination of their values; by_subject=True is
+                    the same as "subject"
+        filter      only usage with these values of metadata fields: {"region": "eu", "model": ["a", "b"]} is one of
+                    two models in one region; None is a record without the field
+        unique_count  also count the distinct values of this metadata field, or of "subject"
+        top         only the groups with the largest totals, this many of each period and organization
         empty       also a row for periods in which nothing was recorded; of one subject, or of all of one organization
         at_least    waits first until these deliveries are folded
 
-        Raises MetricNotFound, RecordsExpired where a period begins or ends within a UTC hour whose records are no
-        longer kept, NotFoldedInTime, and InvalidUsage.
+        The value of a metadata field is text: a JSON string itself, any other value as JSON, such as 12 or true; null
+        is the same as a missing field. So 12 and "12" are one group.
+
+        Days and months whose records have expired are read from their closings, where the fields are dimensions of the
+        metric that were kept by them.
+
+        Raises MetricNotFound, RecordsExpired where records are needed that are no longer kept (for metadata fields, and
+        where a period begins or ends within a UTC hour), NotFoldedInTime, and InvalidUsage.
         """
         check_page(limit, offset)
         calendar = Calendar.of(period, tz, anchor)
-        by_subject = by_subject or subject is not None
-        if top is not None and (not by_subject or subject is not None or top < 1):
-            raise InvalidUsage("top is the number of subjects to keep of each period: 1 or more, with by_subject")
-        if empty and (org_id is None or (by_subject and subject is None)):
+        grouping = grouping_of(
+            group_by, by_subject=by_subject or subject is not None, where=filter, unique=unique_count
+        )
+        is_grouped = bool(grouping.fields) or (grouping.by_subject and subject is None)
+        if top is not None and not is_grouped:
+            raise InvalidUsage("top keeps the largest groups of each period; give it with by_subject or group_by")
+        if top is not None and top < 1:
+            raise InvalidUsage(f"top must be 1 or more, not {top}")
+        if empty and (org_id is None or is_grouped):
             raise InvalidUsage("empty periods are shown of one subject, or of all of one organization together")
         first, last = self._span(start, end)
         windows = calendar.windows(first, last, MAX_PERIODS)
-        parts = [Piece(number, *piece) for number, window in enumerate(windows) for piece in _pieces(window)]
+        parts = [Piece(number, *piece) for number, window in enumerate(windows) for piece in _pieces(window, grouping)]
         of = Of(metric_key, org_id, None if subject is None else _subject(subject))
         with self._clients.client() as client:
             self._wait(client, at_least)
@@ -125,20 +155,49 @@ class Usage:
             _require_definition(client, metric_key, org_id)
             # Progress before the numbers, so that they are no older than it says; expired records after them.
             folded = read_progress(client)
+            if grouping.metadata_fields:
+                parts = self._with_closings(client, rules, of, parts, grouping)
             page = (MAX_PERIODS, 0) if empty else (limit, offset)
             sums, total = usage_sums(
-                client, rules, of, parts, by_subject=by_subject, top=top, limit=page[0], offset=page[1]
+                client, rules, of, parts, grouping=grouping, top=top, limit=page[0], offset=page[1]
             )
             missing = missing_records(client, rules, of, parts, micros(self._now()))
         if missing is not None:
-            raise _expired(metric_key, missing)
+            raise _expired(metric_key, missing, grouping.metadata_fields)
         closed = micros(self._now()) - rules.grace_seconds * MICROS_PER_SECOND
-        rows = [_summary(of, calendar, windows[one.number], one, folded, closed, rules.grace_seconds) for one in sums]
+        rows = [
+            _summary(of, calendar, grouping, windows[one.number], one, folded, closed, rules.grace_seconds)
+            for one in sums
+        ]
         if empty:
             found = {row.period_start: row for row in rows}
-            every = [found.get(from_micros(window.start)) or _nothing(of, calendar, window) for window in windows]
+            every = [
+                found.get(from_micros(window.start)) or _nothing(of, calendar, grouping, window) for window in windows
+            ]
             return Page(len(every), tuple(every[offset : offset + limit]))
         return Page(total, tuple(rows))
+
+    def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
+        """The subjects with the most events in this hour and the last one, in UTC, by the time of the usage. Raises
+        InvalidUsage for a wrong limit."""
+        from meterfold_sink.busiest import busiest_subjects
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return tuple(busiest_subjects(client, busy_since(self._now()), limit=limit))
+
+    def _with_closings(
+        self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping
+    ) -> list[Piece]:
+        """Closed days and months in place of records that may have expired."""
+        kept_from = micros(self._now()) - rules.kept_seconds * MICROS_PER_SECOND
+        first = min(part.start for part in parts)
+        if first >= kept_from:
+            return parts
+        complete = complete_closings(
+            client, of.conditions(), of.parameters(rules), grouping.metadata_fields, max(first, 0), kept_from
+        )
+        return with_closings(parts, complete)
 
     def _span(self, start: datetime, end: datetime | None) -> tuple[int, int]:
         first, last = micros(start), micros(self._now() if end is None else end)
@@ -165,7 +224,17 @@ class Usage:
                 time.sleep(_LOOK_SECONDS)
 
 
-def _pieces(window: Window) -> list[tuple[str, int, int]]:
+def busy_since(now: datetime) -> datetime:
+    """The start of the hours that `busiest` looks at."""
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+
+
+def _pieces(window: Window, grouping: Grouping) -> list[tuple[str, int, int]]:
+    """What a window is made of. Windows have no metadata, so that its fields need the records."""
+    if grouping.metadata_fields:
+        if window.end is None:
+            return [(RECORDS, micros(EARLIEST), micros(LATEST))]
+        return [*pieces(window.start, window.end, ())]
     if window.end is None:  # a lifetime is one stored window, at the epoch
         return [("lifetime", window.start, window.start + 1)]
     return [*pieces(window.start, window.end)]
@@ -191,6 +260,7 @@ def _require_definition(client: Client, metric_key: str, org_id: str | None) -> 
 def _summary(
     of: Of,
     calendar: Calendar,
+    grouping: Grouping,
     window: Window,
     found: UsageSum,
     folded: Mapping[int, ProgressRow],
@@ -217,10 +287,12 @@ def _summary(
         last_quantity=found.last,
         is_final=window.end is not None and stamp > 0 and window.end <= passed,
         updated_at=from_micros(stamp) if stamp else None,
+        group=dict(zip(grouping.fields, found.field_values, strict=True)),
+        unique_count=found.unique_count,
     )
 
 
-def _nothing(of: Of, calendar: Calendar, window: Window) -> UsageSummary:
+def _nothing(of: Of, calendar: Calendar, grouping: Grouping, window: Window) -> UsageSummary:
     """A period in which nothing was recorded; an event may still come, so it is never final."""
     subject_type, subject_id = of.subject or (None, None)
     return UsageSummary(
@@ -240,8 +312,9 @@ def _nothing(of: Of, calendar: Calendar, window: Window) -> UsageSummary:
         last_quantity=None,
         is_final=False,
         updated_at=None,
+        unique_count=None if grouping.unique is None else 0,
     )
 
 
-def _expired(metric_key: str, missing: MissingRecords) -> RecordsExpired:
-    return RecordsExpired(metric_key, missing.hour, missing.missing)
+def _expired(metric_key: str, missing: MissingRecords, fields: Sequence[str] = ()) -> RecordsExpired:
+    return RecordsExpired(metric_key, missing.hour, missing.missing, missing.kept_from, fields)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
@@ -36,9 +37,9 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsagePage:
-    """`records` of one page, by timestamp and offset. `total` counts all records from start to end; `total_quantity` is
-    theirs by the metric's aggregation type, and None where there are none, or no definition. `cursor` asks for the next
-    page; None after the last one."""
+    """`records` of one page, by timestamp and offset. `total` counts all records from start to end that pass the
+    filter; `total_quantity` is theirs by the metric's aggregation type, and None where there are none, or no
+    definition. `cursor` asks for the next page; None after the last one."""
 
     records: tuple[UsageRecord, ...]
     total: int
@@ -51,10 +52,14 @@ class UsageSummary:
     """The usage of one period [period_start, period_end), which is never longer than its calendar says and never ends
     for a lifetime.
 
-    Subject fields are None where subjects are not told apart. Where nothing was recorded, `record_count` is 0 and every
-    quantity None; recorded quantities that add up to 0 are 0. `total_quantity` is by the metric's aggregation type, and
-    None where the organization has no definition. `is_final`: the period and the grace after it are over, by the stamps
-    of every partition that is in it. `updated_at`: everything that had arrived until then is in the numbers.
+    Subject fields are None where subjects are not told apart. `group`: the value of each metadata field that was
+    grouped by; None for records without it. `unique_count`: the number of distinct values of the field that was asked
+    for; None if none was.
+
+    Where nothing was recorded, `record_count` is 0 and every quantity None; recorded quantities that add up to 0 are 0.
+    `total_quantity` is by the metric's aggregation type, and None where the organization has no definition. `is_final`:
+    the period and the grace after it are over, by the stamps of every partition that is in it. `updated_at`: everything
+    that had arrived until then is in the numbers.
     """
 
     org_id: str
@@ -73,6 +78,8 @@ class UsageSummary:
     last_quantity: Decimal | None
     is_final: bool
     updated_at: datetime | None
+    group: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    unique_count: int | None = None
 
 
 def cursor_of(timestamp: int, offset: int) -> str:

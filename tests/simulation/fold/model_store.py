@@ -14,10 +14,11 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from meterfold_processor.columns.tables import WINDOWS, Original
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows
 from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.tables import Original
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
 from meterfold_sink.schema_decisions import Fact, SchemaFacts
 from simulation.fold.oracle import EPOCH

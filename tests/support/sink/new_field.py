@@ -16,7 +16,10 @@ from fastavro import schemaless_writer
 
 from meterfold.events import EventDetails, optional_values
 from meterfold.recorder import Recorder
-from meterfold_cli.importing.plan import Options, make_plan
+from meterfold.subjects import Resolvers
+from meterfold_cli.importing.options import Options
+from meterfold_cli.importing.planning import make_plan
+from meterfold_cli.importing.resolving import resolve
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import Consumed
@@ -141,13 +144,13 @@ def refuses_what_is_too_long() -> None:
 
 def imports_it() -> None:
     columns = [name for name in NAMES if name not in ("resource_type", "resource_id", "metadata", "source")]
-    plan = make_plan(columns, Options({}, {}, (), ignore_others=False), {})
+    plan = make_plan(columns, resolve(columns, Options({}, {}, (), ignore_others=False)), {})
     assert plan.event([f"the {name}" for name in columns])["region"] == "the region"
 
 
 def records_it(expected: bytes) -> None:
     """By the parameters of `record`, and as a row of `record_batch`."""
-    recorder = Recorder("acme", None, horizon_seconds=None, future_tolerance_seconds=None)
+    recorder = Recorder("acme", Resolvers(), horizon_seconds=None, future_tolerance_seconds=None)
     details = optional_values(EventDetails(region="eu"))  # type: ignore[typeddict-unknown-key]
     encoded = recorder.encode("api.calls", ("user", "ada"), 1, "new", NOW, None, details)
     assert encoded[2] == expected

@@ -14,7 +14,7 @@ from meterfold_local.stack import LocalStack
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.worker import FoldWorker
-from meterfold_processor.verify import Report, verify
+from meterfold_processor.verify import VerifyReport, verify
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
@@ -87,7 +87,7 @@ class History:
             assert sender.flush(20) == 0
             end(20)
 
-    def verify(self, clickhouse: ClickHouseSettings | None = None, **more: Any) -> Report:
+    def verify(self, clickhouse: ClickHouseSettings | None = None, **more: Any) -> VerifyReport:
         settings = clickhouse or self.there.clickhouse
         return verify(self.kafka, settings, **{"checker_group": self.kafka.topic_prefix + self.checker_group, **more})
 

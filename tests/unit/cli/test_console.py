@@ -32,6 +32,11 @@ def test_a_table_without_a_terminal_has_plain_columns_that_are_never_cut(capsys:
     ]
 
 
+def test_a_list_in_a_table_is_its_entries(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(("key", "dimensions"), [("a", ("model", "region")), ("b", ())])
+    assert capsys.readouterr().out.splitlines() == ["key  dimensions", "a    model, region", "b    -"]
+
+
 def test_errors_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     console.fail("it is [red]broken[/red]")
     captured = capsys.readouterr()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, Progress
-from meterfold_cli.status.kafka_view import Group, KafkaView, Log, OpenTransaction, PendingHead
-from meterfold_cli.status.report import PendingHeads, Report, make_report, positions, window_positions
+from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, StoredProgress
+from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, OpenTransaction, PendingHead, PendingHeads
+from meterfold_cli.status.report import MirrorLag, StatusReport, make_report, positions
 from meterfold_schemas import catalog
 from meterfold_sink.schema_decisions import SchemaFacts
 
@@ -16,30 +16,30 @@ KNOWN = catalog.latest("usage_recorded").header
 UNKNOWN = b"\xc3\x01" + bytes(range(8))
 
 
-def progress(next_offset: int, *, flushed: float = 1.0, counted: int = 0) -> Progress:
-    return Progress(next_offset, 0, counted, 2, 1, NOW, NOW - timedelta(seconds=flushed))
+def progress(next_offset: int, *, flushed: float = 1.0, counted: int = 0) -> StoredProgress:
+    return StoredProgress(next_offset, 0, counted, 2, 1, NOW, NOW - timedelta(seconds=flushed))
 
 
 def kafka(start: int = 0, end: int = 100, *, workers: int = 1, checked: int = 10) -> KafkaView:
     group = Group("g", "STABLE" if workers else "EMPTY", workers)
     return KafkaView(
         brokers=1,
-        recorded={0: Log(start, end)},
-        windows={0: Log(5, 10)},
+        recorded={0: LogBounds(start, end)},
+        windows={0: LogBounds(5, 10)},
         checked={0: checked},
         fold_group=group,
         checker_group=group,
     )
 
 
-def stored(row: Progress | None, **settings: str) -> ClickHouseView:
+def stored(row: StoredProgress | None, **settings: str) -> ClickHouseView:
     named = {name.replace("__", ":"): value for name, value in settings.items()}
     return ClickHouseView(settings=named, progress={} if row is None else {0: row})
 
 
 def report(
     kafka: KafkaView, clickhouse: ClickHouseView, *, waited: float | None = None, header: bytes = KNOWN
-) -> Report:
+) -> StatusReport:
     events = {} if waited is None else {0: PendingHead(NOW.timestamp() - waited, header)}
     return make_report(kafka, clickhouse, PendingHeads(events, {}), NOW, 60.0)
 
@@ -53,7 +53,7 @@ def test_all_folded_is_well() -> None:
 
 
 def test_a_marker_of_a_transaction_at_the_end_is_no_lag() -> None:
-    assert positions(kafka(), stored(progress(99))) == {0: 99}
+    assert positions(kafka(), stored(progress(99))).events == {0: 99}
     status = report(kafka(), stored(progress(99, flushed=1e6))).partitions[0]
     assert (status.state, status.lag) == ("ok", 0)
 
@@ -95,7 +95,7 @@ def test_an_unknown_schema_holds_its_partition_unless_it_is_declared_poison() ->
 
 def test_events_that_were_deleted_before_they_were_folded_are_lost() -> None:
     clickhouse = stored(progress(90))
-    assert positions(kafka(start=95), clickhouse) == {}
+    assert positions(kafka(start=95), clickhouse).events == {}
     found = report(kafka(start=95), clickhouse)
     assert found.partitions[0].state == "lost"
     assert "offset 90, the log holds 95 to 100" in found.problems[0]
@@ -136,7 +136,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it() -> None:
 
 
 def test_a_transaction_that_stays_open_is_named() -> None:
-    def with_transaction(seconds: float | None) -> Report:
+    def with_transaction(seconds: float | None) -> StatusReport:
         stamp = None if seconds is None else NOW.timestamp() - seconds
         view = replace(kafka(), open_transactions=(OpenTransaction("usage.recorded", 3, 210, stamp),))
         return report(view, stored(progress(100)))
@@ -150,11 +150,37 @@ def test_a_transaction_that_stays_open_is_named() -> None:
 
 def test_windows_that_wait_without_a_checker_are_a_problem() -> None:
     view = kafka(workers=0, checked=7)
-    assert window_positions(view) == {0: 7}
-    assert window_positions(kafka(checked=2)) == {0: 5}
+    assert positions(view, stored(None)).windows == {0: 7}
+    assert positions(kafka(checked=2), stored(None)).windows == {0: 5}
     waiting = PendingHeads({}, {0: PendingHead(NOW.timestamp() - 90, b"")})
     found = make_report(view, stored(progress(100)), waiting, NOW, 60.0)
     assert found.partitions[0].checker_lag == 3
     assert found.problems == ("no checker runs and windows have waited for 90 s: start `meterfold check`",)
     running = make_report(kafka(checked=7), stored(progress(100)), waiting, NOW, 60.0)
     assert running.well
+
+
+def test_events_that_clickhouse_lacks_are_named() -> None:
+    exceeded, defined = "threshold.exceeded", "metric.defined"
+    view = replace(
+        kafka(),
+        mirrored={
+            exceeded: {0: LogBounds(0, 9), 1: LogBounds(4, 9), 2: LogBounds(0, 9)},
+            defined: {0: LogBounds(0, 2)},
+        },
+    )
+    clickhouse = replace(stored(progress(100)), mirrored={exceeded: {0: 7, 2: 9}})
+    assert positions(view, clickhouse).mirrored == {exceeded: {0: 7, 1: 4}, defined: {0: 0}}
+    assert positions(view, replace(clickhouse, error="down")).mirrored == {}
+
+    def found(waited: float) -> StatusReport:
+        # Offset 7 is a message that waits; partition 1 and metric.defined hold only markers of transactions.
+        heads = PendingHeads({}, {}, {exceeded: {0: PendingHead(NOW.timestamp() - waited, b"")}})
+        return make_report(view, clickhouse, heads, NOW, 60.0)
+
+    assert found(5).well
+    assert found(5).mirror_lag == (MirrorLag(exceeded, 0, 7, 9, 5.0),)
+    assert found(90).problems == (
+        "ClickHouse lacks messages of threshold.exceeded that are 90 s old: the checker copies them. Start "
+        "`meterfold check`, or read its log",
+    )

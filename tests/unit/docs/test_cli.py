@@ -37,10 +37,12 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
+    "alert": ("list", "acknowledge", "resolve"),
     "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary"),
+    "periods": ("close", "due", "list", "adjustments"),
 }
 
 

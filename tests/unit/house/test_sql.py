@@ -10,13 +10,6 @@ from support.sources import PACKAGES, modules
 
 ELSEWHERE = sorted(set(PACKAGES) - {"meterfold_sink", "meterfold_local"})
 
-STILL_TO_MOVE = {
-    "deploy/meterfold_cli/demo/showing.py",
-    "processor/meterfold_processor/fold/opening.py",
-    "processor/meterfold_processor/probes/store.py",
-}
-"""Files with SQL of their own. This list only gets shorter."""
-
 SQL = re.compile(
     # Keywords of statements and clauses, as SQL here is written: in capitals.
     r"\b(SELECT|WHERE|PREWHERE|INSERT\s+INTO|DELETE\s+FROM|GROUP\s+BY|ORDER\s+BY|LIMIT\s+\S+\s+BY|UNION\s+ALL)\b"
@@ -42,8 +35,7 @@ def statements() -> dict[str, list[str]]:
 
 def test_sql_is_in_the_sink_only() -> None:
     found = statements()
-    assert {path: lines for path, lines in found.items() if path not in STILL_TO_MOVE} == {}
-    assert set(found) >= STILL_TO_MOVE, "remove the files without SQL from STILL_TO_MOVE"
+    assert found == {}
 
 
 @pytest.mark.parametrize(

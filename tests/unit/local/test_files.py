@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from meterfold_local import stack_state
 from meterfold_local.errors import AlreadyRunning, StackError
@@ -48,7 +49,7 @@ def test_settings_read_back(tmp_path: Path) -> None:
     kafka = KafkaSettings(
         bootstrap_servers="127.0.0.1:1,127.0.0.1:2", topic_prefix="x.", librdkafka={"sasl.password": 'a"b\\c\x01é'}
     )
-    clickhouse = ClickHouseSettings(url="http://127.0.0.1:3", database="other", password="p#=\n")
+    clickhouse = ClickHouseSettings(url="http://127.0.0.1:3", database="other", password=SecretStr("p#\n="))
     path = tmp_path / "meterfold.toml"
     write_settings(path, kafka, clickhouse)
     assert KafkaSettings.load(config=path, environ={}) == kafka

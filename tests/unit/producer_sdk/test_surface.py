@@ -18,6 +18,7 @@ PUBLIC = {
     "AsyncMeter",
     "BatchResults",
     "BufferFull",
+    "DefinitionsUnavailable",
     "Delivery",
     "DeliveryCounts",
     "FlushTimeout",
@@ -26,6 +27,7 @@ PUBLIC = {
     "Meter",
     "MeterClosed",
     "MeterfoldError",
+    "MetricNotFound",
     "NotRecorded",
     "Recorded",
     "RefusedEvents",
@@ -83,6 +85,16 @@ with Meter("localhost:9092", on_delivery=on_delivery, resolver=resolver, librdka
     print(meter.counts.recorded, meter.counts.outstanding)
 
 
+both: Meter[User | int] = Meter(resolvers={User: resolver, int: lambda number: Subject("team", number)})
+both.record("api.calls", User())
+both.record("api.calls", 7)
+
+
+@both.resolver(User)
+def again(user: User) -> Subject:
+    return Subject("user", user.name)
+
+
 def plain(meter: Meter) -> None:
     meter.record("api.calls", ("user", "ada"))
 
@@ -113,6 +125,7 @@ meter = Meter()
 meter.record("api.calls", "ada")
 meter.record_batch([{"metric_key": "api.calls", "subject": "ada"}])
 meter.record_batch([{"metric_key": "api.calls", "subject": ("user", "ada"), "quantitty": 1}])
+meter.resolver(int)(lambda number: "ada")
 
 
 async def main() -> None:
@@ -132,7 +145,7 @@ def test_public_things_are_documented() -> None:
         assert inspect.getdoc(getattr(meterfold, name))
     for meter in (meterfold.Meter, meterfold.AsyncMeter):
         public = {name for name in dir(meter) if not name.startswith("_")}
-        assert public == {"record", "record_batch", "flush", "close", "counts", "trouble"}
+        assert public == {"record", "record_batch", "flush", "close", "counts", "resolver", "trouble"}
         assert all(inspect.getdoc(getattr(meter, name)) for name in public)
 
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from meterfold_schemas import framing
-from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.definitions import MAX_DIMENSIONS, MetricDefinition, UsageThreshold
 from meterfold_schemas.errors import InvalidDefinition, Poison
 from meterfold_schemas.example_events import examples
 from meterfold_schemas.periods import Period
@@ -58,9 +58,9 @@ def test_defaults_of_a_threshold() -> None:
     assert (made.subject_type, made.subject_id, made.notify_emails) == (None, None, ())
 
 
-@pytest.mark.parametrize("example", list(examples("metric_defined")), ids=lambda e: e.case)
+@pytest.mark.parametrize("example", list(examples("metric_defined")), ids=lambda e: f"v{e.schema.version}.{e.case}")
 def test_a_metric_survives(example: Any) -> None:
-    data = framing.encode("metric_defined", example.record)
+    data = framing.encode("metric_defined", {"dimensions": [], **example.record})
     read = MetricDefinition.from_bytes(data, version=41)
     assert read.version == 41
     assert read.to_bytes() == data
@@ -109,6 +109,16 @@ def test_times_are_kept_in_utc() -> None:
         ({"created_at": datetime(2026, 1, 1)}, "created_at"),  # noqa: DTZ001
         ({"created_at": 5}, "created_at"),
         ({"display_order": 2**31}, "display_order"),
+        ({"dimensions": "model"}, r"^MetricDefinition: dimensions: 'model' must be a list of metadata fields, such as"),
+        ({"dimensions": 5}, "dimensions: 5 must be a list"),
+        ({"dimensions": {"model": 1}}, "dimensions: .* must be a list"),
+        ({"dimensions": ["model", ""]}, "dimensions: a metadata field must not be empty"),
+        ({"dimensions": [None]}, "dimensions: a metadata field must be text, not NoneType None"),
+        ({"dimensions": ["a\0"]}, "dimensions: .*NUL"),
+        ({"dimensions": ["x" * 513]}, "dimensions: .*at most 512"),
+        ({"dimensions": ["model", "region", "model"]}, "dimensions: the metadata field 'model' is given twice"),
+        ({"dimensions": ["subject"]}, "dimensions: 'subject' cannot be a dimension"),
+        ({"dimensions": [f"f{i}" for i in range(11)]}, "dimensions: 11 metadata fields are given; at most 10"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -191,6 +201,21 @@ def test_a_threshold_without_an_organization_watches_every_organization() -> Non
     assert (without.org_id, UsageThreshold.from_bytes(without.to_bytes()).org_id) == ("", "")
     assert [wide.matches(org_id, "user", "u1") for org_id in ("", "acme")] == [True, True]
     assert [without.matches(org_id, "user", "u1") for org_id in ("", "acme")] == [True, False]
+
+
+def test_a_metric_written_before_there_were_dimensions_has_none() -> None:
+    kept = json.loads((Path(__file__).parent / "kept_bytes.json").read_text())
+    read = MetricDefinition.from_bytes(bytes.fromhex(kept["metric_defined.v1.full"]))
+    assert (read.key, read.dimensions, read.metadata) == ("gpu.seconds", (), '{"sku":"gpu-1"}')
+    assert read.to_bytes()[:10] != bytes.fromhex(kept["metric_defined.v1.full"])[:10]
+
+
+def test_dimensions_are_names_of_metadata_fields_in_their_order() -> None:
+    made = metric(dimensions=["region", "model", "Größe", "a.b", " "])
+    assert made.dimensions == ("region", "model", "Größe", "a.b", " ")
+    assert MetricDefinition.from_bytes(made.to_bytes()).dimensions == made.dimensions
+    assert made.changed(dimensions=()).dimensions == ()
+    assert len(metric(dimensions=[f"f{i}" for i in range(MAX_DIMENSIONS)]).dimensions) == MAX_DIMENSIONS
 
 
 def test_an_old_definition_keeps_its_meaning() -> None:

@@ -114,7 +114,8 @@ def test_an_empty_decimal_is_zero_as_other_readers_take_it() -> None:
 
 def test_damage_never_raises_anything_but_poison() -> None:
     chance = random.Random(seed_of("damaged values"))
-    values = [framing.encode(example.schema.name, example.record) for example in examples()]
+    newest = [example for example in examples() if example.schema is catalog.latest(example.schema.name)]
+    values = [framing.encode(example.schema.name, example.record) for example in newest]
     reasons = set()
     readable = 0
     for _ in range(20_000):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import Field
+from pydantic import Field, SecretStr
 from rich.pretty import pretty_repr
 
 from meterfold import Meter
@@ -138,7 +138,7 @@ def test_clickhouse_settings() -> None:
     write('[clickhouse]\nurl = "http://file:8123"\npassword = "from file"\n')
     found = ClickHouseSettings.load(sources=here(CLICKHOUSE_URL="https://host:8443/"), database="other")
     assert (found.url, found.database, found.username) == ("https://host:8443", "other", "default")
-    assert found.password == "from file"
+    assert found.password.get_secret_value() == "from file"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_wrong_clickhouse_settings_are_clear_errors(values: dict[str, str], hint
 @pytest.mark.parametrize(
     "settings",
     [
-        ClickHouseSettings(url="http://h:1", password=SECRET),
+        ClickHouseSettings(url="http://h:1", password=SecretStr(SECRET)),
         KafkaSettings(bootstrap_servers="a:1", librdkafka={"sasl.password": SECRET, "ssl.key.pem": SECRET}),
         KafkaSettings(bootstrap_servers="a:1", librdkafka={"sasl.oauthbearer.client.secret": SECRET}),
     ],
@@ -172,6 +172,7 @@ def test_no_secret_shows(settings: Any) -> None:
         f"{settings!r}",
         repr([settings]),
         pretty_repr(settings),
+        str(settings.model_dump()) if isinstance(settings, ClickHouseSettings) else repr(settings),
     ):
         assert SECRET not in shown
         assert "***" in shown

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from meterfold import DeliveryCounts
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing.checking import CHECK_MARGIN_SECONDS, Checked, TimeLimits, check
-from meterfold_cli.importing.plan import Options
+from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.run import Import, Summary
 from meterfold_cli.importing.source import Form, Source
 from meterfold_cli.importing.timestamps import zone_named

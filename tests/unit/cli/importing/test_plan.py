@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterfold_cli.exits import WrongInput
-from meterfold_cli.importing.plan import Options, Plan, make_plan, row_id
+from meterfold_cli.importing.options import Options
+from meterfold_cli.importing.plan import Plan, row_id
+from meterfold_cli.importing.planning import make_plan
+from meterfold_cli.importing.resolving import resolve
 from meterfold_cli.importing.timestamps import from_epoch, from_text, zone_named
 from meterfold_schemas.errors import InvalidUsage
 
@@ -26,7 +29,7 @@ def plan(columns: tuple[str, ...], *, readers: dict[str, Callable[[str], Any]] |
         ignore_others=options.pop("ignore_others", False),
     )
     assert not options
-    return make_plan(columns, given_options, readers or {})
+    return make_plan(columns, resolve(columns, given_options), readers or {})
 
 
 def test_columns_are_fields_of_their_own_name() -> None:
@@ -74,7 +77,6 @@ def test_columns_are_mapped_and_fields_are_set_for_every_row() -> None:
         ((*ALL, "id"), {}, "contains 'id' more than once"),
         (ALL, {"fixed": {"size": "m"}}, "--set size"),
         (ALL, {"id_from": ["nope"]}, "--id-from nope"),
-        ((*ALL, "metadata", "x"), {"mapping": {"x": "metadata.x"}}, "use one of them"),
     ],
 )
 def test_what_is_wrong_with_the_options_is_named(columns: Any, options: Any, message: str) -> None:

@@ -86,6 +86,22 @@ def test_unit_and_reset_period_change_how_windows_are_read(field: str, value: st
     assert effects(found) == [f"48 windows of 2 subjects {words}"]
 
 
+@pytest.mark.parametrize(
+    ("known", "wanted", "differs", "command"),
+    [
+        (("model",), ("model", "a b"), "--dimension is model, not model, a b", "--dimension model --dimension 'a b'"),
+        (("model",), (), "--dimension is model, not empty", "--no-dimensions"),
+    ],
+)
+def test_other_dimensions_are_named_with_the_options_that_change_them(
+    known: tuple[str, ...], wanted: tuple[str, ...], differs: str, command: str
+) -> None:
+    there, asked = metric(dimensions=known), metric(dimensions=wanted)
+    text = exists(MetricKeyExists(there, differences(there, asked, {"dimensions"})))
+    assert differs in text
+    assert f"`meterfold metric update api.calls {command}`" in text
+
+
 def test_nothing_is_asked_where_nothing_that_exists_changes() -> None:
     none = MetricUsage(0, 0, pa.table({}))
     assert not change(metric(), None, usage=none).changes_anything

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterfold_local.clickhouse import compression, config, errors, request, respond, statement
-from meterfold_local.clickhouse.auth import Account
+from meterfold_local.clickhouse.auth import ServerUser
 from meterfold_local.clickhouse.engine import quote_identifier, quote_string
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import SessionRequest
@@ -121,13 +121,13 @@ def basic(text: bytes) -> dict[str, str]:
 )
 def test_wrong_password(headers: dict[str, str], params: dict[str, str]) -> None:
     with pytest.raises(QueryError) as refused:
-        Account("u", "p:ä").check(headers, params)
+        ServerUser("u", "p:ä").check(headers, params)
     assert (refused.value.code, refused.value.status) == (516, 401)
     assert "p:" not in refused.value.text
 
 
 def test_password_is_not_shown() -> None:
-    assert "secret" not in repr(Account("u", "secret"))
+    assert "secret" not in repr(ServerUser("u", "secret"))
 
 
 # Errors and responses

@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from meterfold_processor.columns import tables
 from meterfold_processor.fold import flush as steps
+from meterfold_processor.fold import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import flush, window_messages

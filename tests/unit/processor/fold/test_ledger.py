@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from meterfold_processor.columns import tables
 from meterfold_processor.columns.limbs import from_ints
+from meterfold_processor.fold import tables
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.subjects import SUBJECT, Subjects

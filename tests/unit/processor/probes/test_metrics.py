@@ -14,11 +14,11 @@ from meterfold_processor.backoff import Troubles
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.durations import BOUNDS, Durations
 from meterfold_processor.fold.status import FoldStatus, Stages
-from meterfold_processor.kafka.membership import Seen
+from meterfold_processor.kafka.membership import MembershipState
 from meterfold_processor.probes.checker import CheckerSubject
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.metrics import registry
-from meterfold_processor.probes.vitals import Subject, Vitals
+from meterfold_processor.probes.vitals import Vitals, WorkerKind
 from support.paths import ROOT
 
 Samples = dict[tuple[str, str], float]
@@ -27,7 +27,7 @@ Samples = dict[tuple[str, str], float]
 DOCUMENT = ROOT / "docs" / "operations.md"
 
 
-def scrape(subject: Subject) -> Samples:
+def scrape(subject: WorkerKind) -> Samples:
     vitals = Vitals(subject, 120.0, lambda: 1_000.0)
     text = generate_latest(registry(vitals)).decode()
     samples: Samples = {}
@@ -62,10 +62,13 @@ def fold_status() -> FoldStatus:
         memory={"subjects": 11, "windows": 44, "identities": 1_000, "pending": 6},
         durations={"records": took(0.002, 0.3), "windows": took()},
         positions={0: 50, 1: 70, 2: 12},
+        stamps={0: 990_000_000, 1: 1_000_500_000},
         log_ends={1: (71, 70)},
     )
     status.reasons.update({"undecodable": 3, "too_old": 2})
-    status.membership.seen = Seen(999.0, True, True, "coordinator up, member steady", {0: 60, 1: 71, 2: 15, 9: 3})
+    status.membership.seen = MembershipState(
+        999.0, True, True, "coordinator up, member steady", {0: 60, 1: 71, 2: 15, 9: 3}
+    )
     return status
 
 
@@ -90,6 +93,11 @@ FOLD: Samples = {
     ("meterfold_fold_duplicate_events_total", ""): 15,
     ("meterfold_fold_rejected_messages_total", "undecodable"): 3,
     ("meterfold_fold_rejected_messages_total", "too_old"): 2,
+    ("meterfold_fold_rejected_messages_total", "in_future"): 0,
+    ("meterfold_fold_rejected_messages_total", "invalid"): 0,
+    ("meterfold_fold_rejected_messages_total", "misrouted"): 0,
+    ("meterfold_fold_freshness_seconds", "0"): 10,
+    ("meterfold_fold_freshness_seconds", "1"): 0,
     ("meterfold_fold_flushes_total", ""): 9,
     ("meterfold_fold_flush_step_seconds_count", "records"): 2,
     ("meterfold_fold_flush_step_seconds_sum", "records"): 0.302,
@@ -124,7 +132,7 @@ def checker_status() -> CheckerStatus:
         mirrored={"thresholds": 5},
         errors=Troubles(mirror="ClickHouse could not be reached"),
     )
-    status.membership.seen = Seen(999.0, False, True, "coordinator up, member wait-join", {0: 22, 1: 5})
+    status.membership.seen = MembershipState(999.0, False, True, "coordinator up, member wait-join", {0: 22, 1: 5})
     return status
 
 
@@ -161,10 +169,10 @@ def without_buckets(samples: Samples) -> Samples:
 
 @pytest.mark.parametrize(
     ("make", "expected"),
-    [(lambda: FoldSubject(fold_status()), FOLD), (lambda: CheckerSubject(checker_status()), CHECKER)],
+    [(lambda: FoldSubject(fold_status(), lambda: 1_000.0), FOLD), (lambda: CheckerSubject(checker_status()), CHECKER)],
     ids=["fold", "checker"],
 )
-def test_every_metric_shows_what_the_status_says(make: Callable[[], Subject], expected: Samples) -> None:
+def test_every_metric_shows_what_the_status_says(make: Callable[[], WorkerKind], expected: Samples) -> None:
     found = without_buckets(scrape(make()))
     assert found.keys() == expected.keys()
     for key, value in expected.items():
@@ -203,7 +211,7 @@ def test_behind_the_last_event_can_be_transaction_markers_that_are_no_lag() -> N
     def lag(position: int, reached: tuple[int, int] | None, end: int) -> float:
         status = FoldStatus(partitions=[0], positions={0: position})
         status.log_ends = {} if reached is None else {0: reached}
-        status.membership.seen = Seen(999.0, True, True, "", {0: end})
+        status.membership.seen = MembershipState(999.0, True, True, "", {0: end})
         return scrape(FoldSubject(status))["meterfold_fold_lag_messages", "0"]
 
     assert lag(7, None, 8) == 1
@@ -215,7 +223,7 @@ def test_behind_the_last_event_can_be_transaction_markers_that_are_no_lag() -> N
 
 def test_a_held_partition_keeps_its_lag_though_the_end_was_reached_before() -> None:
     status = FoldStatus(partitions=[0], positions={0: 7}, holds={0: "ab"}, log_ends={0: (9, 7)})
-    status.membership.seen = Seen(999.0, True, True, "", {0: 9})
+    status.membership.seen = MembershipState(999.0, True, True, "", {0: 9})
     place = FoldSubject(status).observe().places[0]
     assert (place.lag, place.held) == (2, "unknown schema ab")
 

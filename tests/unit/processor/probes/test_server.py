@@ -14,7 +14,7 @@ import pytest
 from meterfold_cli import main
 from meterfold_processor.backoff import Troubles
 from meterfold_processor.fold.status import FoldStatus
-from meterfold_processor.kafka.membership import Seen
+from meterfold_processor.kafka.membership import MembershipState
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.server import MOST_REQUESTS, serving
 from meterfold_processor.probes.settings import HealthSettings
@@ -46,7 +46,7 @@ def probe(url: str) -> tuple[int, dict[str, Any]]:
 def status() -> FoldStatus:
     """A worker that is well, whose clock is far in the future: its statistics never grow old."""
     made = FoldStatus(partitions=[0], positions={0: 7})
-    made.membership.seen = Seen(float("inf"), True, True, "coordinator up, member steady", {0: 7})
+    made.membership.seen = MembershipState(float("inf"), True, True, "coordinator up, member steady", {0: 7})
     return made
 
 
@@ -79,7 +79,7 @@ def test_the_worker_is_looked_at_though_nobody_asks(status: FoldStatus) -> None:
 
 
 def test_standstill_is_noticed_and_ends_by_itself(url: str, status: FoldStatus) -> None:
-    status.membership.seen = Seen(float("inf"), True, True, "", {0: 9})
+    status.membership.seen = MembershipState(float("inf"), True, True, "", {0: 9})
     code, body = eventually(lambda: (found := probe(url + "/healthz"))[0] == 503 and found, 20)
     assert (code, body["ok"]) == (503, False)
     assert body["problems"] == ["partition 0 has made no progress for 1 s: next offset 7, log end 9"]

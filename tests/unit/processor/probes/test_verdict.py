@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterfold_processor.kafka.membership import Seen
-from meterfold_processor.probes.progress import Place, Standstill
+from meterfold_processor.kafka.membership import MembershipState
+from meterfold_processor.probes.progress import PartitionPosition, Standstill
 from meterfold_processor.probes.verdict import Observation, Verdict, judge
 
 STALL = 120.0
-MEMBER = Seen(at=0.0, member=True, connected=True, state="coordinator up, member steady", ends={})
+MEMBER = MembershipState(at=0.0, member=True, connected=True, state="coordinator up, member steady", ends={})
 
 
 class Story:
@@ -27,9 +27,9 @@ class Story:
     def after(
         self,
         seconds: float,
-        places: Mapping[int, Place] | None = None,
+        places: Mapping[int, PartitionPosition] | None = None,
         errors: Mapping[str, str] | None = None,
-        membership: Seen | None = MEMBER,
+        membership: MembershipState | None = MEMBER,
     ) -> Verdict:
         self.now += seconds
         places = {} if places is None else places
@@ -42,75 +42,77 @@ class Story:
 def test_a_worker_that_moves_is_well_however_large_the_lag() -> None:
     story = Story()
     for position in range(10):
-        verdict = story.after(100, {0: Place(position, 1_000_000)})
+        verdict = story.after(100, {0: PartitionPosition(position, 1_000_000)})
         assert (verdict.alive, verdict.ready) == (True, True)
 
 
 def test_a_worker_without_lag_is_well_for_ever() -> None:
     story = Story()
     for _ in range(10):
-        assert story.after(1_000, {0: Place(7, 7)}).ready
+        assert story.after(1_000, {0: PartitionPosition(7, 7)}).ready
 
 
 def test_lag_that_stands_still_is_named_and_forgiven_as_soon_as_it_moves() -> None:
     story = Story()
-    assert story.after(0, {0: Place(5, 5), 3: Place(40, 40)}).ready
-    assert story.after(500, {0: Place(5, 5), 3: Place(40, 90)}).alive, "it has waited for no more than a moment"
-    assert story.after(119, {0: Place(5, 5), 3: Place(40, 91)}).alive
-    bad = story.after(1, {0: Place(5, 5), 3: Place(40, 95)})
+    assert story.after(0, {0: PartitionPosition(5, 5), 3: PartitionPosition(40, 40)}).ready
+    assert story.after(500, {0: PartitionPosition(5, 5), 3: PartitionPosition(40, 90)}).alive, (
+        "it has waited for no more than a moment"
+    )
+    assert story.after(119, {0: PartitionPosition(5, 5), 3: PartitionPosition(40, 91)}).alive
+    bad = story.after(1, {0: PartitionPosition(5, 5), 3: PartitionPosition(40, 95)})
     assert bad.against_alive == ("partition 3 has made no progress for 120 s: next offset 40, log end 95",)
     assert bad.against_ready == bad.against_alive
-    good = story.after(1, {0: Place(5, 5), 3: Place(41, 95)})
+    good = story.after(1, {0: PartitionPosition(5, 5), 3: PartitionPosition(41, 95)})
     assert (good.alive, good.ready) == (True, True)
-    assert not story.after(STALL, {0: Place(5, 5), 3: Place(41, 95)}).alive
-    assert story.after(1, {0: Place(5, 5), 3: Place(95, 95)}).ready
+    assert not story.after(STALL, {0: PartitionPosition(5, 5), 3: PartitionPosition(41, 95)}).alive
+    assert story.after(1, {0: PartitionPosition(5, 5), 3: PartitionPosition(95, 95)}).ready
 
 
 def test_a_partition_that_is_loaded_for_too_long_is_stuck() -> None:
     story = Story()
-    loading = story.after(0, {1: Place(None, None)})
+    loading = story.after(0, {1: PartitionPosition(None, None)})
     assert (loading.alive, loading.against_ready) == (True, ("partition 1 is being loaded",))
-    stuck = story.after(STALL, {1: Place(None, None)})
+    stuck = story.after(STALL, {1: PartitionPosition(None, None)})
     assert stuck.against_alive == ("partition 1 has made no progress for 120 s: not loaded yet, log end not known",)
-    assert story.after(1, {1: Place(0, None)}).ready
+    assert story.after(1, {1: PartitionPosition(0, None)}).ready
 
 
 def test_loading_again_and_again_is_no_movement() -> None:
     story = Story()
     for _ in range(12):
-        story.after(5, {0: Place(40, 90)})
-        last = story.after(5, {0: Place(None, 90)})
+        story.after(5, {0: PartitionPosition(40, 90)})
+        last = story.after(5, {0: PartitionPosition(None, 90)})
     assert last.alive
-    assert not story.after(5, {0: Place(40, 90)}).alive
-    assert story.after(5, {0: Place(41, 90)}).alive
+    assert not story.after(5, {0: PartitionPosition(40, 90)}).alive
+    assert story.after(5, {0: PartitionPosition(41, 90)}).alive
 
 
 def test_a_partition_that_was_given_back_begins_anew() -> None:
     story = Story()
-    story.after(0, {0: Place(40, 90)})
-    assert not story.after(STALL, {0: Place(40, 90)}).alive
+    story.after(0, {0: PartitionPosition(40, 90)})
+    assert not story.after(STALL, {0: PartitionPosition(40, 90)}).alive
     assert story.after(1, {}).ready
-    assert story.after(1, {0: Place(40, 90)}).ready
+    assert story.after(1, {0: PartitionPosition(40, 90)}).ready
 
 
 def test_a_held_partition_is_named_and_does_not_end_the_worker() -> None:
     story = Story()
-    held = Place(12, 90, "unknown schema 0102030405060708")
+    held = PartitionPosition(12, 90, "unknown schema 0102030405060708")
     for _ in range(3):
-        verdict = story.after(STALL, {0: Place(5, 5), 1: held})
+        verdict = story.after(STALL, {0: PartitionPosition(5, 5), 1: held})
         assert verdict.alive
         assert verdict.against_ready == (
             "partition 1 is held, unknown schema 0102030405060708: next offset 12, log end 90",
         )
-    assert story.after(1, {0: Place(5, 5), 1: Place(13, 90)}).ready
+    assert story.after(1, {0: PartitionPosition(5, 5), 1: PartitionPosition(13, 90)}).ready
 
 
 def test_what_is_retried_makes_it_not_ready_until_it_went_well() -> None:
     story = Story()
-    bad = story.after(1, {0: Place(5, 5)}, {"flush": "ClickHouse could not be reached"})
+    bad = story.after(1, {0: PartitionPosition(5, 5)}, {"flush": "ClickHouse could not be reached"})
     assert bad.alive
     assert bad.against_ready == ("flush is failing and being retried: ClickHouse could not be reached",)
-    assert story.after(1, {0: Place(5, 5)}).ready
+    assert story.after(1, {0: PartitionPosition(5, 5)}).ready
 
 
 def test_a_worker_is_ready_once_it_has_joined_and_needs_no_partition() -> None:
@@ -123,33 +125,37 @@ def test_a_worker_is_ready_once_it_has_joined_and_needs_no_partition() -> None:
 
 def test_a_worker_that_lost_its_membership_is_not_ready_until_it_has_it_again() -> None:
     story = Story()
-    assert story.after(1, {0: Place(5, 5)}).ready
-    lost = Seen(story.now + 1, member=False, connected=True, state="coordinator up, member wait-join", ends={})
+    assert story.after(1, {0: PartitionPosition(5, 5)}).ready
+    lost = MembershipState(
+        story.now + 1, member=False, connected=True, state="coordinator up, member wait-join", ends={}
+    )
     bad = story.after(1, {}, membership=lost)
     assert bad.alive
     assert bad.against_ready == ("the worker is not in its group (coordinator up, member wait-join)",)
-    assert story.after(1, {0: Place(5, 5)}).ready
+    assert story.after(1, {0: PartitionPosition(5, 5)}).ready
 
 
 def test_kafka_that_cannot_be_reached_is_said_once() -> None:
     story = Story()
-    away = Seen(story.now + 1, member=False, connected=False, state="coordinator query-coord", ends={})
-    assert story.after(1, {0: Place(5, 5)}, membership=away).against_ready == ("no Kafka broker can be reached",)
-    assert story.after(1, {0: Place(5, 5)}).ready
+    away = MembershipState(story.now + 1, member=False, connected=False, state="coordinator query-coord", ends={})
+    assert story.after(1, {0: PartitionPosition(5, 5)}, membership=away).against_ready == (
+        "no Kafka broker can be reached",
+    )
+    assert story.after(1, {0: PartitionPosition(5, 5)}).ready
 
 
 def test_a_worker_that_polls_no_more_is_not_alive_though_no_lag_is_known() -> None:
     story = Story()
     last = replace(MEMBER, at=story.now)
-    assert story.after(STALL - 1, {0: Place(5, 5)}, membership=last).ready
-    bad = story.after(1, {0: Place(5, 5)}, membership=last)
+    assert story.after(STALL - 1, {0: PartitionPosition(5, 5)}, membership=last).ready
+    bad = story.after(1, {0: PartitionPosition(5, 5)}, membership=last)
     assert bad.against_alive == ("the worker has not polled Kafka for 120 s",)
-    assert story.after(1, {0: Place(5, 5)}).ready
+    assert story.after(1, {0: PartitionPosition(5, 5)}).ready
 
 
 def test_a_clock_that_is_read_a_little_later_elsewhere_does_no_harm() -> None:
     standstill = Standstill()
-    standstill.see({0: Place(1, 9)}, 10.0)
+    standstill.see({0: PartitionPosition(1, 9)}, 10.0)
     assert standstill.seconds(0, 9.0) == 0.0
 
 
@@ -158,7 +164,7 @@ steps = st.lists(
         st.floats(0, 200),
         st.dictionaries(
             st.integers(0, 2),
-            st.builds(Place, st.none() | st.integers(0, 6), st.none() | st.integers(0, 6)),
+            st.builds(PartitionPosition, st.none() | st.integers(0, 6), st.none() | st.integers(0, 6)),
             max_size=3,
         ),
     ),
@@ -168,12 +174,12 @@ steps = st.lists(
 
 @given(steps, st.sampled_from([1.0, STALL, 1_000.0]))
 def test_alive_means_no_partition_has_waited_too_long_on_the_same_ground(
-    history: list[tuple[float, dict[int, Place]]], stall: float
+    history: list[tuple[float, dict[int, PartitionPosition]]], stall: float
 ) -> None:
     """Against a plain reading of the whole history: since when has the partition been assigned without a break, and
     when was the last moment in that time at which it had no lag, had none just before, or was further than ever."""
     standstill, now = Standstill(), 0.0
-    past: list[tuple[float, dict[int, Place]]] = []
+    past: list[tuple[float, dict[int, PartitionPosition]]] = []
     for pause, places in history:
         now += pause
         past.append((now, places))
@@ -185,8 +191,8 @@ def test_alive_means_no_partition_has_waited_too_long_on_the_same_ground(
         assert verdict.ready == (not stuck and not loading)
 
 
-def _moved(partition: int, past: list[tuple[float, dict[int, Place]]]) -> float:
-    tenure: list[tuple[float, Place]] = []
+def _moved(partition: int, past: list[tuple[float, dict[int, PartitionPosition]]]) -> float:
+    tenure: list[tuple[float, PartitionPosition]] = []
     for now, places in past:
         if partition in places:
             tenure.append((now, places[partition]))
@@ -202,7 +208,13 @@ def _moved(partition: int, past: list[tuple[float, dict[int, Place]]]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("place", "lag"), [(Place(3, 10), 7), (Place(10, 3), 0), (Place(None, 3), None), (Place(3, None), None)]
+    ("place", "lag"),
+    [
+        (PartitionPosition(3, 10), 7),
+        (PartitionPosition(10, 3), 0),
+        (PartitionPosition(None, 3), None),
+        (PartitionPosition(3, None), None),
+    ],
 )
-def test_lag(place: Place, lag: int | None) -> None:
+def test_lag(place: PartitionPosition, lag: int | None) -> None:
     assert place.lag == lag

@@ -11,7 +11,7 @@ from meterfold_processor.checker.judged import JudgedState, ReadPositions, Terms
 from meterfold_processor.checker.records import Records
 from meterfold_processor.checker.rules import NEVER, WindowRules
 from meterfold_processor.kafka.offsets import Place
-from meterfold_processor.verify.alerts import Seen, crossed_of, crossings_of, event_id_of, expected_events
+from meterfold_processor.verify.alerts import SeenEvent, crossed_of, crossings_of, event_id_of, expected_events
 from meterfold_processor.verify.events import EventLog, Mirrored
 from meterfold_processor.verify.mirrored import Alerts
 from meterfold_processor.verify.report import Findings
@@ -70,7 +70,7 @@ class Case:
         self.mark = 0
         for event_id, crossed in self.expected.items():
             kind = crossed.crossing.event_type
-            self.log.seen[event_id] = Seen(crossed, 7, [(self.log.topic_of[kind], 0, 4)])
+            self.log.seen[event_id] = SeenEvent(crossed, 7, [(self.log.topic_of[kind], 0, 4)])
             self.rows[event_id] = Mirrored(7, 1000, kind, 1)
             self.mirror_at[Place(self.log.topic_of[kind], 0)] = 5
         self.exceeded = next(e for e, c in self.expected.items() if c.crossing.event_type == EXCEEDED)

@@ -10,7 +10,7 @@ import pytest
 
 from meterfold_cli import exits
 from meterfold_cli.commands.verify import exit_code
-from meterfold_processor.verify.report import Finding, Findings, Report, ThresholdReport, Unproven, Verdict
+from meterfold_processor.verify.report import Finding, Findings, ThresholdReport, Unproven, VerifyReport, VerifyResult
 from meterfold_processor.verify.windows import finding_of
 
 FINDING = Finding(
@@ -20,8 +20,8 @@ EXPIRED = Unproven(check="windows", place="usage_windows", why="expired", passin
 BEHIND = Unproven(check="states", place="usage.windows", why="the checker is behind", passing=True)
 
 
-def report(*, findings: tuple[Finding, ...] = (), unproven: tuple[Unproven, ...] = ()) -> Report:
-    return Report(
+def report(*, findings: tuple[Finding, ...] = (), unproven: tuple[Unproven, ...] = ()) -> VerifyReport:
+    return VerifyReport(
         begun_at=datetime(2026, 1, 1, tzinfo=UTC),
         seconds=1.0,
         partitions=(),
@@ -35,15 +35,17 @@ def report(*, findings: tuple[Finding, ...] = (), unproven: tuple[Unproven, ...]
 @pytest.mark.parametrize(
     ("found", "verdict", "code", "accepted"),
     [
-        (report(), Verdict.PROVEN, exits.OK, exits.OK),
-        (report(findings=(FINDING,)), Verdict.DIFFERENT, exits.FAILED, exits.FAILED),
-        (report(findings=(FINDING,), unproven=(BEHIND,)), Verdict.DIFFERENT, exits.FAILED, exits.FAILED),
-        (report(unproven=(BEHIND, EXPIRED)), Verdict.UNPROVEN, exits.UNAVAILABLE, exits.UNAVAILABLE),
-        (report(unproven=(EXPIRED,)), Verdict.UNPROVEN, exits.EXPIRED, exits.OK),
+        (report(), VerifyResult.PROVEN, exits.OK, exits.OK),
+        (report(findings=(FINDING,)), VerifyResult.DIFFERENT, exits.FAILED, exits.FAILED),
+        (report(findings=(FINDING,), unproven=(BEHIND,)), VerifyResult.DIFFERENT, exits.FAILED, exits.FAILED),
+        (report(unproven=(BEHIND, EXPIRED)), VerifyResult.UNPROVEN, exits.UNAVAILABLE, exits.UNAVAILABLE),
+        (report(unproven=(EXPIRED,)), VerifyResult.UNPROVEN, exits.EXPIRED, exits.OK),
     ],
 )
-def test_only_what_is_proven_ends_with_zero(found: Report, verdict: Verdict, code: int, accepted: int) -> None:
-    assert (found.verdict, found.proven) == (verdict, verdict is Verdict.PROVEN)
+def test_only_what_is_proven_ends_with_zero(
+    found: VerifyReport, verdict: VerifyResult, code: int, accepted: int
+) -> None:
+    assert (found.verdict, found.proven) == (verdict, verdict is VerifyResult.PROVEN)
     assert (exit_code(found), exit_code(found, accept_expired=True)) == (code, accepted)
 
 

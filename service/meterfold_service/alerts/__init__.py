@@ -1,0 +1,1 @@
+"""Alerts: list them, acknowledge and resolve them."""

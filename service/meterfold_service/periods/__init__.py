@@ -1,0 +1,1 @@
+"""Periods: close them, list what was closed, and what has moved since."""

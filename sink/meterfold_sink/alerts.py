@@ -1,0 +1,65 @@
+"""Which alerts there are, page by page, and how far the actions of people on them are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from meterfold_schemas.periods import micros
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from meterfold_sink.client import Client
+
+__all__ = ["FILTERS", "find_alert", "list_alerts", "next_mirrored_offset"]
+
+FILTERS: Final = ("metric_key", "org_id", "subject_type", "subject_id", "threshold_id", "status", "level")
+"""The columns of usage_alerts that a list may be restricted by."""
+_ALERT: Final = "SELECT * FROM usage_alerts WHERE id = {id:String}"
+_PAGE: Final = """
+SELECT *, toInt64(count() OVER ()) AS total
+FROM usage_alerts
+WHERE {conditions}
+ORDER BY triggered_at DESC, id
+LIMIT {{limit:UInt32}} OFFSET {{offset:UInt32}}
+"""
+_TOTAL: Final = "SELECT toInt64(count()) FROM usage_alerts WHERE {conditions}"
+_MIRRORED: Final = """
+SELECT max(next_offset) AS next_offset, toInt64(count()) AS found
+FROM mirror_progress
+WHERE topic = {topic:String} AND partition = 0
+"""
+
+
+def list_alerts(
+    client: Client, wanted: Mapping[str, str | None], *, since: datetime | None, limit: int, offset: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Rows of usage_alerts that were triggered at `since` or later, the newest first, and how many there are in all.
+    `wanted`: column of FILTERS -> its value; None leaves the column out. Raises Retryable or Fatal, as every function
+    here."""
+    if unknown := wanted.keys() - set(FILTERS):
+        raise ValueError(f"usage_alerts cannot be restricted by {', '.join(sorted(unknown))}")
+    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"{name} = {{{name}:String}}" for name in given]
+    if since is not None:
+        conditions.append("triggered_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')")
+        given["since"] = micros(since)
+    condition = " AND ".join(conditions) or "1"
+    rows = client.rows(_PAGE.format(conditions=condition), {**given, "limit": limit, "offset": offset})
+    if not rows:  # a page behind the last row also has a total
+        return [], client.value(_TOTAL.format(conditions=condition), given) if offset else 0
+    totals = [row.pop("total") for row in rows]
+    return rows, totals[0]
+
+
+def find_alert(client: Client, alert_id: str) -> dict[str, Any] | None:
+    """The row of one alert."""
+    rows = client.rows(_ALERT, {"id": alert_id})
+    return rows[0] if rows else None
+
+
+def next_mirrored_offset(client: Client, topic: str) -> int:
+    """Everything below this offset of partition 0 of a topic (full name) is in its table; 0 before the first copy."""
+    (row,) = client.rows(_MIRRORED, {"topic": topic})
+    return int(row["next_offset"]) if row["found"] else 0
