@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.plurals import listed, noun, plural
+from meterfold_schemas.quantities import number_text
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
@@ -21,6 +22,7 @@ __all__ = [
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
     "NotFoldedInTime",
@@ -224,8 +226,8 @@ class WindowsDiffer(OperationError):
     ) -> None:
         shown = [
             f"{'/'.join((one.org_id, one.metric_key, one.subject_type, one.subject_id))} ({one.finding}: "
-            f"stored {plural(one.stored_count, 'record')} with sum {one.stored_sum:f}, recounted "
-            f"{plural(one.recounted_count, 'record')} with sum {one.recounted_sum:f})"
+            f"stored {plural(one.stored_count, 'record')} with sum {number_text(one.stored_sum)}, recounted "
+            f"{plural(one.recounted_count, 'record')} with sum {number_text(one.recounted_sum)})"
             for one in differences[:3]
         ]
         super().__init__(
@@ -281,6 +283,19 @@ class NotFoldedInTime(OperationError, Retryable):
         self.partition = partition
         self.offset = offset
         self.seconds = seconds
+
+
+class ExportIncomplete(OperationError, Retryable):
+    """`rows` of `expected` rows arrived. A file of the export was removed; what a stream got is incomplete."""
+
+    code = "EXPORT_INCOMPLETE"
+
+    def __init__(self, rows: int, expected: int) -> None:
+        super().__init__(
+            f"{rows} of {expected} rows arrived: the connection to ClickHouse ended early. Repeat the export"
+        )
+        self.rows = rows
+        self.expected = expected
 
 
 def _remade(kind: type[OperationError], args: tuple[Any, ...], state: dict[str, Any]) -> OperationError:

@@ -3,8 +3,10 @@
 A window is hashed as text, so that nothing depends on a server's settings or storage: decimals with all nine places,
 times in microseconds, fields separated by NUL, which no field can hold. Positions in Kafka are left out: the same usage
 in another installation has the same checksum. The hashes of windows are sorted before they are hashed again, so parts,
-partitions and threads do not matter; they are sorted in 65,536 groups by their first two bytes, so that a server never
-holds all of them in one array. Unlike a sum of hashes, no set of other windows with this checksum can be constructed.
+partitions and threads do not matter; they are sorted in 65,536 groups by their first four digits, so that a server
+never holds all of them in one array. Unlike a sum of hashes, no set of other windows with this checksum can be
+constructed. Hashes are hexadecimal text: ClickHouse cuts zero bytes off the end of a binary one that becomes part of a
+string.
 """
 
 from __future__ import annotations
@@ -26,42 +28,38 @@ BOUNDED: Final[dict[str, Any]] = {
 EMPTY_CHECKSUM: Final = hashlib.sha256(b"").hexdigest()
 """Of a period without usage."""
 
-_CHECKSUM: Final = "lower(hex(SHA256(arrayStringConcat(arraySort(groupArray(digests))))))"
+_DIGEST: Final = "lower(hex(SHA256(arrayStringConcat(arraySort(groupArray({}))))))"
 
 
-def window_digest(
-    *, period_type: str, least: str = "min", greatest: str = "max", last: str = "last", prefix: str = ""
-) -> str:
+def window_digest(*, period_type: str, least: str = "min", greatest: str = "max", last: str = "last") -> str:
     """The hash of one window. The arguments are expressions; the other columns are those of closed_windows."""
-    p = prefix
     fields = (
         f"toString({period_type})",
-        f"toString(toUnixTimestamp64Micro({p}period_start))",
-        f"toString({p}org_id)",
-        f"toString({p}metric_key)",
-        f"toString({p}subject_type)",
-        f"{p}subject_id",
-        f"toString({p}record_count)",
-        f"toDecimalString({p}sum, 9)",
-        f"toDecimalString({p}{least}, 9)",
-        f"toDecimalString({p}{greatest}, 9)",
-        f"toDecimalString({p}{last}, 9)",
-        f"toString(toUnixTimestamp64Micro({p}last_timestamp))",
+        "toString(toUnixTimestamp64Micro(period_start))",
+        "toString(org_id)",
+        "toString(metric_key)",
+        "toString(subject_type)",
+        "subject_id",
+        "toString(record_count)",
+        "toDecimalString(sum, 9)",
+        f"toDecimalString({least}, 9)",
+        f"toDecimalString({greatest}, 9)",
+        f"toDecimalString({last}, 9)",
+        "toString(toUnixTimestamp64Micro(last_timestamp))",
     )
-    return f"SHA256(arrayStringConcat([{', '.join(fields)}], '\\0'))"
+    return f"lower(hex(SHA256(arrayStringConcat([{', '.join(fields)}], '\\0'))))"
 
 
 def checksum_sql(windows: str) -> str:
     """(period_start, checksum, window_count, record_count) of each period in `windows`, a query of the columns
     period_start, digest and record_count."""
     return f"""
-SELECT period_start, {_CHECKSUM} AS checksum, toInt64(sum(windows)) AS window_count,
+SELECT period_start, {_DIGEST.format("group_digest")} AS checksum, toInt64(sum(windows)) AS window_count,
     toInt64(sum(records)) AS record_count
 FROM
 (
-    SELECT period_start, SHA256(arrayStringConcat(arraySort(groupArray(digest)))) AS digests, count() AS windows,
-        sum(record_count) AS records
+    SELECT period_start, {_DIGEST.format("digest")} AS group_digest, count() AS windows, sum(record_count) AS records
     FROM ({windows})
-    GROUP BY period_start, substring(digest, 1, 2)
+    GROUP BY period_start, substring(digest, 1, 4)
 )
 GROUP BY period_start"""  # noqa: S608

@@ -111,16 +111,19 @@ def recount(
     starts: Sequence[int],
     metric_key: str,
     next_offsets: Mapping[int, int],
+    *,
+    windows: bool = True,
 ) -> Iterator[Recount]:
     """Copy and recount the windows of `period` that begin at `starts` (UTC microseconds), of one metric or ("") of all.
 
-    `next_offsets`: partition -> the progress, read before. Raises Retryable or Fatal.
+    `next_offsets`: partition -> the progress, read before. Without `windows` only the records are recounted, and all of
+    them differ. Raises Retryable or Fatal.
     """
     table = f"{_NAME}_{int(time.time())}_{secrets.token_hex(6)}"
     try:
         client.command(_table(table))
         made = Recount(client, table, rules, period, tuple(sorted(starts)), metric_key, dict(next_offsets))
-        made.fill()
+        made.fill(windows=windows)
         yield made
     finally:
         # A table that cannot be dropped costs disk until a later run does it; what failed before matters more.
@@ -141,11 +144,12 @@ class Recount:
     metric_key: str
     next_offsets: Mapping[int, int]
 
-    def fill(self) -> None:
-        self.client.command(self._windows(), self._parameters(), self._settings())
-        self.client.command(self._records(), self._parameters(), self._settings())
-        if self._is_ahead():
-            self.client.command(self._records_beyond(), self._parameters(), self._settings())
+    def fill(self, *, windows: bool = True) -> None:
+        if windows:
+            self.client.command(self._windows(), self.parameters(), self.settings())
+        self.client.command(self._records(), self.parameters(), self.settings())
+        if windows and self._is_ahead():
+            self.client.command(self._records_beyond(), self.parameters(), self.settings())
 
     def periods(self) -> dict[int, RecountedPeriod]:
         """start -> what was found; of every start, also where there is no usage."""
@@ -167,8 +171,8 @@ LEFT ANY JOIN
     {checksum_sql(f"SELECT period_start, {digest} AS digest, record_count FROM {self.table} WHERE side = {_BELOW}")}
 ) AS k ON k.period_start = c.period_start
 """,  # noqa: S608
-            self._parameters(),
-            self._settings(),
+            self.parameters(),
+            self.settings(),
         )
         found = {
             row["start"]: RecountedPeriod(
@@ -197,13 +201,13 @@ ORDER BY metric_key, org_id, subject_type, subject_id, partition
 LIMIT {{limit:UInt64}}
 """,  # noqa: S608
             {"start": start, "limit": limit},
-            self._settings(),
+            self.settings(),
         )
         return [WindowDifference(**row) for row in rows]
 
     def keep(self, start: int, since: Mapping[int, int]) -> None:
         """Copy the numbers of one period into closed_windows: the states from `since` (partition -> offset) on."""
-        parameters = self._parameters()
+        parameters = self.parameters()
         parameters["since"] = [since.get(partition, 0) for partition in parameters["folded"]]
         self.client.command(
             f"""
@@ -215,7 +219,7 @@ WHERE side = {_BELOW} AND toUnixTimestamp64Micro(period_start) = {{start:Int64}}
     AND folded_through >= transform(partition, {{folded:Array(Int32)}}, {{since:Array(Int64)}}, toInt64(0))
 """,  # noqa: S608
             {**parameters, "start": start},
-            self._settings(),
+            self.settings(),
         )
 
     def _windows(self) -> str:
@@ -223,16 +227,16 @@ WHERE side = {_BELOW} AND toUnixTimestamp64Micro(period_start) = {{start:Int64}}
 INSERT INTO {self.table} (side, {_KEY}, {_STATE})
 SELECT {_WINDOW}, {_KEY}, {_STATE}
 FROM usage_windows FINAL
-WHERE period_type = {{period:String}} AND period_start IN ({self._starts()}) AND {self._metric()}
+WHERE period_type = {{period:String}} AND period_start IN ({self._starts()}) AND {self.of_metric()}
 """  # noqa: S608
 
     def _records(self) -> str:
         return f"""
 INSERT INTO {self.table} (side, {_KEY}, {_STATE})
-SELECT {_BELOW}, {self._start_of()} AS start, r.metric_key, r.org_id, r.subject_type, r.subject_id, r.partition,
+SELECT {_BELOW}, {self.start_of()} AS start, r.metric_key, r.org_id, r.subject_type, r.subject_id, r.partition,
     {_STATES}
 FROM usage_records AS r FINAL
-WHERE {self._in_periods()} AND {self._metric("r.")}
+WHERE {self.in_periods()} AND {self.of_metric("r.")}
     AND r.offset < transform(r.partition, {{folded:Array(Int32)}}, {{next_offsets:Array(Int64)}}, toInt64(0))
 GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, start
 """  # noqa: S608
@@ -241,7 +245,7 @@ GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, star
         """Records at or above the progress that windows hold: the fold writes windows before its progress."""
         return f"""
 INSERT INTO {self.table} (side, {_KEY}, {_STATE})
-SELECT {_BEYOND}, {self._start_of()} AS start, r.metric_key, r.org_id, r.subject_type, r.subject_id, r.partition,
+SELECT {_BEYOND}, {self.start_of()} AS start, r.metric_key, r.org_id, r.subject_type, r.subject_id, r.partition,
     {_STATES}
 FROM usage_records AS r FINAL
 INNER JOIN
@@ -250,8 +254,8 @@ INNER JOIN
     FROM {self.table}
     WHERE side = {_WINDOW} AND {self._beyond("partition", "folded_through")}
 ) AS w ON w.partition = r.partition AND w.org_id = r.org_id AND w.metric_key = r.metric_key
-    AND w.subject_type = r.subject_type AND w.subject_id = r.subject_id AND w.period_start = {self._start_of()}
-WHERE {self._in_periods()} AND {self._beyond("r.partition", "r.offset")} AND r.offset <= w.folded_through
+    AND w.subject_type = r.subject_type AND w.subject_id = r.subject_id AND w.period_start = {self.start_of()}
+WHERE {self.in_periods()} AND {self._beyond("r.partition", "r.offset")} AND r.offset <= w.folded_through
 GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, start
 """  # noqa: S608
 
@@ -260,30 +264,34 @@ GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, star
             f"SELECT toInt64(count()) FROM {self.table} "  # noqa: S608
             f"WHERE side = {_WINDOW} AND {self._beyond('partition', 'folded_through')}"
         )
-        return bool(self.client.value(sql, self._parameters()))
+        return bool(self.client.value(sql, self.parameters()))
 
     def _beyond(self, partition: str, offset: str) -> str:
         return f"{offset} >= transform({partition}, {{folded:Array(Int32)}}, {{next_offsets:Array(Int64)}}, toInt64(0))"
 
-    def _in_periods(self) -> str:
+    def in_periods(self) -> str:
+        """The condition on a record `r`, with a bound on its arrival that the sort key of usage_records can use."""
         return (
-            f"{self._start_of()} IN ({self._starts()}) "
+            f"{self.start_of()} IN ({self._starts()}) "
             "AND r.timestamp >= fromUnixTimestamp64Micro({first:Int64}, 'UTC') "
             "AND r.timestamp < fromUnixTimestamp64Micro({past:Int64}, 'UTC') "
             "AND r.received_at >= fromUnixTimestamp64Micro({arrived_from:Int64}, 'UTC') "
             "AND r.received_at <= fromUnixTimestamp64Micro({arrived_until:Int64}, 'UTC')"
         )
 
-    def _start_of(self) -> str:
+    def start_of(self) -> str:
+        """The start of the period of a record `r`."""
         return f"toDateTime64({_START_OF[self.period]}(r.timestamp), 6, 'UTC')"
 
     def _starts(self) -> str:
         return "SELECT fromUnixTimestamp64Micro(arrayJoin({starts:Array(Int64)}), 'UTC')"
 
-    def _metric(self, prefix: str = "") -> str:
+    def of_metric(self, prefix: str = "") -> str:
+        """The condition on windows or records."""
         return f"({{metric_key:String}} = '' OR {prefix}metric_key = {{metric_key:String}})"
 
-    def _parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
+        """Of every statement, also those of closing_dimensions."""
         first, past = self.starts[0], period_end(self.period, self.starts[-1])
         assert past is not None
         arrived_from, arrived_until = self.rules.arrivals(first, past)
@@ -299,7 +307,8 @@ GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, star
             "next_offsets": list(self.next_offsets.values()),
         }
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """Of every statement."""
         return {**BOUNDED, "optimize_aggregation_in_order": 1}
 
 

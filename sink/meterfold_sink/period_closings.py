@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSED",
+    "ClosedNumbers",
     "ClosingRow",
     "PeriodState",
+    "all_closings",
     "list_closings",
     "period_states",
     "read_closings",
@@ -47,6 +49,15 @@ class ClosingRow:
     record_count: int
     next_offsets: Mapping[int, int]
     closed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedNumbers:
+    """The checksum of the windows of a period, how many they are, and the counted events in them."""
+
+    checksum: str
+    windows: int
+    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,16 @@ def read_closings(
     for row in rows:
         found.setdefault(micros(row["period_start"]), []).append(_closing(row))
     return found
+
+
+def all_closings(client: Client, start: int | None, end: int | None) -> list[ClosingRow]:
+    """Every closing of periods that begin in [start, end), UTC microseconds."""
+    where, parameters = "1", dict[str, Any]()
+    for name, comparison, moment in (("start", ">=", start), ("end", "<", end)):
+        if moment is not None:
+            where += f" AND period_start {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
+            parameters[name] = moment
+    return [_closing(row) for row in client.rows(_ROWS.format(where=where), parameters)]
 
 
 def list_closings(
@@ -159,21 +180,22 @@ def write_closing(
 
 
 def stored_numbers(
-    client: Client, period: Period, start: int, metric_key: str, next_offsets: Mapping[int, int]
-) -> tuple[str, int, int]:
-    """(checksum, windows, records) of the numbers in closed_windows, as of these offsets."""
-    key = "metric_key, org_id, subject_type, subject_id, partition"
-    digest = window_digest(period_type="period_type", least="least", greatest="greatest", last="latest")
+    client: Client, period: Period, starts: Sequence[int], metric_key: str, next_offsets: Mapping[int, int]
+) -> dict[int, ClosedNumbers]:
+    """start (UTC microseconds) -> the numbers in closed_windows, as of these offsets; of every start."""
+    key = "period_start, metric_key, org_id, subject_type, subject_id, partition"
+    digest = window_digest(period_type="{period:String}", least="least", greatest="greatest", last="latest")
     windows = f"""
 SELECT period_start, {digest} AS digest, record_count
 FROM
 (
-    SELECT any(c.period_type) AS period_type, any(c.period_start) AS period_start, {key},
+    SELECT {key},
         argMax(c.record_count, c.folded_through) AS record_count, argMax(c.sum, c.folded_through) AS sum,
         argMax(c.min, c.folded_through) AS least, argMax(c.max, c.folded_through) AS greatest,
         argMax(c.last, c.folded_through) AS latest, argMax(c.last_timestamp, c.folded_through) AS last_timestamp
-    FROM closed_windows AS c
-    WHERE c.period_type = {{period:String}} AND c.period_start = fromUnixTimestamp64Micro({{start:Int64}}, 'UTC')
+    FROM closed_windows AS c FINAL
+    WHERE c.period_type = {{period:String}}
+        AND c.period_start IN (SELECT fromUnixTimestamp64Micro(arrayJoin({{starts:Array(Int64)}}), 'UTC'))
         AND ({{metric_key:String}} = '' OR c.metric_key = {{metric_key:String}})
         AND c.folded_through
             < transform(c.partition, {{folded:Array(Int32)}}, {{next_offsets:Array(Int64)}}, toInt64(0))
@@ -183,22 +205,27 @@ FROM
         checksum_sql(windows),
         {
             "period": period.value,
-            "start": start,
+            "starts": list(starts),
             "metric_key": metric_key,
             "folded": list(next_offsets),
             "next_offsets": list(next_offsets.values()),
         },
         {**BOUNDED, "optimize_aggregation_in_order": 1},
     )
-    if not rows:
-        return EMPTY_CHECKSUM, 0, 0
-    return rows[0]["checksum"], rows[0]["window_count"], rows[0]["record_count"]
+    found = {
+        micros(row["period_start"]): ClosedNumbers(row["checksum"], row["window_count"], row["record_count"])
+        for row in rows
+    }
+    return {start: found.get(start, ClosedNumbers(EMPTY_CHECKSUM, 0, 0)) for start in starts}
 
 
-def period_states(client: Client, periods: Sequence[Period], ended: Mapping[Period, int]) -> list[PeriodState]:
-    """Every period of these kinds that has windows and begins before `ended` (UTC microseconds), from the first one.
+def period_states(
+    client: Client, periods: Sequence[Period], since: int, ended: Mapping[Period, int]
+) -> list[PeriodState]:
+    """Every period of these kinds that has windows and begins from `since` on and before `ended`, UTC microseconds, the
+    earliest first.
 
-    Reads a few columns of every window. Raises Retryable or Fatal.
+    Reads a few columns of the windows of these months. Raises Retryable or Fatal.
     """
     if not periods:
         return []
@@ -224,11 +251,12 @@ LEFT ANY JOIN
     WHERE metric_key = ''
     GROUP BY type, start, number
 ) AS b ON b.type = w.period_type AND b.start = w.period_start AND b.number = w.partition
-WHERE {before}
+WHERE w.period_start >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND ({before})
 GROUP BY w.period_type, w.period_start
 ORDER BY w.period_start, w.period_type
 """,  # noqa: S608
-        settings=BOUNDED,
+        {"since": since},
+        BOUNDED,
     )
     return [PeriodState(**row) for row in rows]
 

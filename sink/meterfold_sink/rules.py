@@ -78,6 +78,12 @@ class FoldRules:
         return earliest, end + self.horizon_seconds * MICROS_PER_SECOND
 
     @property
+    def kept_seconds(self) -> int:
+        """For how long after its timestamp the record of any event is kept: one arrives at most the tolerance before
+        it."""
+        return self.record_retention_seconds - self.future_tolerance_seconds
+
+    @property
     def lookback_seconds(self) -> int:
         """How long an identity is remembered."""
         return self.horizon_seconds + self.future_tolerance_seconds

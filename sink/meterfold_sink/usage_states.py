@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import micros
+from meterfold_schemas.periods import Period, micros
+from meterfold_sink.closed_usage import CLOSED_KINDS, closed_rows
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.usage_groups import Grouping, field_conditions
 
@@ -27,7 +28,8 @@ _LATEST: Final = micros(datetime(2299, 12, 31, tzinfo=UTC))
 
 
 class Piece(NamedTuple):
-    """[start, end) in UTC microseconds, of the row `number`: windows of the period `kind`, or records ("records")."""
+    """[start, end) in UTC microseconds, of the row `number`: windows of the period `kind`, records ("records"), or sums
+    by dimension of closed periods (a kind in CLOSED_KINDS)."""
 
     number: int
     kind: str
@@ -71,7 +73,12 @@ def states(rules: FoldRules, of: Of, pieces: Sequence[Piece], grouping: Grouping
     sources = []
     for kind in dict.fromkeys(piece.kind for piece in pieces):
         mine = [piece for piece in pieces if piece.kind == kind]
-        source = _records(rules, of, _merged(mine), grouping) if kind == RECORDS else _windows(of, kind, _merged(mine))
+        if kind == RECORDS:
+            source = _records(rules, of, _merged(mine), grouping)
+        elif kind in CLOSED_KINDS:
+            source = _closed(of, CLOSED_KINDS[kind], _merged(mine), grouping)
+        else:
+            source = _windows(of, kind, _merged(mine))
         sources.append(f"""
     SELECT p.number AS number, w.* EXCEPT (at, one)
     FROM
@@ -96,6 +103,15 @@ def _windows(of: Of, kind: str, ranges: Sequence[tuple[int, int]]) -> str:
             max AS hi, last AS la, last_timestamp AS last_at, last_offset AS last_position
         FROM usage_windows FINAL
         WHERE {" AND ".join(of.conditions())} AND period_type = '{kind}' AND ({ranges_of("period_start", ranges)})"""
+
+
+def _closed(of: Of, period: Period, ranges: Sequence[tuple[int, int]], grouping: Grouping) -> str:
+    rows = closed_rows(period, [*of.conditions(), f"({ranges_of('period_start', ranges)})"])
+    return f"""
+            toUnixTimestamp64Micro(period_start) AS at, record_count AS n, toDecimal256(sum, 9) AS s, min AS lo,
+            max AS hi, last AS la, last_timestamp AS last_at, last_offset AS last_position
+        FROM ({rows})
+        WHERE {" AND ".join(["1", *field_conditions(grouping.filters)])}"""
 
 
 def _records(rules: FoldRules, of: Of, ranges: Sequence[tuple[int, int]], grouping: Grouping) -> str:

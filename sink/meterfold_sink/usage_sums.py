@@ -108,6 +108,7 @@ def usage_sums(
     Raises Retryable or Fatal. Records that have expired are missing from the answer: ask `missing_records` afterwards.
     """
     parameters = {**of.parameters(rules), **grouping.parameters(), "limit": limit, "offset": offset}
+    parameters["closed_fields"] = list(grouping.metadata_fields)
     order = "number, org_id, subject_type, subject_id, field_values"
     limit_by = ""
     if top is not None:

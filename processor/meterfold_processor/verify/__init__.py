@@ -5,6 +5,7 @@ conservation  each offset of the log in exactly one of three tables, or no messa
 windows       equal to a recount of their records, lifetimes to the sum of their months
 identities    each counted once within the look-back; a duplicate repeats something that was counted
 contents      each row is what its message says and the rules decide (only where it is asked for)
+closings      numbers as closed have their checksum, and are what the records add up to while those are kept
 aggregates    what usage.aggregated says is what the stored windows say, each event once
 definitions   the tables of metrics and thresholds are what their topics say
 states        what follows from windows and definitions is what threshold.state says, each crossing has its event

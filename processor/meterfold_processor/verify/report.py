@@ -29,7 +29,16 @@ __all__ = [
 ]
 
 Check = Literal[
-    "progress", "conservation", "identities", "windows", "contents", "states", "events", "definitions", "aggregates"
+    "progress",
+    "conservation",
+    "identities",
+    "windows",
+    "contents",
+    "states",
+    "events",
+    "definitions",
+    "aggregates",
+    "closings",
 ]
 
 
@@ -202,9 +211,9 @@ class ThresholdReport:
 class VerifyReport:
     """The whole answer.
 
-    aggregates: events of usage.aggregated that were looked at. more: findings beyond the limit of each check, which are
-    not listed. range_start, range_end: the event times that were asked about, None for all (timerange.py says what that
-    proves).
+    aggregates: events of usage.aggregated that were looked at. closings: closings of periods. more: findings beyond the
+    limit of each check, which are not listed. range_start, range_end: the event times that were asked about, None for
+    all (timerange.py says what that proves).
     """
 
     begun_at: datetime
@@ -216,6 +225,7 @@ class VerifyReport:
     unproven: tuple[Unproven, ...] = ()
     more: int = 0
     aggregates: int = 0
+    closings: int = 0
     range_start: datetime | None = None
     range_end: datetime | None = None
     verdict: VerifyResult = field(init=False)

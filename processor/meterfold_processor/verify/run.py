@@ -13,6 +13,7 @@ from meterfold_processor.kafka.admin import kept_admin
 from meterfold_processor.kafka.reader import BULK, TopicReader, open_transaction
 from meterfold_processor.kafka.topics import check_source
 from meterfold_processor.verify.aggregates import prove_aggregates
+from meterfold_processor.verify.closings import prove_closings
 from meterfold_processor.verify.log import Fixed, Log, fix_offsets
 from meterfold_processor.verify.orgs import summed
 from meterfold_processor.verify.partitions import PartitionProofs, groups
@@ -79,6 +80,7 @@ def verify(
         aggregates = prove_aggregates(
             kafka, client, reader, numbers, findings, within, _sub(tell, count + 1, total, "")
         )
+        closings = prove_closings(client, rules, micros(begun_at), findings, within, _sub(tell, count + 1, total, ""))
         tell(count + 2, total, "thresholds and alerts")
         thresholds = stack.enter_context(
             closing(ThresholdProofs(kafka, client, reader, rules, group_id, wait_seconds, findings, within))
@@ -92,6 +94,7 @@ def verify(
         orgs=summed(report.orgs for report in reports),
         thresholds=judged,
         aggregates=aggregates,
+        closings=closings,
         findings=tuple(findings.found),
         unproven=tuple(findings.unproven),
         more=findings.more,

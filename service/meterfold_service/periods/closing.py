@@ -3,9 +3,9 @@
 1. wait until everything appended before the call is folded, and keep the progress of each partition
 2. copy the windows, then recount them from the records, in a table of this run
 3. compare: a difference ends here, and nothing is stored
-4. the numbers that are already the newest closing: nothing is stored
-5. the numbers into closed_windows: rows that are named by what they hold
-6. read them back: their checksum must be that of the recount
+4. numbers that are the newest closing already are not stored again, only sums by new dimensions
+5. the numbers into closed_windows, and by dimension into closed_dimensions: rows that are named by what they hold
+6. read them back: their checksum must be that of the recount, and sums by dimension must add up to it
 7. the closing itself: a row that is named by its checksum, the first one stays
 
 A run that dies before 7 leaves rows that no closing refers to; the next run writes the same ones, or newer ones beside
@@ -30,8 +30,9 @@ from meterfold_service.errors import (
     period_named,
 )
 from meterfold_service.periods.results import PeriodClosing
+from meterfold_sink.closing_dimensions import dimensions_add_up, has_dimensions, keep_dimensions
 from meterfold_sink.closing_recount import recount
-from meterfold_sink.period_closings import read_closings, stored_numbers, write_closing
+from meterfold_sink.period_closings import ClosedNumbers, read_closings, stored_numbers, write_closing
 
 if TYPE_CHECKING:
     from meterfold_schemas.settings import KafkaSettings
@@ -128,7 +129,10 @@ def _close(recounted: Recount, start: int, found: RecountedPeriod, known: Sequen
     named = period_named(period.value, found.start)
     if known:
         newest = known[-1]
-        if newest.checksum == found.checksum or _is_ahead(newest.next_offsets, recounted.next_offsets):
+        if newest.checksum == found.checksum:
+            _keep_dimensions(recounted, start, newest, named)
+            return closing_of(newest)
+        if _is_ahead(newest.next_offsets, recounted.next_offsets):
             return closing_of(newest)
         if newest.record_count >= found.records:
             raise Fatal(
@@ -137,18 +141,19 @@ def _close(recounted: Recount, start: int, found: RecountedPeriod, known: Sequen
                 f"({found.checksum[:12]}). Counted events never disappear: usage_windows and usage_records were "
                 "restored from a backup, or changed by hand. Restore the newest backup, then run `meterfold verify`"
             )
-    expected = found.checksum, found.windows, found.records
+    expected = ClosedNumbers(found.checksum, found.windows, found.records)
     # What is older than the newest closing is in closed_windows already.
     recounted.keep(start, known[-1].next_offsets if known else {})
     if _stored(recounted, start) != expected:
         recounted.keep(start, {})
         if (stored := _stored(recounted, start)) != expected:
             raise Fatal(
-                f"{named} was not closed: closed_windows holds {plural(stored[1], 'window')} with "
-                f"{plural(stored[2], 'record')} for it (checksum {stored[0][:12]}), but the recount has "
+                f"{named} was not closed: closed_windows holds {plural(stored.windows, 'window')} with "
+                f"{plural(stored.records, 'record')} for it (checksum {stored.checksum[:12]}), but the recount has "
                 f"{plural(found.windows, 'window')} with {plural(found.records, 'record')} ({found.checksum[:12]}). "
                 "Rows of closed_windows were changed or deleted by hand: restore the table from a backup"
             )
+    _keep_dimensions(recounted, start, known[-1] if known else None, named)
     write_closing(
         client,
         period,
@@ -163,10 +168,27 @@ def _close(recounted: Recount, start: int, found: RecountedPeriod, known: Sequen
     return closing_of(next(row for row in stored_rows if row.checksum == found.checksum), is_new=True)
 
 
+def _keep_dimensions(recounted: Recount, start: int, newest: ClosingRow | None, named: str) -> None:
+    """Write the sums by dimension that are not there: those of windows that have moved since the newest closing, or all
+    of them, where the metric has other dimensions now."""
+    if not has_dimensions(recounted):
+        return
+    for since in (None, newest.next_offsets if newest else {}, {}):
+        if since is not None:
+            keep_dimensions(recounted, start, since)
+        if dimensions_add_up(recounted, start):
+            return
+    raise Fatal(
+        f"{named} was not closed: sums by dimension in closed_dimensions do not add up to the windows. Rows of it were "
+        "changed or deleted by hand: restore the table from a backup"
+    )
+
+
 def _is_ahead(closed: Mapping[int, int], mine: Mapping[int, int]) -> bool:
     """Whether another run has closed the period with events that came after this one's recount."""
     return closed != mine and all(closed.get(partition, 0) >= offset for partition, offset in mine.items())
 
 
-def _stored(recounted: Recount, start: int) -> tuple[str, int, int]:
-    return stored_numbers(recounted.client, recounted.period, start, recounted.metric_key, recounted.next_offsets)
+def _stored(recounted: Recount, start: int) -> ClosedNumbers:
+    offsets = recounted.next_offsets
+    return stored_numbers(recounted.client, recounted.period, [start], recounted.metric_key, offsets)[start]

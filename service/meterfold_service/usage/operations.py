@@ -1,22 +1,25 @@
-"""`metering.usage`: usage.get and usage.getSummary."""
+"""`metering.usage`: usage.get, usage.getSummary, and usage.export, which `Exporting` adds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
 from meterfold_service.errors import NotFoldedInTime, RecordsExpired
+from meterfold_service.exports.exporting import Exporting
 from meterfold_service.metrics.operations import metric_not_found
 from meterfold_service.pages import Page, check_page
 from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
+from meterfold_service.usage.closed import with_closings
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
 from meterfold_service.usage.selection import Where, filters_of, grouping_of
+from meterfold_sink.closed_usage import complete_closings
 from meterfold_sink.definitions import defined_keys, visible_metric
 from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
 from meterfold_sink.usage_groups import Grouping
@@ -26,8 +29,11 @@ from meterfold_sink.usage_sums import MissingRecords, UsageSum, missing_records,
 
 if TYPE_CHECKING:
     from meterfold.delivery import Delivery
+    from meterfold_schemas.settings import KafkaSettings
+    from meterfold_sink.busiest import BusySubject
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["MAX_PERIODS", "Usage"]
 
@@ -37,10 +43,18 @@ _RECORD: Final = tuple(field.name for field in fields(UsageRecord))
 _LOOK_SECONDS: Final = 0.03
 
 
-class Usage:
+class Usage(Exporting):
     """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
-    def __init__(self, clients: ClientPool, now: Callable[[], datetime], wait_seconds: float) -> None:
+    def __init__(
+        self,
+        clients: ClientPool,
+        now: Callable[[], datetime],
+        wait_seconds: float,
+        kafka: Callable[[], KafkaSettings] | None = None,
+    ) -> None:
+        """`kafka` is asked whether all is folded where the stamps of the events do not say so; None: never."""
+        self._kafka = kafka
         self._clients = clients
         self._now = now
         self._wait_seconds = wait_seconds
@@ -122,6 +136,9 @@ class Usage:
         The value of a metadata field is text: a JSON string itself, any other value as JSON, such as 12 or true; null
         is the same as a missing field. So 12 and "12" are one group.
 
+        Days and months whose records have expired are read from their closings, where the fields are dimensions of the
+        metric that were kept by them.
+
         Raises MetricNotFound, RecordsExpired where records are needed that are no longer kept (for metadata fields, and
         where a period begins or ends within a UTC hour), NotFoldedInTime, and InvalidUsage.
         """
@@ -147,6 +164,8 @@ class Usage:
             _require_definition(client, metric_key, org_id)
             # Progress before the numbers, so that they are no older than it says; expired records after them.
             folded = read_progress(client)
+            if grouping.metadata_fields:
+                parts = self._with_closings(client, rules, of, parts, grouping)
             page = (MAX_PERIODS, 0) if empty else (limit, offset)
             sums, total = usage_sums(
                 client, rules, of, parts, grouping=grouping, top=top, limit=page[0], offset=page[1]
@@ -166,6 +185,28 @@ class Usage:
             ]
             return Page(len(every), tuple(every[offset : offset + limit]))
         return Page(total, tuple(rows))
+
+    def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
+        """The subjects with the most events in this hour and the last one, in UTC, by the time of the usage. Raises
+        InvalidUsage for a wrong limit."""
+        from meterfold_sink.busiest import busiest_subjects
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return tuple(busiest_subjects(client, busy_since(self._now()), limit=limit))
+
+    def _with_closings(
+        self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping
+    ) -> list[Piece]:
+        """Closed days and months in place of records that may have expired."""
+        kept_from = micros(self._now()) - rules.kept_seconds * MICROS_PER_SECOND
+        first = min(part.start for part in parts)
+        if first >= kept_from:
+            return parts
+        complete = complete_closings(
+            client, of.conditions(), of.parameters(rules), grouping.metadata_fields, max(first, 0), kept_from
+        )
+        return with_closings(parts, complete)
 
     def _span(self, start: datetime, end: datetime | None) -> tuple[int, int]:
         first, last = micros(start), micros(self._now() if end is None else end)
@@ -190,6 +231,11 @@ class Usage:
                 if time.monotonic() > until:
                     raise NotFoldedInTime(*next(iter(needed.items())), self._wait_seconds)
                 time.sleep(_LOOK_SECONDS)
+
+
+def busy_since(now: datetime) -> datetime:
+    """The start of the hours that `busiest` looks at."""
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
 
 def _pieces(window: Window, grouping: Grouping) -> list[tuple[str, int, int]]:

@@ -115,7 +115,7 @@ FROM
             transform(concat(period, ' '), latest_closings.1, latest_closings.2, toDateTime64(0, 6, 'UTC')),
             transform(concat(period, ' ', metric_key), latest_closings.1, latest_closings.2, toDateTime64(0, 6, 'UTC'))
         ) AS closed_at
-    FROM closed_windows AS c
+    FROM closed_windows AS c FINAL
     WHERE c.folded_through < greatest(
         transform(concat(period, '  ', toString(c.partition)), bounds.1, bounds.2, toInt64(0)),
         transform(concat(period, ' ', c.metric_key, ' ', toString(c.partition)), bounds.1, bounds.2, toInt64(0))
