@@ -12,7 +12,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.commands.metric import metering
-from meterfold_cli.commands.usage import FromOption, MonthOption, SinceOption, ToOption, ZoneOption, subject_of
+from meterfold_cli.commands.usage import FromOption, MonthOption, SinceOption, ToOption, ZoneOption, app, subject_of
 from meterfold_cli.exits import UNAVAILABLE, WrongInput
 from meterfold_cli.installation import ConfigOption, JsonOption
 from meterfold_schemas.periods import Period
@@ -31,6 +31,7 @@ class By(StrEnum):
     DAY = "day"
 
 
+@app.command("export")
 def export(
     what: Annotated[
         What, typer.Argument(metavar="WHAT", help="records, summaries, duplicates, rejected or adjustments.")
@@ -74,9 +75,9 @@ def export(
 
     With --by day it writes one file per complete UTC day into a folder, and skips days that have one: run it from cron.
 
-    Examples: meterfold usage export records --metric api.calls --month 2026-10 --output october.parquet
+    Example: meterfold usage export records --metric api.calls --month 2026-10 --output october.parquet
 
-    meterfold usage export records --by day --since 30d --output /exports
+    Example: meterfold usage export records --by day --since 30d --output exports
     """
     from meterfold_cli.spans import span
 

@@ -28,6 +28,7 @@ from meterfold_cli.importing.words import (
     say_summary,
 )
 from meterfold_cli.installation import Installation
+from meterfold_cli.logs import quiet
 from meterfold_schemas.errors import InvalidSettings, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -57,6 +58,7 @@ class Session:
 
     def run(self) -> None:
         """Exits with the code of docs/cli.md unless all went well. Raises errors of our tree."""
+        quiet()
         source = self.source
         rows, plan = source.open()  # a wrong file is named before anything else is
         refused = source.rejects(rows, self.rejects)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
@@ -30,6 +30,7 @@ from meterfold_sink.usage_sums import MissingRecords, UsageSum, missing_records,
 if TYPE_CHECKING:
     from meterfold.delivery import Delivery
     from meterfold_schemas.settings import KafkaSettings
+    from meterfold_sink.busiest import BusySubject
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
     from meterfold_sink.rules import FoldRules
@@ -185,6 +186,15 @@ class Usage(Exporting):
             return Page(len(every), tuple(every[offset : offset + limit]))
         return Page(total, tuple(rows))
 
+    def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
+        """The subjects with the most events in this hour and the last one, in UTC, by the time of the usage. Raises
+        InvalidUsage for a wrong limit."""
+        from meterfold_sink.busiest import busiest_subjects
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return tuple(busiest_subjects(client, busy_since(self._now()), limit=limit))
+
     def _with_closings(
         self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping
     ) -> list[Piece]:
@@ -221,6 +231,11 @@ class Usage(Exporting):
                 if time.monotonic() > until:
                     raise NotFoldedInTime(*next(iter(needed.items())), self._wait_seconds)
                 time.sleep(_LOOK_SECONDS)
+
+
+def busy_since(now: datetime) -> datetime:
+    """The start of the hours that `busiest` looks at."""
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
 
 def _pieces(window: Window, grouping: Grouping) -> list[tuple[str, int, int]]:
