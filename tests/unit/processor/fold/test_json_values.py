@@ -24,7 +24,7 @@ from meterfold_schemas import usage_vectors
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.framing import encode
 from meterfold_schemas.periods import from_micros, micros
-from meterfold_schemas.quantities import exact_unscaled
+from meterfold_schemas.quantities import MAX_STORED, exact_unscaled, to_decimal
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_schemas.usage_fields import NAMES
 from support.seeds import seed_of
@@ -122,7 +122,7 @@ EVENTS = st.fixed_dictionaries(
         "metric_key": st.sampled_from(["api.calls", "API", "", "k" * 201]),
         "subject_type": TEXT,
         "subject_id": TEXT,
-        "quantity": st.decimals(Decimal("-1e29"), Decimal("1e29") - Decimal("1e-9"), places=9)
+        "quantity": (st.integers(-MAX_STORED, MAX_STORED) | st.integers(-(10**11), 10**11)).map(to_decimal)
         | st.sampled_from(
             [Decimal(n) for n in ("0", "-0.000000001", "99999999999999999999.999999999", "1e20", "1e28")]
         ),
