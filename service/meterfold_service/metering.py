@@ -97,10 +97,10 @@ class Metering:
 
     @cached_property
     def usage(self) -> Usage:
-        """usage.get, getSummary."""
+        """usage.get, getSummary, export."""
         from meterfold_service.usage.operations import Usage
 
-        return Usage(self._clients, self._now, self._wait_seconds)
+        return Usage(self._clients, self._now, self._wait_seconds, self._kafka_settings)
 
     @cached_property
     def periods(self) -> Periods:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.small import Parameter
 
-__all__ = ["ExportFilter", "count_rows", "read_rows"]
+__all__ = ["ExportFilter", "binary_columns", "count_rows", "read_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,18 @@ _SUMMARY: Final = (
     *("period_type", "period_start", "period_end", "total_quantity", "record_count", "sum", "min_quantity"),
     *("max_quantity", "avg_quantity", "last_quantity", "is_final", "updated_at"),
 )
+_ADJUSTMENT: Final = (
+    *SUBJECT,
+    *("period_type", "period_start", "period_end", "closed_at", "revised_at", "old_quantity", "new_quantity"),
+    *("difference", "old_count", "new_count", "old_sum", "new_sum", "partition", "offsets"),
+)
 
 _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
     {
         "records": _Kind("usage_records", (*usage_fields.NAMES, *_POSITION), "timestamp", _LOG_ORDER, by_arrival=True),
-        "summaries": _Kind("usage_summaries", _SUMMARY, "period_start", ("period_start", *SUBJECT), bounded=False),
+        "summaries": _Kind(
+            "usage_summaries", _SUMMARY, "period_start", ("period_start", *SUBJECT, "period_type"), bounded=False
+        ),
         "duplicates": _Kind(
             "usage_duplicates",
             (*usage_fields.IDENTITY, "quantity", "timestamp", *_POSITION, "counted_offset"),
@@ -65,6 +72,13 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
             _LOG_ORDER,
             binary=("key", "value"),
         ),
+        "adjustments": _Kind(
+            "usage_adjustments",
+            _ADJUSTMENT,
+            "period_start",
+            ("period_start", *SUBJECT, "period_type", "closed_at", "partition"),
+            bounded=False,
+        ),
     }
 )
 _SETTINGS: Final[Mapping[str, Any]] = {
@@ -72,21 +86,24 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "do_not_merge_across_partitions_select_final": 1,
     # The rows come in the order of the sort key, and summaries are sorted with the help of the disk.
     "optimize_read_in_order": 1,
-    "max_bytes_before_external_sort": 512 << 20,
+    "max_bytes_before_external_sort": 256 << 20,
+    "max_bytes_ratio_before_external_sort": 0,
+    "max_bytes_before_external_group_by": 256 << 20,
+    "max_bytes_ratio_before_external_group_by": 0,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportFilter:
     """Which rows. Times in UTC microseconds, start <= time < end; None: no limit. `org_id` None is every organization,
-    "" those without one. `period` only matters to summaries."""
+    "" those without one. `period` only matters to summaries and adjustments; None: every one."""
 
     metric_key: str | None = None
     subject: tuple[str, str] | None = None
     org_id: str | None = None
     start: int | None = None
     end: int | None = None
-    period: str = "daily"
+    period: str | None = None
 
 
 def read_rows(
@@ -115,6 +132,11 @@ def count_rows(client: Client, rules: FoldRules, kind: str, wanted: ExportFilter
     return found
 
 
+def binary_columns(kind: str) -> tuple[str, ...]:
+    """The columns of a kind that may hold any bytes. Where there are some, every text arrives as bytes."""
+    return _KINDS[kind].binary
+
+
 def _column(of: _Kind, name: str) -> str:
     # Parts of a rejected message's key are text only if its producer made them so.
     return f"toValidUTF8(s.{name}) AS {name}" if of.binary and name in SUBJECT else f"s.{name} AS {name}"
@@ -125,7 +147,7 @@ def _order(of: _Kind) -> str:
 
 
 def _final(of: _Kind) -> str:
-    return "" if of.table == "usage_summaries" else " FINAL"
+    return " FINAL" if of.bounded else ""
 
 
 def _where(
@@ -137,7 +159,7 @@ def _where(
         conditions.append("s.offset < transform(s.partition, {partitions:Array(Int32)}, {offsets:Array(Int64)}, 0)")
         parameters["partitions"] = list(positions)
         parameters["offsets"] = list(positions.values())
-    else:
+    elif wanted.period is not None:
         conditions.append("s.period_type = {period:String}")
         parameters["period"] = wanted.period
     for name, value in (("org_id", wanted.org_id), ("metric_key", wanted.metric_key)):

@@ -18,7 +18,11 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mete
 FETCH_SECONDS = 120
 TEST_SECONDS = 120
 UNAVAILABLE = 3
-COMMANDS = (("check", "config", "prometheus.yml"), ("check", "rules", "alerts.yml"), ("test", "rules", "tests.yml"))
+COMMANDS = (
+    ("check", "config", "prometheus.yml"),
+    ("check", "rules", "alerts.yml"),
+    ("test", "rules", "tests.yml"),
+)
 
 
 def main() -> int:

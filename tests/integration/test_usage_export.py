@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.errors import InvalidUsage
-from meterfold_service.exports.results import Exported
+from meterfold_service.exports.results import Days, Exported
 from meterfold_service.usage.operations import Usage
 from meterfold_sink.client import Client
 from support.cli import answer, inside
@@ -237,3 +237,86 @@ def test_the_command(client: Client, stack: LocalStack, tmp_path: Path) -> None:
     assert "exists" in again.stderr
     said = inside("usage", "export", "records", "-o", path, "--overwrite", env=env)
     assert said.stderr.splitlines()[-1] == f"exported 40 rows, 0.0 MB in {path}"
+
+
+def test_the_other_kinds(client: Client, tmp_path: Path) -> None:
+    kept = records()
+    store(client, kept)
+    client.command(
+        "INSERT INTO usage_duplicates (org_id, metric_key, subject_type, subject_id, id, quantity, timestamp, "
+        "received_at, partition, offset, counted_offset) VALUES "
+        "('', 'calls', 'user', 's1', '=id', 1.5, '2026-11-02', '2026-11-02', 0, 7, 3), "
+        "('', 'calls', 'user', 's1', 'b', 1, '2026-11-02', '2026-11-02', 0, 20, 3)"
+    )
+    client.command(
+        "INSERT INTO usage_rejected (partition, offset, received_at, reason, detail, key, value, subject_id) VALUES "
+        r"(1, 4, '2026-11-03', 'undecodable', '+x', '\xff\0', '', '\xff')"
+    )
+    for kind in FORMATS:
+        path = tmp_path / f"duplicates.{kind}"
+        assert usage(client).export("duplicates", to=path).rows == 1  # the other one is beyond the progress
+        (row,) = read(path)
+        assert (row["id"], row["quantity"], row["offset"], row["counted_offset"]) == ("=id", "1.5", "7", "3")
+        path = tmp_path / f"rejected.{kind}"
+        usage(client).export("rejected", to=path, start=DAY + timedelta(days=2))
+        (row,) = read(path)
+        key, value = ("/wA=", "") if kind in ("csv", "jsonl") else ("b'\\xff\\x00'", "b''")
+        assert (row["reason"], row["key"], row["value"], row["subject_id"]) == ("undecodable", key, value, "\ufffd")
+        path = tmp_path / f"summaries.{kind}"
+        done = usage(client).export("summaries", to=path, metric_key="calls", period="monthly")
+        rows = read(path)
+        assert (
+            done.rows == len(rows) == len({(one.org_id, one.subject_id) for one in kept if one.metric_key == "calls"})
+        )
+        assert rows == sorted(rows, key=lambda row: (row["period_start"], row["org_id"], row["subject_id"]))
+        path = tmp_path / f"adjustments.{kind}"
+        assert usage(client).export("adjustments", to=path).rows == len(read(path)) == 0
+
+    safe = tmp_path / "safe.csv"
+    usage(client).export("duplicates", to=safe, safe_for_spreadsheets=True)
+    assert read(safe)[0]["id"] == "'=id"
+    usage(client).export("records", to=safe, safe_for_spreadsheets=True, overwrite=True)
+    quoted = [row["source"] if row["source"] != "=1+1" else "'=1+1" for row in expected(kept)]
+    found = read(safe)
+    assert [row["source"] for row in found] == quoted
+    assert [row["quantity"] for row in found] == [row["quantity"] for row in expected(kept)]  # -0.5 is a number
+
+
+def test_one_file_for_each_complete_day(client: Client, tmp_path: Path) -> None:
+    store(client, records())
+    moment = DAY + timedelta(days=4, hours=1, minutes=30)  # the grace is an hour
+
+    def run(now: datetime, mark: datetime, **options: Any) -> Days:
+        client.command("TRUNCATE TABLE fold_progress")
+        for partition in range(6):
+            insert(client, "fold_progress", progress_table(partition, 20, mark))
+        return usage(client, now).export_days("records", to=tmp_path, start=DAY, format="csv", **options)
+
+    def names() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    first = run(moment, DAY + timedelta(days=2, hours=2))
+    days = [date(2026, 11, number) for number in range(1, 6)]
+    assert [done.path and done.path.name for done in first.written] == [f"records-2026-11-0{n}.csv" for n in (1, 2)]
+    assert (first.present, first.behind, first.open) == ((), (days[2], days[3]), (days[4],))
+    assert [done.rows for done in first.written] == [8, 8]
+
+    again = run(moment, moment, incomplete=True)
+    assert (again.present, again.behind, again.open) == ((days[0], days[1]), (), (days[4],))
+    assert names() == [
+        *(f"records-2026-11-0{n}.csv" for n in (1, 2, 3, 4)),
+        "records-2026-11-05.incomplete.csv",
+    ]
+    until = DAY + timedelta(days=5)
+    later = moment + timedelta(hours=23)
+    assert [done.rows for done in run(later, later, end=until, incomplete=True).written] == [8]
+    last = run(moment + timedelta(days=1), moment + timedelta(days=1), end=until)
+    assert (len(last.written), len(last.present), last.open) == (1, 4, ())
+    assert names() == [f"records-2026-11-0{n}.csv" for n in (1, 2, 3, 4, 5)]
+    assert [row for name in names() for row in sorted(read(tmp_path / name), key=by_position)] == sorted(
+        expected(records()), key=lambda row: (row["timestamp"][:10], *by_position(row))
+    )
+
+
+def by_position(row: dict[str, Any]) -> tuple[int, int]:
+    return int(row["partition"]), int(row["offset"])

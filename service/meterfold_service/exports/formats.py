@@ -50,10 +50,10 @@ class _Csv(BatchWriter):
         out.write((",".join(schema.names) + "\n").encode())
 
     def write(self, batch: pa.RecordBatch) -> None:
-        from meterfold_service.exports.text import harmless, text_frame
+        from meterfold_service.exports.text import flat, harmless, text_frame
 
-        frame = text_frame(batch)
-        (harmless(frame) if self._safe else frame).write_csv(self._out, include_header=False)
+        frame = flat(text_frame(batch))
+        (harmless(frame, batch.schema) if self._safe else frame).write_csv(self._out, include_header=False)
 
     def close(self) -> None:
         self._out.flush()

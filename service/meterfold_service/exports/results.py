@@ -19,6 +19,7 @@ class What(StrEnum):
     SUMMARIES = "summaries"
     DUPLICATES = "duplicates"
     REJECTED = "rejected"
+    ADJUSTMENTS = "adjustments"
 
 
 class Format(StrEnum):
@@ -56,8 +57,8 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """What an export by day did: `written` files, days that were `present` already, days that are `open` (their grace
-    period is not over yet), and days that are `behind` (they are over, but the fold has not passed them)."""
+    """What an export by day did: `written` files, days that were `present` already, days that are `open` (they or their
+    grace period are not over yet), and days that are `behind` (they are over, but the fold has not passed them)."""
 
     written: tuple[Exported, ...]
     present: tuple[date, ...]

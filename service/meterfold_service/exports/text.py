@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["harmless", "text_frame"]
+__all__ = ["flat", "harmless", "text_frame"]
 
 _TIME: Final = pa.timestamp("us", "UTC")
 _TIME_BYTES: Final = len("2026-10-01 12:00:00.000000")
@@ -32,9 +32,18 @@ def text_frame(batch: pa.RecordBatch) -> pl.DataFrame:
     )
 
 
-def harmless(frame: pl.DataFrame) -> pl.DataFrame:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front, which spreadsheets do not show."""
-    text = pl.col(pl.String)
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lists of integers as text, such as [1,2], for CSV."""
+    lists = pl.col(pl.List(pl.Int64))
+    return frame.with_columns("[" + lists.cast(pl.List(pl.String)).list.join(",") + "]")
+
+
+def harmless(frame: pl.DataFrame, schema: pa.Schema) -> pl.DataFrame:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front, which spreadsheets do not show.
+
+    Only columns that are text or bytes in `schema`, the batch's: a negative number is no formula.
+    """
+    text = pl.col([field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)])
     return frame.with_columns(pl.when(text.str.contains(_FORMULA)).then("'" + text).otherwise(text).name.keep())
 
 

@@ -29,6 +29,7 @@ from meterfold_sink.usage_sums import MissingRecords, UsageSum, missing_records,
 
 if TYPE_CHECKING:
     from meterfold.delivery import Delivery
+    from meterfold_schemas.settings import KafkaSettings
     from meterfold_sink.busiest import BusySubject
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
@@ -45,7 +46,15 @@ _LOOK_SECONDS: Final = 0.03
 class Usage(Exporting):
     """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
-    def __init__(self, clients: ClientPool, now: Callable[[], datetime], wait_seconds: float) -> None:
+    def __init__(
+        self,
+        clients: ClientPool,
+        now: Callable[[], datetime],
+        wait_seconds: float,
+        kafka: Callable[[], KafkaSettings] | None = None,
+    ) -> None:
+        """`kafka` is asked whether all is folded where the stamps of the events do not say so; None: never."""
+        self._kafka = kafka
         self._clients = clients
         self._now = now
         self._wait_seconds = wait_seconds

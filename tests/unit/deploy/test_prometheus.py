@@ -69,10 +69,13 @@ def test_every_alert_has_a_section_of_the_runbook_and_no_section_is_left_over() 
             assert body.count(part) == 1, (name, part)
 
 
-def test_the_configuration_loads_the_alerts_and_scrapes_the_job_that_they_name() -> None:
-    configuration = load("prometheus.yml")
-    assert [(FOLDER / name).is_file() for name in configuration["rule_files"]] == [True]
-    jobs = {job["job_name"] for job in configuration["scrape_configs"]}
+def test_the_configuration_loads_the_alerts() -> None:
+    assert [(FOLDER / name).is_file() for name in load("prometheus.yml")["rule_files"]] == [True]
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus.kubernetes.yml"])
+def test_the_scraped_job_is_the_one_that_alerts_name(name: str) -> None:
+    jobs = {job["job_name"] for job in load(name)["scrape_configs"]}
     named = {job for rule in RULES.values() for job in re.findall(r'job="(\w+)"', rule["expr"])}
     assert named == jobs == {"meterfold"}
 
