@@ -1,7 +1,8 @@
 # demo    a million real events end to end, counted, sent twice, a worker killed, verified
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
-# test-clients  clickhouse-jdbc and clickhouse-go against the local ClickHouse server, where their tools are installed
+# test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
+# test-deploy   the alert rules, with promtool
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, schemas against the released ones, and what the wheel holds
@@ -9,7 +10,7 @@
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients chaos nightly check celery docs bench
+.PHONY: demo up test test-clients test-deploy chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -26,7 +27,10 @@ test: .venv/.installed-dev
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-clients: .venv/.installed-dev
-	@$(BIN)/python tests/clients/run.py
+	@PYTHONPATH=tests $(BIN)/python -m clients.run $(ARGS)
+
+test-deploy: .venv/.installed-dev
+	@$(BIN)/python tests/deploy/promtool.py
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

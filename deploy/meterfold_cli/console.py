@@ -8,44 +8,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_PROGRESS_SECONDS = 5.0
+_FORCING: Final = ("FORCE_COLOR", "TTY_COMPATIBLE")
+"""With one of these rich draws as on a terminal, whatever the output is."""
+_CONTROLS: Final = dict.fromkeys((7, 8, 11, 12, 13))
+"""What rich leaves out of a text."""
 
 
 def out() -> Console:
     """A new one for each call, because tests replace sys.stdout."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    return _console(sys.stdout)
 
 
 def err() -> Console:
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return _console(sys.stderr)
 
 
 def say(text: str = "", style: str = "") -> None:
     """One line of the result. It is not parsed as markup, because ids and keys can contain brackets."""
-    out().print(Text(text, style=style))
+    _print(sys.stdout, (text, style))
 
 
 def note(text: str, style: str = "dim") -> None:
     """One line beside the result."""
-    err().print(Text(text, style=style))
+    _print(sys.stderr, (text, style))
 
 
 def fail(text: str) -> None:
     """An error: what happened, the value, and what to do."""
-    err().print(Text.assemble(("meterfold: ", "bold red"), text))
+    _print(sys.stderr, ("meterfold: ", "bold red"), (text, ""))
 
 
 def emit(value: object) -> None:
@@ -70,6 +75,8 @@ def plain(value: object) -> Any:
         return decimal_text(value)
     if isinstance(value, datetime):
         return time_text(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Path):
         return str(value)
     return value
@@ -90,8 +97,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     """Numbers are aligned right. With lines and colour on a terminal, as plain columns elsewhere."""
     texts = [[_cell(value) for value in row] for row in rows]
     right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(headers))]
-    console = out()
-    if not console.is_terminal:
+    if _is_plain(sys.stdout):
         if title:
             say(title)
         for line in _columns(headers, texts, right):
@@ -99,13 +105,14 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
         return
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
     for header, to_the_right in zip(headers, right, strict=True):
         drawn.add_column(Text(header), justify="right" if to_the_right else "left", overflow="fold")
     for row in texts:
         drawn.add_row(*(Text(text) for text in row))
-    console.print(drawn, soft_wrap=False)
+    out().print(drawn, soft_wrap=False)
 
 
 def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> Iterator[str]:
@@ -144,14 +151,13 @@ class ProgressCallback(Protocol):
 @contextmanager
 def progress(what: str, unit: str = "") -> Iterator[ProgressCallback]:
     """A bar on a terminal, elsewhere one line every few seconds; both on standard error."""
-    console = err()
-    if not console.is_terminal:
+    if _is_plain(sys.stderr):
         yield _plain_progress(what, unit)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=err(), transient=True) as bar:
         task = bar.add_task(what, total=None, text="")
 
         def show(done: int, total: int | None = None, text: str = "") -> None:
@@ -172,3 +178,27 @@ def _plain_progress(what: str, unit: str) -> ProgressCallback:
         note(f"{what}: {text or f'{done:,} {unit}'.strip()}{share}")
 
     return show
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def _is_plain(stream: TextIO) -> bool:
+    """Whether rich would write plain lines. Importing it only for that would cost every command 0.08 s."""
+    if any(os.environ.get(name) for name in _FORCING):
+        return not _console(stream).is_terminal
+    return not stream.isatty() or not _console(stream).is_terminal
+
+
+def _print(stream: TextIO, *parts: tuple[str, str]) -> None:
+    """One line of parts (text, style)."""
+    if _is_plain(stream):
+        stream.write("".join(text for text, _ in parts).translate(_CONTROLS) + "\n")
+        stream.flush()
+        return
+    from rich.text import Text
+
+    _console(stream).print(Text.assemble(*parts))

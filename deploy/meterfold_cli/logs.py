@@ -6,8 +6,11 @@ import json
 import logging
 import sys
 import traceback
+from typing import Final
 
 from meterfold_cli.console import err
+
+_LIBRDKAFKA: Final = ("meterfold.kafka", "meterfold.librdkafka")
 
 
 class JsonLines(logging.Formatter):
@@ -42,7 +45,15 @@ def configure(*, as_json: bool = False, verbose: bool = False) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("meterfold").setLevel(logging.DEBUG if verbose else logging.INFO)
-    # librdkafka repeats every lost connection, several hundred times a minute; commands and workers say in their own
-    # words what they do about it.
-    for name in ("meterfold.kafka", "meterfold.librdkafka"):
-        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.CRITICAL)
+    if verbose:
+        for name in _LIBRDKAFKA:
+            logging.getLogger(name).setLevel(logging.DEBUG)
+    else:
+        quiet()
+
+
+def quiet() -> None:
+    """Without librdkafka's own lines: it repeats every lost connection, several hundred times a minute; commands and
+    workers say in their own words what they do about it."""
+    for name in _LIBRDKAFKA:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

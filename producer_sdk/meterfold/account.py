@@ -79,10 +79,11 @@ class Account:
         self._kept_bytes = 0
         self._unraised = 0
 
-    def withdraw(self, generation: Generation) -> None:
-        """The event was not taken after all."""
+    def withdraw(self, generation: Generation, events: int = 1) -> None:
+        """The events (1 or more) were not taken after all."""
         with self.lock:
-            self.recorded -= 1
+            self.recorded -= events
+            generation.outstanding -= events - 1
             self._end(generation)
 
     def delivered(self, generation: Generation) -> None:

@@ -27,7 +27,7 @@ class BatchResults(Sequence[Recorded]):
 
     __slots__ = ("_ids", "_others")
 
-    def __init__(self, ids: list[str | None], others: Mapping[int, Recorded]) -> None:
+    def __init__(self, ids: Sequence[str | None], others: Mapping[int, Recorded]) -> None:
         self._ids = ids
         self._others = others
 

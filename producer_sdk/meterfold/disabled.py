@@ -31,6 +31,9 @@ class NoRecorder(Recorder):
         event_id = self._next_id() if id is None else str(id)
         return event_id, _NO_KEY, event_id.encode("utf-8", "replace")
 
+    def frame(self, events: Any) -> None:
+        """A frame is read row by row, for its ids alone."""
+
     def batch(self, events: Iterable[Mapping[str, Any]] | Any) -> Generator[Encoded, None, BatchResults]:
         """No event to send; every event of the batch counts as accepted."""
         ids: list[str | None] = []

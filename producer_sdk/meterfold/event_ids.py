@@ -47,6 +47,20 @@ class EventIds:
                     self._begin(self._millisecond + 1)
             return f"{self._head}{self._tail:012x}"
 
+    def take(self, count: int) -> tuple[str, int]:
+        """(head, first tail) of `count` ids; an id is the head and its tail in 12 hexadecimal digits."""
+        now = time.time_ns() // 1_000_000
+        with self._lock:
+            if now > self._millisecond:
+                self._begin(now)
+            else:
+                self._tail += 1
+            if self._tail + count > _TAIL_END:
+                self._begin(self._millisecond + 1)
+            first = self._tail
+            self._tail += count - 1
+            return self._head, first
+
     def _begin(self, millisecond: int) -> None:
         random = int.from_bytes(os.urandom(10), "big")
         self._millisecond = millisecond

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 from meterfold.base import BaseMeter
 from meterfold.batch import BatchResults
@@ -15,7 +15,13 @@ from meterfold.events import EventDetails, Table, UsageEvent, optional_values
 from meterfold.subjects import Known, Subject
 from meterfold.values import Id, Quantity
 
+if TYPE_CHECKING:
+    from meterfold.frames.batch import FrameBatch
+
 __all__ = ["Meter"]
+
+_SLICE_ROWS: Final = 32_768
+"""Rows of a frame that are encoded at a time."""
 
 
 class Meter(BaseMeter[Known]):
@@ -83,6 +89,9 @@ class Meter(BaseMeter[Known]):
 
         Raises InvalidUsage only for a table or an argument that is unusable as a whole.
         """
+        frame = self._recorder.frame(events)
+        if frame is not None:
+            return self._record_frame(frame)
         steps = self._recorder.batch(events)
         wait: float | None = None
         try:
@@ -99,6 +108,25 @@ class Meter(BaseMeter[Known]):
         except StopIteration as end:
             results: BatchResults = end.value
             return results
+
+    def _record_frame(self, frame: FrameBatch) -> BatchResults:
+        send_many, send = self._transport.send_many, self._transport.send
+        wait: float | None = None
+        for run in frame.runs(_SLICE_ROWS):
+            place = 0
+            while place < len(run):
+                try:
+                    place += send_many(run.keys, run.values, place, len(run))
+                    if place < len(run):
+                        send(run.keys[place], run.values[place], wait)
+                except MeterfoldError as error:
+                    if isinstance(error, BufferFull):
+                        wait = 0.0
+                    frame.refuse(run.rows[place], error)
+                place += 1
+        results = frame.results()
+        self._recorder.warn(results)
+        return results
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every event that was recorded before this call is delivered, at most `timeout` seconds.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from meterfold.batch import BatchResults, Recorded
 from meterfold.event_ids import EventIds
@@ -13,7 +14,7 @@ from meterfold.log import logger
 from meterfold.metrics import MetricCheck
 from meterfold.settings import SdkSettings
 from meterfold.subjects import Resolvers, subject_parts
-from meterfold.tables import rows
+from meterfold.tables import FIELDS, Row, rows
 from meterfold.values import Id, Quantity, id_text
 from meterfold_schemas.errors import InvalidSettings, InvalidUsage, MeterfoldError
 from meterfold_schemas.periods import MICROS_PER_SECOND, micros
@@ -21,6 +22,9 @@ from meterfold_schemas.quantities import ROUNDINGS, rounded
 from meterfold_schemas.usage_encoder import UsageEncoder
 from meterfold_schemas.usage_fields import OPTIONAL
 from meterfold_schemas.usage_rules import age_problem
+
+if TYPE_CHECKING:
+    from meterfold.frames.batch import FrameBatch
 
 __all__ = ["Encoded", "Recorder"]
 
@@ -30,6 +34,7 @@ Encoded = tuple[str, bytes, bytes]
 
 
 _RESOURCE_ID: Final = OPTIONAL.index("resource_id")
+_ID: Final = FIELDS.index("id")
 
 
 class Recorder:
@@ -55,7 +60,8 @@ class Recorder:
         self._horizon = None if horizon_seconds is None else horizon_seconds * MICROS_PER_SECOND
         self._tolerance = None if future_tolerance_seconds is None else future_tolerance_seconds * MICROS_PER_SECOND
         self._encoder = UsageEncoder()
-        self._next_id = EventIds().next
+        self._event_ids = EventIds()
+        self._next_id = self._event_ids.next
         self.event_id_of = self._encoder.event_id_of
 
     @classmethod
@@ -121,29 +127,81 @@ class Recorder:
         others: dict[int, Recorded] = {}
         seen: set[bytes] = set()
         for row in rows(events):
-            event_id: str | None = None
-            try:
-                if isinstance(row, InvalidUsage):
-                    raise row
-                metric_key, subject, kind, name, org_id, quantity, given, timestamp, *optional = row
-                if given is not None:
-                    event_id = given = id_text("id", given)
-                if subject is None:
-                    subject = kind, name
-                elif kind is not None or name is not None:
-                    raise InvalidUsage("give either subject, or subject_type and subject_id")
-                event = self.encode(metric_key, subject, quantity, given, timestamp, org_id, optional)
-                event_id = event[0]
-                if given is not None and (identity := event[1] + given.encode()) in seen:
+            event_id, event = self.encoded_row(row)
+            if isinstance(event, MeterfoldError):
+                others[len(ids)] = Recorded("refused", event_id, event)
+            else:
+                # Only an id that was given can come twice.
+                identity = event[1] + event[0].encode() if row[_ID] is not None else None  # type: ignore[index]
+                if identity in seen:
                     others[len(ids)] = Recorded("repeated", event_id)
                 else:
-                    yield event
-                    if given is not None:
-                        seen.add(identity)
-            except MeterfoldError as error:
-                others[len(ids)] = Recorded("refused", event_id, error)
+                    try:
+                        yield event
+                    except MeterfoldError as error:
+                        others[len(ids)] = Recorded("refused", event_id, error)
+                    else:
+                        if identity is not None:
+                            seen.add(identity)
             ids.append(event_id)
         results = BatchResults(ids, others)
+        self.warn(results)
+        return results
+
+    def encoded_row(self, row: Row | InvalidUsage) -> tuple[str | None, Encoded | MeterfoldError]:
+        """One row of `tables.rows`: its id, as far as it is known, and the event or what is wrong with it."""
+        event_id: str | None = None
+        try:
+            if isinstance(row, InvalidUsage):
+                raise row
+            metric_key, subject, kind, name, org_id, quantity, given, timestamp, *optional = row
+            if given is not None:
+                event_id = given = id_text("id", given)
+            if subject is None:
+                subject = kind, name
+            elif kind is not None or name is not None:
+                raise InvalidUsage("give either subject, or subject_type and subject_id")
+            event = self.encode(metric_key, subject, quantity, given, timestamp, org_id, optional)
+        except MeterfoldError as error:
+            return event_id, error
+        return event[0], event
+
+    def frame(self, events: Any) -> FrameBatch | None:
+        """A data frame or Arrow table, to be encoded by column; None for what has to be read row by row.
+
+        Raises InvalidUsage for unknown columns, and where pyarrow or numpy is missing.
+        """
+        if type(events) is list:
+            return None
+        from meterfold.frames.sources import source_of
+
+        source = source_of(events)
+        if source is None:
+            return None
+        from meterfold.frames.batch import FrameBatch
+        from meterfold.frames.columns import Clock, takes
+        from meterfold.frames.generated_ids import new_ids
+
+        if not takes(source.table.schema):
+            return None
+
+        def clock() -> Clock:
+            now = time.time_ns() // 1000
+            earliest = None if self._horizon is None else now - self._horizon
+            return Clock(now, earliest, None if self._tolerance is None else now + self._tolerance)
+
+        return FrameBatch(
+            source,
+            self,
+            header=self._encoder.header,
+            default_org=self._org_id,
+            clock=clock,
+            new_ids=partial(new_ids, self._event_ids),
+            is_defined=None if self.metrics is None else partial(_is_defined, self.metrics),
+        )
+
+    def warn(self, results: BatchResults) -> None:
+        """Log that events of a batch were refused, if any were."""
         if refused := results.refused:
             index, first = next(iter(refused.items()))
             logger.warning(
@@ -154,7 +212,6 @@ class Recorder:
                 index,
                 first.error,
             )
-        return results
 
     def _checked(self, timestamp: datetime) -> int:
         """UTC microseconds of a timestamp that counts, as far as the rules are known here."""
@@ -163,3 +220,11 @@ class Recorder:
         if problem is not None:
             raise InvalidUsage(str(problem), code=problem.reason.upper())
         return stamp
+
+
+def _is_defined(metrics: MetricCheck, org_id: str, metric_key: str) -> bool:
+    try:
+        metrics.check(org_id, metric_key)
+    except MeterfoldError:  # the row's own error is made where it is encoded alone
+        return False
+    return True

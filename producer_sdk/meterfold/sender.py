@@ -17,8 +17,9 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -111,6 +112,30 @@ class Sender(Transport):
         except BaseException:  # also Ctrl-C while waiting: nothing was taken
             self._account.withdraw(generation)
             raise
+
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes], first: int, last: int) -> int:
+        with self._lock:
+            if self._closed:
+                raise self._after_close()
+            producer = self._producer
+            account = self._account
+            account.recorded += last - first
+            generation = account.present
+            generation.outstanding += last - first
+        taken = 0
+        try:
+            if producer is None:
+                producer = self._ensure_producer()
+            produce, topic, report = producer.produce, self._topic, generation.on_delivery
+            for key, value in zip(islice(keys, first, last), islice(values, first, last), strict=True):
+                produce(topic, value, key, -1, report)
+                taken += 1
+        except (BufferError, KafkaException):
+            pass  # what the next one's `send` makes of it
+        finally:
+            if taken < last - first:
+                account.withdraw(generation, last - first - taken)
+        return taken
 
     def finish(self, *, last: bool) -> None:
         """The process ends without atexit: send what is buffered. `last`: nothing more is recorded, so give up what

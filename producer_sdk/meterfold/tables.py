@@ -15,7 +15,7 @@ from meterfold.events import UsageEvent
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.usage_fields import OPTIONAL
 
-__all__ = ["FIELDS", "Row", "rows"]
+__all__ = ["FIELDS", "Row", "check_names", "rows"]
 
 #: The fields of one event, in the order of a Row.
 FIELDS: Final = (*(name for name in UsageEvent.__annotations__ if name not in OPTIONAL), *OPTIONAL)
@@ -80,16 +80,16 @@ def _zipped(columns: dict[str, list[Any]]) -> Iterator[Row]:
 def _slices(table: Any) -> Iterator[dict[str, list[Any]]] | None:
     """Columns as lists, slice by slice; None if this is not a table."""
     if hasattr(table, "iter_slices") and hasattr(table, "get_columns"):  # polars.DataFrame
-        _check_names(table.columns)
+        check_names(table.columns)
         return (
             {name: part.get_column(name).to_list() for name in part.columns} for part in table.iter_slices(_SLICE_ROWS)
         )
     if hasattr(table, "to_batches") and hasattr(table, "column_names"):  # pyarrow.Table
         return _arrow_slices(table)
     if hasattr(table, "iloc") and hasattr(table, "columns"):  # pandas.DataFrame
-        _check_names(list(table.columns))
+        check_names(list(table.columns))
         parts = (table.iloc[start : start + _SLICE_ROWS] for start in range(0, len(table), _SLICE_ROWS))
-        return ({name: _without_nan(part[name].tolist()) for name in part.columns} for part in parts)
+        return ({name: _without_nan(part[name]) for name in part.columns} for part in parts)
     if hasattr(table, "__arrow_c_stream__") or hasattr(table, "__arrow_c_array__"):
         try:
             import pyarrow
@@ -103,19 +103,20 @@ def _slices(table: Any) -> Iterator[dict[str, list[Any]]] | None:
 
 
 def _arrow_slices(table: Any) -> Iterator[dict[str, list[Any]]]:
-    _check_names(table.column_names)
+    check_names(table.column_names)
     return (
         dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns), strict=True))
         for batch in table.to_batches(max_chunksize=_SLICE_ROWS)
     )
 
 
-def _without_nan(values: list[Any]) -> list[Any]:
-    # pandas has no null for most types: a missing text is NaN, a missing time NaT; neither equals itself.
-    return [None if value != value else value for value in values]
+def _without_nan(column: Any) -> list[Any]:
+    # pandas has no null for most types: a missing text is NaN, a missing time NaT, others are NA.
+    return [None if missing else value for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True)]
 
 
-def _check_names(names: list[Any]) -> None:
+def check_names(names: list[Any]) -> None:
+    """Raises InvalidUsage for a column that is not a field of an event, or that comes twice."""
     if unknown := [str(name) for name in names if name not in _NAMES]:
         raise _unknown(unknown, "column")
     if len(set(names)) < len(names):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from meterfold.account import Account, Cut, Generation
 from meterfold.delivery import Delivery, DeliveryCounts, ReportCallback
-from meterfold.errors import BufferFull, FlushTimeout, MeterClosed, UndeliveredEvents
+from meterfold.errors import BufferFull, FlushTimeout, MeterClosed, MeterfoldError, UndeliveredEvents
 
 __all__ = ["Transport"]
 
@@ -44,6 +44,20 @@ class Transport(ABC):
         Raises BufferFull if there was no room in that time, MeterClosed after close, NotRecorded if the event cannot
         be taken for another reason; then nothing was taken.
         """
+
+    def send_many(self, keys: Sequence[bytes], values: Sequence[bytes], first: int, last: int) -> int:
+        """Take the events from `first` to before `last` while there is room; how many were taken.
+
+        `send` says why the next one was not, or waits for room. Raises MeterClosed.
+        """
+        for place in range(first, last):
+            try:
+                self.send(keys[place], values[place], 0.0)
+            except MeterClosed:
+                raise
+            except MeterfoldError:
+                return place - first
+        return last - first
 
     @abstractmethod
     def wait_for(self, cut: Cut, timeout: float | None, idle: float | None = None) -> None:

@@ -14,12 +14,10 @@ from typing import Any, Final, Literal, Self, get_args
 from meterfold_schemas import ids
 from meterfold_schemas.errors import InvalidEvent, shown
 from meterfold_schemas.periods import Period, micros
-from meterfold_schemas.quantities import exact_unscaled, to_decimal
-from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
 from meterfold_schemas.wire import read_event, write_event
 
-__all__ = ["AlertType", "ThresholdEvent", "ThresholdState", "UsageAggregated", "percentage_used"]
+__all__ = ["AlertType", "ThresholdEvent", "ThresholdState", "UsageAggregated"]
 
 AlertType = Literal["threshold.approaching", "threshold.exceeded", "threshold.cleared"]
 
@@ -181,11 +179,6 @@ class ThresholdState:
         values["level"] = Level(values["level"])
         values["action"] = Action(values["action"])
         return cls(**values)
-
-
-def percentage_used(value: Decimal, threshold: Decimal) -> Decimal:
-    """100 x value / threshold with 9 decimals, half away from zero, and clamped to what decimal(38, 9) holds."""
-    return to_decimal(percentage(exact_unscaled(value), exact_unscaled(threshold)))
 
 
 def _window(event: UsageAggregated | ThresholdEvent | ThresholdState) -> tuple[str, str, str, str, str, int]:

@@ -7,13 +7,14 @@ usage_sums.py and usage_records.py; a test compares them with these over many wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from meterfold_schemas.quantities import MAX_STORED, UNIT
+from meterfold_schemas.quantities import MAX_STORED, UNIT, exact_unscaled, to_decimal
 from meterfold_schemas.vocabulary import AggregationType
 
-__all__ = ["AMOUNTS", "STATE", "WindowValues", "average", "divided", "percentage", "total_of"]
+__all__ = ["AMOUNTS", "STATE", "WindowValues", "average", "divided", "percentage", "percentage_used", "total_of"]
 
 #: The amounts in the state of a window, in the order in which they are stored. The state also has the count of events.
 AMOUNTS: Final = ("sum", "min", "max", "last")
@@ -66,6 +67,11 @@ def percentage(value: int, threshold: int) -> int:
     A tiny threshold under a huge value would leave the range, and an alert must not fail over its decoration.
     """
     return max(-MAX_STORED, min(MAX_STORED, divided(100 * value * UNIT, threshold)))
+
+
+def percentage_used(value: Decimal, threshold: Decimal) -> Decimal:
+    """100 x value / threshold with 9 decimals, half away from zero, and clamped to what decimal(38, 9) holds."""
+    return to_decimal(percentage(exact_unscaled(value), exact_unscaled(threshold)))
 
 
 def divided(numerator: int, denominator: int) -> int:

@@ -77,6 +77,11 @@ class UsageEncoder:
         # Two continued bytes of a varint for each value of 14 bits.
         self._pairs = [bytes((low | 128, high | 128)) for high in range(128) for low in range(128)]
 
+    @property
+    def header(self) -> bytes:
+        """The bytes before the body of each value."""
+        return self._header
+
     def subject(self, org_id: str, metric_key: str, subject_type: str, subject_id: str) -> EncodedSubject:
         """Raises InvalidUsage for a part that breaks a rule."""
         parts = (org_id, metric_key, subject_type, subject_id)

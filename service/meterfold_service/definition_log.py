@@ -37,6 +37,9 @@ _BUSY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.03
 _POLL_SECONDS: Final = 0.005
 _NAME: Final = "meterfold-definitions"
+#: A broker answers one request of a connection after the other. A fetch that waits at the end of a topic, by default
+#: for 0.1 s, delays what comes after it: the bounds, and the next fetch.
+_PROMPT: Final = {"fetch.wait.max.ms": 5}
 _SOURCE: Final = "/meterfold/definitions"
 
 D = TypeVar("D", MetricDefinition, UsageThreshold)
@@ -57,7 +60,7 @@ class DefinitionLog:
 
     def read(self) -> Definitions:
         """Both topics as they are now."""
-        reader = TopicReader(self._kafka, _NAME)
+        reader = TopicReader(self._kafka, _NAME, _PROMPT)
         try:
             return self._read(reader, self._ends(reader))
         finally:
@@ -100,7 +103,7 @@ class DefinitionLog:
     def _publish_once(
         self, decide: Callable[[Definitions], D], message: Callable[[D], Outgoing | None]
     ) -> tuple[D, int | None]:
-        reader = TopicReader(self._kafka, _NAME)
+        reader = TopicReader(self._kafka, _NAME, _PROMPT)
         transaction = Transactions(self._kafka, f"{self._kafka.topic_prefix}{_NAME}")
         try:
             ends = self._ends(reader)

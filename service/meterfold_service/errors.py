@@ -22,6 +22,7 @@ __all__ = [
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
     "NotFoldedInTime",
@@ -282,6 +283,19 @@ class NotFoldedInTime(OperationError, Retryable):
         self.partition = partition
         self.offset = offset
         self.seconds = seconds
+
+
+class ExportIncomplete(OperationError, Retryable):
+    """`rows` of `expected` rows arrived. A file of the export was removed; what a stream got is incomplete."""
+
+    code = "EXPORT_INCOMPLETE"
+
+    def __init__(self, rows: int, expected: int) -> None:
+        super().__init__(
+            f"{rows} of {expected} rows arrived: the connection to ClickHouse ended early. Repeat the export"
+        )
+        self.rows = rows
+        self.expected = expected
 
 
 def _remade(kind: type[OperationError], args: tuple[Any, ...], state: dict[str, Any]) -> OperationError:

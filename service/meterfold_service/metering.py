@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Metering"]
 
+_RECOUNT_SECONDS: Final = 4 * 3600
+
 
 class Metering:
     """Define metrics and thresholds, and read usage.
@@ -43,7 +45,7 @@ class Metering:
     "api.calls")`.
 
     `wait_seconds`: how long an operation that changes a definition waits until ClickHouse shows it, and one that reads
-    usage until a delivery is folded.
+    usage until a delivery is folded, and one that closes a period until everything is.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Metering:
         self._given_sources = sources
         self._wait_seconds = wait_seconds
         self._clients = ClientPool(self._connect)
+        # A recount of millions of windows is one statement, whose answer is awaited for longer.
+        self._recounting = ClientPool(lambda: self._connect(_RECOUNT_SECONDS))
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
         self._action_log: ActionLog | None = None
@@ -93,17 +97,17 @@ class Metering:
 
     @cached_property
     def usage(self) -> Usage:
-        """usage.get, getSummary."""
+        """usage.get, getSummary, export."""
         from meterfold_service.usage.operations import Usage
 
-        return Usage(self._clients, self._now, self._wait_seconds)
+        return Usage(self._clients, self._now, self._wait_seconds, self._kafka_settings)
 
     @cached_property
     def periods(self) -> Periods:
         """aggregate, which closes a period, and what was closed: close, close_due, due, list, get, adjustments."""
         from meterfold_service.periods.operations import Periods
 
-        return Periods(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+        return Periods(self._recounting, self._kafka_settings, self._now, self._wait_seconds)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
@@ -112,6 +116,7 @@ class Metering:
     def close(self) -> None:
         """Close the connections."""
         self._clients.close()
+        self._recounting.close()
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +130,9 @@ class Metering:
     def _sources(self) -> Sources:
         return self._given_sources or Sources.read(config=self._config)
 
-    def _connect(self) -> Client:
-        return connect(self._clickhouse or ClickHouseSettings.load(sources=self._sources))
+    def _connect(self, timeout_seconds: int = 300) -> Client:
+        settings = self._clickhouse or ClickHouseSettings.load(sources=self._sources)
+        return connect(settings, timeout_seconds=timeout_seconds)
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.

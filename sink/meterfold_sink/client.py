@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from clickhouse_connect.driver.client import Client as Driver
 
+    from meterfold_sink.arrow_reader import ArrowReader
+
 __all__ = ["Client", "connect", "to_rows"]
 
 #: A column of Arrow strings that is not valid UTF-8 breaks its readers, so types are kept as they are in the table.
@@ -144,17 +146,21 @@ class Client:
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """The result piece by piece, in constant memory. The connection is busy until the last piece was taken."""
-        import pyarrow as pa
+        with closing(self.reader(sql, parameters, settings)) as reader:
+            yield from reader
 
-        with mapped(f"reading {_shown(sql)}"):
+    def reader(
+        self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> ArrowReader:
+        """As `batches`, with the schema, which is known before the first row. The caller closes it."""
+        from meterfold_sink.arrow_reader import ArrowReader
+
+        doing = f"reading {_shown(sql)}"
+        with mapped(doing):
             stream: Any = self._connection.driver().raw_stream(
                 sql, parameters=_bound(parameters), settings={**_READ, **(settings or {})}, fmt="ArrowStream"
             )
-            with closing(stream):
-                try:
-                    yield from pa.ipc.open_stream(stream)
-                except pa.ArrowInvalid as error:
-                    raise _broken(error) from error
+        return ArrowReader(stream, doing)
 
     def rows(
         self, sql: str, parameters: Mapping[str, Parameter] | None = None, settings: Mapping[str, Any] | None = None

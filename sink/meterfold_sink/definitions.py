@@ -92,9 +92,15 @@ def _page(
         "offset": offset,
     }
     source = f"FROM {table} FINAL WHERE {conditions}"
-    page = f"SELECT * EXCEPT deleted {source} ORDER BY {order} LIMIT {{limit:UInt32}} OFFSET {{offset:UInt32}}"
-    total = client.value(f"SELECT toInt64(count()) {source}", parameters)
-    return client.rows(page, parameters), total
+    page = (
+        f"SELECT * EXCEPT deleted, toInt64(count() OVER ()) AS total {source} ORDER BY {order} "
+        "LIMIT {limit:UInt32} OFFSET {offset:UInt32}"
+    )
+    rows = client.rows(page, parameters)
+    if not rows:  # a page behind the last row also has a total
+        return [], client.value(f"SELECT toInt64(count()) {source}", parameters) if offset else 0
+    totals = [row.pop("total") for row in rows]
+    return rows, totals[0]
 
 
 def _type(value: str | bool) -> str:

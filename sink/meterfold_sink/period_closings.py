@@ -219,10 +219,13 @@ FROM
     return {start: found.get(start, ClosedNumbers(EMPTY_CHECKSUM, 0, 0)) for start in starts}
 
 
-def period_states(client: Client, periods: Sequence[Period], ended: Mapping[Period, int]) -> list[PeriodState]:
-    """Every period of these kinds that has windows and begins before `ended` (UTC microseconds), from the first one.
+def period_states(
+    client: Client, periods: Sequence[Period], since: int, ended: Mapping[Period, int]
+) -> list[PeriodState]:
+    """Every period of these kinds that has windows and begins from `since` on and before `ended`, UTC microseconds, the
+    earliest first.
 
-    Reads a few columns of every window. Raises Retryable or Fatal.
+    Reads a few columns of the windows of these months. Raises Retryable or Fatal.
     """
     if not periods:
         return []
@@ -248,11 +251,12 @@ LEFT ANY JOIN
     WHERE metric_key = ''
     GROUP BY type, start, number
 ) AS b ON b.type = w.period_type AND b.start = w.period_start AND b.number = w.partition
-WHERE {before}
+WHERE w.period_start >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC') AND ({before})
 GROUP BY w.period_type, w.period_start
 ORDER BY w.period_start, w.period_type
 """,  # noqa: S608
-        settings=BOUNDED,
+        {"since": since},
+        BOUNDED,
     )
     return [PeriodState(**row) for row in rows]
 

@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
-from meterfold_schemas.events import percentage_used
 from meterfold_schemas.periods import Period, from_micros, micros, period_end, period_start
+from meterfold_schemas.totals import percentage_used
 from meterfold_sink.client import Client
 
-__all__ = ["Standing", "WindowNow", "standings"]
+__all__ = ["NearWindow", "Standing", "WindowNow", "nearest_windows", "standings"]
 
 _WIDE: Final = Context(prec=60)
 _HUNDREDTH: Final = Decimal("0.01")
 
 _WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, period_type, period_start"
-_LEVELS: Final = f"""
+_CURRENT: Final = f"""
 SELECT {_WINDOW}, reached AS level, latest_value FROM
 (
     SELECT {_WINDOW},
@@ -33,9 +33,21 @@ SELECT {_WINDOW}, reached AS level, latest_value FROM
         argMax(actual_value, occurred_at) AS latest_value,
         multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS reached
     FROM threshold_events FINAL
-    WHERE has({{ids:Array(String)}}, threshold_id) AND (period_end IS NULL OR period_end > now64(6, 'UTC'))
+    WHERE (period_end IS NULL OR period_end > now64(6, 'UTC')) AND {{condition}}
     GROUP BY {_WINDOW}
 )
+"""  # noqa: S608
+_LEVELS: Final = _CURRENT.format(condition="has({ids:Array(String)}, threshold_id)")
+_NEAREST: Final = f"""
+SELECT t.name AS name, t.threshold AS threshold, toString(t.action) AS action, l.threshold_id AS threshold_id,
+    l.org_id AS org_id, l.metric_key AS metric_key, l.subject_type AS subject_type, l.subject_id AS subject_id,
+    toString(l.period_type) AS period_type, l.period_start AS period_start, l.level AS level
+FROM ({_CURRENT.format(condition="1")}) AS l
+INNER JOIN (SELECT id, name, threshold, action FROM thresholds FINAL WHERE NOT deleted AND is_active) AS t
+    ON t.id = l.threshold_id
+WHERE l.level != 'none'
+ORDER BY toFloat64(l.latest_value) / toFloat64(t.threshold) DESC, l.threshold_id, l.org_id, l.subject_id
+LIMIT {{limit:UInt64}}
 """  # noqa: S608
 _SHOWN: Final = (
     f"{_LEVELS} ORDER BY threshold_id, level != 'exceeded', level != 'approaching', latest_value DESC, subject_id"
@@ -87,6 +99,29 @@ class Standing:
     windows: tuple[WindowNow, ...]
     exceeded: int
     approaching: int
+
+
+@dataclass(frozen=True, slots=True)
+class NearWindow:
+    """A current window that has reached a level of an active threshold."""
+
+    threshold_id: str
+    name: str
+    metric_key: str
+    threshold: Decimal
+    action: str
+    window: WindowNow
+
+
+def nearest_windows(client: Client, *, limit: int) -> list[NearWindow]:
+    """The current windows that are approaching a threshold or exceed it, the highest percentage at their last event
+    first. Raises Retryable or Fatal."""
+    rows = client.rows(_NEAREST, {"limit": limit})
+    values = _values(client, rows)
+    names = ("threshold_id", "name", "metric_key", "threshold", "action")
+    return [
+        NearWindow(**{name: row[name] for name in names}, window=_window(row["threshold"], row, values)) for row in rows
+    ]
 
 
 def standings(

@@ -1,89 +1,105 @@
-"""Runs the clients of other languages in this folder against the local ClickHouse server: `make test-clients`.
+"""Runs the programs of other languages against the local stack and over the published files: `make test-clients`.
 
-clickhouse-go needs Go, clickhouse-jdbc needs Java 17 and Maven; a client whose tools are not installed is skipped. Exit
-status 1 when one fails, 3 when the libraries of one could not be fetched and no other failed.
+- clickhouse-go and clickhouse-jdbc against the local ClickHouse server
+- the examples for Java, Node and Go (examples/clients) against Kafka, the fold and the checker
+- AsyncAPI's own parser over the AsyncAPI document
+
+A program whose tools are not installed is skipped. Exit status 1 when one fails, 3 when the libraries of one could not
+be fetched and no other failed. Names of programs as arguments run only those.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from meterfold_local.clickhouse_process import ClickHouseProcess
+from clients import asyncapi, examples
+from clients.tools import Failed, Program, run
+from meterfold_local.stack import LocalStack
 
-PASSWORD = "p'ss w+rd"
-FETCH_SECONDS = 240
-TIMEOUT_SECONDS = 240
 UNAVAILABLE = 3
+HERE = Path(__file__).parent
+
+GO = (("go",), ("go", "mod", "download"))
+MAVEN = (("java", "mvn"), ("mvn", "-q", "-B", "compile", "dependency:resolve", "dependency:resolve-plugins"))
+NODE = (("node", "npm"), ("npm", "ci", "--silent", "--prefer-offline", "--no-audit", "--no-fund"))
+
+Check = Callable[[Path, LocalStack], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A program that connects to $METERFOLD_CLICKHOUSE_URL as `default` with $METERFOLD_CLICKHOUSE_PASSWORD."""
+    """A program, and what is checked with it: called with the program's folder and the stack."""
 
-    folder: str
-    tools: tuple[str, ...]
-    fetch: tuple[str, ...]
-    command: tuple[str, ...]
+    program: Program
+    check: Check
 
-    @property
-    def path(self) -> Path:
-        return Path(__file__).parent / self.folder
 
-    @property
-    def missing(self) -> list[str]:
-        return [tool for tool in self.tools if shutil.which(tool) is None]
+def clickhouse(*command: str) -> Check:
+    """A program that connects to $METERFOLD_CLICKHOUSE_URL as `default`, with the password of the stack."""
 
-    def fetched(self) -> bool:
-        """Whether its libraries are here."""
-        try:
-            return subprocess.run(self.fetch, cwd=self.path, timeout=FETCH_SECONDS).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
+    def check(folder: Path, stack: LocalStack) -> None:
+        settings = stack.clickhouse_settings("default")
+        environment = {
+            **os.environ,
+            "METERFOLD_CLICKHOUSE_URL": settings.url,
+            "METERFOLD_CLICKHOUSE_PASSWORD": settings.password,
+        }
+        run(command, folder, environment, shown=True)
+
+    return check
 
 
 CLIENTS = (
-    Client("go", ("go",), ("go", "mod", "download"), ("go", "run", ".")),
-    Client(
-        "java",
-        ("java", "mvn"),
-        ("mvn", "-q", "-B", "compile", "dependency:resolve", "dependency:resolve-plugins"),
-        ("mvn", "-q", "-B", "compile", "exec:java"),
+    Client(Program("clickhouse-go", HERE / "go", *GO), clickhouse("go", "run", ".")),
+    Client(Program("clickhouse-jdbc", HERE / "java", *MAVEN), clickhouse("mvn", "-q", "-B", "compile", "exec:java")),
+    Client(Program("asyncapi", HERE / "asyncapi_parser", *NODE), asyncapi.check),
+    *(
+        Client(Program(name, examples.SOURCES / name, *how), examples.check(name))
+        for name, how in (("go", GO), ("java", MAVEN), ("node", NODE))
     ),
 )
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
+    """The exit status."""
+    unknown = set(names) - {client.program.name for client in CLIENTS}
+    if unknown:
+        sys.exit(f"there is no program {', '.join(sorted(unknown))}: give some of {programs(CLIENTS)}")
     failed = unavailable = False
-    with tempfile.TemporaryDirectory() as folder:
-        server = ClickHouseProcess(Path(folder) / "clickhouse", PASSWORD, port=0)
-        server.start()
-        try:
-            environment = {
-                **os.environ,
-                "METERFOLD_CLICKHOUSE_URL": server.url,
-                "METERFOLD_CLICKHOUSE_PASSWORD": PASSWORD,
-            }
-            for client in CLIENTS:
-                if client.missing:
-                    print(f"{client.folder}: skipped, {' and '.join(client.missing)} not found", flush=True)
-                elif not client.fetched():
-                    print(f"{client.folder}: NOT RUN, its libraries could not be fetched", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with LocalStack(folder / "stack", kafka_port=0, clickhouse_port=0) as stack:
+            for client in (client for client in CLIENTS if not names or client.program.name in names):
+                begun, program = time.monotonic(), client.program
+                if program.missing:
+                    print(f"{program.name}: skipped, {' and '.join(program.missing)} not found", flush=True)
+                    continue
+                copy = program.copied(folder)
+                if not program.fetched(copy):
+                    print(f"{program.name}: NOT RUN, its libraries could not be fetched", flush=True)
                     unavailable = True
+                    continue
+                try:
+                    client.check(copy, stack)
+                except Failed as error:
+                    print(f"{program.name}: FAILED, {error}", flush=True)
+                    failed = True
                 else:
-                    done = subprocess.run(client.command, cwd=client.path, env=environment, timeout=TIMEOUT_SECONDS)
-                    failed |= done.returncode != 0
-        finally:
-            server.stop()
+                    print(f"{program.name}: ok, {time.monotonic() - begun:.0f} s", flush=True)
     if failed:
         return 1
     return UNAVAILABLE if unavailable else 0
 
 
+def programs(clients: tuple[Client, ...]) -> str:
+    return ", ".join(client.program.name for client in clients)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

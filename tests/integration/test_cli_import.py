@@ -93,7 +93,7 @@ def test_without_a_cluster_it_ends_with_what_to_do(
 ) -> None:
     config = tmp_path / "nowhere.toml"
     write_settings(config, kafka_settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}), clickhouse_settings)
-    done = inside("import", write(tmp_path / "usage.csv"), *MAPPED, "--config", config, env=migrated)
+    done = meterfold("import", write(tmp_path / "usage.csv"), *MAPPED, "--config", config, env=migrated)
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
     assert line.startswith("meterfold: Kafka at 127.0.0.1:1 could not be reached, looking for the topic: ")

@@ -17,12 +17,14 @@ from support.cli import answer, running
 from support.paths import ROOT
 
 PAGES = ("metrics", "billing", "alerts", "proving", "usage", "closing", "python")
-_BLOCK = re.compile(r"^```(|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def steps(page: str) -> Iterator[tuple[str, str]]:
-    """(language, text) of the blocks of a page, in order."""
-    return iter(_BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")))
+    """(language, text) of the blocks of commands ("") and of Python of a page, in order."""
+    for language, text in _BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")):
+        if language in ("", "python"):
+            yield language, text
 
 
 def script(page: str, folder: Path) -> str:

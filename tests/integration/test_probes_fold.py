@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from meterfold_processor.kafka.offsets import at
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.server import serving
 from meterfold_processor.probes.settings import HealthSettings
+from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_service import schema_decisions
 from support import eventually
@@ -55,6 +57,9 @@ def test_metrics_equal_what_was_folded(installation: Installation, stack: LocalS
         assert found["fold_consumed_messages_total"] >= 67
         for partition, row in rows.items():
             assert found["fold_next_offset", str(partition)] == row.next_offset
+            age = time.time() - row.last_stamp / MICROS_PER_SECOND
+            assert found["fold_freshness_seconds", str(partition)] == pytest.approx(age, abs=DEADLINE)
+            assert found["fold_freshness_seconds", str(partition)] <= age
         steps = {
             "records",
             "duplicates",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -476,7 +479,8 @@ def test_closed_rows_that_were_changed_are_noticed(there: There) -> None:
     there.record(1)
     there.store()
     there.periods.close("monthly", MONTH)
-    changed = "INSERT INTO closed_windows SELECT * REPLACE ({}) FROM closed_windows WHERE subject_id = 'ada'"
+    ada = "(SELECT * FROM closed_windows FINAL WHERE subject_id = 'ada')"
+    changed = f"INSERT INTO closed_windows SELECT * REPLACE ({{}}) FROM {ada}"
     there.client.command(changed.format("sum + 1 AS sum"))
     assert [(one.place, one.what) for one in there.proven()] == [("closed_windows", "numbers as closed")]
     # The next closing writes such a row again as the records say. One that should not be there is an error.
@@ -531,9 +535,9 @@ def test_a_period_is_refused_before_its_end_and_after_its_records(there: There) 
     with pytest.raises(PeriodNotClosed, match="has 1 closing, not 2"):
         there.periods.get("monthly", MONTH, revision=2)
 
-    # A year ago: the records are gone, the windows stay.
-    old = NOON - timedelta(days=365)
-    start = old.replace(day=1, hour=0)
+    # Long ago: the records are gone, the windows stay.
+    old = there.now - timedelta(days=105)
+    start = old.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     there.now = old
     there.record(1, when=old)
     there.record(2, when=old)
@@ -679,3 +683,37 @@ def test_the_command_line_closes_periods_and_shows_what_moved(there: There, tmp_
     ):
         refused = inside("periods", *wrong, env=env)
         assert (refused.returncode, "Traceback" in refused.stderr) == (code, False), refused.stderr
+
+
+def test_the_page_about_closings_runs_from_top_to_bottom(there: There, tmp_path: Path) -> None:
+    installation = there.installation
+    path = tmp_path / "settings" / "meterfold.toml"
+    write_settings(path, installation.kafka, installation.clickhouse)
+    env = {"METERFOLD_CONFIG": str(path)}
+    there.define(dimensions=("model",))
+    there.record(5, metric_key="api.calls", more={"metadata": '{"model":"a"}'})
+    there.store()
+    text = (ROOT / "docs" / "closing.md").read_text(encoding="utf-8")
+    for written, now in (
+        ("2026, 10, 1", f"{MONTH.year}, {MONTH.month}, 1"),
+        ("2026-10-01", f"{MONTH:%Y-%m-%d}"),
+        ("2026-10", f"{MONTH:%Y-%m}"),
+    ):
+        text = text.replace(written, now)
+    answers = []
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        match language:
+            case "sql":
+                answers.append(there.client.rows(block))
+            case "python":
+                with mock.patch.dict(os.environ, env):
+                    exec(compile(block, "closing.md", "exec"), {})  # noqa: S102
+            case "":
+                for line in block.splitlines():
+                    command, *arguments = shlex.split(line, comments=True)
+                    done = inside(*arguments, env=env)
+                    assert (command, done.returncode) == ("meterfold", 0), f"{line}\n{done.stderr}"
+    closed, moved, by_model, checksum = answers
+    assert [row["total_quantity"] for row in closed] == [5]
+    assert (moved, by_model) == ([], [{"model": "a", "total": 5}])
+    assert checksum[0]["checksum"] == there.periods.get("monthly", MONTH).checksum

@@ -10,6 +10,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
+from meterfold_cli.completing import complete_metric
 from meterfold_cli.installation import ConfigOption, JsonOption
 from meterfold_schemas.vocabulary import AlertAction, AlertStatus, Level
 
@@ -34,7 +35,9 @@ ByOption = Annotated[
 
 @app.command("list")
 def list_(
-    metric: Annotated[str | None, typer.Option(help="Only alerts on this metric.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Only alerts on this metric.", autocompletion=complete_metric)
+    ] = None,
     subject: Annotated[
         str | None, typer.Option("--subject", metavar="TYPE:ID", help="Only alerts of this subject, such as user:ada.")
     ] = None,

@@ -19,6 +19,8 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     It also copies definitions and threshold events to ClickHouse. Checkers that run at the same time need one slot each
     (METERFOLD_CHECKER_SLOT); a second one with the same slot exits with code 1, and the first one continues. SIGTERM or
     Ctrl-C stops the checker within 10 seconds (exit code 0). A fatal error is printed on standard error (exit code 1).
+
+    Example: meterfold check --config /etc/meterfold.toml
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import run_probed

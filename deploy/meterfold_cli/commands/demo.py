@@ -16,6 +16,8 @@ def demo(
 
     Starts a local stack, records 1,000,898 events through the SDK, shows and verifies the result, and stops. It can be
     repeated on the same folder. Exit code 0: everything was proven.
+
+    Example: meterfold demo
     """
     from meterfold_cli.demo.play import Play
     from meterfold_cli.logs import configure

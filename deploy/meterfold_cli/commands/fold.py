@@ -21,6 +21,8 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
 
     Workers share the partitions, so start at most as many as there are partitions. SIGTERM or Ctrl-C stops the worker
     within 10 seconds (exit code 0). A fatal error is printed on standard error (exit code 1).
+
+    Example: meterfold fold --config /etc/meterfold.toml
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import run_probed

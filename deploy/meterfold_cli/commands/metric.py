@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meterfold_cli import console
+from meterfold_cli.completing import complete_metric
 from meterfold_cli.confirming import YesOption, confirm
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, Installation, JsonOption
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Define metrics.", no_args_is_help=True)
 
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help="Key of the metric (a-z, 0-9, '_', '.', '-'), such as api.calls.")
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="Key of the metric (a-z, 0-9, '_', '.', '-'), such as api.calls.",
+        autocompletion=complete_metric,
+    ),
 ]
 NameOption = Annotated[str, typer.Option(help="Display name.")]
 UnitOption = Annotated[str, typer.Option(help="Unit of the quantity, such as calls, tokens or bytes.")]
@@ -74,6 +80,8 @@ def define(
 
     With --org, the definition hides the global one for that organization. If that changes totals of
     existing usage, the command shows the effects and asks for confirmation.
+
+    Example: meterfold metric define api.calls --name "API calls" --unit calls
     """
     fields = given(
         description=description,
@@ -117,6 +125,8 @@ def update(
 
     A new aggregation type, unit or reset period changes how existing windows are read, and --inactive stops the
     thresholds. In these cases the command shows the effects and asks for confirmation.
+
+    Example: meterfold metric update api.calls --aggregation count
     """
     from meterfold_service.metrics.changes import DECIDING
 
@@ -153,6 +163,8 @@ def delete(
     """Delete the definition of a metric. Its usage is kept but has no totals; its thresholds are not judged any more.
 
     If usage or thresholds exist, the command shows the effects and asks for confirmation.
+
+    Example: meterfold metric delete api.calls --org acme
     """
     with metering(config) as service:
         if not yes:
@@ -171,7 +183,10 @@ def get(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one metric. With --org: the organization's own definition, or else the global one."""
+    """Show one metric. With --org: the organization's own definition, or else the global one.
+
+    Example: meterfold metric get api.calls --org acme
+    """
     with metering(config) as service:
         metric = service.metrics.get(key, org)
     if as_json:
@@ -190,7 +205,10 @@ def list_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List metrics."""
+    """List metrics.
+
+    Example: meterfold metric list --active --json
+    """
     from meterfold_cli.wording import undefined
 
     with metering(config) as service:

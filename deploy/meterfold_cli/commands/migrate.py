@@ -50,6 +50,8 @@ def migrate(
 
     The stored settings decide which events count. They are written once. An option that is not given keeps the stored
     value; a different value is refused.
+
+    Example: meterfold migrate --partitions 12 --replication 3
     """
     from meterfold_cli.logs import configure
     from meterfold_processor.migration import MigrationOptions, migrate_all

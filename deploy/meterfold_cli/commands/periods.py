@@ -17,7 +17,13 @@ from meterfold_cli.installation import ConfigOption, JsonOption
 from meterfold_schemas.plurals import noun, plural
 
 if TYPE_CHECKING:
-    from meterfold_service.periods.results import Adjustment, CloseRun, DuePeriod, PeriodClosing
+    from meterfold_service.periods.results import (
+        Adjustment,
+        CloseRun,
+        ClosingFailure,
+        DuePeriod,
+        PeriodClosing,
+    )
 
 app = typer.Typer(
     help="Close periods: prove their numbers, keep them, and show what moved since.", no_args_is_help=True
@@ -51,6 +57,9 @@ def close(
     ] = False,
     metric: MetricOption = None,
     limit: Annotated[int, typer.Option(min=1, help="With --due: close at most this many periods.")] = 1000,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Wait up to this long for the fold to catch up.")
+    ] = 30.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,11 +86,11 @@ def close(
         raise WrongInput("close one kind of period at a time: give --period once, or --due")
     with metering(config) as service, console.progress("close") as meter:
         if due:
-            run = service.periods.close_due(kinds or tuple(Kind), limit=limit, tell=meter)
+            run = service.periods.close_due(kinds or tuple(Kind), limit=limit, wait_seconds=wait, tell=meter)
         else:
             kind = kinds[0] if kinds else _kind_of(day)
             begin, until = _span(month, day, start, end)
-            run = service.periods.close_many(kind, begin, until, metric, meter)
+            run = service.periods.close_many(kind, begin, until, metric, wait_seconds=wait, tell=meter)
     if as_json:
         console.emit(run)
     else:
@@ -228,9 +237,9 @@ def _shown(one: PeriodClosing | DuePeriod | Adjustment) -> str:
 
 
 def _show_run(run: CloseRun) -> None:
-    _show_closings(run.closings)
     new = sum(one.is_new for one in run.closings)
     if run.closings:
+        _show_closings(run.closings)
         same = len(run.closings) - new
         unchanged = f", {same:,} {noun(same, 'was', 'were')} closed with the same numbers before" if same else ""
         console.note(f"closed {plural(new, 'period')}{unchanged}")
@@ -238,9 +247,33 @@ def _show_run(run: CloseRun) -> None:
         console.note("nothing is due")
     for failure in run.failures:
         console.fail(f"{failure.message} [{failure.code}]")
+        if failure.differences:
+            _show_differences(failure)
     if run.remaining:
         console.note(f"{plural(run.remaining, 'more period')} {noun(run.remaining, 'is', 'are')} due; run it again")
     _note_expired(run.expired)
+
+
+def _show_differences(failure: ClosingFailure) -> None:
+    console.table(
+        ["organization", "metric", "type", "subject", "finding", "records", "recounted", "sum", "recounted sum"],
+        [
+            [
+                one.org_id,
+                one.metric_key,
+                one.subject_type,
+                one.subject_id,
+                one.finding,
+                one.stored_count,
+                one.recounted_count,
+                one.stored_sum,
+                one.recounted_sum,
+            ]
+            for one in failure.differences
+        ],
+    )
+    if failure.total > len(failure.differences):
+        console.note(f"{len(failure.differences)} of {plural(failure.total, 'window')} that differ")
 
 
 def _note_expired(expired: int) -> None:

@@ -47,7 +47,10 @@ def export(
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List unknown fingerprints and the decisions about them."""
+    """List unknown fingerprints and the decisions about them.
+
+    Example: meterfold schema list
+    """
     from meterfold_service.schema_decisions import list_schemas
 
     with _client(config) as client:
@@ -69,6 +72,8 @@ def poison(
     """Reject every message with this fingerprint. The decision is final.
 
     Takes about 5 seconds. Workers that hold a partition resume within 5 more seconds.
+
+    Example: meterfold schema poison f69a6eec52c0f203 --reason 'sent by a test'
     """
     from meterfold_service import schema_decisions
 
@@ -87,6 +92,8 @@ def alias(
 
     Use it if a library computes another fingerprint for the same schema. The bytes after the header must follow the
     schema. Takes about 5 seconds. Workers that hold a partition resume within 5 more seconds.
+
+    Example: meterfold schema alias f69a6eec52c0f203 usage_recorded.v1
     """
     from meterfold_service import schema_decisions
 
@@ -100,7 +107,10 @@ def wait(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold partitions at messages with this fingerprint until you decide, regardless of the hold time."""
+    """Hold partitions at messages with this fingerprint until you decide, regardless of the hold time.
+
+    Example: meterfold schema wait f69a6eec52c0f203
+    """
     from meterfold_service import schema_decisions
 
     _run(lambda client: schema_decisions.wait(client, fingerprint, reason), config, as_json)

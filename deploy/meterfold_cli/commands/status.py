@@ -62,6 +62,8 @@ def status(
 
     Exit code 0: no problems. 1: something is missing, events are stuck, or messages were rejected recently; the last
     lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch up in time.
+
+    Example: meterfold status --wait 30
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.status.look import Inspector

@@ -11,6 +11,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.commands.metric import ActiveOption, LimitOption, MetadataOption, OffsetOption, given, metering
+from meterfold_cli.completing import complete_metric
 from meterfold_cli.installation import ConfigOption, JsonOption
 from meterfold_schemas.errors import InvalidDefinition
 from meterfold_schemas.periods import Period
@@ -48,7 +49,7 @@ WebhookOption = Annotated[str | None, typer.Option("--webhook", metavar="URL", h
 
 @app.command("create")
 def create(
-    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Key of the metric.")],
+    metric: Annotated[str, typer.Argument(metavar="METRIC", help="Key of the metric.", autocompletion=complete_metric)],
     name: Annotated[str, typer.Option(help="Name. A narrower threshold replaces a wider one with the same name.")],
     value: Annotated[str, typer.Option("--value", metavar="VALUE", help="Value at which the threshold is exceeded.")],
     warn: WarnOption = None,
@@ -77,6 +78,8 @@ def create(
 
     Each subject of each organization is judged separately, in windows that end after now. Of several thresholds
     with one name, only the narrowest judges a subject. Repeating the command changes nothing.
+
+    Example: meterfold threshold create api.calls --name quota --value 1000 --warn 90% --subject-type user
     """
     fields = given(
         warn_threshold=warn,
@@ -118,7 +121,10 @@ def update(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a threshold. Its open windows are judged again immediately."""
+    """Change a threshold. Its open windows are judged again immediately.
+
+    Example: meterfold threshold update 4c1b6bd4-3c5c-5a41-9d3f-0a4f5f2c7f10 --value 2000
+    """
     changes = given(
         name=name,
         threshold=value,
@@ -136,7 +142,10 @@ def update(
 
 @app.command("delete")
 def delete(threshold_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Delete a threshold. Levels that it has reached are cleared."""
+    """Delete a threshold. Levels that it has reached are cleared.
+
+    Example: meterfold threshold delete 4c1b6bd4-3c5c-5a41-9d3f-0a4f5f2c7f10
+    """
     with metering(config) as service:
         service.thresholds.delete(threshold_id)
     if as_json:
@@ -151,7 +160,9 @@ def list_(
         str | None,
         typer.Option("--org", help='Only thresholds for this organization ("": for subjects without one).'),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="Only thresholds on this metric.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Only thresholds on this metric.", autocompletion=complete_metric)
+    ] = None,
     subject_type: Annotated[str | None, typer.Option(help="Only thresholds for this subject type.")] = None,
     subject_id: Annotated[str | None, typer.Option(help="Only thresholds for this subject.")] = None,
     active: ActiveOption = None,
@@ -167,6 +178,8 @@ def list_(
 
     A threshold on one subject also shows windows below the warning value. Levels are as recent as the checker, values
     as the fold.
+
+    Example: meterfold threshold list --metric api.calls --active
     """
     from meterfold_service.thresholds.scope import watched
 

@@ -36,6 +36,8 @@ def up(
 
     DIR keeps the data. Ctrl-C stops all processes in order (exit code 0), a second Ctrl-C kills them. The first start
     on a machine downloads Kafka (43 MB).
+
+    Example: meterfold up --data /srv/meterfold --brokers 3
     """
     from meterfold_cli.local_run import CURL_SETTINGS, LocalRun, kill_all
     from meterfold_cli.logs import configure

@@ -11,6 +11,7 @@ import typer
 
 from meterfold_cli import console
 from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
+from meterfold_cli.completing import complete_metric
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, JsonOption
 
@@ -43,7 +44,9 @@ PERIOD_OF = {
 }
 _TIME = "2026-10, 2026-10-05, 2026-10-05T12:30, or a time with an offset"
 
-MetricArgument = Annotated[str, typer.Argument(metavar="METRIC", help="The metric's key.")]
+MetricArgument = Annotated[
+    str, typer.Argument(metavar="METRIC", help="The metric's key.", autocompletion=complete_metric)
+]
 OrgOption = Annotated[str | None, typer.Option("--org", help="Organization. [default: subjects without one]")]
 WhereOption = Annotated[
     list[str] | None,

@@ -55,6 +55,8 @@ def verify(
 
     Exit code 0: everything is proven. 1: something differs. 3: a server does not answer, or a worker is behind; verify
     again later. 5: no differences, but some data has expired and cannot be recounted.
+
+    Example: meterfold verify --from 2026-10-01 --to 2026-11-01
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import group_names

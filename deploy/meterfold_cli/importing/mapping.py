@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from meterfold_schemas import usage_fields
-from meterfold_schemas.errors import InvalidUsage, shown
+from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.usage_rules import METRIC_KEY, metric_key_bytes
 
 __all__ = [
-    "KEYS",
     "VALUES",
     "Condition",
     "IdColumn",
@@ -33,8 +31,6 @@ __all__ = [
     "Value",
     "condition",
     "factor",
-    "first_problem",
-    "problem_text",
 ]
 
 #: The fields of an event that the table `fields` may give: text that an event may do without.
@@ -313,33 +309,3 @@ def _optional(part: Any) -> Iterator[str]:
     elif isinstance(part, list):
         for value in part:
             yield from _optional(value)
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first problem as one sentence: field, what is wrong, and the value."""
-    return problem_text(error.errors(include_url=False)[0])
-
-
-def problem_text(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(problem["loc"][-1]), KEYS, n=1)
-        return f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-    message = _MESSAGES.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
-    value = problem.get("input")
-    shown_value = f", not {shown(value)}" if problem["type"] in _TYPES and not isinstance(value, dict | list) else ""
-    return f"{where}: {message}{shown_value}" if where else f"{message}{shown_value}"
-
-
-_MODELS: Final = (Mapping, Metric, Measure, Timestamp, SubjectChoice, MetadataValue)
-#: Every key of any table.
-KEYS: Final = sorted({field.alias or name for model in _MODELS for name, field in model.model_fields.items()})
-_MESSAGES: Final = {
-    "missing": "this key is missing",
-    "string_type": "must be text in quotes",
-    "bool_type": "must be true or false",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-}
-_TYPES: Final = frozenset({"string_type", "bool_type", "tuple_type", "dict_type", "model_type", "literal_error"})

@@ -14,7 +14,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from meterfold_cli.exits import WrongInput
-from meterfold_cli.importing.mapping import Mapping, problem_text
+from meterfold_cli.importing.mapping import Mapping
+from meterfold_cli.importing.mapping_problems import problem_text
 from meterfold_schemas.plurals import plural
 
 __all__ = ["parse", "preset", "presets", "read", "write"]

@@ -12,6 +12,7 @@ from meterfold_cli.importing.amounts import amount_of, is_plain
 from meterfold_cli.importing.metadata import Entry, json_value, metadata_step
 from meterfold_cli.importing.metric_keys import metric_key_of
 from meterfold_cli.importing.plan import MeasurePlan, Plan, Reader, Row, Step, Tally, cell_text
+from meterfold_cli.importing.subjects import Choice, subject_step
 from meterfold_schemas.errors import InvalidUsage
 
 __all__ = ["ReaderMaker", "make_plan"]
@@ -122,7 +123,7 @@ class _Planner:
         if len(subjects) == 1 and not subjects[0].optional:
             self._subject(subjects[0])
             return
-        choices: list[tuple[Reader | None, str | int, Reader | None, str | int]] = []
+        choices: list[Choice] = []
         columns: list[str] = []
         for number, subject in enumerate(subjects, 1):
             where = f"subjects, entry {number}"
@@ -146,7 +147,7 @@ class _Planner:
             missing = ", ".join(repr(subject.column) for subject in subjects)
             raise WrongInput(f"{self._name}: subjects: the file has none of the columns {missing}")
         self._sources["subject_id"] = tuple(columns)
-        self._steps.append(_subject_step(choices))
+        self._steps.append(subject_step(choices))
 
     def _subject(self, subject: model.SubjectChoice) -> None:
         if subject.type_column is not None:
@@ -281,22 +282,3 @@ class _Planner:
             part = model.condition(text)
             chosen.setdefault((self._need(part.column, f"where {text}"), part.negated), set()).add(part.value)
         return tuple((index, frozenset(values), negated) for (index, negated), values in chosen.items())
-
-
-def _subject_step(choices: Sequence[tuple[Reader | None, str | int, Reader | None, str | int]]) -> Step:
-    """The first choice whose id is not empty. An integer is an index, text a value."""
-
-    def step(row: Row, event: dict[str, Any]) -> None:
-        for read_type, subject_type, read_id, subject_id in choices:
-            who = row[subject_id] if isinstance(subject_id, int) else subject_id
-            if who is None or who == "":
-                continue
-            kind = row[subject_type] if isinstance(subject_type, int) else subject_type
-            if kind is None or kind == "":
-                raise InvalidUsage("subject_type is empty")
-            event["subject_type"] = kind if read_type is None else read_type(kind)
-            event["subject_id"] = who if read_id is None else read_id(who)
-            return
-        raise InvalidUsage("subject_id is empty")
-
-    return step

@@ -16,11 +16,12 @@ from meterfold_cli.importing import mapping as model
 from meterfold_cli.importing.csv_rows import CsvRows
 from meterfold_cli.importing.file_kinds import FileKind, kind_of
 from meterfold_cli.importing.json_rows import JsonRows
-from meterfold_cli.importing.options import FIELDS, Options, resolve
+from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.parquet_rows import ParquetRows
 from meterfold_cli.importing.plan import REJECTED_LINE, REJECTED_REASON, Plan, cell_text
 from meterfold_cli.importing.planning import ReaderMaker, make_plan
 from meterfold_cli.importing.rejects import Rejects, rejects_for
+from meterfold_cli.importing.resolving import FIELDS, resolve
 from meterfold_cli.importing.timestamps import Zone, remembering, text_reader, zone_named
 from meterfold_schemas import usage_fields
 from meterfold_schemas.errors import InvalidUsage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import tempfile
@@ -12,8 +13,16 @@ from pathlib import Path
 from typing import IO
 
 from meterfold_local.clickhouse import blocks, config, respond, statement
+from meterfold_local.clickhouse.arrow_stream import ArrowStreamJoiner
 from meterfold_local.clickhouse.compression import decompress
-from meterfold_local.clickhouse.engine import CHUNK, Engine, EngineConnection, Statistics, quote_identifier
+from meterfold_local.clickhouse.engine import (
+    CHUNK,
+    Engine,
+    EngineConnection,
+    EngineResult,
+    Statistics,
+    quote_identifier,
+)
 from meterfold_local.clickhouse.errors import QueryError
 from meterfold_local.clickhouse.request import Request
 from meterfold_local.clickhouse.respond import Facts, Response
@@ -98,8 +107,19 @@ class Executor:
         output_format = statement.output_format(sql, self._engine.output_formats)
         if output_format is None:
             output_format = asked.default_format.encode(errors="replace") or b"TabSeparated"
-        if word in _STREAMED and query_class == "READ_ONLY" and output_format in respond.STREAMED_FORMATS:
-            return _stream(asked, connection, sql, output_format, facts, held)
+        if word in _STREAMED and query_class == "READ_ONLY":
+            if output_format in respond.STREAMED_FORMATS:
+                return _stream(asked, connection, sql, output_format, facts, held)
+            if output_format == b"ArrowStream":
+                found = connection.stream(sql, "ArrowStream", asked.parameters)
+                held.callback(found.close)
+                first = next(found, None)
+                if first is not None:
+                    return _sent(asked, _joined(itertools.chain([first], found)), output_format, facts, held)
+                result = self._without_rows(asked, connection, sql)
+                held.callback(result.release)
+                headers = facts.headers(output_format, result.statistics)
+                return respond.content(iter([asked.packed(result.content())]), None, headers, asked.response_encodings)
         result = connection.query(sql, output_format.decode(errors="replace"), asked.parameters)
         held.callback(result.release)
         headers = facts.headers(output_format if word in _WITH_RESULT else None, result.statistics)
@@ -109,6 +129,14 @@ class Executor:
         chunks = iter((result.content(),)) if output_format == b"Native" else result.chunks()
         packed = (asked.packed(chunk, output_format) for chunk in chunks)
         return respond.content(packed, None, headers, asked.response_encodings)
+
+    def _without_rows(self, asked: Request, connection: EngineConnection, sql: bytes) -> EngineResult:
+        """The ArrowStream of a SELECT that gave no block, which has only the schema."""
+        try:
+            short = statement.without_rows(sql, self._engine.output_formats)
+            return connection.query(short, "ArrowStream", asked.parameters)
+        except QueryError:  # two columns of one name, for example
+            return connection.query(sql, "ArrowStream", asked.parameters)
 
     def _connection(
         self, asked: Request, session: Session | None, held: ExitStack, *, leaves_state: bool
@@ -224,6 +252,20 @@ def _stream(
 ) -> Response:
     found = connection.stream(sql, output_format.decode(), asked.parameters)
     held.callback(found.close)
+    return _sent(asked, found, output_format, facts, held)
+
+
+def _joined(found: Iterator[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    joiner = ArrowStreamJoiner()
+    for block, rows in found:
+        yield joiner.join(block), rows
+    yield joiner.finish(), 0
+
+
+def _sent(
+    asked: Request, found: Iterator[tuple[bytes, int]], output_format: bytes, facts: Facts, held: ExitStack
+) -> Response:
+    """The blocks, with their numbers of rows, as a response: whole when they are few, otherwise while they come."""
     kept: list[bytes] = []
     size = rows = 0
     for block, count in found:

@@ -21,7 +21,8 @@ STREAMED_FORMATS = frozenset(
     }
 )
 """Formats whose blocks, one after the other, are the whole result. Every other format has a head or an end, and the
-engine must hold all of it: Arrow and Parquet of 10 M rows took 554 MB."""
+engine must hold all of it: Arrow and Parquet of 10 M rows took 554 MB. arrow_stream.py streams
+ArrowStream."""
 
 _CONTENT_TYPES = (
     # The first prefix that fits.

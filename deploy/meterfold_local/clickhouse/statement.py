@@ -122,6 +122,17 @@ def output_format(sql: bytes, known: Collection[bytes]) -> bytes | None:
     return found
 
 
+def without_rows(sql: bytes, known: Collection[bytes]) -> bytes:
+    """A SELECT with the columns of this one and no row, for whose result the engine reads no table."""
+    clause = None
+    for token, following in _top_level(tokens(sql)):
+        if token.is_word(b"FORMAT") and following is not None and following.text in known:
+            clause = token, following
+    if clause is not None:
+        sql = sql[: clause[0].start] + sql[clause[1].end :]
+    return b"SELECT * FROM (\n%s\n) WHERE 0" % sql.rstrip(b"; \t\r\n")
+
+
 def file_clause(sql: bytes) -> str | None:
     """OUTFILE or INFILE, when this statement, as the engine's formatter writes it, reads or writes a file."""
     for token, following in pairwise(tokens(sql)):

@@ -7,6 +7,7 @@ same.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,6 +84,8 @@ class PartitionFold:
         was just written has nothing there."""
         self.progress = progress
         self.flushed_to = progress.next_offset
+        self.flushed_stamp = progress.last_stamp
+        self._unflushed: deque[Progress] = deque()
         self._history = history
         self._rules = rules
         self._clock = clock
@@ -135,6 +138,7 @@ class PartitionFold:
             rejected=self.progress.rejected + judged.rejected.height,
             last_stamp=int(batch["stamp"][-1]),
         )
+        self._unflushed.append(self.progress)
         return Folded(
             partition=self.progress.partition,
             sequence=sequence,
@@ -145,6 +149,12 @@ class PartitionFold:
             windows=touched,
             progress=self.progress,
         )
+
+    def flushed(self, next_offset: int) -> None:
+        """Everything before this offset can be read in ClickHouse; `flushed_stamp` is the arrival of its last event."""
+        self.flushed_to = next_offset
+        while self._unflushed and self._unflushed[0].next_offset <= next_offset:
+            self.flushed_stamp = self._unflushed.popleft().last_stamp
 
     def acknowledge(self, sequence: int) -> None:
         """Everything up to this batch is in ClickHouse: it may be forgotten, since it can be read back."""

@@ -52,6 +52,9 @@ class FoldStatus:
     """How long the steps of all flushes took."""
     positions: dict[int, int] = field(default_factory=dict)
     """By loaded partition the next offset to flush."""
+    stamps: dict[int, int] = field(default_factory=dict)
+    """By loaded partition the broker's stamp (UTC microseconds) of the newest event that is flushed; none before the
+    first."""
     log_ends: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By partition the newest end that was reached, and the position from which on everything before it is flushed:
     transaction markers at the end of a log are behind every position there can be."""

@@ -122,6 +122,11 @@ class FoldWorker:
             self._poll()
         self.status.partitions = self._assignment.partitions
         self.status.positions = {partition: fold.flushed_to for partition, fold in self._assignment.active.items()}
+        self.status.stamps = {
+            partition: fold.flushed_stamp
+            for partition, fold in self._assignment.active.items()
+            if fold.flushed_stamp is not None
+        }
         self.status.holds = {
             partition: held.hold.fingerprint.hex() for partition, held in self._assignment.held.items()
         }
@@ -313,7 +318,7 @@ class FoldWorker:
         if not ours:
             return
         for place in ours:
-            self._assignment.active[place.partition].flushed_to = place.offset
+            self._assignment.active[place.partition].flushed(place.offset)
         try:
             self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import get_args
 
 from prometheus_client import Metric
 
@@ -11,6 +13,8 @@ from meterfold_processor.fold.status import FoldStatus
 from meterfold_processor.probes.families import counter, gauge, histogram
 from meterfold_processor.probes.progress import PartitionPosition
 from meterfold_processor.probes.verdict import Observation
+from meterfold_schemas.errors import RejectReason
+from meterfold_schemas.periods import MICROS_PER_SECOND
 
 _MEMORY = {
     "subjects": ("subjects", "Subjects in memory."),
@@ -23,8 +27,10 @@ _MEMORY = {
 class FoldSubject:
     name = "fold"
 
-    def __init__(self, status: FoldStatus) -> None:
+    def __init__(self, status: FoldStatus, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives the wall clock in UTC seconds, which the brokers' stamps are compared with."""
         self._status = status
+        self._clock = clock
 
     def observe(self) -> Observation:
         status, membership = self._status, self._status.membership.seen
@@ -47,10 +53,19 @@ class FoldSubject:
         yield counter("fold_consumed_messages", "Messages read from usage.recorded.", status.consumed)
         yield counter("fold_counted_events", "Events that were counted.", status.counted)
         yield counter("fold_duplicate_events", "Events whose identity was counted before.", status.duplicates)
-        yield counter("fold_rejected_messages", "Messages that were rejected.", dict(status.reasons), "reason")
+        # With a zero before the first one: a rate does not see a counter that begins above zero.
+        reasons = {**dict.fromkeys(get_args(RejectReason), 0), **status.reasons}
+        yield counter("fold_rejected_messages", "Messages that were rejected.", reasons, "reason")
         yield counter("fold_flushes", "Completed flushes.", status.flushes)
         yield histogram("fold_flush_step_seconds", "Duration of a step of a flush.", dict(status.durations), "step")
         yield gauge("fold_last_flush_age_seconds", "Time since the last completed flush.", status.seconds_since_flush())
+        now = self._clock()
+        yield gauge(
+            "fold_freshness_seconds",
+            "Age of the newest event that can be read in ClickHouse.",
+            {partition: max(0.0, now - stamp / MICROS_PER_SECOND) for partition, stamp in dict(status.stamps).items()},
+            "partition",
+        )
         yield counter(
             "fold_stage_cpu_seconds", "CPU time of the worker's own thread.", dict(status.stages.seconds), "stage"
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -111,6 +110,13 @@ class Metrics:
             undefined = undefined_metrics(client, org_id=org_id)
         return MetricPage(total, tuple(MetricDefinition(**row) for row in rows), tuple(undefined))
 
+    def defined_keys(self) -> Sequence[tuple[str, str]]:
+        """(org_id, key) of every defined metric, sorted; org_id "" is the global definition."""
+        from meterfold_sink.definitions import defined_keys
+
+        with self._clients.client() as client:
+            return defined_keys(client)
+
     def preview_define(self, **values: Any) -> MetricChange | None:
         """What `define` would change for usage that exists: an organization's own definition hides the one of every
         organization. None where nothing is hidden."""
@@ -151,6 +157,8 @@ class Metrics:
 def metric_not_found(key: str, org_id: str | None, known: Collection[tuple[str, str]]) -> MetricNotFound:
     """The error, with what there is of `known` (org_id, key): the key in other organizations, or a similar key."""
     defined_for = sorted(org for org, name in known if name == key)
+    import difflib
+
     similar = [] if defined_for else difflib.get_close_matches(key, {name for _, name in known}, 1)
     return MetricNotFound(key, org_id, defined_for=defined_for, similar=next(iter(similar), None))
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
-from meterfold_schemas.periods import MICROS_PER_SECOND, Period, from_micros, micros, period_end, period_start
+from meterfold_schemas.periods import DAY, MICROS_PER_SECOND, Period, from_micros, micros, period_end, period_start
 from meterfold_service.errors import OperationError, PeriodNotClosed, PeriodNotEnded, WindowsDiffer
 from meterfold_service.pages import Page, check_page
 from meterfold_service.periods.closing import close_periods, closing_of, wait_until_folded
@@ -35,6 +35,8 @@ __all__ = ["MAX_DUE", "Periods"]
 
 MAX_DUE: Final = 1000
 """The most due periods that one call closes by default."""
+#: Periods without a closing are counted for this long after their records have expired.
+_EXPIRED_SHOWN: Final = 62 * DAY
 #: Hours of one day, and days of one month, are recounted in one go.
 _TOGETHER: Final = {Period.HOURLY: Period.DAILY, Period.DAILY: Period.MONTHLY, Period.MONTHLY: Period.MONTHLY}
 
@@ -60,15 +62,17 @@ class Periods:
         self._now = now
         self._wait_seconds = wait_seconds
 
-    def close(self, period: str, start: datetime, metric_key: str | None = None) -> PeriodClosing:
+    def close(
+        self, period: str, start: datetime, metric_key: str | None = None, *, wait_seconds: float | None = None
+    ) -> PeriodClosing:
         """aggregate: close the period that begins at `start`, for one metric or (None) for every metric.
 
         Waits until everything appended before the call is folded, recounts the windows from the records, compares, and
         stores the numbers with their checksum. The same numbers again are the closing that exists; a late event makes
-        another one. Raises WindowsDiffer, PeriodRecordsExpired, PeriodNotEnded, NotFoldedInTime and InvalidUsage;
-        then nothing is stored.
+        another one. `wait_seconds`: for the fold, else that of Metering. Raises WindowsDiffer, PeriodRecordsExpired,
+        PeriodNotEnded, NotFoldedInTime and InvalidUsage; then nothing is stored.
         """
-        (outcome,) = self._close(_closable(period), [_start(period, start)], metric_key or "")
+        (outcome,) = self._close(_closable(period), [_start(period, start)], metric_key or "", wait_seconds)
         if isinstance(outcome, OperationError):
             raise outcome
         return outcome
@@ -79,6 +83,8 @@ class Periods:
         start: datetime,
         end: datetime,
         metric_key: str | None = None,
+        *,
+        wait_seconds: float | None = None,
         tell: ProgressCallback = lambda done, total, text: None,
     ) -> CloseRun:
         """Close every period of a kind that lies in [start, end), which begins and ends with one, as `close` does. A
@@ -89,7 +95,7 @@ class Periods:
         starts = list(itertools.takewhile(lambda one: one < last, _following(kind, first)))
         if not starts:
             raise InvalidUsage(f"end {end.isoformat()} must be after start {start.isoformat()}")
-        outcomes = self._close(kind, starts, metric_key or "", tell)
+        outcomes = self._close(kind, starts, metric_key or "", wait_seconds, tell)
         return CloseRun(*_sorted_out(kind, zip(starts, outcomes, strict=True)))
 
     def close_due(
@@ -97,6 +103,7 @@ class Periods:
         periods: Sequence[str] = tuple(CLOSED),
         *,
         limit: int = MAX_DUE,
+        wait_seconds: float | None = None,
         tell: ProgressCallback = lambda done, total, text: None,
     ) -> CloseRun:
         """Close every period that is `due`, the earliest first, at most `limit`: what a scheduler calls. Safe to repeat
@@ -111,9 +118,7 @@ class Periods:
         with self._clients.client() as client:
             rules = read_rules(client)
             tell(done, len(due.rows), "waiting for the fold")
-            next_offsets = wait_until_folded(
-                self._kafka(), client, rules, self._wait_seconds, lambda text: tell(done, len(due.rows), text)
-            )
+            next_offsets = self._wait(client, rules, wait_seconds, lambda text: tell(done, len(due.rows), text))
             for kind, starts in by_kind:
                 for together in _chunks(kind, starts):
                     tell(done, len(due.rows), f"{kind} from {from_micros(together[0]):%Y-%m-%d}")
@@ -128,7 +133,9 @@ class Periods:
 
     def due(self, periods: Sequence[str] = tuple(CLOSED), *, limit: int = MAX_DUE) -> DuePeriods:
         """Periods that have ended, with their grace period, and have usage, but no closing of every metric, or one that
-        a late event has moved since. From the first window whose records are all kept. Raises InvalidUsage."""
+        a late event has moved since. From the first window whose records are all kept. Raises InvalidUsage.
+
+        Reads a few columns of the windows of these months."""
         kinds = [_closable(period) for period in periods]
         if limit < 1:
             raise InvalidUsage(f"limit must be 1 or more, not {limit}")
@@ -138,7 +145,7 @@ class Periods:
             kept_from = self._kept_from(client, rules)
             # The latest period that has ended begins one period before.
             ended = {kind: period_start(kind, now - rules.grace_seconds * MICROS_PER_SECOND) for kind in kinds}
-            states = period_states(client, kinds, ended)
+            states = period_states(client, kinds, kept_from - _EXPIRED_SHOWN, ended)
         open_ones = [one for one in states if not one.is_closed or one.has_moved]
         rows = [one for one in open_ones if micros(one.period_start) >= kept_from]
         return DuePeriods(
@@ -223,6 +230,7 @@ class Periods:
         kind: Period,
         starts: Sequence[int],
         metric_key: str,
+        wait_seconds: float | None,
         tell: ProgressCallback = lambda done, total, text: None,
     ) -> Outcomes:
         outcomes: Outcomes = []
@@ -230,15 +238,19 @@ class Periods:
             rules = read_rules(client)
             self._require_ended(client, rules, kind, starts[-1])
             tell(0, len(starts), "waiting for the fold")
-            next_offsets = wait_until_folded(
-                self._kafka(), client, rules, self._wait_seconds, lambda text: tell(0, len(starts), text)
-            )
+            next_offsets = self._wait(client, rules, wait_seconds, lambda text: tell(0, len(starts), text))
             for together in _chunks(kind, starts):
                 tell(len(outcomes), len(starts), f"{kind} from {from_micros(together[0]):%Y-%m-%d}")
                 outcomes += close_periods(
                     client, rules, next_offsets, kind, together, metric_key, self._kept_from(client, rules)
                 )
         return outcomes
+
+    def _wait(
+        self, client: Client, rules: FoldRules, wait_seconds: float | None, tell: Callable[[str], None]
+    ) -> dict[int, int]:
+        seconds = self._wait_seconds if wait_seconds is None else wait_seconds
+        return wait_until_folded(self._kafka(), client, rules, seconds, tell)
 
     def _require_ended(self, client: Client, rules: FoldRules, kind: Period, start: int) -> None:
         end = period_end(kind, start)

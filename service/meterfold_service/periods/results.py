@@ -71,7 +71,7 @@ class DuePeriod:
 @dataclass(frozen=True, slots=True)
 class DuePeriods:
     """`rows` from the earliest on; `total` counts all. `expired`: periods without a closing whose records may have
-    expired; they are not due, since they cannot be recounted."""
+    expired within the last two months; they are not due, since they cannot be recounted."""
 
     rows: tuple[DuePeriod, ...]
     total: int

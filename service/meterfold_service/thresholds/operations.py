@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
-    from meterfold_sink.threshold_levels import Standing
+    from meterfold_sink.threshold_levels import NearWindow, Standing
     from meterfold_sink.thresholds import WatchedSubjects
 
 __all__ = ["ListedThreshold", "Thresholds"]
@@ -157,6 +157,15 @@ class Thresholds:
                 for row in rows
             ),
         )
+
+    def nearest(self, *, limit: int = 10) -> tuple[NearWindow, ...]:
+        """The current windows of all thresholds that are approaching their limit or exceed it, the highest first. As
+        recent as the checker. Raises InvalidUsage for a wrong limit."""
+        from meterfold_sink.threshold_levels import nearest_windows
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return tuple(nearest_windows(client, limit=limit))
 
     def watched_subjects(self, threshold_id: str) -> WatchedSubjects:
         """How many of the subjects that have used its metric a threshold judges now, and why the others are not. Raises

@@ -1,16 +1,17 @@
-"""`metering.usage`: usage.get and usage.getSummary."""
+"""`metering.usage`: usage.get, usage.getSummary, and usage.export, which `Exporting` adds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
 from meterfold_service.errors import NotFoldedInTime, RecordsExpired
+from meterfold_service.exports.exporting import Exporting
 from meterfold_service.metrics.operations import metric_not_found
 from meterfold_service.pages import Page, check_page
 from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
@@ -28,6 +29,8 @@ from meterfold_sink.usage_sums import MissingRecords, UsageSum, missing_records,
 
 if TYPE_CHECKING:
     from meterfold.delivery import Delivery
+    from meterfold_schemas.settings import KafkaSettings
+    from meterfold_sink.busiest import BusySubject
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
     from meterfold_sink.rules import FoldRules
@@ -40,10 +43,18 @@ _RECORD: Final = tuple(field.name for field in fields(UsageRecord))
 _LOOK_SECONDS: Final = 0.03
 
 
-class Usage:
+class Usage(Exporting):
     """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
-    def __init__(self, clients: ClientPool, now: Callable[[], datetime], wait_seconds: float) -> None:
+    def __init__(
+        self,
+        clients: ClientPool,
+        now: Callable[[], datetime],
+        wait_seconds: float,
+        kafka: Callable[[], KafkaSettings] | None = None,
+    ) -> None:
+        """`kafka` is asked whether all is folded where the stamps of the events do not say so; None: never."""
+        self._kafka = kafka
         self._clients = clients
         self._now = now
         self._wait_seconds = wait_seconds
@@ -175,6 +186,15 @@ class Usage:
             return Page(len(every), tuple(every[offset : offset + limit]))
         return Page(total, tuple(rows))
 
+    def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
+        """The subjects with the most events in this hour and the last one, in UTC, by the time of the usage. Raises
+        InvalidUsage for a wrong limit."""
+        from meterfold_sink.busiest import busiest_subjects
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return tuple(busiest_subjects(client, busy_since(self._now()), limit=limit))
+
     def _with_closings(
         self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping
     ) -> list[Piece]:
@@ -211,6 +231,11 @@ class Usage:
                 if time.monotonic() > until:
                     raise NotFoldedInTime(*next(iter(needed.items())), self._wait_seconds)
                 time.sleep(_LOOK_SECONDS)
+
+
+def busy_since(now: datetime) -> datetime:
+    """The start of the hours that `busiest` looks at."""
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
 
 def _pieces(window: Window, grouping: Grouping) -> list[tuple[str, int, int]]:

@@ -17,8 +17,9 @@ from fastavro import schemaless_writer
 from meterfold.events import EventDetails, optional_values
 from meterfold.recorder import Recorder
 from meterfold.subjects import Resolvers
-from meterfold_cli.importing.options import Options, resolve
+from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.planning import make_plan
+from meterfold_cli.importing.resolving import resolve
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import Consumed

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
 
 from meterfold_cli import console, exits
 from meterfold_schemas.errors import Fatal, InvalidSettings, InvalidUsage, Retryable
@@ -80,3 +86,29 @@ def on_a_terminal(**env: str) -> str:
 def test_colour_on_a_terminal_unless_it_is_not_wanted() -> None:
     assert "\x1b[1;31mmeterfold: " in on_a_terminal()
     assert "\x1b[" not in on_a_terminal(NO_COLOR="1").replace("\x1b[1m", "").replace("\x1b[0m", "")
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\t"), max_size=40))
+def test_plain_output_is_what_rich_would_write(text: str) -> None:
+    """It is written without rich, which takes long to import. Tabs stay: rich would make them spaces."""
+    ours, theirs = io.StringIO(), io.StringIO()
+    with redirect_stdout(ours):
+        console.say(text, "bold")
+    Console(file=theirs, highlight=False, soft_wrap=True).print(Text(text))
+    assert ours.getvalue() == theirs.getvalue()
+
+
+def test_rich_is_imported_for_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        console.say("a", "red")
+        console.note("b")
+        console.fail("c")
+        console.table(("a",), [("b",)])
+        console.emit({"a": 1})
+        assert "rich" not in sys.modules
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        console.say("a", "red")
+        assert "rich.console" in sys.modules
+        assert "\x1b[31ma" in sys.stdout.getvalue()  # type: ignore[attr-defined]

@@ -39,7 +39,7 @@ def without(*modules: str) -> str:
     )
 
 
-@pytest.mark.parametrize("modules", [("typer", "rich"), ("typer",), ("rich",)])
+@pytest.mark.parametrize("modules", [("typer", "rich"), ("typer",)])
 def test_without_the_server_extra_it_says_how_to_install_it(modules: tuple[str, ...], tmp_path: Path) -> None:
     done = python(without(*modules) + "main(['status'])", tmp_path)
     assert done.returncode == exits.MISSING_EXTRA

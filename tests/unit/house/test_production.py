@@ -81,7 +81,8 @@ def test_what_is_optional_is_still_imported() -> None:
 def test_the_commands_of_production_run_without_the_local_stack(tmp_path: Path) -> None:
     """All that they could load is loaded, with meterfold_local and the libraries of its extra missing."""
     wanted = sorted({name for command in PRODUCTION for name in closure(f"meterfold_cli.commands.{command}")})
-    commands = ["import" if command == "import_file" else command for command in PRODUCTION]
+    names = {"import_file": "import", "usage_export": "usage"}
+    commands = [names.get(command, command) for command in PRODUCTION]
     done = subprocess.run(
         [sys.executable, "-P", "-c", BLOCKED, json.dumps([commands, wanted])],
         cwd=tmp_path,

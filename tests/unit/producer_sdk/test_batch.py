@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from meterfold import BatchResults, BufferFull, InvalidUsage, Meter, Recorded, Subject
+from meterfold.transport import Transport
 from meterfold_schemas.usage import UsageRecorded
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
@@ -46,6 +48,7 @@ def meter() -> Iterator[Meter]:
 def kept(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> Kept:
     kept = Kept()
     monkeypatch.setattr(meter._transport, "send", kept.send)
+    monkeypatch.setattr(meter._transport, "send_many", partial(Transport.send_many, meter._transport))
     return kept
 
 

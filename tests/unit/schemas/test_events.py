@@ -11,10 +11,11 @@ import pytest
 
 from meterfold_schemas import cloudevents, framing, ids
 from meterfold_schemas.errors import InvalidEvent, Poison
-from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated, percentage_used
+from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated
 from meterfold_schemas.example_events import Example, examples
 from meterfold_schemas.periods import micros
 from meterfold_schemas.quantities import MAX_STORED, to_decimal
+from meterfold_schemas.totals import percentage_used
 from meterfold_schemas.vocabulary import Level
 
 MODELS: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 from meterfold.events import EventDetails
 from meterfold.meter import Meter
 from meterfold.tables import FIELDS as ROW_FIELDS
-from meterfold_cli.importing.options import FIELDS as IMPORT_FIELDS
+from meterfold_cli.importing.resolving import FIELDS as IMPORT_FIELDS
 from meterfold_processor.fold.decode import FIELDS as DECODED
 from meterfold_schemas import catalog, usage_fields
 from meterfold_schemas.usage import UsageRecorded

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterfold_cli.exits import WrongInput
-from meterfold_cli.importing.options import Options, resolve
+from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.plan import Plan, row_id
 from meterfold_cli.importing.planning import make_plan
+from meterfold_cli.importing.resolving import resolve
 from meterfold_cli.importing.timestamps import from_epoch, from_text, zone_named
 from meterfold_schemas.errors import InvalidUsage
 

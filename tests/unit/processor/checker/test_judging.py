@@ -34,11 +34,11 @@ from meterfold_processor.checker.values import TYPE_CODES, values_of
 from meterfold_processor.columns.limbs import from_ints
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
-from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated, percentage_used
+from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated
 from meterfold_schemas.periods import DAY, HOUR, Period, from_micros
 from meterfold_schemas.quantities import MAX_STORED, to_decimal
 from meterfold_schemas.topics import Topics
-from meterfold_schemas.totals import WindowValues, average, total_of
+from meterfold_schemas.totals import WindowValues, average, percentage_used, total_of
 from meterfold_schemas.vocabulary import Action, AggregationType
 
 AMOUNTS = st.integers(-MAX_STORED, MAX_STORED)

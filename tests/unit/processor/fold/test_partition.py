@@ -109,6 +109,20 @@ def test_counters_add_up() -> None:
     assert partition.fold.progress == folded.progress
 
 
+def test_the_flushed_stamp_is_that_of_the_newest_flushed_event() -> None:
+    partition = Partition(stored=True, progress=Progress(0, 2, 0, 2, 0, 0, START))
+    partition.send("a", "b", r=1)
+    partition.send("c", r=2)
+    fold = partition.fold
+    assert (fold.flushed_to, fold.flushed_stamp) == (2, START), "folded is not flushed"
+    fold.flushed(4)
+    assert (fold.flushed_to, fold.flushed_stamp) == (4, START + DAY)
+    partition.send("d", r=3)
+    fold.flushed(6)
+    assert (fold.flushed_to, fold.flushed_stamp) == (6, START + 3 * DAY)
+    assert Partition().fold.flushed_stamp is None
+
+
 def test_what_was_folded_is_not_folded_again() -> None:
     progress = Progress(0, 2, 0, 2, 0, 0, START)
     partition = Partition(stored=True, progress=progress)

@@ -62,6 +62,7 @@ def fold_status() -> FoldStatus:
         memory={"subjects": 11, "windows": 44, "identities": 1_000, "pending": 6},
         durations={"records": took(0.002, 0.3), "windows": took()},
         positions={0: 50, 1: 70, 2: 12},
+        stamps={0: 990_000_000, 1: 1_000_500_000},
         log_ends={1: (71, 70)},
     )
     status.reasons.update({"undecodable": 3, "too_old": 2})
@@ -92,6 +93,11 @@ FOLD: Samples = {
     ("meterfold_fold_duplicate_events_total", ""): 15,
     ("meterfold_fold_rejected_messages_total", "undecodable"): 3,
     ("meterfold_fold_rejected_messages_total", "too_old"): 2,
+    ("meterfold_fold_rejected_messages_total", "in_future"): 0,
+    ("meterfold_fold_rejected_messages_total", "invalid"): 0,
+    ("meterfold_fold_rejected_messages_total", "misrouted"): 0,
+    ("meterfold_fold_freshness_seconds", "0"): 10,
+    ("meterfold_fold_freshness_seconds", "1"): 0,
     ("meterfold_fold_flushes_total", ""): 9,
     ("meterfold_fold_flush_step_seconds_count", "records"): 2,
     ("meterfold_fold_flush_step_seconds_sum", "records"): 0.302,
@@ -163,7 +169,7 @@ def without_buckets(samples: Samples) -> Samples:
 
 @pytest.mark.parametrize(
     ("make", "expected"),
-    [(lambda: FoldSubject(fold_status()), FOLD), (lambda: CheckerSubject(checker_status()), CHECKER)],
+    [(lambda: FoldSubject(fold_status(), lambda: 1_000.0), FOLD), (lambda: CheckerSubject(checker_status()), CHECKER)],
     ids=["fold", "checker"],
 )
 def test_every_metric_shows_what_the_status_says(make: Callable[[], WorkerKind], expected: Samples) -> None:

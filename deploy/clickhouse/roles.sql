@@ -1,0 +1,75 @@
+-- Roles with the least rights, one for each part of Meterfold, on the database `meterfold`. Run once by an administrator;
+-- safe to repeat. users.sql gives them to users. docs/security.md says what each can do.
+
+CREATE ROLE IF NOT EXISTS meterfold_migrate;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER TABLE, ALTER VIEW, SELECT ON meterfold.* TO meterfold_migrate;
+GRANT INSERT ON meterfold.schema_migrations TO meterfold_migrate;
+GRANT INSERT ON meterfold.fold_settings TO meterfold_migrate;
+GRANT SELECT ON system.tables TO meterfold_migrate;
+GRANT SELECT ON system.columns TO meterfold_migrate;
+
+CREATE ROLE IF NOT EXISTS meterfold_fold;
+GRANT SELECT ON meterfold.* TO meterfold_fold;
+GRANT INSERT ON meterfold.usage_records TO meterfold_fold;
+GRANT INSERT ON meterfold.usage_duplicates TO meterfold_fold;
+GRANT INSERT ON meterfold.usage_rejected TO meterfold_fold;
+GRANT INSERT ON meterfold.usage_windows TO meterfold_fold;
+GRANT INSERT ON meterfold.fold_progress TO meterfold_fold;
+GRANT INSERT ON meterfold.schema_decisions TO meterfold_fold;
+
+CREATE ROLE IF NOT EXISTS meterfold_check;
+GRANT SELECT ON meterfold.* TO meterfold_check;
+GRANT INSERT ON meterfold.metric_definitions TO meterfold_check;
+GRANT INSERT ON meterfold.thresholds TO meterfold_check;
+GRANT INSERT ON meterfold.threshold_events TO meterfold_check;
+GRANT INSERT ON meterfold.alert_actions TO meterfold_check;
+GRANT INSERT ON meterfold.mirror_progress TO meterfold_check;
+
+-- `meterfold metric`, `threshold`, `alert`, `usage`, `periods`, `schema`, and the Python API.
+CREATE ROLE IF NOT EXISTS meterfold_service;
+GRANT SELECT ON meterfold.* TO meterfold_service;
+GRANT INSERT ON meterfold.schema_decisions TO meterfold_service;
+GRANT INSERT ON meterfold.period_closings TO meterfold_service;
+GRANT INSERT ON meterfold.closed_windows TO meterfold_service;
+GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;
+-- Closing a period recounts it in tables named closing_...
+GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_service;
+GRANT SELECT ON system.tables TO meterfold_service;
+
+-- `meterfold verify` makes and drops tables named verify_...
+CREATE ROLE IF NOT EXISTS meterfold_verify;
+GRANT SELECT ON meterfold.* TO meterfold_verify;
+GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_verify;
+
+-- Every organization, for Grafana and analysts. readonly = 2 lets clients choose settings, such as a shorter time limit.
+CREATE ROLE IF NOT EXISTS meterfold_read_all SETTINGS readonly = 2, max_execution_time = 60 MIN 1 MAX 300;
+GRANT SELECT ON meterfold.* TO meterfold_read_all;
+
+-- One organization: organization.sql makes its users and the policies that hide the rows of all others. The grants are
+-- the views of usage and what these views read.
+CREATE ROLE IF NOT EXISTS meterfold_read SETTINGS readonly = 2, max_execution_time = 30 MIN 1 MAX 60;
+GRANT SELECT ON meterfold.usage_hourly TO meterfold_read;
+GRANT SELECT ON meterfold.usage_daily TO meterfold_read;
+GRANT SELECT ON meterfold.usage_weekly TO meterfold_read;
+GRANT SELECT ON meterfold.usage_monthly TO meterfold_read;
+GRANT SELECT ON meterfold.usage_yearly TO meterfold_read;
+GRANT SELECT ON meterfold.usage_lifetime TO meterfold_read;
+GRANT SELECT ON meterfold.usage_summaries TO meterfold_read;
+GRANT SELECT ON meterfold.usage_windows TO meterfold_read;
+GRANT SELECT ON meterfold.usage_records TO meterfold_read;
+GRANT SELECT ON meterfold.usage_duplicates TO meterfold_read;
+GRANT SELECT ON meterfold.usage_rejected TO meterfold_read;
+GRANT SELECT ON meterfold.metric_definitions TO meterfold_read;
+GRANT SELECT ON meterfold.thresholds TO meterfold_read;
+GRANT SELECT ON meterfold.threshold_events TO meterfold_read;
+GRANT SELECT ON meterfold.fold_progress TO meterfold_read;
+GRANT SELECT ON meterfold.fold_settings TO meterfold_read;
+
+-- Everyone else sees every row: a table with a policy for some users would otherwise show nothing to the others.
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.usage_windows USING 1 TO ALL EXCEPT meterfold_read;
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.usage_records USING 1 TO ALL EXCEPT meterfold_read;
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.usage_duplicates USING 1 TO ALL EXCEPT meterfold_read;
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.usage_rejected USING 1 TO ALL EXCEPT meterfold_read;
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.metric_definitions USING 1 TO ALL EXCEPT meterfold_read;
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.thresholds USING 1 TO ALL EXCEPT meterfold_read;
+CREATE ROW POLICY IF NOT EXISTS meterfold_every_organization ON meterfold.threshold_events USING 1 TO ALL EXCEPT meterfold_read;

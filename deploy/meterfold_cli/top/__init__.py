@@ -1,0 +1,1 @@
+"""`meterfold top`: a live screen of what an installation does now."""

@@ -1,0 +1,67 @@
+"""The metrics that workers export: names and labels, from the collectors themselves."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+from meterfold_processor.backoff import Troubles
+from meterfold_processor.checker.status import CheckerStatus
+from meterfold_processor.durations import Durations
+from meterfold_processor.fold.status import FoldStatus, Stages
+from meterfold_processor.kafka.membership import MembershipState
+from meterfold_processor.probes.checker import CheckerSubject
+from meterfold_processor.probes.fold import FoldSubject
+from meterfold_processor.probes.metrics import registry
+from meterfold_processor.probes.vitals import Vitals, WorkerKind
+
+__all__ = ["exported"]
+
+SCRAPED: Final = frozenset({"job", "instance"})
+"""Labels that Prometheus adds to every sample."""
+
+
+@cache
+def exported() -> dict[str, frozenset[str]]:
+    """Sample name -> its labels, for both kinds of worker, and `up`, which Prometheus makes."""
+    found: dict[str, frozenset[str]] = {"up": SCRAPED}
+    for subject in (_fold(), _checker()):
+        for family in registry(Vitals(subject, 120.0)).collect():
+            assert family.samples, f"{family.name} has no sample here: give it one, its labels are compared"
+            for sample in family.samples:
+                found[sample.name] = frozenset(sample.labels) | SCRAPED
+    return found
+
+
+def _took() -> Durations:
+    durations = Durations()
+    durations.observe(0.1)
+    return durations
+
+
+def _fold() -> WorkerKind:
+    status = FoldStatus(
+        last_flush=0.0,
+        stages=Stages({"fold": 1.0}),
+        partitions=[0],
+        errors=Troubles(flush="refused"),
+        durations={"records": _took()},
+        positions={0: 1},
+        stamps={0: 1},
+    )
+    status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
+    return FoldSubject(status)
+
+
+def _checker() -> WorkerKind:
+    status = CheckerStatus(
+        emitted={"usage.aggregated": 1},
+        last_step=0.0,
+        durations=_took(),
+        assigned=[0],
+        positions={0: 1},
+        mirrored={"thresholds": 1},
+        errors=Troubles(mirror="refused"),
+    )
+    status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
+    return CheckerSubject(status)

@@ -1,0 +1,69 @@
+"""deploy/clickhouse: each role inserts exactly what its part inserts, tables exist, and no reader of one organization
+can read a table without a policy. tests/integration/test_deploy.py lets the engine parse the files."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pytest
+
+from meterfold_processor.checker import mirror_rows
+from meterfold_schemas.topics import MIRRORED
+from meterfold_sink.comments import COMMENTS
+from support.paths import ROOT
+
+FOLDER: Final = ROOT / "deploy" / "clickhouse"
+ROLES: Final = (FOLDER / "roles.sql").read_text(encoding="utf-8")
+GRANTS: Final = re.findall(r"^GRANT ([A-Z, ]+) ON (\w+)\.(\S+) TO (\w+);", ROLES, re.MULTILINE)
+
+
+def granted(role: str, right: str) -> set[str]:
+    return {table for rights, _, table, to in GRANTS if to == role and right in rights.split(", ")}
+
+
+def test_every_table_of_a_grant_exists() -> None:
+    named = {table for _, database, table, _ in GRANTS if database == "meterfold" and "*" not in table}
+    assert named - COMMENTS.keys() - {"schema_migrations"} == set()
+    assert len(GRANTS) == ROLES.count("\nGRANT "), "every grant is read by this test"
+
+
+def test_the_checker_inserts_what_it_mirrors() -> None:
+    assert granted("meterfold_check", "INSERT") == {*mirror_rows.TABLES, "mirror_progress"}
+    assert set(MIRRORED.values()) == set(mirror_rows.TABLES)
+
+
+def test_the_fold_inserts_what_a_flush_inserts() -> None:
+    source = (ROOT / "processor" / "meterfold_processor" / "fold" / "flush.py").read_text(encoding="utf-8")
+    flushed = set(re.findall(r'"((?:usage|fold)_\w+)"', source))
+    assert granted("meterfold_fold", "INSERT") == flushed | {"schema_decisions"}
+    assert {"usage_records", "fold_progress"} <= flushed
+
+
+@pytest.mark.parametrize("role", ["meterfold_read", "meterfold_read_all"])
+def test_readers_only_read(role: str) -> None:
+    assert {rights for rights, _, _, to in GRANTS if to == role} == {"SELECT"}
+
+
+def test_a_reader_of_one_organization_sees_no_table_with_organizations_without_a_policy() -> None:
+    readable = granted("meterfold_read", "SELECT")
+    assert "*" not in readable
+    policies = re.compile(r"^CREATE ROW POLICY IF NOT EXISTS \S+ ON meterfold\.(\w+) USING (.+) TO (.+);", re.MULTILINE)
+    everyone = {table: (using, to) for table, using, to in policies.findall(ROLES)}
+    organization = (FOLDER / "organization.sql").read_text(encoding="utf-8")
+    own = {table: (using, to) for table, using, to in policies.findall(organization)}
+    stored = {name for name in readable if not re.fullmatch(r"usage_(\w+ly|lifetime|summaries)", name)}
+    with_organization = {name for name in stored if "org_id" in COMMENTS[name].columns}
+    assert own.keys() == everyone.keys() == with_organization
+    assert len(own) == 7
+    assert all(found == ("1", "ALL EXCEPT meterfold_read") for found in everyone.values())
+    assert all("org_id = 'acme'" in using or "'acme'" in using for using, _ in own.values())
+    assert {to for _, to in own.values()} == {"`meterfold-read-acme`"}
+
+
+def test_every_user_has_a_role_that_exists() -> None:
+    created = set(re.findall(r"CREATE ROLE IF NOT EXISTS (\w+)", ROLES))
+    for name in ("users.sql", "organization.sql"):
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        assert set(re.findall(r"^GRANT (\w+) TO", text, re.MULTILINE)) <= created
+        assert text.count("CREATE USER") == text.count("DEFAULT ROLE") == text.count("'replace this password'")
