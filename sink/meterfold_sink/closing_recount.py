@@ -325,7 +325,7 @@ GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, star
 
     def settings(self) -> dict[str, Any]:
         """Of every statement."""
-        return {**BOUNDED, "optimize_aggregation_in_order": 1}
+        return {**BOUNDED, "optimize_aggregation_in_order": 1, "min_insert_block_size_rows": 1 << 17}
 
 
 def _nothing(start: int) -> RecountedPeriod:
