@@ -28,6 +28,7 @@ from meterfold_schemas.settings import librdkafka_refuses
 __all__ = ["MetricFollower", "consumer_config"]
 
 _POLL_SECONDS: Final = 0.2
+_SLICE_SECONDS: Final = 0.05  # of the first wait, so that a failure ends it
 _PAUSE_SECONDS: Final = 0.5
 _CALL_SECONDS: Final = 2.0
 _READ_AGAIN_SECONDS: Final = 6 * 3600.0
@@ -100,7 +101,9 @@ class MetricFollower:
             return  # closed: the Meter refuses the event itself
         if self._thread is None:
             self._start()
-        if self._loaded.wait(max(0.0, self._deadline - time.monotonic())) or self._known is not None:
+        while not self._loaded.is_set() and self._failure is None and (left := self._deadline - time.monotonic()) > 0:
+            self._loaded.wait(min(left, _SLICE_SECONDS))
+        if self._loaded.is_set() or self._known is not None:
             return
         if self._failure is not None:
             raise self._failure
@@ -148,7 +151,6 @@ class MetricFollower:
                 self._consumer = self._make_consumer(self._config)
             except (KafkaException, ValueError, TypeError) as error:
                 self._failure = librdkafka_refuses(str(error))
-                self._deadline = 0.0  # do not wait for what cannot come
                 logger.error("strict recording cannot read the definitions of metrics: %s", self._failure)
                 return
             try:

@@ -151,6 +151,9 @@ def test_top_shows_what_happens_and_recovers_with_its_servers(
         assert shown.returncode == 0, shown.stderr
         assert "130 %     130     100   cap         api.calls   user:u1 of acme" in shown.stdout
 
+        words = {"COMP_WORDS": "meterfold usage summary api", "COMP_CWORD": "3", "_METERFOLD_COMPLETE": "complete_bash"}
+        assert inside(env={**env, **words}).stdout.split() == ["api.calls"], "a shell does not complete the key"
+
         # On a terminal, with a ClickHouse that is not there at first
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]

@@ -75,9 +75,9 @@ def export(
 
     With --by day it writes one file per complete UTC day into a folder, and skips days that have one: run it from cron.
 
-    Examples: meterfold usage export records --metric api.calls --month 2026-10 --output october.parquet
+    Example: meterfold usage export records --metric api.calls --month 2026-10 --output october.parquet
 
-    meterfold usage export records --by day --since 30d --output /exports
+    Example: meterfold usage export records --by day --since 30d --output exports
     """
     from meterfold_cli.spans import span
 
