@@ -36,10 +36,12 @@ GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_service;
 GRANT SELECT ON system.tables TO meterfold_service;
 
--- `meterfold verify` makes and drops tables named verify_...
+-- `meterfold verify` compares in tables named verify_... and recounts closed periods in tables named closing_...
 CREATE ROLE IF NOT EXISTS meterfold_verify;
 GRANT SELECT ON meterfold.* TO meterfold_verify;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_verify;
+GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_verify;
+GRANT SELECT ON system.tables TO meterfold_verify;
 
 -- Every organization, for Grafana and analysts. readonly = 2 lets clients choose settings, such as a shorter time limit.
 CREATE ROLE IF NOT EXISTS meterfold_read_all SETTINGS readonly = 2, max_execution_time = 60 MIN 1 MAX 300;

@@ -13,6 +13,7 @@ add() {
 # An application that records usage. It cannot read what anyone recorded.
 add meterfold-app --topic "${prefix}usage.recorded" --operation Write --operation Describe
 add meterfold-app --topic "${prefix}metric.defined" --operation Read --operation Describe
+add meterfold-app --group "${prefix}meterfold-strict" --operation Describe
 
 # `meterfold fold`
 add meterfold-fold --topic "${prefix}usage.recorded" --operation Read --operation Describe \

@@ -76,7 +76,8 @@ class BaseMeter(Generic[Known]):
         topics = Topics(kafka.topic_prefix)
         follower = None
         if sdk.strict:
-            follower = MetricFollower(consumer_config(kafka.client()), topics.metric_defined, sdk.buffer_timeout)
+            follow = consumer_config(kafka.client(), kafka.topic_prefix)
+            follower = MetricFollower(follow, topics.metric_defined, sdk.buffer_timeout)
         recorder = Recorder.of(sdk, Resolvers(resolvers, resolver), rounding, follower)
         transport = Sender(
             producer_config(kafka, sdk),

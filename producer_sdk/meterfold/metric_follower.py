@@ -40,11 +40,12 @@ _MISSING: Final = frozenset(
 ConsumerFactory = Callable[[dict[str, Any]], Any]
 
 
-def consumer_config(client: Mapping[str, Any]) -> dict[str, Any]:
+def consumer_config(client: Mapping[str, Any], topic_prefix: str = "") -> dict[str, Any]:
     """The dictionary for confluent_kafka.Consumer. `client`: the settings of the Meter's own client."""
     return {
         **client,
-        "group.id": "meterfold-strict",  # librdkafka wants one; it is never joined
+        # librdkafka wants one and looks for its coordinator; it is never joined.
+        "group.id": f"{topic_prefix}meterfold-strict",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",

@@ -50,6 +50,8 @@ class FoldStatus:
     rejections: Rejections = field(default_factory=Rejections)
     durations: dict[str, Durations] = field(default_factory=dict)
     """How long the steps of all flushes took."""
+    readable: Durations = field(default_factory=Durations)
+    """From the broker's stamp of the newest event of a flush until it can be read in ClickHouse."""
     positions: dict[int, int] = field(default_factory=dict)
     """By loaded partition the next offset to flush."""
     stamps: dict[int, int] = field(default_factory=dict)

@@ -32,6 +32,7 @@ from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 
@@ -318,7 +319,10 @@ class FoldWorker:
         if not ours:
             return
         for place in ours:
-            self._assignment.active[place.partition].flushed(place.offset)
+            fold = self._assignment.active[place.partition]
+            fold.flushed(place.offset)
+            if fold.flushed_stamp is not None:
+                self.status.readable.observe(max(0.0, time.time() - fold.flushed_stamp / MICROS_PER_SECOND))
         try:
             self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:

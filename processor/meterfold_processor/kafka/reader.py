@@ -56,12 +56,13 @@ class TopicReader:
         *,
         stuck_seconds: float = STUCK_SECONDS,
     ) -> None:
-        """`name`: of a group that is never joined. `more`: further settings of librdkafka, such as BULK."""
+        """`name`: of a group that is never joined, behind the topic prefix: librdkafka still looks for its coordinator,
+        which the ACLs of an installation must allow. `more`: further settings of librdkafka, such as BULK."""
         self._stuck_seconds = stuck_seconds
         self._heard = errors.Heard(settings)
         self._consumer: Consumer = clients.consumer(
             settings,
-            name,
+            name if name.startswith(settings.topic_prefix) else settings.topic_prefix + name,
             "classic",
             **{"enable.partition.eof": True, "fetch.wait.max.ms": 100, "error_cb": self._heard, **(more or {})},
         )

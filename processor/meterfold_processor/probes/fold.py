@@ -59,6 +59,11 @@ class FoldSubject:
         yield counter("fold_flushes", "Completed flushes.", status.flushes)
         yield histogram("fold_flush_step_seconds", "Duration of a step of a flush.", dict(status.durations), "step")
         yield gauge("fold_last_flush_age_seconds", "Time since the last completed flush.", status.seconds_since_flush())
+        yield histogram(
+            "fold_arrival_to_readable_seconds",
+            "From the arrival of the newest event of a flush until it can be read in ClickHouse.",
+            status.readable,
+        )
         now = self._clock()
         yield gauge(
             "fold_freshness_seconds",

@@ -40,6 +40,24 @@ def test_the_fold_inserts_what_a_flush_inserts() -> None:
     assert {"usage_records", "fold_progress"} <= flushed
 
 
+@pytest.mark.parametrize(
+    ("role", "prefixes"), [("meterfold_verify", {"verify_", "closing_"}), ("meterfold_service", {"closing_"})]
+)
+def test_tables_that_are_made_for_a_while_can_be_made_and_dropped(role: str, prefixes: set[str]) -> None:
+    for right in ("CREATE TABLE", "DROP TABLE", "INSERT"):
+        assert {table.removesuffix("*") for table in granted(role, right) if "*" in table} == prefixes
+    source = "".join(
+        (ROOT / "sink" / "meterfold_sink" / name).read_text() for name in ("proof.py", "closing_recount.py")
+    )
+    made = set(re.findall(r'(?:name = f"|_NAME: Final = ")([a-z]+)_?', source))
+    assert {prefix.rstrip("_") for prefix in prefixes} <= made
+
+
+def test_closing_a_period_inserts_what_it_may() -> None:
+    stored = {"period_closings", "closed_windows", "closed_dimensions"}
+    assert granted("meterfold_service", "INSERT") == stored | {"schema_decisions", "closing_*"}
+
+
 @pytest.mark.parametrize("role", ["meterfold_read", "meterfold_read_all"])
 def test_readers_only_read(role: str) -> None:
     assert {rights for rights, _, _, to in GRANTS if to == role} == {"SELECT"}
