@@ -1,6 +1,6 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
-    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency] [--seed N]
+    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency|export|frames] [--seed N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
 """
@@ -19,6 +19,8 @@ from pathlib import Path
 import polars as pl
 
 import backlog
+import exports
+import frames
 import latency
 import machine
 import stages
@@ -69,6 +71,10 @@ def main() -> None:
                 _bench(stack, name, arguments)
         if arguments.only in (None, "latency"):
             _latency(stack, arguments)
+        if arguments.only in (None, "export"):
+            _export(stack, arguments)
+    if arguments.only in (None, "frames"):
+        _frames(arguments)
 
 
 def _bench(stack: LocalStack, name: str, arguments: argparse.Namespace) -> None:
@@ -235,11 +241,43 @@ def _latency(stack: LocalStack, arguments: argparse.Namespace) -> None:
     )
 
 
+def _export(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    settings = stack.clickhouse_settings("bench_export")
+    exports.fill(settings, arguments.events)
+    found = {kind: exports.measure(settings, kind) for kind in exports.KINDS}
+    with connect(settings) as client:
+        client.command(f"DROP DATABASE `{settings.database}`")
+    base = found["stream"].seconds
+    console.say()
+    console.table(
+        [f"export of {arguments.events:,} records", "rows/s", "seconds / stream", "CPU us/row", "peak MB", "MB"],
+        [
+            [
+                "clickhouse-connect's Arrow stream" if kind == "stream" else kind,
+                round(arguments.events / run.seconds),
+                f"{run.seconds / base:.2f}",
+                f"{run.cpu / arguments.events * 1e6:.2f}",
+                f"{run.peak / 1e6:.0f}",
+                f"{run.size / 1e6:.0f}",
+            ]
+            for kind, run in found.items()
+        ],
+    )
+
+
+def _frames(arguments: argparse.Namespace) -> None:
+    found = frames.measure(min(arguments.events, 300_000), arguments.seed)
+    one_by_one = found["encode the same rows one by one"]
+    rows = [[what, f"{cpu:.2f}", f"{cpu / one_by_one:.2f}"] for what, cpu in found.items()]
+    console.say()
+    console.table(["record_batch of a polars frame", "CPU us/event", "of one by one"], rows)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=backlog.EVENTS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=["dense", "sparse", "latency"])
+    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "frames"])
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)

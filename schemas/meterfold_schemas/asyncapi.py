@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from meterfold_schemas import catalog
+from meterfold_schemas import catalog, json_schemas
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.contents import PUBLIC, TopicContent
-from meterfold_schemas.topics import TopicSpec, topic_specs
+from meterfold_schemas.topics import USAGE_RECORDED, TopicSpec, topic_specs
 
 __all__ = ["BINDING", "PARTITIONS", "VERSION", "document"]
 
@@ -25,8 +25,9 @@ _AVRO: Final = "application/vnd.apache.avro+json;version=1.9.0"
 _ISOLATION: Final = "read_committed"
 _DESCRIPTION: Final = (
     "Usage metering on Kafka. A value is Avro in single-object encoding: the ten bytes of x-header-bytes, then the "
-    "body. A key is a JSON array in UTF-8 without spaces, with the escapes of RFC 8785. Consumers read committed "
-    "messages only. A topic prefix of an installation goes before every address."
+    "body. Applications may also write usage.recorded as JSON. A key is a JSON array in UTF-8 without spaces, with the "
+    "escapes of RFC 8785. Consumers read committed messages only. A topic prefix of an installation goes before every "
+    "address."
 )
 
 
@@ -92,7 +93,30 @@ def _messages(content: TopicContent) -> list[tuple[str, dict[str, Any]]]:
     if not content.schemas:
         return [(content.topic.replace(".", "_"), _message(content, None))]
     versions = [schema for name in content.schemas for schema in catalog.all_versions(name)]
-    return [(schema.label, _message(content, schema)) for schema in versions]
+    messages = [(schema.label, _message(content, schema)) for schema in versions]
+    return messages + (_json_messages(content) if content.topic == USAGE_RECORDED else [])
+
+
+def _json_messages(content: TopicContent) -> list[tuple[str, dict[str, Any]]]:
+    """What applications without Avro may write."""
+    kinds = (
+        (json_schemas.JSON_VALUE, "application/json", json_schemas.of_json_value()),
+        (json_schemas.CLOUD_EVENT, "application/cloudevents+json", json_schemas.of_cloud_event()),
+    )
+    return [
+        (
+            name,
+            {
+                **_message(content, None),
+                "name": name,
+                "title": schema["title"],
+                "summary": schema["description"],
+                "contentType": content_type,
+                "payload": {key: value for key, value in schema.items() if not key.startswith("$")},
+            },
+        )
+        for name, content_type, schema in kinds
+    ]
 
 
 def _message(content: TopicContent, schema: EventSchema | None) -> dict[str, Any]:

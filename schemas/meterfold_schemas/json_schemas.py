@@ -15,15 +15,33 @@ from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.definitions import Definition, MetricDefinition, UsageThreshold
 from meterfold_schemas.periods import KEPT
 from meterfold_schemas.quantities import DECIMAL_PATTERN, QUANTITY_PATTERN
+from meterfold_schemas.topics import USAGE_RECORDED
 from meterfold_schemas.usage_fields import FIELDS, SCHEMA
+from meterfold_schemas.usage_json import ENVELOPE
 from meterfold_schemas.usage_rules import MAX_METADATA_BYTES, MAX_TEXT_BYTES, METRIC_KEY
 from meterfold_schemas.vocabulary import Action, AggregationType, AlertAction, Level, ResetPeriod
 
-__all__ = ["DIALECT", "of_event", "of_model", "schemas"]
+__all__ = [
+    "CLOUD_EVENT",
+    "DIALECT",
+    "JSON_VALUE",
+    "of_cloud_event",
+    "of_event",
+    "of_json_value",
+    "of_model",
+    "schemas",
+]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
+#: The names of the two JSON forms in which applications may write usage.recorded (usage_json.py).
+JSON_VALUE: Final = "usage_recorded.json"
+CLOUD_EVENT: Final = "usage_recorded.cloudevent"
+
 _TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+
+#: With any offset, and digits beyond microseconds.
+_MOMENT: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
 
 _REACHED: Final = (Level.APPROACHING, Level.EXCEEDED)
 _BITS: Final = {"int": 32, "long": 64}
@@ -53,6 +71,8 @@ def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
             yield schema.label, of_event(schema)
     for name, model in _MODELS.items():
         yield name, of_model(name, model)
+    yield JSON_VALUE, of_json_value()
+    yield CLOUD_EVENT, of_cloud_event()
 
 
 def of_event(schema: EventSchema) -> dict[str, Any]:
@@ -67,6 +87,52 @@ def of_event(schema: EventSchema) -> dict[str, Any]:
         "properties": {field["name"]: _property(schema.name, field) for field in fields},
         "required": [field["name"] for field in fields if "default" not in field],
         "additionalProperties": False,
+    }
+
+
+def of_json_value() -> dict[str, Any]:
+    """A value of `usage.recorded` that is JSON: numbers and objects where the form above has text."""
+    described = of_event(catalog.latest(SCHEMA))
+    properties = {name: dict(rules) for name, rules in described["properties"].items()}
+    properties["quantity"].update(type=["string", "number"])
+    properties["timestamp"].update(pattern=_MOMENT)
+    properties["metadata"].update(type=["object", "string", "null"])
+    properties["org_id"].update(type=["string", "null"], default="")
+    required = [name for name in described["required"] if name != "org_id"]
+    return {
+        **described,
+        "$id": f"urn:meterfold:{JSON_VALUE}",
+        "description": "One usage event as JSON, for producers without Avro.",
+        "properties": properties,
+        "required": required,
+    }
+
+
+def of_cloud_event() -> dict[str, Any]:
+    """The same as a CloudEvent in structured mode. Extension attributes are allowed."""
+    data = {key: value for key, value in of_json_value().items() if key not in ("$schema", "$id", "title")}
+    either = [{"required": [attribute]} for attribute in ("id", "time")]
+    data["required"] = [name for name in data["required"] if name not in ENVELOPE.values()]
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:meterfold:{CLOUD_EVENT}",
+        "title": "UsageRecorded as a CloudEvent",
+        "description": "A CloudEvent in structured mode. Its id, time and source are used where data has no id, "
+        "timestamp and source.",
+        "type": "object",
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "type": {"const": USAGE_RECORDED},
+            "id": {"type": "string"},
+            "time": {"type": "string", "format": "date-time", "pattern": _MOMENT},
+            "source": {"type": "string"},
+            "data": data,
+        },
+        "required": ["specversion", "type", "data"],
+        "allOf": [
+            {"anyOf": [here, {"properties": {"data": {"required": [name]}}}]}
+            for here, name in zip(either, ("id", "timestamp"), strict=True)
+        ],
     }
 
 

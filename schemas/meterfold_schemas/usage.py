@@ -8,7 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas import usage_json
+from meterfold_schemas.errors import InvalidUsage, Poison
 from meterfold_schemas.keys import subject_key
 from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.quantities import to_decimal, to_unscaled
@@ -68,7 +69,16 @@ class UsageRecorded:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Raises UnknownSchema, Poison("undecodable"), or Poison("invalid") for a broken rule."""
+        """From Avro, or from JSON that begins with {.
+
+        Raises UnknownSchema, Poison("undecodable"), or Poison("invalid") for a broken rule.
+        """
+        if data.startswith(usage_json.OPENING):
+            values = usage_json.fields_of(data)
+            try:
+                return cls(**values)
+            except InvalidUsage as error:
+                raise Poison("invalid", str(error)) from None
         return read_event(data, lambda _, values: cls(**values), SCHEMA)
 
 

@@ -38,13 +38,14 @@ class FoldRules:
 
     horizon: how old an event may be on arrival. future_tolerance: how far ahead its clock may be. slack: how far the
     brokers' clocks may step back. grace: how long after its end a window becomes final. record_retention and
-    source_retention: how long usage_records and the topic usage.recorded keep an event.
+    source_retention: how long usage_records and the topic usage.recorded keep an event. decoder_version: 1 reads Avro,
+    2 reads JSON too.
     """
 
     cluster_id: str
     topic_id: str
     partition_count: int
-    decoder_version: str = "1"
+    decoder_version: str = "2"
     horizon_seconds: int = 35 * DAY_SECONDS
     future_tolerance_seconds: int = 300
     slack_seconds: int = DAY_SECONDS
@@ -76,6 +77,11 @@ class FoldRules:
         microseconds."""
         earliest = max(0, start - self.future_tolerance_seconds * MICROS_PER_SECOND)
         return earliest, end + self.horizon_seconds * MICROS_PER_SECOND
+
+    @property
+    def reads_json(self) -> bool:
+        """Whether values that begin with { are events. Installations of the first version rejected them."""
+        return self.decoder_version != "1"
 
     @property
     def kept_seconds(self) -> int:

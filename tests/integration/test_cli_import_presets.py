@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from meterfold import Meter
 from meterfold_cli.importing import resume
 from meterfold_cli.importing.options import Options
+from meterfold_cli.importing.preflight import require_kafka
 from meterfold_cli.importing.run import Import
+from meterfold_cli.importing.session import topic_name
 from meterfold_cli.importing.source import Form, Source
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
@@ -103,8 +106,8 @@ def test_an_import_that_broke_off_continues_behind_what_was_delivered(
     with Source(path, Options({}, {}, (), ignore_others=False), Form()) as source:
         rows, plan = source.open()
         assert source.mapping is not None
-        servers = f"{kafka_settings.topic_prefix}usage.recorded at {kafka_settings.bootstrap_servers}"
-        begin = resume.fingerprint(path, source.mapping, "", servers)
+        topic = topic_name(kafka_settings, require_kafka(kafka_settings))
+        begin = resume.fingerprint(path, source.mapping, "", topic)
         summary = Import(
             rows,
             plan,
@@ -116,6 +119,13 @@ def test_an_import_that_broke_off_continues_behind_what_was_delivered(
     assert summary.interrupted
     assert 1000 <= summary.delivered < 2500
     assert summary.delivered_through == summary.delivered + 1
+
+    # Of another topic with the same name, nothing is known to be delivered.
+    resume.save(path, replace(begin, topic=topic_name(kafka_settings, "another")).at(summary.delivered_through))
+    other = inside("import", path, "--resume", env=migrated)
+    assert other.returncode == 2
+    assert "--resume: it was sent to" in other.stderr
+    resume.save(path, begin.at(summary.delivered_through))
 
     done = answer("import", path, "--resume", "--no-wait", env=migrated)
     assert (done["skipped"], done["delivered"]) == (summary.delivered, 2500 - summary.delivered)

@@ -30,7 +30,7 @@ from meterfold_service.schema_decisions import SchemaDecided
 from meterfold_sink.positions import Span
 from meterfold_sink.schema_decisions import read_schema_facts, write_unknown_schema_hold
 from support import eventually
-from support.fold import Installation, Outgoing, Running, check, event, raw_event, running
+from support.fold import Installation, Outgoing, Running, check, event, in_json, raw_event, running
 from support.fold.installation import METRIC, ORG, headers_of, send
 from support.kafka import admin
 from support.seeds import seed_of
@@ -64,10 +64,25 @@ def _bad() -> dict[str, tuple[Outgoing, str]]:
     def fields(**broken: object) -> Outgoing:
         return replace(raw_event(**{"subject_id": SUBJECT, **broken}), key=KEY, partition=HERE)
 
+    def as_json(**changed: object) -> Outgoing:
+        return replace(in_json(event(SUBJECT), **changed), partition=HERE)
+
+    text, envelope = as_json().value or b"", in_json(event(SUBJECT), cloud_event=True).value or b""
     nan = b"\x00\x00\x00\x00\x00\x00\xf8\x7f"
     return {
         "noise": (raw(random.Random(5).randbytes(80)), "undecodable"),
         "json": (raw(b'{"id": "x", "metric_key": "api.calls"}'), "undecodable"),
+        "two JSON events": (raw(text + text), "undecodable"),
+        "cut JSON": (raw(text[:-4]), "undecodable"),
+        "JSON with an unknown field": (as_json(unknown="x"), "undecodable"),
+        "JSON with a number for text": (as_json(id=7), "undecodable"),
+        "JSON that is not UTF-8": (raw(text.replace(b"acme", b"ac\xff\xfe")), "undecodable"),
+        "half of a surrogate pair": (as_json(source="\ud800"), "undecodable"),
+        "a CloudEvent of another type": (raw(envelope.replace(b"usage.recorded", b"api.calls")), "undecodable"),
+        "JSON with 10 decimals": (as_json(quantity=0.1234567891), "invalid"),
+        "JSON with 21 integer digits": (as_json(quantity=10**20), "invalid"),
+        "JSON with a NUL": (as_json(source="a\0b"), "invalid"),
+        "old JSON": (as_json(timestamp="2020-01-01T00:00:00Z"), "too_old"),
         "short": (raw(b"\xc3\x01\x02"), "undecodable"),
         "no value": (raw(None), "undecodable"),
         "empty value": (raw(b""), "undecodable"),
@@ -124,8 +139,9 @@ def test_each_bad_message_is_rejected_with_reason_and_position_and_its_neighbour
 ) -> None:
     bad = _bad()
     messages: list[Outgoing] = [event(SUBJECT)]
-    for message, _ in bad.values():
-        messages += [message, event(SUBJECT, 2)]
+    for number, (message, _) in enumerate(bad.values()):
+        sound = event(SUBJECT, 2)
+        messages += [message, [sound, in_json(sound), in_json(sound, cloud_event=True)][number % 3]]
     positions = installation.send(*messages)
     expected = {position: reason for position, (_, reason) in zip(positions[1::2], bad.values(), strict=True)}
     with running(installation, batch_seconds=2.0) as worker:
@@ -159,6 +175,8 @@ def test_random_damage_is_judged_like_a_reader_that_takes_one_message_at_a_time(
     messages = []
     for number in range(400):
         good = event(f"u{number % 7}", number)
+        if rng.random() < 0.5:
+            good = in_json(good, cloud_event=rng.random() < 0.5)
         if rng.random() < 0.4:
             value = bytearray(good.value or b"")
             for _ in range(rng.choice([1, 1, 2, 5])):

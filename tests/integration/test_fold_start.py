@@ -245,9 +245,9 @@ def test_a_log_cut_off_while_a_partition_waits_is_refused(installation: Installa
 
 
 def test_settings_of_another_version_are_refused(installation: Installation) -> None:
-    installation.store_setting("decoder_version", "2")
+    installation.store_setting("decoder_version", "3")
     said = _refused(installation)
-    assert "decoder_version 2, this worker has 1" in said
+    assert "decoder_version 3, this worker has 1 and 2" in said
     assert "Changing stored settings" in said
 
 

@@ -479,7 +479,8 @@ def test_closed_rows_that_were_changed_are_noticed(there: There) -> None:
     there.record(1)
     there.store()
     there.periods.close("monthly", MONTH)
-    changed = "INSERT INTO closed_windows SELECT * REPLACE ({}) FROM closed_windows WHERE subject_id = 'ada'"
+    ada = "(SELECT * FROM closed_windows FINAL WHERE subject_id = 'ada')"
+    changed = f"INSERT INTO closed_windows SELECT * REPLACE ({{}}) FROM {ada}"
     there.client.command(changed.format("sum + 1 AS sum"))
     assert [(one.place, one.what) for one in there.proven()] == [("closed_windows", "numbers as closed")]
     # The next closing writes such a row again as the records say. One that should not be there is an error.

@@ -237,9 +237,9 @@ def _shown(one: PeriodClosing | DuePeriod | Adjustment) -> str:
 
 
 def _show_run(run: CloseRun) -> None:
-    _show_closings(run.closings)
     new = sum(one.is_new for one in run.closings)
     if run.closings:
+        _show_closings(run.closings)
         same = len(run.closings) - new
         unchanged = f", {same:,} {noun(same, 'was', 'were')} closed with the same numbers before" if same else ""
         console.note(f"closed {plural(new, 'period')}{unchanged}")

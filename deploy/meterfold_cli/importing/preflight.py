@@ -18,13 +18,14 @@ _TIMEOUT_SECONDS: Final = 5.0
 _NOTHING: Final = "Nothing was sent"
 
 
-def require_kafka(settings: KafkaSettings) -> None:
-    """Raises InvalidSettings for refused credentials, Retryable if no broker answers, Fatal if the topic is missing."""
+def require_kafka(settings: KafkaSettings) -> str:
+    """The id of the topic, which changes when it is made again. Raises InvalidSettings for refused credentials,
+    Retryable if no broker answers, Fatal if the topic is missing."""
     admin = Admin(settings, timeout_seconds=_TIMEOUT_SECONDS)
     topic = Topics(settings.topic_prefix).usage_recorded
     try:
         asked = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_SECONDS)
-        admin.answer(asked[topic], "looking for the topic")
+        return str(admin.answer(asked[topic], "looking for the topic").topic_id)
     except MeterfoldError as error:
         servers = settings.bootstrap_servers
         if admin.refusal is not None:

@@ -36,7 +36,7 @@ from meterfold_sink.client import connect
 from meterfold_sink.fold_state import read_rules
 from meterfold_sink.rules import FoldRules
 
-__all__ = ["Session"]
+__all__ = ["Session", "topic_name"]
 
 #: An import waits in the SDK at most this long before it looks whether anything is delivered at all.
 _BUFFER_SECONDS = 1.0
@@ -62,8 +62,8 @@ class Session:
         source = self.source
         rows, plan = source.open()  # a wrong file is named before anything else is
         refused = source.rejects(rows, self.rejects)
-        require_kafka(self.installation.kafka())
-        position = self._position()
+        topic_id = require_kafka(self.installation.kafka())
+        position = self._position(topic_id)
         rules = None if self.kafka_only else _stored_rules(self.installation.clickhouse())
         limits = None if rules is None else _limits(rules)
         through = 0 if position is None else position.line
@@ -121,15 +121,15 @@ class Session:
         clean = not (checked.unusable or len(checked.conflicts) or checked.untimely)
         raise typer.Exit(exits.OK if clean else exits.FAILED)
 
-    def _position(self) -> resume.Position | None:
+    def _position(self, topic_id: str) -> resume.Position | None:
         """Where to begin; None for what can't be resumed."""
         source = self.source
         if not source.resumable or source.mapping is None:
             if self.continued:
                 raise exits.WrongInput("--resume needs a file; standard input cannot be read again")
             return None
-        kafka = self.installation.kafka()
-        begin = resume.fingerprint(source.path(), source.mapping, self._default_org(), _topic(kafka))
+        topic = topic_name(self.installation.kafka(), topic_id)
+        begin = resume.fingerprint(source.path(), source.mapping, self._default_org(), topic)
         return resume.load(source.path(), begin) if self.continued else begin
 
     def _report(self, summary: Summary, checked: Checked, what: str, deliveries: Deliveries, since: int) -> None:
@@ -177,8 +177,10 @@ class _Saver:
         return replace(summary, resume=self._saved)
 
 
-def _topic(settings: KafkaSettings) -> str:
-    return f"{Topics(settings.topic_prefix).usage_recorded} at {settings.bootstrap_servers}"
+def topic_name(settings: KafkaSettings, topic_id: str) -> str:
+    """What a position calls the topic. The id tells apart topics of the same name, such as that of a stack that was
+    made again: what the first one had delivered, the second one has not."""
+    return f"{Topics(settings.topic_prefix).usage_recorded} ({topic_id}) at {settings.bootstrap_servers}"
 
 
 def _read_rules(settings: ClickHouseSettings) -> FoldRules:

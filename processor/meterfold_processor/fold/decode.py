@@ -1,4 +1,5 @@
-"""Avro messages to columns, all at once.
+"""Messages to columns, all at once. The first byte tells the formats apart: `{` begins JSON (json_values.py), anything
+else should be Avro, which is read here.
 
 A message is a ten-byte header (magic and schema fingerprint) and an Avro body. Messages of one header share a schema
 (and several headers may stand for the same one, since libraries compute fingerprints differently), so header + body of
@@ -18,18 +19,20 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
+from itertools import compress, repeat
 
 import numpy as np
 import polars as pl
 from polars.exceptions import PanicException
 
+from meterfold_processor.fold import json_values
 from meterfold_processor.fold.messages import Consumed, Int64s
 from meterfold_processor.fold.schemas import EVENT, Schemas
 from meterfold_schemas import catalog, usage_fields
 from meterfold_schemas.catalog import MAGIC, EventSchema
 from meterfold_schemas.framing import HEADER_SIZE, avro_long
 from meterfold_schemas.plurals import plural
+from meterfold_schemas.usage_json import OPENING
 
 _TYPES: dict[str, pl.DataType] = {"quantity": pl.Decimal(38, 9), "timestamp": pl.Datetime("us", "UTC")}
 FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()) for field in usage_fields.FIELDS}
@@ -68,11 +71,18 @@ def decode(consumed: Consumed, schemas: Schemas | None = None) -> Decoded:
             whole = _read(schema, header, consumed.values)
             if whole is not None:
                 return Decoded(_with_position(consumed, _events(whole), np.arange(len(consumed))), [])
-    holds = _holds(consumed, schemas)
-    parts = [
-        _with_position(consumed, body, rows)
-        for group, rows in _by_header(consumed.values, readers, schemas)
-        for body, rows in _bodies(group, consumed.values, rows)
+    rows = np.arange(len(consumed))
+    parts = []
+    if schemas.json and any(is_json := list(map(bytes.startswith, consumed.values, repeat(OPENING)))):
+        chosen = np.array(is_json)
+        body = json_values.read(list(compress(consumed.values, is_json)))
+        parts.append(_with_position(consumed, body, rows[chosen]))
+        rows = rows[~chosen]
+    holds = _holds(consumed, rows, schemas)
+    parts += [
+        _with_position(consumed, body, those)
+        for group, own in _by_header(consumed.values, rows, readers, schemas)
+        for body, those in _bodies(group, consumed.values, own)
     ]
     frame = pl.concat(parts).sort("row")
     for hold in holds:
@@ -89,16 +99,16 @@ class _Readable:
 
 
 def _by_header(
-    values: list[bytes], readers: Mapping[bytes, EventSchema], schemas: Schemas
+    values: list[bytes], rows: Int64s, readers: Mapping[bytes, EventSchema], schemas: Schemas
 ) -> Iterable[tuple[_Readable | str, Int64s]]:
     """The rows of each header, and those of each thing that can be wrong with one: what is wrong, and not the header
     itself, since text instead of Avro begins differently in every message."""
     groups: dict[bytes, _Readable | str] = {header: _Readable(header, schema) for header, schema in readers.items()}
     rows_of: dict[_Readable | str, list[int]] = {}
-    for row, value in enumerate(values):
-        header = value[:HEADER_SIZE]
+    for row in rows.tolist():
+        header = values[row][:HEADER_SIZE]
         rows_of.setdefault(groups.get(header) or _why_unknown(header, schemas), []).append(row)
-    return [(group, np.array(rows)) for group, rows in rows_of.items()]
+    return [(group, np.array(own)) for group, own in rows_of.items()]
 
 
 def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame, Int64s]]:
@@ -118,10 +128,10 @@ def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterab
         yield _undecodable(len(damaged), why), np.concatenate(damaged)
 
 
-def _holds(consumed: Consumed, schemas: Schemas) -> list[Hold]:
+def _holds(consumed: Consumed, rows: Int64s, schemas: Schemas) -> list[Hold]:
     first: dict[int, Hold] = {}
-    for row, value in enumerate(consumed.values):
-        header = value[:HEADER_SIZE]
+    for row in rows.tolist():
+        header = consumed.values[row][:HEADER_SIZE]
         if len(header) < HEADER_SIZE or not header.startswith(MAGIC):
             continue
         fingerprint = header[len(MAGIC) :]
@@ -141,14 +151,18 @@ def _other_event(fingerprint: bytes) -> EventSchema | None:
 
 def _why_unknown(header: bytes, schemas: Schemas) -> str:
     if len(header) < HEADER_SIZE:
-        return f"{plural(len(header), 'byte')} where a header has {HEADER_SIZE}; publish Avro in single-object encoding"
+        return f"{plural(len(header), 'byte')} where a header has {HEADER_SIZE}; publish {_formats(schemas)}"
     if not header.startswith(MAGIC):
-        return "the bytes do not begin with c3 01; publish Avro in single-object encoding"
+        return f"the bytes do not begin with c3 01; publish {_formats(schemas)}"
     fingerprint = header[len(MAGIC) :]
     other = _other_event(fingerprint)
     if other is not None and fingerprint not in schemas.poison:
         return f"a {other.name} event on the topic of {EVENT}"
     return f"schema fingerprint {fingerprint.hex()} is poison (`meterfold schema list` says who decided it)"
+
+
+def _formats(schemas: Schemas) -> str:
+    return "Avro in single-object encoding" + (", or JSON that begins with {" if schemas.json else "")
 
 
 def _runs(group: _Readable, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:

@@ -34,9 +34,9 @@ from meterfold_sink.windows import has_windows
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
-DECODER_VERSION = "1"
-"""Raised when the same bytes could be judged differently: then the stored settings stop older and newer workers from
-working side by side."""
+DECODER_VERSIONS = ("1", "2")
+"""Those that this worker can judge by. A new one is added when the same bytes are judged differently: the stored one
+stops older and newer workers from working side by side."""
 
 
 class StoredHistory:
@@ -86,9 +86,10 @@ class Opening:
         """
         check_schema(self._client)
         stored = fold_state.read_rules(self._client)
-        if stored.decoder_version != DECODER_VERSION:
+        if stored.decoder_version not in DECODER_VERSIONS:
             raise Fatal(
-                f"fold_settings says decoder_version {stored.decoder_version}, this worker has {DECODER_VERSION}: "
+                f"fold_settings says decoder_version {stored.decoder_version}, this worker has "
+                f"{' and '.join(DECODER_VERSIONS)}: "
                 "workers of different versions would judge the same events differently. Run the version that the "
                 "settings name, or stop all workers and follow docs/operations.md, 'Changing stored settings'"
             )
@@ -101,7 +102,7 @@ class Opening:
 
     def schemas(self) -> Schemas:
         """The schema fingerprints that are decided."""
-        return decided(read_schema_facts(self._client))
+        return decided(read_schema_facts(self._client), json=self._stored_settings.reads_json)
 
     def look_at(self, hold: Hold) -> tuple[Wait | Decided, Schemas]:
         """Make sure that a held fingerprint gets a decision. Returns its state, and all decisions so far."""
@@ -113,7 +114,7 @@ class Opening:
             lambda: read_schema_facts(self._client),
             lambda fingerprint, write: write_fact(self._client, fingerprint, write.fact, write.value, write.detail),
         )
-        return step, decided(stored)
+        return step, decided(stored, json=self._stored_settings.reads_json)
 
     def writer(self) -> Writer:
         """A writer on a connection of its own, for the thread that flushes."""

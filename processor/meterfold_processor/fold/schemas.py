@@ -39,10 +39,12 @@ def always_read() -> dict[bytes, EventSchema]:
 
 @dataclass(frozen=True, slots=True)
 class Schemas:
-    """The fingerprints (8 bytes) that are decided: how each is read, or that it is poison."""
+    """The fingerprints (8 bytes) that are decided: how each is read, or that it is poison. `json`: whether values that
+    begin with { are read, which the stored decoder version decides."""
 
     read: Mapping[bytes, EventSchema] = field(default_factory=always_read)
     poison: frozenset[bytes] = frozenset()
+    json: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def look(
         write(fingerprint, step)
 
 
-def decided(stored: Mapping[bytes, SchemaFacts], settle: float | None = None) -> Schemas:
+def decided(stored: Mapping[bytes, SchemaFacts], settle: float | None = None, *, json: bool = True) -> Schemas:
     """All that may be judged by what is stored. A decision for a schema that this version lacks is left out."""
     settle = SETTLE_SECONDS if settle is None else settle
     read, poison = always_read(), set[bytes]()
@@ -126,18 +128,18 @@ def decided(stored: Mapping[bytes, SchemaFacts], settle: float | None = None) ->
                 read.pop(fingerprint, None)
             else:
                 read[fingerprint] = step.schema
-    return Schemas(read, frozenset(poison))
+    return Schemas(read, frozenset(poison), json)
 
 
-def judged_by(stored: Mapping[bytes, SchemaFacts]) -> Schemas:
+def judged_by(stored: Mapping[bytes, SchemaFacts], *, json: bool = True) -> Schemas:
     """What a finished fold must have judged by: what is stored, and what this version knows where nothing is."""
-    schemas = decided(stored, settle=0.0)
+    schemas = decided(stored, settle=0.0, json=json)
     known = {
         fingerprint: schema
         for fingerprint, schema in catalog.fingerprints_of(EVENT).items()
         if fingerprint not in schemas.poison
     }
-    return Schemas({**known, **schemas.read}, schemas.poison)
+    return Schemas({**known, **schemas.read}, schemas.poison, json)
 
 
 def _decided(decision: str, age: float, settle: float) -> Wait | Decided:

@@ -53,7 +53,7 @@ class _Csv(BatchWriter):
         from meterfold_service.exports.text import flat, harmless, text_frame
 
         frame = flat(text_frame(batch))
-        (harmless(frame) if self._safe else frame).write_csv(self._out, include_header=False)
+        (harmless(frame, batch.schema) if self._safe else frame).write_csv(self._out, include_header=False)
 
     def close(self) -> None:
         self._out.flush()

@@ -38,9 +38,12 @@ def flat(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns("[" + lists.cast(pl.List(pl.String)).list.join(",") + "]")
 
 
-def harmless(frame: pl.DataFrame) -> pl.DataFrame:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front, which spreadsheets do not show."""
-    text = pl.col(pl.String)
+def harmless(frame: pl.DataFrame, schema: pa.Schema) -> pl.DataFrame:
+    """Text that a spreadsheet would run as a formula gets an apostrophe in front, which spreadsheets do not show.
+
+    Only columns that are text or bytes in `schema`, the batch's: a negative number is no formula.
+    """
+    text = pl.col([field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)])
     return frame.with_columns(pl.when(text.str.contains(_FORMULA)).then("'" + text).otherwise(text).name.keep())
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Literal
 
 from meterfold_processor.fold.messages import LOG_APPEND_TIME
 from meterfold_processor.fold.rules import Rules
 from meterfold_schemas import catalog, framing
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import DAY, HOUR, micros
+from meterfold_schemas.periods import DAY, HOUR, from_micros, micros
 from meterfold_schemas.quantities import exact_unscaled
 from simulation.fold.oracle import Event
 
@@ -27,6 +29,8 @@ RULES = Rules(
     partition_count=PARTITION_COUNT,
 )
 Subject = tuple[str, str, str, str]
+Form = Literal["avro", "json", "cloud event"]
+FORMS: tuple[Form, ...] = ("avro", "avro", "json", "cloud event")
 
 ALIAS = bytes.fromhex("f69a6eec52c0f203")
 """A fingerprint that a newer version knows, and an older one does not."""
@@ -88,8 +92,13 @@ class Log:
         return self.events[-1].offset + 1 if self.events else 0
 
 
-def value_of(event: Event) -> bytes:
-    """The bytes an SDK would send; nothing is checked, so that broken events can be written too."""
+def form_of(event: Event) -> Form:
+    """What the producer of an event writes: of four, two write Avro, and one each JSON and CloudEvents."""
+    return FORMS[zlib.crc32(f"{event.offset}/{event.id}".encode()) % len(FORMS)]
+
+
+def value_of(event: Event, form: Form = "avro") -> bytes:
+    """The bytes a producer would send; nothing is checked, so that broken events can be written too."""
     org_id, metric_key, subject_type, subject_id = event.subject
     record = {
         "id": event.id,
@@ -104,11 +113,23 @@ def value_of(event: Event) -> bytes:
         "metadata": json.dumps({"at": event.offset}),
         "timestamp": event.time,
     }
-    return framing.encode("usage_recorded", record)
+    if form == "avro":
+        return framing.encode("usage_recorded", record)
+    fields = {
+        **record,
+        "quantity": f"{event.quantity:f}",
+        "timestamp": from_micros(event.time).isoformat(),
+        "metadata": {"at": event.offset},
+    }
+    if form == "cloud event":
+        envelope = {"specversion": "1.0", "type": "usage.recorded", "id": fields.pop("id"), "data": fields}
+        fields = {**envelope, "time": fields.pop("timestamp")}
+    return json.dumps(fields).encode()
 
 
 def message_of(event: Event, *, partition: int = PARTITION) -> FakeMessage:
-    return FakeMessage(event.offset, event.stamp, subject_key(*event.subject), value_of(event), partition)
+    key = subject_key(*event.subject)
+    return FakeMessage(event.offset, event.stamp, key, value_of(event, form_of(event)), partition)
 
 
 def log_of(events: Sequence[Event]) -> Log:
@@ -155,7 +176,7 @@ def with_foreign_headers(rng: random.Random, log: Log) -> Log:
     for number, (event, message) in enumerate(zip(log.events, log.messages, strict=True)):
         if event.poison is None and rng.random() < 0.3:
             fingerprint = rng.choice(FOREIGN)
-            value = catalog.MAGIC + fingerprint + (message.raw_value or b"")[framing.HEADER_SIZE :]
+            value = catalog.MAGIC + fingerprint + value_of(event)[framing.HEADER_SIZE :]
             events[number] = _with(event, fingerprint=fingerprint)
             messages[number] = FakeMessage(message.at_offset, message.stamp, message.raw_key, value)
     return Log(events, messages)
@@ -201,9 +222,9 @@ def _spoiled(rng: random.Random, event: Event, message: FakeMessage) -> tuple[Ev
             key, reason = None, "misrouted"
         case "elsewhere":
             key, reason = subject_key(*ELSEWHERE), "misrouted"
-            value = value_of(_with(event, subject=ELSEWHERE))
+            value = value_of(_with(event, subject=ELSEWHERE), form_of(event))
         case "invalid":
-            value, reason = value_of(_with(event, quantity=Decimal(10) ** 20)), "invalid"
+            value, reason = value_of(_with(event, quantity=Decimal(10) ** 20), form_of(event)), "invalid"
     return _with(event, poison=reason), FakeMessage(event.offset, event.stamp, key, value)
 
 

@@ -322,6 +322,33 @@ def test_history_17_two_records_in_one_message() -> None:
     turns_red(history_17, "17_no_nonce")
 
 
+def history_17_json(variant: Variant) -> None:
+    """o0 holds two JSON objects; o1 is sound."""
+    events = [replace(event(0), poison="undecodable"), event(1)]
+    two = replace(message_of(events[0]), raw_value=value_of(event(0), "json") + value_of(event(7, "forged"), "json"))
+    sound = replace(message_of(events[1]), raw_value=value_of(event(1), "json"))
+    world = world_of(Log(events, [two, sound]), variant)
+    world.finish()
+
+
+def test_history_17_two_json_objects_in_one_message() -> None:
+    history_17_json(Variant())
+    turns_red(history_17_json, "17_json_lines")
+
+
+def test_an_event_counts_once_in_whatever_format_it_is_sent_again() -> None:
+    """The same identity as Avro, JSON and a CloudEvent, in every order: the first one counts."""
+    for order in itertools.permutations(("avro", "json", "cloud event")):
+        events = [event(number, "x") for number in range(3)]
+        messages = [
+            replace(message_of(one), raw_value=value_of(one, form)) for one, form in zip(events, order, strict=True)
+        ]
+        world = world_of(Log(events, messages), Variant())
+        world.finish()
+        assert set(world.store.now.records) == {0}
+        assert set(world.store.now.duplicates) == {1, 2}
+
+
 def history_18_partitioner(variant: Variant) -> None:
     """The subject belongs to another partition, where it may be counted; here it must not be."""
     stray = replace(event(0, "x", subject=ELSEWHERE), poison="misrouted")

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import polars_hash as plh
 
-from meterfold_processor.fold import decode, partition, subjects, windows
+from meterfold_processor.fold import decode, json_values, partition, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
@@ -204,6 +204,12 @@ def reads_without_nonce(schema: EventSchema, header: bytes, values: list[bytes])
     return frame.select(*decode.FIELDS, nothing.alias("reason"), nothing.alias("detail"))
 
 
+def reads_json_lines(values: list[bytes]) -> pl.DataFrame:
+    """17: the values read as JSON lines, without a proof that each holds one object."""
+    lines = b"\n".join(values).replace(b"}{", b"}\n{").split(b"\n")
+    return json_values._read(lines[: len(values)])
+
+
 def open_identities_first(world: World, worker: Worker) -> Steps:
     """15: the state, and only then the progress row."""
     yield
@@ -316,6 +322,7 @@ VARIANTS = {
     "14_nothing_is_zero": Variant(patched=((windows, "NOTHING", 0),)),
     "15_state_before_progress": Variant(Parts(open=open_identities_first)),
     "17_no_nonce": Variant(patched=((decode, "_read", reads_without_nonce),)),
+    "17_json_lines": Variant(patched=((json_values, "read", reads_json_lines),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),)),
     "39_own_clock_decides_a_schema": Variant(Parts(next_step=own_clock_decides), foreign=True),
     "39_version_decides_a_schema": Variant(Parts(next_step=version_decides), foreign=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +20,7 @@ from meterfold_schemas.quantities import exact_unscaled
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics, topic_specs
 from meterfold_schemas.usage import UsageRecorded
+from meterfold_schemas.usage_fields import NAMES
 from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import migrate
@@ -80,6 +82,16 @@ def raw_event(**fields: Any) -> Outgoing:
     parts = (record["org_id"], record["metric_key"], record["subject_type"], record["subject_id"])
     value = framing.encode("usage_recorded", {**record, "quantity": exact_unscaled(record["quantity"])})
     return Outgoing(value, subject_key(*parts))
+
+
+def in_json(message: Outgoing, *, cloud_event: bool = False, **changes: Any) -> Outgoing:
+    """The same event as JSON, or as a CloudEvent with the event in `data`. `changes` replace fields, unchecked."""
+    made = UsageRecorded.from_bytes(message.value or b"")
+    fields: dict[str, Any] = {field: getattr(made, field) for field in NAMES}
+    fields |= {"quantity": f"{made.quantity:f}", "timestamp": made.timestamp.isoformat(), **changes}
+    if cloud_event:
+        fields = {"specversion": "1.0", "type": "usage.recorded", "source": "/test", "id": made.id, "data": fields}
+    return Outgoing(json.dumps(fields).encode(), message.key, message.partition)
 
 
 class Installation:

@@ -6,7 +6,7 @@ meterfold_schemas, windows and duplicates by the oracle of the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,11 +15,12 @@ from io import BytesIO
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from fastavro.io.binary_decoder import BinaryDecoder
 
-from meterfold_schemas import framing
+from meterfold_schemas import framing, usage_json
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.framing import HEADER_SIZE, schema_of
-from meterfold_schemas.keys import parse_subject_key, partition_of
+from meterfold_schemas.keys import SUBJECT, parse_subject_key, partition_of
 from meterfold_schemas.periods import micros
+from meterfold_schemas.quantities import exact_unscaled
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink.rules import FoldRules
 from simulation.fold.oracle import Event, Outcome, fold
@@ -77,24 +78,44 @@ def stamp_of(message: Message) -> int:
 
 def subject_of(message: Message) -> tuple[str, ...]:
     """Whose a rejected message is: by its body, else by its key; parts over 512 bytes are left out."""
-    value, parts = message.value() or b"", ("", "", "", "")
+    value = message.value() or b""
+    if value.startswith(usage_json.OPENING):
+        return _of_json(value) or _of_key(message)
     try:
         schema, record = framing.decode(value)
         readable = schema.name == "usage_recorded" and not _has_negative_branch(value)
     except (Poison, UnknownSchema):
         readable = False
     if readable:
-        parts = (record["org_id"], record["metric_key"], record["subject_type"], record["subject_id"])
-    else:
-        with suppress(ValueError):
-            parts = parse_subject_key(message.key() or b"")
+        return _short(record[name] for name in SUBJECT)
+    return _of_key(message)
+
+
+def _of_json(value: bytes) -> tuple[str, ...] | None:
+    """None where the fold cannot make columns of it: it is no event, or its quantity fits no decimal(38, 9)."""
+    try:
+        fields = usage_json.fields_of(value)
+        exact_unscaled(Decimal(fields["quantity"]))
+    except (Poison, ArithmeticError, ValueError):
+        return None
+    return _short(fields.get(name, "") for name in SUBJECT)
+
+
+def _of_key(message: Message) -> tuple[str, ...]:
+    with suppress(ValueError):
+        return _short(parse_subject_key(message.key() or b""))
+    return "", "", "", ""
+
+
+def _short(parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(part if len(part.encode()) <= 512 else "" for part in parts)
 
 
 def _judged(message: Message, partitions: int) -> tuple[str | None, UsageRecorded | None]:
     try:
         event = UsageRecorded.from_bytes(message.value() or b"")
-        if _has_negative_branch(message.value() or b""):
+        value = message.value() or b""
+        if not value.startswith(usage_json.OPENING) and _has_negative_branch(value):
             return "undecodable", None
     except Poison as poison:
         return poison.reason, None

@@ -143,6 +143,13 @@ def test_generated_passwords_are_private_different_and_kept(tmp_path: Path) -> N
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.sh")), ids=lambda path: path.name)
+def test_scripts_can_be_run(path: Path) -> None:
+    shell = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#!")
+    assert os.access(path, os.X_OK)
+    assert subprocess.run([shell, "-n", path], check=False, capture_output=True).stderr == b""
+
+
 def test_the_image_has_what_the_package_declares_locked_with_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     declared = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["server"]]

@@ -22,6 +22,9 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 BASE, OVERLAY = FOLDER / "base", FOLDER / "overlays" / "example"
 VERSIONS = ("1.31", "1.37")
 WORKERS = {"fold", "check"}
+KINDS = {"Deployment", "StatefulSet", "Job", "CronJob"}
+ORDINAL = "1"
+"""What a pod of a StatefulSet gets from its label."""
 
 
 def load(path: Path) -> Any:
@@ -31,7 +34,7 @@ def load(path: Path) -> Any:
 DOCUMENTS: dict[str, dict[str, Any]] = {
     path.stem: load(path) for path in sorted(BASE.glob("*.yaml")) if path.stem != "kustomization"
 }
-WORKLOADS = {name: found for name, found in DOCUMENTS.items() if found["kind"] in ("Deployment", "Job", "CronJob")}
+WORKLOADS = {name: found for name, found in DOCUMENTS.items() if found["kind"] in KINDS}
 
 
 def template(document: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def environment(document: dict[str, Any]) -> dict[str, str]:
     """What the container gets from the ConfigMap, its Secret and its own `env`."""
     sources = container(document)["envFrom"]
     assert sources[0] == {"configMapRef": {"name": "meterfold"}}
-    own = {entry["name"]: entry["value"] for entry in container(document).get("env", ())}
+    own = {entry["name"]: entry.get("value", ORDINAL) for entry in container(document).get("env", ())}
     return {**dict(literals()), **secret(sources[1]["secretRef"]["name"]), **own}
 
 
@@ -123,10 +126,13 @@ def test_workers_are_probed_scraped_and_stopped_gently(name: str) -> None:
     assert DOCUMENTS["network"]["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": ports["health"]}]
 
 
-def test_a_slot_has_one_checker_at_a_time() -> None:
-    assert DOCUMENTS["check"]["spec"]["replicas"] == 1
-    assert DOCUMENTS["check"]["spec"]["strategy"] == {"type": "Recreate"}
-    assert environment(DOCUMENTS["check"])["METERFOLD_CHECKER_SLOT"] == "0"
+def test_the_slot_of_a_checker_is_the_ordinal_of_its_pod() -> None:
+    """A StatefulSet has at most one pod of each ordinal, and starts the next one when it has ended."""
+    assert DOCUMENTS["check"]["kind"] == "StatefulSet"
+    (slot,) = container(DOCUMENTS["check"])["env"]
+    assert slot["name"] == "METERFOLD_CHECKER_SLOT"
+    assert slot["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
+    assert environment(DOCUMENTS["check"])["METERFOLD_CHECKER_SLOT"] == ORDINAL
 
 
 def test_selectors_match_their_pods() -> None:
@@ -164,7 +170,7 @@ def test_the_overlay_renders_to_valid_resources(tmp_path: Path) -> None:
     for document in rendered:
         kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
     names = {(document["kind"], document["metadata"]["name"]) for document in rendered}
-    for found in [document for document in rendered if document["kind"] in ("Deployment", "Job", "CronJob")]:
+    for found in [document for document in rendered if document["kind"] in KINDS]:
         for source in container(found)["envFrom"]:
             ((kind, reference),) = source.items()
             assert ({"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind], reference["name"]) in names

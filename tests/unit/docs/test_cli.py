@@ -41,7 +41,7 @@ SUBCOMMANDS = {
     "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
-    "usage": ("get", "summary"),
+    "usage": ("get", "summary", "export"),
     "periods": ("close", "due", "list", "adjustments"),
 }
 

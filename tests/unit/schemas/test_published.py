@@ -21,6 +21,7 @@ from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.example_events import examples
 from meterfold_schemas.framing import encode
 from meterfold_schemas.topics import NAMES, USAGE_WINDOWS, topic_specs
+from meterfold_schemas.usage import UsageRecorded
 from support.paths import ROOT
 
 PACKAGE = files("meterfold_schemas")
@@ -47,7 +48,8 @@ def test_a_json_schema_is_one(name: str) -> None:
 
 def test_every_event_in_every_version_and_every_definition_has_a_json_schema() -> None:
     labels = {schema.label for name in catalog.names() for schema in catalog.all_versions(name)}
-    assert SCHEMAS.keys() == labels | {"metric_definition", "usage_threshold"}
+    json_values = {json_schemas.JSON_VALUE, json_schemas.CLOUD_EVENT}
+    assert SCHEMAS.keys() == labels | {"metric_definition", "usage_threshold"} | json_values
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -118,6 +120,22 @@ def test_a_definition_validates_as_its_model_writes_it(name: str, event: str, mo
     assert count >= 2
 
 
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("usage_recorded")])
+def test_an_example_is_a_json_value_of_usage_recorded_too(name: str) -> None:
+    fields = example(name)
+    fields["quantity"] = json.loads(fields["quantity"])
+    fields["metadata"] = json.loads(fields["metadata"] or "null")
+    validator(json_schemas.JSON_VALUE).validate(fields)
+    UsageRecorded.from_bytes(json.dumps({**fields, "quantity": 1}).encode())
+    event = {"specversion": "1.0", "type": "usage.recorded", "source": "/app", "extension": 1}
+    event |= {"id": fields.pop("id"), "time": fields.pop("timestamp"), "data": fields}
+    validator(json_schemas.CLOUD_EVENT).validate(event)
+    UsageRecorded.from_bytes(json.dumps({**event, "data": {**fields, "quantity": 1}}).encode())
+    del event["time"]
+    with pytest.raises(jsonschema.ValidationError):
+        validator(json_schemas.CLOUD_EVENT).validate(event)
+
+
 def test_every_public_topic_has_contents() -> None:
     assert {content.topic for content in PUBLIC} == set(NAMES) - {USAGE_WINDOWS}
     assert {name for content in PUBLIC for name in content.schemas} == set(catalog.names())
@@ -152,6 +170,8 @@ def test_every_message_has_its_schema_header_and_key() -> None:
     assert {name: message.get("x-header-bytes") for name, message in messages.items()} == {
         **headers,
         "usage_rejected": None,
+        "usage_recorded.json": None,
+        "usage_recorded.cloudevent": None,
     }
     assert [part["title"] for part in messages["usage_recorded.v1"]["bindings"]["kafka"]["key"]["items"]] == [
         "org_id",

@@ -107,7 +107,8 @@ def test_one_row_per_message_in_order_with_its_position() -> None:
     [
         (b"", "0 bytes where a header has 10"),
         (HEADER[:9], "9 bytes where a header has 10"),
-        (b'{"id": "json instead"}', "do not begin with c3 01"),
+        (b'{"id": "half of an event"}', "metric_key is missing"),
+        (b'["json"]   ', "do not begin with c3 01; publish Avro in single-object encoding, or JSON that begins with {"),
         (b"\x00\x00\x00\x00\x01" + HEADER, "do not begin with c3 01"),
         (HEADER, "not one usage_recorded record"),
         (event().to_bytes()[:-1], "not one usage_recorded record"),
