@@ -22,7 +22,8 @@ from meterfold_sink.positions import Positions, Span
 from meterfold_sink.rejections import recent_rejections
 from meterfold_sink.usage_groups import Grouping
 from meterfold_sink.usage_records import RecordPage, usage_records
-from meterfold_sink.usage_sums import Of, Piece, usage_sums
+from meterfold_sink.usage_states import Of, Piece
+from meterfold_sink.usage_sums import usage_sums
 from support.sink.database import RULES, database, empty, insert, rows, store
 from support.sink.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
 
