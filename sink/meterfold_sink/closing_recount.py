@@ -1,8 +1,8 @@
 """The recount behind a closing: the windows of some periods beside the sums of their records, in a table of its own.
 
 The order is that of every recount on a running system: the progress was read before, the windows are copied, and only
-then the records are read, so that every record in a copied window is stored. Large groupings use the server's disk;
-nothing in memory grows with the number of windows.
+then the records are read, so that every record in a copied window is stored. The records are read in passes over a part
+of the windows, and large groupings use the server's disk.
 """
 
 from __future__ import annotations
