@@ -194,7 +194,7 @@ def test_a_name_with_dots_is_nested(tmp_path: Path) -> None:
         ("usage.json", b'{"a": ', "usage.json is not valid JSON"),
         ("usage.jsonl", b"1\n2\n", "has no JSON objects; each row must be one"),
         ("usage.xlsx", b"", r"not a kind of file that can be imported; give .csv, .tsv, .jsonl"),
-        ("usage.parquet.gz", gzip.compress(b"PAR1"), "is Parquet compressed with gzip; decompress it first"),
+        ("usage.parquet.gz", gzip.compress(b"PAR1", mtime=0), "is Parquet compressed with gzip; decompress it first"),
         ("gone.csv", None, "cannot be read: No such file"),
     ],
 )
