@@ -28,6 +28,7 @@ __all__ = ["Recount", "RecountedPeriod", "WindowDifference", "recount"]
 _WINDOW: Final = 1
 _BELOW: Final = 0
 _BEYOND: Final = 2
+_WINDOWS_AT_ONCE: Final = 250_000
 _STALE_SECONDS: Final = 86_400
 _NAME: Final = "closing"
 
@@ -147,7 +148,10 @@ class Recount:
     def fill(self, *, windows: bool = True) -> None:
         if windows:
             self.client.command(self._windows(), self.parameters(), self.settings())
-        self.client.command(self._records(), self.parameters(), self.settings())
+        passes = self._passes()
+        for number in range(passes):
+            parameters = {**self.parameters(), "passes": passes, "pass": number}
+            self.client.command(self._records(), parameters, self.settings())
         if windows and self._is_ahead():
             self.client.command(self._records_beyond(), self.parameters(), self.settings())
 
@@ -238,6 +242,7 @@ SELECT {_BELOW}, {self.start_of()} AS start, r.metric_key, r.org_id, r.subject_t
 FROM usage_records AS r FINAL
 WHERE {self.in_periods()} AND {self.of_metric("r.")}
     AND r.offset < transform(r.partition, {{folded:Array(Int32)}}, {{next_offsets:Array(Int64)}}, toInt64(0))
+    AND cityHash64(r.org_id, r.metric_key, r.subject_type, r.subject_id) % {{passes:UInt32}} = {{pass:UInt32}}
 GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, start
 """  # noqa: S608
 
@@ -258,6 +263,17 @@ INNER JOIN
 WHERE {self.in_periods()} AND {self._beyond("r.partition", "r.offset")} AND r.offset <= w.folded_through
 GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, start
 """  # noqa: S608
+
+    def _passes(self) -> int:
+        """How many times the records are read, each time for other subjects: the server holds the sums of one pass."""
+        windows = int(
+            self.client.value(
+                "SELECT toInt64(count()) FROM usage_windows "  # noqa: S608
+                f"WHERE period_type = {{period:String}} AND period_start IN ({self._starts()}) AND {self.of_metric()}",
+                self.parameters(),
+            )
+        )
+        return 1 + windows // _WINDOWS_AT_ONCE
 
     def _is_ahead(self) -> bool:
         sql = (
@@ -309,7 +325,7 @@ GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, star
 
     def settings(self) -> dict[str, Any]:
         """Of every statement."""
-        return {**BOUNDED, "optimize_aggregation_in_order": 1}
+        return {**BOUNDED, "optimize_aggregation_in_order": 1, "min_insert_block_size_rows": 1 << 17}
 
 
 def _nothing(start: int) -> RecountedPeriod:

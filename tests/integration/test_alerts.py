@@ -97,8 +97,9 @@ def test_alerts_are_listed_and_the_first_person_wins(
         messages = consume_all(there.kafka, there.topics.alert_acted)
         first = AlertActed.from_bytes(messages[0].value())
         assert (first.by, first.occurred_at) == (answers[0].acknowledged_by, answers[0].acknowledged_at)
-        headers = dict(cloudevents.headers("alert.acted", first.event_id, "meterfold/alerts", first.occurred_at))
-        assert dict(messages[0].headers() or ()) == headers
+        source, at = "/meterfold/alerts", first.occurred_at
+        headers = cloudevents.headers("alert.acted", first.event_id, source, at, exceeded.id)
+        assert dict(messages[0].headers() or ()) == dict(headers)
         again = metering.alerts.acknowledge(exceeded.id, by="somebody late")
         assert again == answers[0]
         assert len(consume_all(there.kafka, there.topics.alert_acted)) == len(messages)  # nothing was left to decide

@@ -173,6 +173,8 @@ def test_top_shows_what_happens_and_recovers_with_its_servers(
             terminal.press(b"\x03")
             assert terminal.end() == 0
             assert "Traceback" not in terminal.text
-            assert terminal.text.rstrip().endswith("\x1b[?25h"), "the cursor is not shown again"
+            last = terminal.text[-200:]
+            assert "\x1b[?25h" in last, "the cursor is not shown again"
+            assert "\x1b[?1049l" in last, "the screen from before is not restored"
         finally:
             terminal.close()

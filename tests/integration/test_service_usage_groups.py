@@ -158,7 +158,7 @@ QUESTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(question=QUESTIONS, kind=st.sampled_from(AGGREGATIONS), top=st.integers(1, 4))
 def test_every_answer_equals_a_plain_recount(
     client: Client, records: list[Record], question: dict[str, Any], kind: str, top: int

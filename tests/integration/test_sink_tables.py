@@ -20,8 +20,10 @@ from meterfold_sink import conservation, fold_state, positions, reads, schema_de
 from meterfold_sink.client import Client
 from meterfold_sink.positions import Positions, Span
 from meterfold_sink.rejections import recent_rejections
+from meterfold_sink.usage_groups import Grouping
 from meterfold_sink.usage_records import RecordPage, usage_records
-from meterfold_sink.usage_sums import Of, Piece, usage_sums
+from meterfold_sink.usage_states import Of, Piece
+from meterfold_sink.usage_sums import usage_sums
 from support.sink.database import RULES, database, empty, insert, rows, store
 from support.sink.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
 
@@ -248,9 +250,13 @@ def test_parameters_are_values_and_nothing_else(client: Client, text: str) -> No
     store(client, [Record(0, HOUR, 3, subject_id=text, org_id=text), Record(1, HOUR, 5)])
     of = Of("calls", text, ("user", text))
     piece = Piece(0, "hourly", micros(HOUR), micros(HOUR) + 1)
-    (row,), total = usage_sums(client, RULES, Of("calls", text), [piece], by_subject=True, top=None, limit=10, offset=0)
+    (row,), total = usage_sums(
+        client, RULES, Of("calls", text), [piece], grouping=Grouping(by_subject=True), top=None, limit=10, offset=0
+    )
     assert (row.org_id, row.subject_id, row.sum, total) == (text, text, 3, 1)
-    rows, total = usage_sums(client, RULES, of, [piece], by_subject=True, top=None, limit=10, offset=0)
+    rows, total = usage_sums(
+        client, RULES, of, [piece], grouping=Grouping(by_subject=True), top=None, limit=10, offset=0
+    )
     expected = partition_of(subject_key(text, "calls", "user", text), RULES.partition_count) == 0
     assert (len(rows), total) == (int(expected), int(expected))  # the test's records are all on partition 0
 

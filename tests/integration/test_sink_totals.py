@@ -19,7 +19,7 @@ from meterfold_schemas.totals import STATE, WindowValues, total_of
 from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.client import Client
 from meterfold_sink.usage_records import usage_records
-from meterfold_sink.usage_sums import Of
+from meterfold_sink.usage_states import Of
 from support.sink.database import RULES, database, insert
 from support.sink.rows import NOW, Record, records_table, window, windows_table
 

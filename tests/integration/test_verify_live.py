@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from meterfold_cli import exits
-from meterfold_cli.status.kafka_view import KafkaInspector
+from meterfold_cli.status.kafka_view import KafkaInspector, PendingPositions
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_processor.verify import TimeRange, VerifyResult
@@ -143,8 +143,9 @@ def test_an_open_transaction_is_named(history: History) -> None:
             assert abs(found.stamp - event.timestamp.timestamp()) < 600
             sender.commit_transaction(20)
             eventually(lambda: not inspector.look().open_transactions, 30, "the transaction has ended")
-            assert inspector.waiting_events(inspector.look(), {partition: 1})[partition].header == event.to_bytes()[:10]
-            assert inspector.waiting_events(inspector.look(), {partition: 2}) == {}
+            (head,) = inspector.waiting(inspector.look(), PendingPositions({partition: 1}, {})).events.values()
+            assert head.header == event.to_bytes()[:10]
+            assert inspector.waiting(inspector.look(), PendingPositions({partition: 2}, {})).events == {}
         finally:
             inspector.close()
         report = history.verify(wait_seconds=60)

@@ -79,7 +79,13 @@ def big_endian(high: Any, low: Any) -> Any:
 
 def joined(*pieces: Any) -> Any:
     """The pieces of each row one after the other; bytes are the same for every row."""
-    return pc.binary_join_element_wise(*pieces, b"")
+    together: list[Any] = []
+    for piece in pieces:
+        if isinstance(piece, bytes) and together and isinstance(together[-1], bytes):
+            together[-1] += piece  # each piece costs something for every row
+        else:
+            together.append(piece)
+    return pc.binary_join_element_wise(*together, b"")
 
 
 def bytes_list(column: Any) -> list[bytes]:

@@ -39,7 +39,7 @@ from meterfold_sink.comments import COMMENTS
 from meterfold_sink.migrate import migrate
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.usage_records import usage_records
-from meterfold_sink.usage_sums import Of
+from meterfold_sink.usage_states import Of
 from meterfold_sink.writers import Writer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
