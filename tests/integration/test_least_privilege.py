@@ -1,0 +1,131 @@
+"""deploy/kafka on a real broker with its authorizer: the whole pipeline runs under these users, and the rest is
+refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from meterfold import Meter
+from meterfold_local.stack import LocalStack
+from meterfold_local.stack_settings import write_settings
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import NAMES
+from support import eventually, kafka_users
+from support.cli import answer, meterfold, running
+from support.kafka_users import Rule, settings_of
+
+pytestmark = pytest.mark.stack
+
+DEADLINE = 120.0
+USERS = sorted({rule.user for rule in kafka_users.rules()})
+AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch, make_stack: Callable[..., LocalStack]) -> LocalStack:
+    """A stack whose broker refuses what no ACL allows."""
+    kafka_users.with_authorizer(monkeypatch)
+    return make_stack()
+
+
+def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarded: LocalStack, tmp_path: Path) -> None:
+    kafka = guarded.kafka_settings("least.")
+    kafka_users.create(kafka)
+    clickhouse = guarded.clickhouse_settings("least")
+
+    def environment(part: str) -> dict[str, str]:
+        path = tmp_path / part / "meterfold.toml"
+        write_settings(path, settings_of(f"meterfold-{part}", kafka), clickhouse)
+        return {**guarded.environment(), "METERFOLD_CONFIG": str(path)}
+
+    migrated = meterfold("migrate", "--partitions", "2", env=environment("migrate"))
+    assert migrated.returncode == 0, migrated.stderr
+    with (
+        running("fold", env=environment("fold"), folder=tmp_path, ready="fold: ready") as fold,
+        running("check", env=environment("check"), folder=tmp_path, ready="check: ready") as check,
+    ):
+        service = environment("service")
+        answer("metric", "define", "api.calls", "--name", "Calls", "--unit", "calls", env=service)
+        quota = ("--name", "quota", "--value", "5", "--period", "daily")
+        answer("threshold", "create", "api.calls", *quota, env=service)
+        with Meter(**settings_of("meterfold-app", kafka).model_dump(), strict=True) as meter:
+            for number in range(10):
+                meter.record("api.calls", ("user", "ada"), id=str(number))
+        eventually(lambda: answer("alert", "list", env=service)["total"] >= 1, DEADLINE, "the alert is in ClickHouse")
+        answer("status", "--wait", "60", env=service)
+        report = answer("verify", "--wait", "60", env=environment("verify"))
+        assert sum(partition["counted"] for partition in report["partitions"]) == 10
+        assert fold.terminate(20) == 0
+        assert check.terminate(20) == 0
+    for process in (fold, check):
+        assert "AUTHORIZATION" not in process.output().upper(), process.output()
+
+    _each_user_writes_and_reads_what_the_rules_say(guarded.kafka_settings("matrix."))
+
+
+def _each_user_writes_and_reads_what_the_rules_say(kafka: KafkaSettings) -> None:
+    """Every user against every topic; and nobody but `migrate` creates topics, nobody deletes one."""
+    kafka_users.create(kafka)
+    topics = [kafka.topic_prefix + name for name in NAMES]
+    administrator = AdminClient(kafka.client())
+    for future in administrator.create_topics([NewTopic(name, 1, 1) for name in topics]).values():
+        future.result(30)
+    rules = set(kafka_users.rules())
+    for user in USERS:
+        own = settings_of(user, kafka)
+        for operation, done in (("Write", _written(own, topics)), ("Read", _read(own, topics))):
+            allowed = {
+                kafka.topic_prefix + name for name in NAMES if Rule(user, "topic", name, False, operation) in rules
+            }
+            assert done == allowed, (user, operation)
+        admin = AdminClient(own.client())
+        for future in admin.delete_topics(topics[:1], request_timeout=20).values():
+            with pytest.raises(KafkaException, match="AUTHORIZATION"):
+                future.result(30)
+        for future in admin.create_topics([NewTopic(f"{kafka.topic_prefix}more", 1, 1)], request_timeout=20).values():
+            with pytest.raises(KafkaException, match="AUTHORIZATION"):
+                future.result(30)
+    foreign = {"transactional.id": f"{kafka.topic_prefix}meterfold-definitions"}
+    producer = Producer(settings_of("meterfold-check", kafka).client(**foreign))
+    with pytest.raises(KafkaException, match="AUTHORIZATION"):
+        producer.init_transactions(30)
+
+
+def _written(own: KafkaSettings, topics: list[str]) -> set[str]:
+    """The topics that take a message of this user."""
+    results: dict[str, KafkaError | None] = {}
+    producer = Producer(own.client(**{"delivery.timeout.ms": 20_000, "topic.metadata.propagation.max.ms": 1_000}))
+    for topic in topics:
+        producer.produce(
+            topic, b"x", on_delivery=lambda error, _message, topic=topic: results.__setitem__(topic, error)
+        )
+    assert producer.flush(60) == 0
+    assert {error.code() for error in results.values() if error is not None} <= AUTHORIZATION, results
+    return {topic for topic, error in results.items() if error is None}
+
+
+def _read(own: KafkaSettings, topics: list[str]) -> set[str]:
+    """The topics that this user can read to their end. What it cannot describe, librdkafka does not even ask for."""
+    found: set[str] = set()
+    refused: set[str] = set()
+    consumer = Consumer(own.client(**{"group.id": "none", "enable.auto.commit": False, "enable.partition.eof": True}))
+    try:
+        visible = set(topics) & consumer.list_topics(timeout=30).topics.keys()
+        consumer.assign([TopicPartition(topic, 0, 0) for topic in visible])
+
+        def answered() -> bool:
+            message = consumer.poll(1.0)
+            error = None if message is None else message.error()
+            if message is not None and error is not None and message.topic():
+                (found if error.code() == KafkaError._PARTITION_EOF else refused).add(message.topic() or "")
+            return found | refused == visible
+
+        eventually(answered, DEADLINE, f"of {visible} these can be read: {found}, and these not: {refused}")
+    finally:
+        consumer.close()
+    return found
