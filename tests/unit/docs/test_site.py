@@ -19,3 +19,9 @@ def test_every_page_is_in_the_table_of_contents_once() -> None:
 def test_the_readme_names_every_page_that_people_read() -> None:
     named = set(re.findall(r"\]\(docs/([\w-]+)\.md", (ROOT / "README.md").read_text()))
     assert named == PAGES - {"chaos-runs", "reference"}
+
+
+def test_the_readme_stays_short() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 120
+    assert max(map(len, lines)) <= 120
