@@ -58,7 +58,12 @@ def test_every_table_and_view_reads_the_same(client: Client) -> None:
                 {"t": table["name"]},
             )
             structure = ", ".join(f"`{column['name']}` {column['type']}" for column in columns).replace("'", "\\'")
-            client.command(f"INSERT INTO {table['name']} SELECT * FROM generateRandom('{structure}', 7, 30) LIMIT 4")
+            # A view may take a period for what it is.
+            period = next((column for column in columns if column["name"] == "period_type"), None)
+            some = "* REPLACE ('daily' AS period_type)" if period and "String" in period["type"] else "*"
+            client.command(
+                f"INSERT INTO {table['name']} SELECT {some} FROM generateRandom('{structure}', 7, 30) LIMIT 4"
+            )
     seen = {table["name"]: len(both(client, f"SELECT * FROM {table['name']} ORDER BY ALL LIMIT 5")) for table in tables}
     assert seen["metric_definitions"] == seen["thresholds"] == 4
     for name in ("metric_definitions", "thresholds", "threshold_events", "fold_settings", "mirror_progress"):
