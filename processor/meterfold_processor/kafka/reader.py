@@ -38,6 +38,7 @@ HEADS: Final[Mapping[str, Any]] = {
     **_FETCH_WAIT,
     "fetch.message.max.bytes": 65_536,
     "queued.min.messages": 1,
+    "fetch.queue.backoff.ms": 5,  # one message is all of the queue: the default of a second would follow each
 }
 """Settings of a reader of the first message of each partition."""
 
