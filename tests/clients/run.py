@@ -5,7 +5,7 @@
 - AsyncAPI's own parser over the AsyncAPI document
 
 A program whose tools are not installed is skipped. Exit status 1 when one fails, 3 when the libraries of one could not
-be fetched and no other failed. Names of programs as arguments run only those.
+be fetched and no other failed. Names of programs as arguments run only those; --fetch only fetches the libraries.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def clickhouse(*command: str) -> Check:
         environment = {
             **os.environ,
             "METERFOLD_CLICKHOUSE_URL": settings.url,
-            "METERFOLD_CLICKHOUSE_PASSWORD": settings.password,
+            "METERFOLD_CLICKHOUSE_PASSWORD": settings.password.get_secret_value(),
         }
         run(command, folder, environment, shown=True)
 
@@ -68,6 +68,9 @@ CLIENTS = (
 
 def main(names: list[str]) -> int:
     """The exit status."""
+    if names == ["--fetch"]:
+        fetch()
+        return 0
     unknown = set(names) - {client.program.name for client in CLIENTS}
     if unknown:
         sys.exit(f"there is no program {', '.join(sorted(unknown))}: give some of {programs(CLIENTS)}")
@@ -95,6 +98,13 @@ def main(names: list[str]) -> int:
     if failed:
         return 1
     return UNAVAILABLE if unavailable else 0
+
+
+def fetch() -> None:
+    """Bring the libraries into the caches of their tools, so that a later run is short. What fails is named then."""
+    with tempfile.TemporaryDirectory() as name:
+        for program in (client.program for client in CLIENTS if not client.program.missing):
+            program.fetched(program.copied(Path(name)))
 
 
 def programs(clients: tuple[Client, ...]) -> str:
