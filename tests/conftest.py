@@ -44,7 +44,9 @@ from support.order import place, without_servers
 STACK_FIXTURES = {"stack", "own_stack", "make_stack"}
 
 # How long an example takes says nothing on a machine that others use too.
-hypothesis.settings.register_profile("meterfold", deadline=None, derandomize=not seeds.NEW)
+hypothesis.settings.register_profile(
+    "meterfold", deadline=None, derandomize=not seeds.NEW, max_examples=500 if seeds.NEW else 50
+)
 hypothesis.settings.load_profile("meterfold")
 
 # Broken bodies make polars panic, by the thousand in these tests; a backtrace for each would cost more than the tests.

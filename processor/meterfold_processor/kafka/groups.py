@@ -15,6 +15,7 @@ from meterfold_processor.kafka.errors import as_error, kafka_code
 from meterfold_processor.kafka.offsets import Place, at
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.topics import Topics
 
 __all__ = [
     "LONGEST_SESSION_SECONDS",
@@ -46,6 +47,7 @@ class Member:
 
 def members(settings: KafkaSettings, group_id: str) -> tuple[Member, ...]:
     """The members now; none where the broker knows or describes no such group. Raises Retryable or Fatal."""
+    _require_coordinator(settings, group_id)
     admin = admin_for(settings)
     future = admin.describe_consumer_groups([group_id], request_timeout=_CALL_SECONDS)[group_id]
     try:
@@ -55,6 +57,21 @@ def members(settings: KafkaSettings, group_id: str) -> tuple[Member, ...]:
             return ()
         raise
     return tuple(Member(member.client_id, member.host) for member in described.members)
+
+
+def _require_coordinator(settings: KafkaSettings, group_id: str) -> None:
+    """Raises Retryable unless the group's coordinator answers.
+
+    To describe a group whose coordinator goes away ends the whole process: librdkafka fails an assertion (its pull
+    request 5397). A consumer's request for committed offsets goes to the same broker and only fails.
+    """
+    consumer = clients.consumer(settings, group_id, "classic")
+    try:
+        consumer.committed([at(Topics(settings.topic_prefix).usage_windows, 0)], _CALL_SECONDS)
+    except KafkaException as error:
+        raise as_error(error.args[0], f"looking for the coordinator of the group {group_id}") from error
+    finally:
+        consumer.close()
 
 
 def session_seconds(settings: KafkaSettings, group_id: str) -> float:
