@@ -121,7 +121,7 @@ class KafkaInspector:
         self._topics = Topics(settings.topic_prefix)
         self._fold_group, self._checker_group = fold_group, checker_group
         self._admin = Admin(settings, ANSWER_SECONDS)
-        self._committed: CommittedOffsets | None = None
+        self._committed: dict[str, CommittedOffsets] = {}
         self._readers: dict[str, TopicReader] = {}
 
     def look(self) -> KafkaView:
@@ -164,8 +164,8 @@ class KafkaInspector:
     def close(self) -> None:
         for reader in self._readers.values():
             reader.close()
-        if self._committed is not None:
-            self._committed.close()
+        for offsets in self._committed.values():
+            offsets.close()
 
     def _with_positions(self, seen: KafkaView) -> KafkaView:
         places = [Place(name, partition) for name, count in seen.topics.items() for partition in range(count)]
@@ -176,7 +176,9 @@ class KafkaInspector:
             logs.setdefault(place.topic, {})[place.partition] = LogBounds(*edges)
         windows = logs.get(self._topics.usage_windows, {})
         copied = [self._settings.topic_prefix + name for name in MIRRORED]
-        fold, checker = read_groups(self._settings, (self._fold_group, self._checker_group))
+        fold, checker = read_groups(
+            self._settings, [self._offsets(self._fold_group), self._offsets(self._checker_group)]
+        )
         return replace(
             seen,
             recorded=logs.get(self._topics.usage_recorded, {}),
@@ -189,10 +191,15 @@ class KafkaInspector:
         )
 
     def _checked(self, partitions: Iterable[int]) -> dict[int, int]:
-        if self._committed is None:
-            self._committed = CommittedOffsets(self._settings, self._checker_group, ANSWER_SECONDS)
-        found = self._committed.read(Place(self._topics.usage_windows, partition) for partition in partitions)
+        offsets = self._offsets(self._checker_group)
+        found = offsets.read(Place(self._topics.usage_windows, partition) for partition in partitions)
         return {place.partition: offset for place, offset in found.items()}
+
+    def _offsets(self, group_id: str) -> CommittedOffsets:
+        """One connection for each group, kept between two looks."""
+        if group_id not in self._committed:
+            self._committed[group_id] = CommittedOffsets(self._settings, group_id, ANSWER_SECONDS)
+        return self._committed[group_id]
 
     def _open(self, stable: Mapping[Place, int], ends: Mapping[Place, int]) -> tuple[OpenTransaction, ...]:
         """A read_committed consumer reads up to the first open transaction."""

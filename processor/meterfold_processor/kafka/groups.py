@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # not in its stubs
 
 from meterfold_processor.kafka import clients
@@ -47,8 +48,13 @@ class Member:
 
 def members(settings: KafkaSettings, group_id: str) -> tuple[Member, ...]:
     """The members now; none where the broker knows or describes no such group. Raises Retryable or Fatal."""
-    _require_coordinator(settings, group_id)
-    admin = admin_for(settings)
+    with closing(CommittedOffsets(settings, group_id, _CALL_SECONDS)) as offsets:
+        return _members(settings, offsets)
+
+
+def _members(settings: KafkaSettings, offsets: CommittedOffsets) -> tuple[Member, ...]:
+    offsets.require_coordinator()
+    group_id, admin = offsets.group_id, admin_for(settings)
     future = admin.describe_consumer_groups([group_id], request_timeout=_CALL_SECONDS)[group_id]
     try:
         described = admin.answer(future, f"describing the group {group_id}")
@@ -57,21 +63,6 @@ def members(settings: KafkaSettings, group_id: str) -> tuple[Member, ...]:
             return ()
         raise
     return tuple(Member(member.client_id, member.host) for member in described.members)
-
-
-def _require_coordinator(settings: KafkaSettings, group_id: str) -> None:
-    """Raises Retryable unless the group's coordinator answers.
-
-    To describe a group whose coordinator goes away ends the whole process: librdkafka fails an assertion (its pull
-    request 5397). A consumer's request for committed offsets goes to the same broker and only fails.
-    """
-    consumer = clients.consumer(settings, group_id, "classic")
-    try:
-        consumer.committed([at(Topics(settings.topic_prefix).usage_windows, 0)], _CALL_SECONDS)
-    except KafkaException as error:
-        raise as_error(error.args[0], f"looking for the coordinator of the group {group_id}") from error
-    finally:
-        consumer.close()
 
 
 def session_seconds(settings: KafkaSettings, group_id: str) -> float:
@@ -102,17 +93,24 @@ class Group:
         return self.state is None or self.state.lower() in ("empty", "dead")
 
 
-def read_groups(settings: KafkaSettings, names: Sequence[str]) -> list[Group]:
-    """The groups of these names, in their order. Raises Retryable or Fatal."""
+def read_groups(settings: KafkaSettings, groups: Sequence[CommittedOffsets]) -> list[Group]:
+    """The groups whose offsets these read, in their order. Raises Retryable or Fatal."""
     admin = admin_for(settings)
     future = admin.list_consumer_groups(request_timeout=admin.timeout_seconds)
     states = {group.group_id: group.state.name for group in admin.answer(future, "listing groups").valid}
-    return [Group(name, states.get(name), _count(settings, name) if name in states else 0) for name in names]
+    return [
+        Group(
+            offsets.group_id,
+            states.get(offsets.group_id),
+            _count(settings, offsets) if offsets.group_id in states else 0,
+        )
+        for offsets in groups
+    ]
 
 
-def _count(settings: KafkaSettings, name: str) -> int | None:
+def _count(settings: KafkaSettings, offsets: CommittedOffsets) -> int | None:
     try:
-        return len(members(settings, name))
+        return len(_members(settings, offsets))
     except MeterfoldError:
         return None
 
@@ -125,6 +123,7 @@ class CommittedOffsets:
         # (confluent-kafka-python issue 1982).
         self._consumer: Consumer = clients.consumer(settings, group_id, "classic")
         self._timeout_seconds = timeout_seconds
+        self._any_place = at(Topics(settings.topic_prefix).usage_windows, 0)
         self.group_id = group_id
 
     def read(self, places: Iterable[Place]) -> dict[Place, int]:
@@ -133,14 +132,24 @@ class CommittedOffsets:
         if not wanted:
             return {}
         doing = f"reading the offsets of group {self.group_id}"
-        try:
-            found = self._consumer.committed(wanted, self._timeout_seconds)
-        except KafkaException as error:
-            raise as_error(error.args[0], doing) from error
-        for place in found:
+        for place in (found := self._ask(wanted, doing)):
             if place.error is not None:
                 raise as_error(place.error, doing)
         return {Place(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
+    def require_coordinator(self) -> None:
+        """Raises Retryable or Fatal unless the group's coordinator answers.
+
+        To describe a group whose coordinator goes away ends the whole process: librdkafka fails an assertion (its pull
+        request 5397). A request for committed offsets goes to the same broker and only fails.
+        """
+        self._ask([self._any_place], f"looking for the coordinator of the group {self.group_id}")
+
     def close(self) -> None:
         self._consumer.close()
+
+    def _ask(self, places: list[TopicPartition], doing: str) -> list[TopicPartition]:
+        try:
+            return self._consumer.committed(places, self._timeout_seconds)
+        except KafkaException as error:
+            raise as_error(error.args[0], doing) from error
