@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -41,7 +41,8 @@ _EXPIRED_SHOWN: Final = 62 * DAY
 _TOGETHER: Final = {Period.HOURLY: Period.DAILY, Period.DAILY: Period.MONTHLY, Period.MONTHLY: Period.MONTHLY}
 
 ProgressCallback = Callable[[int, int, str], None]
-Outcomes = list[PeriodClosing | OperationError]
+Outcomes = list[tuple[Period, int, PeriodClosing | OperationError]]
+"""(kind, start, what came of closing it) of each period."""
 
 
 class Periods:
@@ -72,7 +73,7 @@ class Periods:
         another one. `wait_seconds`: for the fold, else that of Metering. Raises WindowsDiffer, PeriodRecordsExpired,
         PeriodNotEnded, NotFoldedInTime and InvalidUsage; then nothing is stored.
         """
-        (outcome,) = self._close(_closable(period), [_start(period, start)], metric_key or "", wait_seconds)
+        ((_, _, outcome),) = self._close(_closable(period), [_start(period, start)], metric_key or "", wait_seconds)
         if isinstance(outcome, OperationError):
             raise outcome
         return outcome
@@ -95,8 +96,7 @@ class Periods:
         starts = list(itertools.takewhile(lambda one: one < last, _following(kind, first)))
         if not starts:
             raise InvalidUsage(f"end {end.isoformat()} must be after start {start.isoformat()}")
-        outcomes = self._close(kind, starts, metric_key or "", wait_seconds, tell)
-        return CloseRun(*_sorted_out(kind, zip(starts, outcomes, strict=True)))
+        return CloseRun(*_sorted_out(self._close(kind, starts, metric_key or "", wait_seconds, tell)))
 
     def close_due(
         self,
@@ -111,25 +111,10 @@ class Periods:
         due = self.due(periods, limit=limit)
         if not due.rows:
             return CloseRun((), (), expired=due.expired)
-        closings: list[PeriodClosing] = []
-        failures: list[ClosingFailure] = []
-        by_kind = [(kind, [micros(one.period_start) for one in due.rows if one.period_type == kind]) for kind in CLOSED]
-        done = 0
+        starts = {kind: [micros(one.period_start) for one in due.rows if one.period_type == kind] for kind in CLOSED}
         with self._clients.client() as client:
-            rules = read_rules(client)
-            tell(done, len(due.rows), "waiting for the fold")
-            next_offsets = self._wait(client, rules, wait_seconds, lambda text: tell(done, len(due.rows), text))
-            for kind, starts in by_kind:
-                for together in _chunks(kind, starts):
-                    tell(done, len(due.rows), f"{kind} from {from_micros(together[0]):%Y-%m-%d}")
-                    outcomes = close_periods(
-                        client, rules, next_offsets, kind, together, "", self._kept_from(client, rules)
-                    )
-                    one, other = _sorted_out(kind, zip(together, outcomes, strict=True))
-                    closings += one
-                    failures += other
-                    done += len(together)
-        return CloseRun(tuple(closings), tuple(failures), due.total - len(due.rows), due.expired)
+            outcomes = self._close_ended(client, read_rules(client), starts, "", wait_seconds, tell)
+        return CloseRun(*_sorted_out(outcomes), due.total - len(due.rows), due.expired)
 
     def due(self, periods: Sequence[str] = tuple(CLOSED), *, limit: int = MAX_DUE) -> DuePeriods:
         """Periods that have ended, with their grace period, and have usage, but no closing of every metric, or one that
@@ -233,24 +218,33 @@ class Periods:
         wait_seconds: float | None,
         tell: ProgressCallback = lambda done, total, text: None,
     ) -> Outcomes:
-        outcomes: Outcomes = []
         with self._clients.client() as client:
             rules = read_rules(client)
             self._require_ended(client, rules, kind, starts[-1])
-            tell(0, len(starts), "waiting for the fold")
-            next_offsets = self._wait(client, rules, wait_seconds, lambda text: tell(0, len(starts), text))
-            for together in _chunks(kind, starts):
-                tell(len(outcomes), len(starts), f"{kind} from {from_micros(together[0]):%Y-%m-%d}")
-                outcomes += close_periods(
-                    client, rules, next_offsets, kind, together, metric_key, self._kept_from(client, rules)
-                )
-        return outcomes
+            return self._close_ended(client, rules, {kind: starts}, metric_key, wait_seconds, tell)
 
-    def _wait(
-        self, client: Client, rules: FoldRules, wait_seconds: float | None, tell: Callable[[str], None]
-    ) -> dict[int, int]:
+    def _close_ended(
+        self,
+        client: Client,
+        rules: FoldRules,
+        starts: Mapping[Period, Sequence[int]],
+        metric_key: str,
+        wait_seconds: float | None,
+        tell: ProgressCallback,
+    ) -> Outcomes:
+        """Close the periods of each kind that begin at `starts[kind]`, once what was recorded before is folded."""
+        outcomes: Outcomes = []
+        total = sum(map(len, starts.values()))
+        tell(0, total, "waiting for the fold")
         seconds = self._wait_seconds if wait_seconds is None else wait_seconds
-        return wait_until_folded(self._kafka(), client, rules, seconds, tell)
+        next_offsets = wait_until_folded(self._kafka(), client, rules, seconds, lambda text: tell(0, total, text))
+        for kind, of_kind in starts.items():
+            for together in _chunks(kind, of_kind):
+                tell(len(outcomes), total, f"{kind} from {from_micros(together[0]):%Y-%m-%d}")
+                kept_from = self._kept_from(client, rules)
+                found = close_periods(client, rules, next_offsets, kind, together, metric_key, kept_from)
+                outcomes += ((kind, start, outcome) for start, outcome in zip(together, found, strict=True))
+        return outcomes
 
     def _require_ended(self, client: Client, rules: FoldRules, kind: Period, start: int) -> None:
         end = period_end(kind, start)
@@ -303,12 +297,10 @@ def _chunks(kind: Period, starts: Iterable[int]) -> Iterator[list[int]]:
         yield list(together)
 
 
-def _sorted_out(
-    kind: Period, outcomes: Iterable[tuple[int, PeriodClosing | OperationError]]
-) -> tuple[tuple[PeriodClosing, ...], tuple[ClosingFailure, ...]]:
+def _sorted_out(outcomes: Outcomes) -> tuple[tuple[PeriodClosing, ...], tuple[ClosingFailure, ...]]:
     closings: list[PeriodClosing] = []
     failures: list[ClosingFailure] = []
-    for start, outcome in outcomes:
+    for kind, start, outcome in outcomes:
         if isinstance(outcome, PeriodClosing):
             closings.append(outcome)
             continue
