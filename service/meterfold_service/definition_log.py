@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
 from meterfold_processor.checker.transactions import FencedOut, Transactions
 from meterfold_processor.kafka.clients import Outgoing
-from meterfold_processor.kafka.reader import Place, TopicReader
+from meterfold_processor.kafka.reader import PROMPT, Place, TopicReader
 from meterfold_schemas import cloudevents
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.errors import Retryable
@@ -37,9 +37,6 @@ _BUSY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.03
 _POLL_SECONDS: Final = 0.005
 _NAME: Final = "meterfold-definitions"
-#: A broker answers one request of a connection after the other. A fetch that waits at the end of a topic, by default
-#: for 0.1 s, delays what comes after it: the bounds, and the next fetch.
-_PROMPT: Final = {"fetch.wait.max.ms": 5}
 _SOURCE: Final = "/meterfold/definitions"
 
 D = TypeVar("D", MetricDefinition, UsageThreshold)
@@ -60,7 +57,7 @@ class DefinitionLog:
 
     def read(self) -> Definitions:
         """Both topics as they are now."""
-        reader = TopicReader(self._kafka, _NAME, _PROMPT)
+        reader = TopicReader(self._kafka, _NAME, PROMPT)
         try:
             return self._read(reader, self._ends(reader))
         finally:
@@ -103,7 +100,7 @@ class DefinitionLog:
     def _publish_once(
         self, decide: Callable[[Definitions], D], message: Callable[[D], Outgoing | None]
     ) -> tuple[D, int | None]:
-        reader = TopicReader(self._kafka, _NAME, _PROMPT)
+        reader = TopicReader(self._kafka, _NAME, PROMPT)
         transaction = Transactions(self._kafka, f"{self._kafka.topic_prefix}{_NAME}")
         try:
             ends = self._ends(reader)

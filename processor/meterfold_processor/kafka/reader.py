@@ -16,7 +16,7 @@ from meterfold_processor.kafka.offsets import Place, at, log_edge
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 
-__all__ = ["BULK", "HEADS", "STUCK_SECONDS", "Place", "TopicReader", "open_transaction"]
+__all__ = ["BULK", "HEADS", "PROMPT", "STUCK_SECONDS", "Place", "TopicReader", "open_transaction"]
 
 _CHUNK: Final = 10_000
 _WAIT: Final = 0.2
@@ -25,17 +25,19 @@ STUCK_SECONDS: Final = 60.0
 """Reading is given up after this long without progress, and tried again later. An open transaction blocks readers for
 its timeout at most, which is shorter, unless the broker has lost the transaction's end."""
 
-#: A fetch that waits for more messages delays the one after it, and with it every change of topics.
-_FETCH_WAIT: Final = {"fetch.wait.max.ms": 5}
+PROMPT: Final[Mapping[str, Any]] = {"fetch.wait.max.ms": 5}
+"""Settings of a reader that is not polled at the end of a topic. A broker answers one request of a connection after the
+other, so a fetch that waits for more messages, by default for 0.1 s, delays what comes after it: the bounds, and the
+next fetch."""
 BULK: Final[Mapping[str, Any]] = {
-    **_FETCH_WAIT,
+    **PROMPT,
     "fetch.message.max.bytes": 4_000_000,
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 65_536,
 }
 """Settings of a reader of many messages."""
 HEADS: Final[Mapping[str, Any]] = {
-    **_FETCH_WAIT,
+    **PROMPT,
     "fetch.message.max.bytes": 65_536,
     "queued.min.messages": 1,
     "fetch.queue.backoff.ms": 5,  # one message is all of the queue: the default of a second would follow each

@@ -70,7 +70,7 @@ class ActionLog:
             client.poll(_POLL_SECONDS)  # another thread's poll may take our report
         if not reports:
             raise Retryable(f"Kafka, publishing to {self._topic}: no answer in {_DELIVERY_SECONDS:g} s")
-        (failure, message), offset = reports[0], None
+        failure, message = reports[0]
         if failure is not None:
             raise as_error(failure, f"publishing to {self._topic}")
         offset = message.offset()
