@@ -192,7 +192,7 @@ class MetricFollower:
                         return
 
     def _is_there(self, consumer: Any) -> bool:
-        """Asks for the topic, which reading by itself would do up to a second later; and reading would not say for half
+        """Asks for the topic, which reading alone would do up to a second later; and reading would not say for half
         a minute that a topic does not exist."""
         try:
             error = consumer.list_topics(self._topic, _CALL_SECONDS).topics[self._topic].error

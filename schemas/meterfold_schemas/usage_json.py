@@ -26,7 +26,7 @@ __all__ = ["ENVELOPE", "OPENING", "fields_of"]
 
 #: The first byte of a JSON value.
 OPENING: Final = b"{"
-#: An attribute of a CloudEvent -> the field that it stands for where `data` has no such field.
+#: An attribute of a CloudEvent -> the field that it gives where `data` does not have it.
 ENVELOPE: Final = {"id": "id", "time": "timestamp", "source": "source"}
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -65,7 +65,7 @@ def fields_of(data: bytes) -> dict[str, Any]:
 
 
 def _of_cloud_event(members: list[tuple[str, str]]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The fields that the attributes stand for, and the members of `data`."""
+    """The fields that the attributes give, and the members of `data`."""
     known = {"specversion", "type", "data", *ENVELOPE}
     attributes = _once([(name, raw) for name, raw in members if name in known])
     for name, expected in (("specversion", "1.0"), ("type", USAGE_RECORDED)):

@@ -1,6 +1,6 @@
 """Usage by dimension from closed periods, for days and months whose records have expired.
 
-A period can stand in for its records only if its closing holds every window as it is now: of each state in
+A period can replace its records only if its closing holds every window as it is now: of each state in
 usage_windows there are rows by dimension, with all the fields that are asked for.
 """
 

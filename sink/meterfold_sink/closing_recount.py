@@ -89,7 +89,7 @@ class RecountedPeriod:
 
 @dataclass(frozen=True, slots=True)
 class WindowDifference:
-    """A stored window that is not what its records add up to. Counts and sums of 0 stand for what is not there."""
+    """A stored window that is not what its records add up to. A missing window or record has counts and sums of 0."""
 
     org_id: str
     metric_key: str

@@ -1,7 +1,7 @@
 """The state of usage over any spans of time, from stored windows and from records, as one statement.
 
 A span is given as pieces (see `Piece`), each with the number of the answer's row that it belongs to. A kind of piece is
-read from one table: windows of a period where nothing but subjects is told apart, and records for everything else. A
+read from one table: windows of a period where nothing but subjects is distinguished, and records for everything else. A
 table that keeps sums by metadata fields is one more kind.
 """
 
@@ -69,7 +69,7 @@ class Of:
 
 def states(rules: FoldRules, of: Of, pieces: Sequence[Piece], grouping: Grouping) -> str:
     """A statement with the state of each row, from all kinds of pieces. Bind the parameters of `of` and `grouping`;
-    integers that our own code made stand in the statement itself."""
+    integers that our own code made are written into the statement itself."""
     sources = []
     for kind in dict.fromkeys(piece.kind for piece in pieces):
         mine = [piece for piece in pieces if piece.kind == kind]

@@ -29,7 +29,7 @@ _SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1, "max_query
 @dataclass(frozen=True, slots=True)
 class UsageSum:
     """One row: the state of all usage in it, and its total by the metric's type (None: the organization has no
-    definition). `partitions`: those whose usage is in it. Subject fields are None where subjects are not told apart.
+    definition). `partitions`: those whose usage is in it. Subject fields are None where subjects are added up.
     `field_values`: of the metadata fields that it is grouped by, None for a missing one. `unique_count`: the distinct
     values of the field that was asked for, else None."""
 

@@ -28,7 +28,7 @@ _MISSING: Final = object()
 
 
 class JsonRows:
-    """One file. `records` is the path of the lists that have the rows, such as "data.results": what stands beside a
+    """One file. `records` is the path of the lists that have the rows, such as "data.results": what is beside a
     list, such as the time of a bucket, belongs to each of its rows."""
 
     def __init__(

@@ -72,7 +72,7 @@ def rates(before: Seen, now: Seen) -> Rates:
 
 
 class Looks:
-    """Looks again and again, for one thread. A look takes up to about 10 s where a server does not answer."""
+    """Looks repeatedly, for one thread. A look takes up to about 10 s where a server does not answer."""
 
     def __init__(
         self, inspector: Inspects, service: Metering, rows: int, clock: Callable[[], float] = time.monotonic

@@ -209,7 +209,7 @@ def _said(check: _Check) -> pl.Expr:
     return described(check.detail, pl.col(check.field)) if "{}" in check.detail else pl.lit(check.detail)
 
 
-# Built once: so many expressions take longer to build than to apply to a small batch.
+# Built once: these expressions take longer to build than to apply to a small batch.
 _COLUMNS, _CHECKS = _event()
 _EVENT: Final = [
     *_COLUMNS,

@@ -24,7 +24,7 @@ __all__ = ["FrameBatch", "Run"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Messages to be sent in this order. `rows`: where each stands in the frame."""
+    """Messages to be sent in this order. `rows`: the row of each in the frame."""
 
     rows: Sequence[int]
     keys: list[bytes]

@@ -72,7 +72,7 @@ def big_endian(high: Any, low: Any) -> Any:
     used = int(lengths.max(initial=1))
     cells = np.empty((len(low), used + 1), _BYTE)
     cells[:, 1:] = numbers[:, width - used :]
-    # The length stands right before the first byte that is kept.
+    # The length is right before the first byte that is kept.
     cells[np.arange(len(low)), used - lengths] = (lengths * 2).astype(_BYTE)
     return of_matrix(cells, lengths + 1, right=True)
 

@@ -22,7 +22,7 @@ def _table(prefix: bytes) -> Any:
 
 
 _SIZES: Final = _table(b"")
-#: What stands before an optional text by its length + 1; 0: there is none.
+#: What precedes an optional text, by its length + 1; 0: no text.
 _OPTIONAL_SIZES: Final = pa.concat_arrays([pa.array([b"\0"], pa.binary()), _table(b"\x02")])
 
 
@@ -80,7 +80,7 @@ def optional_text(column: Any) -> Text:
 
 
 def plain_in_json(texts: Any) -> Any:
-    """Which texts stand in JSON as they are, between quotes."""
+    """Which texts are in JSON as they are, between quotes."""
     return _without(texts, "", r'[\x00-\x1f"\\]', _has_special)
 
 

@@ -95,7 +95,7 @@ def fold_mark(
     """(the mark, grace), in UTC microseconds: everything that arrived until the mark is folded.
 
     The stamps of the last events say so where each partition has had one since. A partition without traffic says
-    nothing by itself: if the stamps are not `enough` (mark, grace), Kafka is asked whether all of the log is folded.
+    nothing alone: if the stamps are not `enough` (mark, grace), Kafka is asked whether all of the log is folded.
     """
     with clients.client() as client:
         rules = read_rules(client)

@@ -52,7 +52,7 @@ class UsageSummary:
     """The usage of one period [period_start, period_end), which is never longer than its calendar says and never ends
     for a lifetime.
 
-    Subject fields are None where subjects are not told apart. `group`: the value of each metadata field that was
+    Subject fields are None where subjects are added up. `group`: the value of each metadata field that was
     grouped by; None for records without it. `unique_count`: the number of distinct values of the field that was asked
     for; None if none was.
 
