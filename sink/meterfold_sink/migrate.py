@@ -23,7 +23,7 @@ from meterfold_sink.errors import MISSING_DATABASE, MISSING_TABLE, code_of
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.writers import Writer
 
-__all__ = ["Migration", "applied", "check_schema", "migrate", "migrations", "statements"]
+__all__ = ["Migration", "applied", "check_schema", "migrate", "migrations", "statements", "view_statements"]
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations
@@ -79,6 +79,12 @@ def statements(migration: Migration, values: Mapping[str, int]) -> list[str]:
 
     text = _PLACE.sub(value, _COMMENT.sub("", migration.text))
     return [part.strip() for part in _END.split(text) if part.strip()]
+
+
+def view_statements(migration: Migration) -> list[str]:
+    """Those that create a view. Views have no places for values."""
+    text = _COMMENT.sub("", migration.text)
+    return [part.strip() for part in _END.split(text) if part.strip().startswith("CREATE OR REPLACE VIEW")]
 
 
 def migrate(client: Client, rules: FoldRules) -> list[Migration]:
