@@ -9,7 +9,8 @@ part do no harm, since the fold begins at the progress row and writes them again
     2-windows    usage_windows
     3-rest       every other table
 
-A restore goes the other way, and fold_progress comes last: without it no worker starts, so half a restore is none.
+A restore goes the other way, and the rows of fold_progress come last. Half a restore has none: a worker then folds the
+whole log, or refuses to start because the log does not reach back to its beginning.
 
 ClickHouse binds no parameters in these statements: names are quoted, and a destination has only the characters that
 `Destination` allows.
@@ -208,7 +209,7 @@ def _run(client: Client, statement: str, settings: str = "", sleep: Callable[[fl
     pause, unseen = _PAUSE_SECONDS, 0.0
     while True:
         rows = client.rows(
-            "SELECT toString(status) AS status, error, total_size FROM system.backups WHERE id = {id:String}",
+            "SELECT toString(status) AS status, error, compressed_size FROM system.backups WHERE id = {id:String}",
             {"id": identity},
         )
         if not rows:
@@ -219,7 +220,7 @@ def _run(client: Client, statement: str, settings: str = "", sleep: Callable[[fl
                 )
             unseen += pause
         elif rows[0]["status"] in ("BACKUP_CREATED", "RESTORED"):
-            return int(rows[0]["total_size"])
+            return int(rows[0]["compressed_size"])
         elif not rows[0]["status"].startswith(("CREATING", "RESTORING")):
             raise _failure(statement, rows[0]["status"], rows[0]["error"])
         sleep(pause)

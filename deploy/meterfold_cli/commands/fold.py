@@ -29,6 +29,7 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     from meterfold_processor.fold.opening import Opening
     from meterfold_processor.fold.settings import FoldSettings
     from meterfold_processor.fold.worker import FoldWorker
+    from meterfold_processor.probes.backups import BackupWatch
     from meterfold_processor.probes.fold import FoldSubject
     from meterfold_schemas.settings import load_settings
 
@@ -38,7 +39,10 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
     worker = FoldWorker(settings, kafka, Opening(kafka, installation.clickhouse()))
     subject = FoldSubject(worker.status)
-    run_probed("fold", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
+    watch = BackupWatch(worker.status)
+    run_probed(
+        *("fold", worker, subject, lambda: snapshot(worker.status), installation), as_json=as_json, also=watch.look
+    )
 
 
 def snapshot(status: FoldStatus) -> Snapshot:

@@ -12,7 +12,15 @@ from meterfold_service.errors import OperationError
 if TYPE_CHECKING:
     from meterfold_processor.kafka.replay import Replay
 
-__all__ = ["BackupTooOld", "CatalogueLost", "DatabaseNotEmpty", "NoBackup", "WorkersRunning", "lost_text"]
+__all__ = [
+    "BackupExists",
+    "BackupTooOld",
+    "CatalogueLost",
+    "DatabaseNotEmpty",
+    "NoBackup",
+    "WorkersRunning",
+    "lost_text",
+]
 
 
 class NoBackup(OperationError):
@@ -23,6 +31,16 @@ class NoBackup(OperationError):
     def __init__(self, name: str | None = None) -> None:
         which = "no complete backup" if name is None else f"no backup {name!r}"
         super().__init__(f"the catalogue has {which}. See `meterfold backup list`, or run `meterfold backup create`")
+        self.name = name
+
+
+class BackupExists(OperationError):
+    """The catalogue has a backup with this name."""
+
+    code = "BACKUP_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a backup {name!r} already. Choose another name, or leave --name out")
         self.name = name
 
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import Fatal, MeterfoldError
 from meterfold_schemas.periods import micros
-from meterfold_service.backups.errors import BackupTooOld, CatalogueLost, DatabaseNotEmpty, NoBackup, WorkersRunning
+from meterfold_service.backups.errors import (
+    BackupExists,
+    BackupTooOld,
+    CatalogueLost,
+    DatabaseNotEmpty,
+    NoBackup,
+    WorkersRunning,
+)
 from meterfold_service.backups.results import BackupCheck, BackupPage, Restored
 from meterfold_service.pages import check_page
 from meterfold_sink.backup_catalogue import COMPLETE, FAILED, RUNNING
@@ -52,11 +59,11 @@ class Backups:
     def create(self, *, full: bool = False, name: str | None = None, tell: Tell | None = None) -> BackupRow:
         """Write a backup while everything runs. It is full if `full`, if the newest full one is older than the setting
         `full_days`, or if there is none; otherwise it has only what is new since that one. Its row of the catalogue is
-        returned. Several at the same time are several backups.
+        returned. Several at the same time are several backups. Raises BackupExists.
         """
         from meterfold_processor.kafka.replay import replayable_until
         from meterfold_sink import backup_parts
-        from meterfold_sink.backup_catalogue import BackupRow, newest_full, write_backup
+        from meterfold_sink.backup_catalogue import BackupRow, find_backup, newest_full, write_backup
 
         report = tell or _silent
         destination = self._destination()
@@ -65,6 +72,8 @@ class Backups:
         with self._client() as client:
             with self._catalogue(client):
                 newest = newest_full(client, str(destination))
+                if name is not None and find_backup(client, name) is not None:
+                    raise BackupExists(name)
             base = None if full or newest is None or self._is_stale(newest, started) else newest
             # Before the first part: what the backup has is at or above it, so this errs on the safe side.
             found = self._replays(client)
@@ -155,14 +164,14 @@ class Backups:
             for number, (what, part, tables) in enumerate(steps):
                 report(number, len(steps) + 1, what)
                 backup_parts.restore(client, destination, name, part, settings.database, target, tables)
+            progress = (client, destination, name, backup_parts.PROGRESS, settings.database, target, ["fold_progress"])
+            backup_parts.restore(*progress, structure_only=True)  # views read it
             with self._client(target) as restored:
                 backup_parts.forget_definitions(restored, self._definition_topics())
                 backup_parts.restore_views(restored, checked.schema_version)
                 self._keep_row(restored, checked, row)
             report(len(steps), len(steps) + 1, "fold_progress")
-            backup_parts.restore(
-                client, destination, name, backup_parts.PROGRESS, settings.database, target, ["fold_progress"]
-            )
+            backup_parts.restore(*progress)
         needs = checked.schema_version < migrations()[-1].version
         return Restored(name, target, replaced, checked.schema_version, needs, checked.partitions)
 
