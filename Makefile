@@ -2,7 +2,7 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
-# test-deploy   the alert rules, with promtool
+# test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, schemas against the released ones, and what the wheel holds
@@ -31,6 +31,7 @@ test-clients: .venv/.installed-dev
 
 test-deploy: .venv/.installed-dev
 	@$(BIN)/python tests/deploy/promtool.py
+	@$(BIN)/python tests/deploy/manifests.py || [ $$? -eq 3 ]
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

@@ -14,11 +14,14 @@ from confluent_kafka import TopicPartition
 from meterfold_cli import exits
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
+from meterfold_processor.fold.status import FoldStatus
+from meterfold_processor.probes.backups import BackupWatch
 from meterfold_processor.verify import VerifyReport
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
 from meterfold_service.backups.errors import BackupExists, BackupTooOld, DatabaseNotEmpty, WorkersRunning
 from meterfold_sink import backup_parts, fold_state
+from meterfold_sink.backup_catalogue import BackupRow
 from meterfold_sink.client import connect
 from support import consume_all, eventually
 from support.cli import answer, inside
@@ -100,6 +103,7 @@ def test_an_older_backup_is_restored_and_the_log_repairs_it(
     assert (full.base, increment.base) == ("", full.name)
     assert 0 < increment.total_bytes < full.total_bytes
     assert [row.name for row in metering.backups.list().rows] == [increment.name, full.name]
+    _shown_and_exported(history, increment, {"METERFOLD_CONFIG": str(_settings_file(history, tmp_path))})
     with pytest.raises(DatabaseNotEmpty, match="--replace"):
         metering.backups.restore(full.name)
 
@@ -217,6 +221,16 @@ def _delete_metric(history: History, key: str) -> None:
     keys = {message.key() or b"" for message in consume_all(history.kafka, topic)}
     (found,) = [known for known in keys if key.encode() in known]
     history.there.send(topic, found, None)
+
+
+def _shown_and_exported(history: History, newest: BackupRow, env: dict[str, str]) -> None:
+    """The newest backup in `status`, and in the status of a fold worker, from which the metrics are made."""
+    assert answer("status", env=env, code=None)["clickhouse"]["backup"]["name"] == newest.name
+    assert f"backup      {newest.name}, " in inside("status", env=env).stdout
+    status = FoldStatus()
+    with connect(history.there.clickhouse) as client:
+        BackupWatch(status).look(client)
+    assert status.backup == (newest.started_at.timestamp(), newest.replayable_until.timestamp())
 
 
 def _metric_keys(history: History) -> list[Any]:

@@ -12,6 +12,7 @@ from meterfold_schemas.periods import from_micros
 from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
+    from meterfold_sink.backup_catalogue import BackupRow
     from meterfold_sink.client import Client
     from meterfold_sink.fold_state import ProgressRow
     from meterfold_sink.metric_usage import UndefinedMetric
@@ -71,6 +72,8 @@ class ClickHouseView:
     schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
     rejections: Sequence[RecentRejections] = ()
     rejected_within: float = REJECTED_WITHIN_SECONDS
+    backup: BackupRow | None = None
+    """The newest complete one."""
 
 
 def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
@@ -88,6 +91,7 @@ def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_
 
 
 def _view(store: Client, rejected_within: float) -> ClickHouseView:
+    from meterfold_sink.backup_catalogue import newest_backup
     from meterfold_sink.fold_state import read_progress, read_settings
     from meterfold_sink.migrate import applied, migrations
     from meterfold_sink.rejections import recent_rejections
@@ -107,6 +111,7 @@ def _view(store: Client, rejected_within: float) -> ClickHouseView:
         schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
         rejected_within=rejected_within,
+        backup=newest_backup(store) if current else None,
     )
 
 
