@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -198,7 +198,7 @@ def restore_views(client: Client, version: int) -> None:
                 client.command(statement)
 
 
-def _run(client: Client, statement: str, settings: str = "", sleep: Callable[[float], None] = time.sleep) -> int:
+def _run(client: Client, statement: str, settings: str = "") -> int:
     """Run a BACKUP or RESTORE to its end and return its size. The server works on its own, so that no time-out of a
     connection or proxy ends it, and a request that is sent again finds its id taken."""
     identity = uuid.uuid4().hex
@@ -223,7 +223,7 @@ def _run(client: Client, statement: str, settings: str = "", sleep: Callable[[fl
             return int(rows[0]["compressed_size"])
         elif not rows[0]["status"].startswith(("CREATING", "RESTORING")):
             raise _failure(statement, rows[0]["status"], rows[0]["error"])
-        sleep(pause)
+        time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_an_older_backup_is_restored_and_the_log_repairs_it(
         history.there.define_metric("deleted.later")
         folded(history)
         eventually(lambda: _metric_keys(history) == [METRIC, "deleted.later"], 60)
-        full = metering.backups.create()
+        full = metering.backups.create(tell=_folding_between(history, "full"))
         _send(history, 40, 20)
         folded(history)
         increment = metering.backups.create()
@@ -107,7 +107,7 @@ def test_an_older_backup_is_restored_and_the_log_repairs_it(
     with pytest.raises(DatabaseNotEmpty, match="--replace"):
         metering.backups.restore(full.name)
 
-    for backup in (increment, full):
+    for backup in (increment, full):  # both by the same log, the second one from further back
         restored = metering.backups.restore(backup.name, replace_database=True)
         assert restored.replaced in _databases(history)
         assert {one.partition: one.next_offset for one in restored.partitions} == backup.next_offsets
@@ -134,76 +134,74 @@ def test_an_older_backup_is_restored_and_the_log_repairs_it(
     assert rows == {full.name: "complete", increment.name: "complete"}
 
 
-@pytest.mark.parametrize("order", ["as it is", "reversed"])
-def test_a_backup_that_is_written_while_the_fold_works_can_be_repaired(
-    history: History, metering: Metering, monkeypatch: pytest.MonkeyPatch, order: str
+def test_the_order_of_the_parts_two_at_once_and_a_backup_that_is_too_old(
+    history: History, metering: Metering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Events are folded between the parts of the backup, so that each part is of another moment. In the opposite order
-    progress is ahead of records and windows, which nothing folds again."""
-    if order == "reversed":
-        monkeypatch.setattr(backup_parts, "PARTS", tuple(reversed(backup_parts.PARTS)))
-    number = 0
-
-    def between(done: int, total: int, text: str) -> None:
-        nonlocal number
-        if done < total:
-            _send(history, number, 10)
-            folded(history)
-            number += 10
-
-    with history.folding(), history.checking():
-        backup = metering.backups.create(tell=between)
-        _send(history, number, 5)
-        folded(history)
-    metering.backups.restore(backup.name, replace_database=True)
-    with history.folding(), history.checking():
-        if order == "as it is":
-            _proven(history)
-        else:
-            folded(history)
-            report = history.verify(wait_seconds=10)
-            assert any("record" in str(finding) for finding in report.findings), report
-
-
-def test_two_backups_at_the_same_time_do_no_harm(history: History, metering: Metering, tmp_path: Path) -> None:
+    """One installation for several questions, because making it takes longer than they do."""
     with history.folding():
-        _send(history, 0, 20)
+        _send(history, 0, 10)
         folded(history)
-    with _metering(history, tmp_path) as other, ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(one.backups.create) for one in (metering, other)]
-        made = [future.result(120) for future in futures]
-    assert len({backup.name for backup in made}) == 2
-    assert all(metering.backups.check(backup.name).restorable for backup in made)
-    with pytest.raises(BackupExists, match="Choose another name"):
-        metering.backups.create(full=True, name=made[0].name)
+        backups = {}
+        for order, parts in (("right", backup_parts.PARTS), ("wrong", tuple(reversed(backup_parts.PARTS)))):
+            with monkeypatch.context() as patch:
+                patch.setattr(backup_parts, "PARTS", parts)
+                backups[order] = metering.backups.create(full=True, tell=_folding_between(history, order))
+        behind = {order: _progress_without_records(history, metering, made.name) for order, made in backups.items()}
+        assert behind["right"] == 0
+        assert behind["wrong"] > 0, "in the opposite order, progress stands for events that no table has"
 
+        with _metering(history, tmp_path) as other, ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(one.backups.create) for one in (metering, other)]
+            made = [future.result(120) for future in futures]
+        assert len({backup.name for backup in made}) == 2
+        assert all(metering.backups.check(backup.name).restorable for backup in made)
+        with pytest.raises(BackupExists, match="Choose another name"):
+            metering.backups.create(full=True, name=made[0].name)
 
-def test_a_backup_that_the_log_no_longer_reaches_is_refused(
-    history: History, metering: Metering, tmp_path: Path
-) -> None:
+        newest = made[0]
+        _send(history, 900, 20)
+        folded(history)
     env = {"METERFOLD_CONFIG": str(_settings_file(history, tmp_path))}
-    with history.folding():
-        _send(history, 0, 20)
-        folded(history)
-        backup = metering.backups.create()
-        _send(history, 20, 20)
-        folded(history)
-    day = timedelta(days=1)
-    assert timedelta(days=13) < backup.replayable_until - datetime.now(UTC) <= 14 * day
-    done = inside("backup", "check", env=env)
+    assert timedelta(days=13) < newest.replayable_until - datetime.now(UTC) <= timedelta(days=14)
+    done = inside("backup", "check", newest.name, env=env)
     assert (done.returncode, "it can be restored until" in done.stdout) == (exits.OK, True), done.stderr
-
-    starts = _cut_log(history, {p: offset + 3 for p, offset in backup.next_offsets.items()})
-    checked = answer("backup", "check", env=env, code=exits.FAILED)
+    starts = _cut_log(history, {partition: offset + 3 for partition, offset in newest.next_offsets.items()})
+    checked = answer("backup", "check", newest.name, env=env, code=exits.FAILED)
     assert [(one["log_start"], one["next_offset"]) for one in checked["partitions"]] == [
-        (starts[p], offset) for p, offset in sorted(backup.next_offsets.items())
+        (starts[partition], offset) for partition, offset in sorted(newest.next_offsets.items())
     ]
     assert not checked["restorable"]
+    before = _databases(history)
     with pytest.raises(BackupTooOld, match=r"3 offsets with their events are deleted") as refused:
-        metering.backups.restore(backup.name, replace_database=True)
+        metering.backups.restore(newest.name, replace_database=True)
     assert [one.partition for one in refused.value.partitions] == sorted(starts)
-    databases = [name for name in _databases(history) if name.startswith(history.there.clickhouse.database)]
-    assert databases == [history.there.clickhouse.database], "nothing was renamed, and nothing is left"
+    assert _databases(history) == before, "nothing was renamed, and nothing is left"
+
+
+def _folding_between(history: History, prefix: str) -> Callable[[int, int, str], None]:
+    """Before each part of a backup, some events are recorded and folded, so that each part is of another moment."""
+
+    def between(done: int, total: int, _text: str) -> None:
+        if done < total:
+            for number in range(10):
+                history.send(history.event(f"{prefix}-{done}-{number}", f"u{number % 5}", 1))
+            folded(history)
+
+    return between
+
+
+def _progress_without_records(history: History, metering: Metering, name: str) -> int:
+    """How many events the progress of a backup stands for and its records and windows do not have."""
+    database = f"{history.there.clickhouse.database}_{name.lower().replace('-', '_')}"
+    metering.backups.restore(name, into=database)
+    with connect(history.there.clickhouse.model_copy(update={"database": database})) as client:
+        counted = sum(row.counted for row in fold_state.read_progress(client).values())
+        records = int(client.value("SELECT toInt64(count()) FROM usage_records FINAL"))
+        windows = int(
+            client.value("SELECT toInt64(sum(record_count)) FROM usage_windows FINAL WHERE period_type = 'lifetime'")
+        )
+    assert history.there.clickhouse.database in database
+    return max(0, counted - records, counted - windows)
 
 
 def _cut_log(history: History, offsets: dict[int, int]) -> dict[int, int]:
