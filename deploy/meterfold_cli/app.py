@@ -65,6 +65,15 @@ class Commands(TyperGroup):
         known = self.commands.get(cmd_name)
         return known if known is None or self._names_only else _built(cmd_name)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # Typer passes on what pydantic says about a value.
+            message = error.message.removeprefix("Value error, ")
+            error.message = message.replace("Input should be", "the value must be", 1)
+            raise
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with self._listing():
             super().format_commands(ctx, formatter)

@@ -103,9 +103,10 @@ class RefusedEvents(MeterfoldError):
 
     def __init__(self, refused: Mapping[int, Recorded], total: int) -> None:
         index, first = next(iter(refused.items()))
+        reason = str(first.error)
         super().__init__(
-            f"{len(refused)} of {total} events were refused; the first is event {index}: {first.error}. The others "
-            "were taken; correct the refused ones and record them again"
+            f"{len(refused)} of {total} events were refused; the first is event {index}: {reason}"
+            f"{'' if reason.endswith('?') else '.'} The others were taken; correct the refused ones and record them again"
         )
         self.refused = dict(refused)
         self.total = total
