@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+from confluent_kafka.admin import (
     AdminClient,
     ClusterMetadata,
 )

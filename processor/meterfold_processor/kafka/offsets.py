@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs do not re-export it
+from confluent_kafka.admin import OffsetSpec
 
 from meterfold_processor.kafka.admin import Admin, admin_for
 from meterfold_processor.kafka.errors import as_error
