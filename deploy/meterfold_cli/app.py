@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
     "metric": Entry("metric", "app", "Define metrics."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
+    "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
