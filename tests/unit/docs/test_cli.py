@@ -46,6 +46,7 @@ def test_every_exit_code_is_documented() -> None:
 SUBCOMMANDS = {
     "backup": ("create", "list", "check", "restore"),
     "alert": ("list", "acknowledge", "resolve"),
+    "rejected": ("list", "show", "redrive"),
     "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from meterfold_schemas.errors import Fatal, InvalidSettings, Retryable
-from meterfold_sink import backup_parts
 from meterfold_sink.backup_parts import (
     PARTS,
     PROGRESS,
@@ -45,7 +44,7 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backup_parts.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("meterfold_sink.backup_parts.time.sleep", lambda _seconds: None)
 
 
 @pytest.mark.parametrize(
