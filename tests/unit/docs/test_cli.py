@@ -9,7 +9,7 @@ import pytest
 from meterfold.settings import SdkSettings
 from meterfold_cli import exits, main
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.settings import FoldSettings, SchemaRegistrySettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
 from support.paths import ROOT
@@ -17,7 +17,13 @@ from support.paths import ROOT
 
 @pytest.mark.parametrize(
     ("section", "model"),
-    [("sdk", SdkSettings), ("fold", FoldSettings), ("checker", CheckerSettings), ("health", HealthSettings)],
+    [
+        ("sdk", SdkSettings),
+        ("fold", FoldSettings),
+        ("schema_registry", SchemaRegistrySettings),
+        ("checker", CheckerSettings),
+        ("health", HealthSettings),
+    ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
