@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import compress, repeat
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -43,6 +44,9 @@ FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()
 UNDECODABLE = "undecodable"
 
 _NONCE_SIZE = 16
+
+_START = itemgetter(slice(0, CONFLUENT_HEADER_SIZE))
+"""As many bytes of a message as both kinds of header have; few different ones begin the messages of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +85,16 @@ def decode(consumed: Consumed, schemas: Schemas | None = None) -> Decoded:
         body = json_values.read(list(compress(consumed.values, is_json)))
         parts.append(_with_position(consumed, body, rows[chosen]))
         rows = rows[~chosen]
+    for header, schema, those in _by_header(consumed.values, rows, readers):
+        rows = rows[~np.isin(rows, those, assume_unique=True)]
+        parts += [_with_position(consumed, body, own) for body, own in _bodies(header, schema, consumed.values, those)]
     holds: dict[int, Hold] = {}
     for framing, own in _by_framing(consumed.values, rows, schemas):
         headers = [consumed.values[row][: framing.size] for row in own.tolist()]
         _hold(headers, framing, consumed, own, schemas, holds)
         parts += [
-            _with_position(consumed, body, those)
-            for group, group_rows in _by_header(headers, framing, own, readers, schemas)
-            for body, those in _bodies(group, consumed.values, group_rows)
+            _with_position(consumed, _undecodable(len(those), why), those)
+            for why, those in _by_fault(headers, framing, own, schemas)
         ]
     frame = pl.concat(parts).sort("row")
     for hold in holds.values():
@@ -117,32 +123,34 @@ def _by_framing(values: list[bytes], rows: Int64s, schemas: Schemas) -> Iterable
     yield _SINGLE_OBJECT, rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Readable:
-    """Messages of one header. Each message begins with the same bytes, whichever library computed them."""
-
-    header: bytes
-    schema: EventSchema
-
-
 def _by_header(
-    headers: list[bytes], framing: _Framing, rows: Int64s, readers: Mapping[bytes, EventSchema], schemas: Schemas
-) -> Iterable[tuple[_Readable | str, Int64s]]:
-    """The rows of each header, and those of each thing that can be wrong with one: what is wrong, and not the header
-    itself, since text instead of Avro begins differently in every message."""
-    groups: dict[bytes, _Readable | str] = {header: _Readable(header, schema) for header, schema in readers.items()}
-    rows_of: dict[_Readable | str, list[int]] = {}
+    values: list[bytes], rows: Int64s, readers: Mapping[bytes, EventSchema]
+) -> Iterable[tuple[bytes, EventSchema, Int64s]]:
+    """The rows of each header that is read. Each of their messages begins with the same bytes, whichever library
+    computed them."""
+    own = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
+    starts = set(map(_START, own))
+    for header, schema in readers.items():
+        if _START(header) in starts:
+            chosen = np.fromiter(map(bytes.startswith, own, repeat(header)), np.bool_, len(own))
+            if chosen.any():
+                yield header, schema, rows[chosen]
+
+
+def _by_fault(headers: list[bytes], framing: _Framing, rows: Int64s, schemas: Schemas) -> Iterable[tuple[str, Int64s]]:
+    """The rows of each thing that can be wrong with a header: what is wrong, and not the header itself, since text
+    instead of Avro begins differently in every message."""
+    rows_of: dict[str, list[int]] = {}
     for row, header in zip(rows.tolist(), headers, strict=True):
-        rows_of.setdefault(groups.get(header) or _why_unknown(header, framing, schemas), []).append(row)
-    return [(group, np.array(own)) for group, own in rows_of.items()]
+        rows_of.setdefault(_why_unknown(header, framing, schemas), []).append(row)
+    return [(why, np.array(own)) for why, own in rows_of.items()]
 
 
-def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame, Int64s]]:
-    """The events of these rows, and those rows that have none."""
-    if isinstance(group, str):
-        yield _undecodable(len(rows), group), rows
-        return
-    runs = list(_runs(group, values, rows))
+def _bodies(
+    header: bytes, schema: EventSchema, values: list[bytes], rows: Int64s
+) -> Iterable[tuple[pl.DataFrame, Int64s]]:
+    """The events of these rows of one header, and those rows that have none."""
+    runs = list(_runs(header, schema, values, rows))
     readable = [(frame, run) for frame, run in runs if frame is not None]
     if readable:
         # Once for all runs: among many damaged messages there are thousands of them.
@@ -150,7 +158,7 @@ def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterab
         yield whole, np.concatenate([run for _, run in readable])
     damaged = [run for frame, run in runs if frame is None]
     if damaged:
-        why = f"the body is not one {group.schema.name} record of version {group.schema.version}"
+        why = f"the body is not one {schema.name} record of version {schema.version}"
         yield _undecodable(len(damaged), why), np.concatenate(damaged)
 
 
@@ -208,15 +216,17 @@ def _formats(schemas: Schemas) -> str:
     return ", or ".join(found)
 
 
-def _runs(group: _Readable, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
+def _runs(
+    header: bytes, schema: EventSchema, values: list[bytes], rows: Int64s
+) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
     """Halved until each part can be read, or is one message that cannot be (None)."""
-    frame = _read(group.schema, group.header, [values[row] for row in rows])
+    frame = _read(schema, header, [values[row] for row in rows])
     if frame is not None or len(rows) == 1:
         yield frame, rows
         return
     middle = len(rows) // 2
-    yield from _runs(group, values, rows[:middle])
-    yield from _runs(group, values, rows[middle:])
+    yield from _runs(header, schema, values, rows[:middle])
+    yield from _runs(header, schema, values, rows[middle:])
 
 
 def _read(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
