@@ -181,9 +181,9 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "schema_decisions": Described(
-        "unknown schema fingerprints on usage.recorded, and the decisions about them; read with FINAL",
+        "unknown schemas on usage.recorded, and the decisions about them; read with FINAL",
         {
-            "fingerprint": "16 hexadecimal digits, in the order of the wire",
+            "fingerprint": "16 hexadecimal digits in the order of the wire, or id:N for a schema in a Schema Registry",
             "fact": "seen, wait or decision",
             "value": "the decision: poison, or the name of a schema such as usage_recorded.v1",
             "detail": "where it was seen, or the reason of the decision",

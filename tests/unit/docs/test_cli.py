@@ -9,7 +9,7 @@ import pytest
 from meterfold.settings import SdkSettings
 from meterfold_cli import exits, main
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.settings import FoldSettings, SchemaRegistrySettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
 from meterfold_service.backups.settings import BackupSettings
@@ -24,6 +24,7 @@ from support.paths import ROOT
         ("checker", CheckerSettings),
         ("health", HealthSettings),
         ("backup", BackupSettings),
+        ("schema_registry", SchemaRegistrySettings),
     ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
