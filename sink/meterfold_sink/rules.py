@@ -27,8 +27,8 @@ DEFAULT_HOLD_SECONDS: Final = 3600
 POISON: Final = "poison"
 
 _PROCEDURE: Final = (
-    "Nothing was changed. To change a stored setting, stop all workers and follow docs/operations.md, "
-    "'Changing stored settings'"
+    "Nothing was changed. To change a stored setting, stop all workers and run `meterfold settings set` "
+    "(docs/operations.md, 'Changing stored settings')"
 )
 
 
