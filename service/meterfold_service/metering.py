@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.rejected.operations import Rejected
+    from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
@@ -132,6 +133,13 @@ class Metering:
 
         return Rejected(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
+    @cached_property
+    def settings(self) -> StoredSettings:
+        """The stored settings: show, change."""
+        from meterfold_service.settings.operations import StoredSettings
+
+        return StoredSettings(self._clients, self._kafka_settings, self._worker_groups)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
@@ -185,6 +193,15 @@ class Metering:
             if self._action_log is None:
                 self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
             return self._action_log
+
+    def _worker_groups(self) -> tuple[str, ...]:
+        from meterfold_processor.checker.settings import CheckerSettings
+        from meterfold_processor.fold.settings import FoldSettings
+
+        prefix = self._kafka_settings().topic_prefix
+        fold = load_settings(FoldSettings, "fold", sources=self._sources)
+        checker = load_settings(CheckerSettings, "checker", sources=self._sources)
+        return prefix + fold.group_id, prefix + checker.group_id
 
     def _kafka_settings(self) -> KafkaSettings:
         return self._kafka or KafkaSettings.load(sources=self._sources)

@@ -48,6 +48,7 @@ SUBCOMMANDS = {
     "backup": ("create", "list", "check", "restore"),
     "alert": ("list", "acknowledge", "resolve"),
     "rejected": ("list", "show", "redrive"),
+    "settings": ("show", "set"),
     "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
