@@ -194,14 +194,5 @@ class Metering:
                 self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
             return self._action_log
 
-    def _worker_groups(self) -> tuple[str, ...]:
-        from meterfold_processor.checker.settings import CheckerSettings
-        from meterfold_processor.fold.settings import FoldSettings
-
-        prefix = self._kafka_settings().topic_prefix
-        fold = load_settings(FoldSettings, "fold", sources=self._sources)
-        checker = load_settings(CheckerSettings, "checker", sources=self._sources)
-        return prefix + fold.group_id, prefix + checker.group_id
-
     def _kafka_settings(self) -> KafkaSettings:
         return self._kafka or KafkaSettings.load(sources=self._sources)
