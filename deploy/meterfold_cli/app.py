@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "import": Entry("import_file", "import_file", "Import events from a CSV, JSON or Parquet file."),
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
     "metric": Entry("metric", "app", "Define metrics."),
+    "notify": Entry("notify", "app", "Send notifications of alerts, and show what became of them."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.notify.operations import Notifications
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.thresholds.operations import Thresholds
@@ -108,6 +109,13 @@ class Metering:
         from meterfold_service.periods.operations import Periods
 
         return Periods(self._recounting, self._kafka_settings, self._now, self._wait_seconds)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """What became of notifications: list, tries, redeliver, test, endpoints, enable."""
+        from meterfold_service.notify.operations import Notifications
+
+        return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""

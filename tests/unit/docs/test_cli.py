@@ -12,12 +12,19 @@ from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
+from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
 
 @pytest.mark.parametrize(
     ("section", "model"),
-    [("sdk", SdkSettings), ("fold", FoldSettings), ("checker", CheckerSettings), ("health", HealthSettings)],
+    [
+        ("sdk", SdkSettings),
+        ("fold", FoldSettings),
+        ("checker", CheckerSettings),
+        ("notify", NotifySettings),
+        ("health", HealthSettings),
+    ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -39,6 +46,7 @@ def test_every_exit_code_is_documented() -> None:
 SUBCOMMANDS = {
     "alert": ("list", "acknowledge", "resolve"),
     "schema": ("export", "list", "poison", "alias", "wait"),
+    "notify": ("list", "show", "redeliver", "test", "endpoints", "enable", "secret", "new-secret"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary", "export"),
