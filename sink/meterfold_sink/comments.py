@@ -441,6 +441,7 @@ COMMENTS: Final[Mapping[str, Described]] = {
     ),
     "notification_tries": Described(
         "tries of deliveries by `meterfold notify`, one row per try and one (attempt 0) for the plan; read with FINAL",
+        {
             **_DELIVERY,
             "round": "0: the first round; a redelivery has the time of its request in UTC microseconds",
             "attempt": "number of the try in its round; 0: the plan",
@@ -451,22 +452,31 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "started_at": "when the try began",
             "ended_at": "when it ended",
             "payload": "the event as JSON, in the row of the plan",
+        },
+    ),
     "notification_deliveries": Described(
         "deliveries of events to their targets, each with the state after its last try",
+        {
             **_DELIVERY,
             "round": "number of the last round; 0: the first",
             "attempts": "tries in that round",
             "last_try_at": "when the last try began",
+        },
+    ),
     "notification_endpoints": Described(
         "webhook endpoints that fail or are disabled, and those that were; read with FINAL",
+        {
             "endpoint": "URL of the webhook",
             "state": "active, failing or disabled; nothing is sent to a disabled one",
             "since": "when the first of its failed tries began",
             "reason": "what the last try came to, or who enabled it",
             "changed_at": "when the state changed",
+        },
+    ),
     "notification_progress": Described(
         "how far `meterfold notify` has planned the deliveries of events; read with FINAL",
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to read"},
+    ),
     "schema_migrations": Described(
         "applied migrations; read with FINAL",
         {
