@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import NAMES
+from meterfold_schemas.usage import UsageRecorded
 from support import eventually, kafka_users
 from support.cli import answer, meterfold, running
 from support.kafka_users import Rule, settings_of
@@ -62,8 +64,19 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         eventually(lambda: answer("alert", "list", env=service)["total"] >= 1, DEADLINE, "the alert is in ClickHouse")
         answer("status", "--wait", "60", env=service)
         _closed_and_exported(service, tmp_path)
+        # No key: the fold rejects it wherever it lands.
+        lost = UsageRecorded(
+            id="lost", metric_key="api.calls", subject_type="user", subject_id="bob", quantity=Decimal(1),
+            timestamp=datetime.now(UTC),
+        )  # fmt: skip
+        app = Producer(settings_of("meterfold-app", kafka).client())
+        app.produce(f"{kafka.topic_prefix}usage.recorded", lost.to_bytes())
+        assert app.flush(60) == 0
+        answer("status", "--wait", "60", env=service, code=None)
+        sent = answer("rejected", "redrive", "--reason", "misrouted", "--yes", env=environment("redrive"))
+        assert (sent["sent"], sent["states"]) == (1, {"counted": 1})
         report = answer("verify", "--wait", "60", env=environment("verify"))
-        assert sum(partition["counted"] for partition in report["partitions"]) == 11
+        assert sum(partition["counted"] for partition in report["partitions"]) == 12
         assert (report["closings"], report["thresholds"]["actions"]) == (1, 1)
         assert fold.terminate(20) == 0
         assert check.terminate(20) == 0
@@ -77,7 +90,7 @@ def _closed_and_exported(service: dict[str, str], folder: Path) -> None:
     """A day is closed, adjusted and exported, and an alert acknowledged, by the user of the service."""
     day = f"{YESTERDAY:%Y-%m-%d}"
     closed = answer("periods", "close", "--period", "daily", "--day", day, env=service)
-    assert [one["revision"] for one in closed["closings"]] == [0], closed
+    assert [one["revision"] for one in closed["closings"]] == [1], closed
     assert answer("periods", "list", env=service)["total"] == 1
     assert answer("periods", "due", env=service) is not None
     assert answer("periods", "adjustments", env=service)["total"] == 0

@@ -30,6 +30,7 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     from meterfold_processor.fold.registry import SchemaRegistry
     from meterfold_processor.fold.settings import FoldSettings
     from meterfold_processor.fold.worker import FoldWorker
+    from meterfold_processor.probes.backups import BackupWatch
     from meterfold_processor.probes.fold import FoldSubject
     from meterfold_schemas.settings import load_settings
 
@@ -41,7 +42,10 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     opening = Opening(kafka, installation.clickhouse(), SchemaRegistry(registry) if registry.url else None)
     worker = FoldWorker(settings, kafka, opening)
     subject = FoldSubject(worker.status)
-    run_probed("fold", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
+    watch = BackupWatch(worker.status)
+    run_probed(
+        *("fold", worker, subject, lambda: snapshot(worker.status), installation), as_json=as_json, also=watch.look
+    )
 
 
 def snapshot(status: FoldStatus) -> Snapshot:

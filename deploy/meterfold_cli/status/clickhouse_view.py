@@ -13,6 +13,7 @@ from meterfold_schemas.schema_keys import shown
 from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
+    from meterfold_sink.backup_catalogue import BackupRow
     from meterfold_sink.client import Client
     from meterfold_sink.fold_state import ProgressRow
     from meterfold_sink.metric_usage import UndefinedMetric
@@ -72,6 +73,8 @@ class ClickHouseView:
     schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
     rejections: Sequence[RecentRejections] = ()
     rejected_within: float = REJECTED_WITHIN_SECONDS
+    backup: BackupRow | None = None
+    """The newest complete one."""
 
 
 def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
@@ -89,6 +92,7 @@ def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_
 
 
 def _view(store: Client, rejected_within: float) -> ClickHouseView:
+    from meterfold_sink.backup_catalogue import newest_backup
     from meterfold_sink.fold_state import read_progress, read_settings
     from meterfold_sink.migrate import applied, migrations
     from meterfold_sink.rejections import recent_rejections
@@ -108,6 +112,7 @@ def _view(store: Client, rejected_within: float) -> ClickHouseView:
         schemas={shown(key): facts for key, facts in read_schema_facts(store).items()} if current else {},
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
         rejected_within=rejected_within,
+        backup=newest_backup(store) if current else None,
     )
 
 

@@ -15,7 +15,7 @@ from meterfold_cli.status.kafka_view import KafkaView, LogBounds, PendingHead, P
 from meterfold_cli.wording import undefined
 from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
-from meterfold_schemas.plurals import noun, plural
+from meterfold_schemas.plurals import listed, noun, plural
 from meterfold_schemas.schema_keys import key_in, shown
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD, WITH_REGISTRY
 
@@ -129,6 +129,7 @@ def make_report(
         *_checker_problems(partitions, kafka, stuck_after),
         *_mirror_problems(mirror_lag, stuck_after),
         *_rejections(clickhouse, now),
+        *_backup_problems(kafka, clickhouse),
     )
     known = list(clickhouse.progress.values()) if clickhouse.error is None else None
     return StatusReport(
@@ -315,7 +316,24 @@ def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
             f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last "
             f"{clickhouse.rejected_within:,.0f} s; "
             f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
-            f"{one.last_detail}"
+            f"{one.last_detail}. Correct them with `meterfold rejected redrive`"
+        )
+
+
+def _backup_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
+    """The log itself decides; how long it will last is a matter of the metrics."""
+    backup = clickhouse.backup
+    if backup is None:
+        return
+    lost = [
+        f"partition {partition} needs offset {offset}, and its log begins at {kafka.recorded[partition].start}"
+        for partition, offset in backup.next_offsets.items()
+        if partition in kafka.recorded and offset < kafka.recorded[partition].start
+    ]
+    if lost:
+        yield (
+            f"the newest backup {backup.name} can no longer be repaired from Kafka: {listed(lost[:3], len(lost))}. Run "
+            "`meterfold backup create`"
         )
 
 
