@@ -98,7 +98,7 @@ def _closed_and_exported(service: dict[str, str], folder: Path) -> None:
         file = folder / f"{what}.csv"
         answer("usage", "export", what, "--output", file, "--since", "3d", env=service)
         assert len(file.read_text().splitlines()) == rows + 1, what
-    (alert, *_) = answer("alert", "list", env=service)["alerts"]
+    (alert, *_) = answer("alert", "list", env=service)["rows"]
     answer("alert", "acknowledge", alert["id"], "--by", "ann", env=service)
 
 
