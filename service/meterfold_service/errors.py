@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.plurals import listed, noun, plural
@@ -180,6 +180,17 @@ class RecordsExpired(OperationError):
         self.missing = missing
         self.kept_from = kept_from
         self.fields = tuple(fields)
+
+    @classmethod
+    def of_export(cls, metric_key: str, hour: datetime, missing: int, kept_from: datetime) -> Self:
+        """`missing` of all records that were to be exported; `metric_key` is empty where every metric was asked for."""
+        error = cls(metric_key, hour, missing, kept_from)
+        error.args = (
+            f"{plural(missing, 'record')}{_of(metric_key)} {noun(missing, 'has', 'have')} expired, the first in the "
+            f"hour from {hour:%Y-%m-%d %H:%M} UTC. Export from {kept_from:%Y-%m-%d %H:%M} UTC on, export summaries, "
+            "which are kept, or export the records that are left with partial=True (--partial)",
+        )
+        return error
 
 
 class PeriodRecordsExpired(RecordsExpired):
