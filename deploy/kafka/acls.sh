@@ -56,7 +56,11 @@ add meterfold-service --transactional-id "${prefix}meterfold-definitions" --oper
     --operation Describe
 add meterfold-service --cluster --operation Describe
 
-# `meterfold migrate`
+# `meterfold rejected redrive`, which sends corrected events
+add meterfold-redrive --topic "${prefix}usage.recorded" --operation Write --operation Describe
+add meterfold-redrive --cluster --operation Describe
+
+# `meterfold migrate` and `meterfold settings`
 add meterfold-migrate --topic "${prefix}usage.recorded" --topic "${prefix}usage.rejected" \
     --topic "${prefix}usage.windows" --topic "${prefix}usage.aggregated" --topic "${prefix}metric.defined" \
     --topic "${prefix}threshold.defined" --topic "${prefix}threshold.approaching" \
@@ -64,6 +68,7 @@ add meterfold-migrate --topic "${prefix}usage.recorded" --topic "${prefix}usage.
     --topic "${prefix}threshold.state" --topic "${prefix}alert.acted" \
     --topic "${prefix}endpoint.changed" --operation Create --operation Describe \
     --operation DescribeConfigs --operation Alter --operation AlterConfigs
+add meterfold-migrate --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-migrate --cluster --operation Describe
 
 # `meterfold verify`, which only reads
@@ -75,3 +80,9 @@ add meterfold-verify --topic "${prefix}usage.recorded" --topic "${prefix}usage.r
     --operation Read --operation Describe --operation DescribeConfigs
 add meterfold-verify --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-verify --cluster --operation Describe
+
+# `meterfold backup`, which compares a backup with the log
+add meterfold-backup --topic "${prefix}usage.recorded" --operation Read --operation Describe \
+    --operation DescribeConfigs
+add meterfold-backup --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
+add meterfold-backup --cluster --operation Describe

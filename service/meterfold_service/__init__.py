@@ -11,6 +11,7 @@ from meterfold_service.errors import (
     ExportIncomplete,
     MetricKeyExists,
     MetricNotFound,
+    NotAtRest,
     NotFoldedInTime,
     NotifierNotRunning,
     OperationError,
@@ -18,9 +19,11 @@ from meterfold_service.errors import (
     PeriodNotEnded,
     PeriodRecordsExpired,
     RecordsExpired,
+    RejectedNotFound,
     ThresholdExists,
     ThresholdNotFound,
     WindowsDiffer,
+    WorkersRunning,
 )
 from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
@@ -35,6 +38,7 @@ __all__ = [
     "Metering",
     "MetricKeyExists",
     "MetricNotFound",
+    "NotAtRest",
     "NotFoldedInTime",
     "NotifierNotRunning",
     "OperationError",
@@ -43,7 +47,9 @@ __all__ = [
     "PeriodNotEnded",
     "PeriodRecordsExpired",
     "RecordsExpired",
+    "RejectedNotFound",
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
+    "WorkersRunning",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
+    "NotAtRest",
     "NotFoldedInTime",
     "NotifierNotRunning",
     "OperationError",
@@ -33,9 +34,11 @@ __all__ = [
     "PeriodNotEnded",
     "PeriodRecordsExpired",
     "RecordsExpired",
+    "RejectedNotFound",
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
+    "WorkersRunning",
 ]
 
 
@@ -125,6 +128,20 @@ class AlertNotFound(OperationError):
     def __init__(self, alert_id: str) -> None:
         super().__init__(f"alert {alert_id!r} does not exist")
         self.alert_id = alert_id
+
+
+class RejectedNotFound(OperationError):
+    """No message was rejected at this position, or its row has expired."""
+
+    code = "REJECTED_NOT_FOUND"
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(
+            f"no rejected message is stored for partition {partition}, offset {offset}. `meterfold rejected list` "
+            "shows those that are; they are kept for the record retention"
+        )
+        self.partition = partition
+        self.offset = offset
 
 
 class RecordsExpired(OperationError):
@@ -285,6 +302,27 @@ class NotFoldedInTime(OperationError, Retryable):
         self.partition = partition
         self.offset = offset
         self.seconds = seconds
+
+
+class WorkersRunning(OperationError):
+    """A stored setting cannot be changed while `workers` run. `seconds`: what is known of them ends after so long."""
+
+    code = "WORKERS_RUNNING"
+
+    def __init__(self, workers: Sequence[str], seconds: int = 60) -> None:
+        super().__init__(
+            f"{plural(len(workers), 'worker')} {noun(len(workers), 'runs', 'run')}: "
+            f"{listed(workers[:3], len(workers))}. Workers with different settings would judge the same events "
+            "differently. Stop every `meterfold fold` and "
+            f"`meterfold check` with SIGTERM and repeat the change; a killed worker is listed for up to {seconds} s"
+        )
+        self.workers = tuple(workers)
+
+
+class NotAtRest(OperationError):
+    """A stored setting cannot be changed yet: a flush did not complete, or messages would be deleted unread."""
+
+    code = "NOT_AT_REST"
 
 
 class ExportIncomplete(OperationError, Retryable):

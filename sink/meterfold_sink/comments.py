@@ -141,6 +141,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "org_id": "organization, as far as it can be read; empty: none or unknown",
         },
     ),
+    "rejected_redrives": Described(
+        "rejected messages that were sent again, and as what; read with FINAL",
+        {
+            "partition": "partition of the rejected message",
+            "offset": "offset of the rejected message",
+            "received_at": "arrival time of the rejected message",
+            "fact": "claim: the corrected event; sent: where it was written",
+            "by": "of a claim: who corrected it",
+            "note": "of a claim: why",
+            "key": "of a claim: message key of the corrected event",
+            "value": "of a claim: message value of the corrected event",
+            "sent_partition": "of sent: partition of the corrected event; otherwise -1",
+            "sent_offset": "of sent: offset of the corrected event; otherwise -1",
+            "at": "when this row was written",
+            "earlier": "orders the rows of a message and fact: the first one wins",
+        },
+    ),
     "usage_windows": Described(
         "stored state of hourly, daily, monthly and lifetime windows; read the usage_... views, or use FINAL",
         {
@@ -180,9 +197,9 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "schema_decisions": Described(
-        "unknown schema fingerprints on usage.recorded, and the decisions about them; read with FINAL",
+        "unknown schemas on usage.recorded, and the decisions about them; read with FINAL",
         {
-            "fingerprint": "16 hexadecimal digits, in the order of the wire",
+            "fingerprint": "16 hexadecimal digits in the order of the wire, or id:N for a schema in a Schema Registry",
             "fact": "seen, wait or decision",
             "value": "the decision: poison, or the name of a schema such as usage_recorded.v1",
             "detail": "where it was seen, or the reason of the decision",
@@ -442,6 +459,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
     "notification_progress": Described(
         "how far `meterfold notify` has planned the deliveries of events; read with FINAL",
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to read"},
+    ),
+    "backups": Described(
+        "backups and how far the log must reach to repair them; read with FINAL",
+        {
+            "name": "name of the backup, and of its folder in the destination",
+            "destination": "where it is: disk:NAME, s3:COLLECTION or file:/FOLDER",
+            "base": "name of the full backup that it adds to; empty: it is full",
+            "status": "running, complete or failed",
+            "started_at": "when it was started",
+            "finished_at": "when it ended; the epoch while it runs",
+            "partitions": "partitions of usage.recorded",
+            "next_offsets": "per partition, the offset at which the fold begins after a restore",
+            "needed_since": "per partition, the stamp of the first message that it needs then, in UTC microseconds",
+            "replayable_until": "until then Kafka keeps all of these messages",
+            "total_bytes": "size in the destination",
+            "error": "why it failed",
+        },
     ),
     "schema_migrations": Described(
         "applied migrations; read with FINAL",

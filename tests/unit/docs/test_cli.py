@@ -9,9 +9,10 @@ import pytest
 from meterfold.settings import SdkSettings
 from meterfold_cli import exits, main
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.settings import FoldSettings, SchemaRegistrySettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
+from meterfold_service.backups.settings import BackupSettings
 from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
@@ -24,6 +25,8 @@ from support.paths import ROOT
         ("checker", CheckerSettings),
         ("notify", NotifySettings),
         ("health", HealthSettings),
+        ("backup", BackupSettings),
+        ("schema_registry", SchemaRegistrySettings),
     ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
@@ -44,7 +47,10 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
+    "backup": ("create", "list", "check", "restore"),
     "alert": ("list", "acknowledge", "resolve"),
+    "rejected": ("list", "show", "redrive"),
+    "settings": ("show", "set"),
     "schema": ("export", "list", "poison", "alias", "wait"),
     "notify": ("list", "show", "redeliver", "test", "endpoints", "enable", "secret", "new-secret"),
     "metric": ("define", "update", "delete", "get", "list"),
