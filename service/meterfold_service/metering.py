@@ -114,13 +114,6 @@ class Metering:
         return Periods(self._recounting, self._kafka_settings, self._now, self._wait_seconds)
 
     @cached_property
-    def notifications(self) -> Notifications:
-        """What became of notifications: list, tries, redeliver, test, endpoints, enable."""
-        from meterfold_service.notify.operations import Notifications
-
-        return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
-
-    @cached_property
     def backups(self) -> Backups:
         """Backups of ClickHouse: create, list, check, restore."""
         from meterfold_service.backups.operations import Backups
@@ -147,6 +140,13 @@ class Metering:
         from meterfold_service.settings.operations import StoredSettings
 
         return StoredSettings(self._clients, self._kafka_settings, self._worker_groups)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """What became of notifications: list, tries, redeliver, test, endpoints, enable."""
+        from meterfold_service.notify.operations import Notifications
+
+        return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""

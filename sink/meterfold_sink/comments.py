@@ -422,6 +422,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
         "how far definitions and threshold events are copied from their topics; read with FINAL",
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to copy"},
     ),
+    "backups": Described(
+        "backups and how far the log must reach to repair them; read with FINAL",
+        {
+            "name": "name of the backup, and of its folder in the destination",
+            "destination": "where it is: disk:NAME, s3:COLLECTION or file:/FOLDER",
+            "base": "name of the full backup that it adds to; empty: it is full",
+            "status": "running, complete or failed",
+            "started_at": "when it was started",
+            "finished_at": "when it ended; the epoch while it runs",
+            "partitions": "partitions of usage.recorded",
+            "next_offsets": "per partition, the offset at which the fold begins after a restore",
+            "needed_since": "per partition, the stamp of the first message that it needs then, in UTC microseconds",
+            "replayable_until": "until then Kafka keeps all of these messages",
+            "total_bytes": "size in the destination",
+            "error": "why it failed",
+        },
+    ),
     "notification_tries": Described(
         "tries of deliveries by `meterfold notify`, one row per try and one (attempt 0) for the plan; read with FINAL",
         {
@@ -459,23 +476,6 @@ COMMENTS: Final[Mapping[str, Described]] = {
     "notification_progress": Described(
         "how far `meterfold notify` has planned the deliveries of events; read with FINAL",
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to read"},
-    ),
-    "backups": Described(
-        "backups and how far the log must reach to repair them; read with FINAL",
-        {
-            "name": "name of the backup, and of its folder in the destination",
-            "destination": "where it is: disk:NAME, s3:COLLECTION or file:/FOLDER",
-            "base": "name of the full backup that it adds to; empty: it is full",
-            "status": "running, complete or failed",
-            "started_at": "when it was started",
-            "finished_at": "when it ended; the epoch while it runs",
-            "partitions": "partitions of usage.recorded",
-            "next_offsets": "per partition, the offset at which the fold begins after a restore",
-            "needed_since": "per partition, the stamp of the first message that it needs then, in UTC microseconds",
-            "replayable_until": "until then Kafka keeps all of these messages",
-            "total_bytes": "size in the destination",
-            "error": "why it failed",
-        },
     ),
     "schema_migrations": Described(
         "applied migrations; read with FINAL",
