@@ -179,11 +179,14 @@ class Metering:
         """The consumer groups of all workers."""
         from meterfold_processor.checker.settings import CheckerSettings
         from meterfold_processor.fold.settings import FoldSettings
+        from meterfold_service.notify.settings import NotifySettings
 
         prefix = self._kafka_settings().topic_prefix
         fold = load_settings(FoldSettings, "fold", sources=self._sources)
         checker = load_settings(CheckerSettings, "checker", sources=self._sources)
-        return prefix + fold.group_id, prefix + checker.group_id, f"{prefix}{checker.group_id}-mirror"
+        notify = load_settings(NotifySettings, "notify", sources=self._sources)
+        names = (fold.group_id, checker.group_id, f"{checker.group_id}-mirror", notify.group_id)
+        return tuple(prefix + name for name in names)
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.
