@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -37,6 +37,7 @@ __all__ = [
     "ensure_topics",
     "read_retentions",
     "read_source",
+    "retention_seconds",
     "set_retentions",
 ]
 
@@ -165,6 +166,12 @@ def read_source(settings: KafkaSettings) -> SourceTopic:
     if found is None:
         raise Fatal(f"Kafka has no topic {Topics(settings.topic_prefix).usage_recorded}: run `meterfold migrate`")
     return found
+
+
+def retention_seconds(settings: KafkaSettings, topic: str) -> float | None:
+    """How long a topic keeps a message after its stamp; None: for ever. Raises Retryable or Fatal."""
+    milliseconds = int(_configs(admin_for(settings), [topic])[topic]["retention.ms"])
+    return None if milliseconds < 0 else milliseconds / 1000
 
 
 def _source(settings: KafkaSettings) -> SourceTopic | None:

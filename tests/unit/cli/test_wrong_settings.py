@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meterfold.settings import SdkSettings
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.settings import FoldSettings, SchemaRegistrySettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
@@ -20,6 +20,7 @@ from meterfold_schemas.settings_sources import Sources
 from support.cli import inside
 
 SECTIONS: Final[Mapping[str, type[Settings]]] = {
+    "schema_registry": SchemaRegistrySettings,
     "sdk": SdkSettings,
     "fold": FoldSettings,
     "checker": CheckerSettings,
@@ -37,11 +38,13 @@ VARIABLES: Final = [
 ]
 #: A command that reads the section.
 COMMANDS: Final = {"checker": "check"}
+REGISTRY_FILES: Final = ("CA_FILE", "CERTIFICATE_FILE", "KEY_FILE")
 #: What no field takes; and the fields that take any text, with what is wrong for them, or nothing.
 WRONG: Final = "x" * 1000 + "\t?"
 TEXTS: Final = {
     "METERFOLD_SDK_ORG_ID": WRONG,
     "METERFOLD_CLICKHOUSE_USERNAME": None,
+    **{f"METERFOLD_SCHEMA_REGISTRY_{name}": None for name in ("USERNAME", "PASSWORD", *REGISTRY_FILES)},
     "METERFOLD_CLICKHOUSE_PASSWORD": None,
     "METERFOLD_BOOTSTRAP_SERVERS": "  ",
 }
