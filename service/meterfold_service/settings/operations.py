@@ -13,7 +13,7 @@ from meterfold_schemas.topics import Topics, topic_specs
 from meterfold_service.errors import NotAtRest, WorkersRunning
 from meterfold_service.settings.planning import Actual, Change, Plan, history_needed, parsed, plan, require_history
 from meterfold_sink import settings_change
-from meterfold_sink.fold_state import read_rules, read_settings
+from meterfold_sink.fold_state import read_progress, read_rules, read_settings
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.schema_decisions import unknown_schema_hold
@@ -115,7 +115,7 @@ class StoredSettings:
     def _require_possible(self, kafka: KafkaSettings, client: Client, actual: Actual, planned: Plan) -> None:
         """Raises InvalidSettings, WorkersRunning or NotAtRest."""
         now = server_now(client)
-        progress, unfinished = settings_change.unfinished(client, actual.rules.partition_count)
+        progress = read_progress(client)
         needed = history_needed(actual.rules, planned.rules)
         if needed is not None:
             since = _complete_since(client, actual.rules, now)
@@ -130,7 +130,9 @@ class StoredSettings:
                     f"partition {min(fresh)} was flushed within the last {_FRESH_SECONDS} s: a worker runs, or ran "
                     f"until now. Stop it, and repeat the change {_FRESH_SECONDS} s later"
                 )
-            if unfinished and _DECIDING & {change.name for change in planned.changes}:
+            decides = not _DECIDING.isdisjoint(change.name for change in planned.changes)
+            count = actual.rules.partition_count
+            if decides and (unfinished := settings_change.unfinished(client, progress, count)):
                 partition, offset = min(unfinished.items())
                 raise NotAtRest(
                     f"partition {partition} has rows from offset {offset} on, of a flush that did not complete. Start "
