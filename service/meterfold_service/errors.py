@@ -22,11 +22,13 @@ __all__ = [
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "EndpointNotFound",
     "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
     "NotAtRest",
     "NotFoldedInTime",
+    "NotifierNotRunning",
     "OperationError",
     "PeriodNotClosed",
     "PeriodNotEnded",
@@ -354,3 +356,28 @@ def _of(metric_key: str) -> str:
 
 def _shown(differences: Sequence[Difference]) -> str:
     return ", ".join(f"{one.field} is {one.known!s}, not {one.wanted!s}" for one in differences)
+
+
+class EndpointNotFound(OperationError):
+    """No delivery to this webhook has ever failed, so there is nothing to enable."""
+
+    code = "ENDPOINT_NOT_FOUND"
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"webhook endpoint {endpoint!r} has never failed; `meterfold notify endpoints` lists those that have"
+        )
+        self.endpoint = endpoint
+
+
+class NotifierNotRunning(OperationError, Retryable):
+    """No notifier has sent the test message in time."""
+
+    code = "NOTIFIER_NOT_RUNNING"
+
+    def __init__(self, event_id: str, seconds: float) -> None:
+        super().__init__(
+            f"the test message {event_id} was not sent in {seconds:g} s: start `meterfold notify`, or look at its log"
+        )
+        self.event_id = event_id
+        self.seconds = seconds
