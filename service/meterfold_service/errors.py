@@ -315,19 +315,18 @@ class NotFoldedInTime(OperationError, Retryable):
         self.seconds = seconds
 
 
-class WorkersRunning(OperationError):
-    """A stored setting cannot be changed while `workers` run. `seconds`: what is known of them ends after so long."""
+class WorkersRunning(OperationError, Retryable):
+    """What was asked for needs every worker to be stopped; `groups` (name and number of members) still have some."""
 
     code = "WORKERS_RUNNING"
 
-    def __init__(self, workers: Sequence[str], seconds: int = 60) -> None:
+    def __init__(self, groups: Sequence[tuple[str, int]]) -> None:
+        found = ", ".join(f"{name} has {plural(members, 'member')}" for name, members in groups)
         super().__init__(
-            f"{plural(len(workers), 'worker')} {noun(len(workers), 'runs', 'run')}: "
-            f"{listed(workers[:3], len(workers))}. Workers with different settings would judge the same events "
-            "differently. Stop every `meterfold fold` and "
-            f"`meterfold check` with SIGTERM and repeat the change; a killed worker is listed for up to {seconds} s"
+            f"workers are running: {found}. Stop all of them, wait until they have left their groups, and repeat it; a "
+            "worker that was killed leaves when its session times out"
         )
-        self.workers = tuple(workers)
+        self.groups = tuple(groups)
 
 
 class NotAtRest(OperationError):
