@@ -48,7 +48,7 @@ GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_verify
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_verify;
 GRANT SELECT ON system.tables TO meterfold_verify;
 
--- `meterfold backup create`, `list` and `check`. `check` reads a backup in a database named meterfold_check_...; a restore
+-- `meterfold backup create`, `list` and `check`, which reads a backup in a database named meterfold_check_... A restore
 -- needs an administrator. Grant the source that your destination uses: DISK, S3 or FILE.
 CREATE ROLE IF NOT EXISTS meterfold_backup;
 GRANT SELECT, BACKUP ON meterfold.* TO meterfold_backup;

@@ -114,15 +114,18 @@ class Metering:
     @cached_property
     def backups(self) -> Backups:
         """Backups of ClickHouse: create, list, check, restore."""
+        from meterfold_service.backups.access import Access
         from meterfold_service.backups.operations import Backups
         from meterfold_service.backups.settings import BackupSettings
 
         return Backups(
-            self._clickhouse_settings,
-            self._kafka_settings,
-            lambda: load_settings(BackupSettings, "backup", sources=self._sources),
-            self._worker_groups,
-            self._now,
+            Access(
+                self._clickhouse_settings,
+                self._kafka_settings,
+                lambda: load_settings(BackupSettings, "backup", sources=self._sources),
+                self._worker_groups,
+                self._now,
+            )
         )
 
     @cached_property

@@ -110,16 +110,20 @@ def test_an_older_backup_is_restored_and_the_log_repairs_it(
     for backup in (increment, full):  # both by the same log, the second one from further back
         restored = metering.backups.restore(backup.name, replace_database=True)
         assert restored.replaced in _databases(history)
-        assert {one.partition: one.next_offset for one in restored.partitions} == backup.next_offsets
+        offsets = {one.partition: one.next_offset for one in restored.partitions}
         with connect(history.there.clickhouse) as client:
             progress = fold_state.read_progress(client)
-        assert {partition: row.next_offset for partition, row in progress.items()} == backup.next_offsets
+        assert {partition: row.next_offset for partition, row in progress.items()} == offsets
+        # The row of the catalogue is from just before the first part.
+        assert all(offsets[partition] >= known for partition, known in backup.next_offsets.items())
+        assert sum(offsets.values()) < sum(one.log_end for one in restored.partitions)
         with history.folding(), history.checking():
             after = _proven(history)
         assert [(p.counted, p.duplicates, p.windows) for p in after.partitions] == [
             (p.counted, p.duplicates, p.windows) for p in before.partitions
         ]
         assert _metric_keys(history) == [METRIC]
+        assert [row.name for row in metering.backups.list().rows] == [increment.name, full.name]
 
     # The database is lost altogether: the name of a backup is enough.
     http_query(history.there.clickhouse, f"DROP DATABASE {database}")
