@@ -157,6 +157,8 @@ def test_the_order_of_the_parts_two_at_once_and_a_backup_that_is_too_old(
         with _metering(history, tmp_path) as other, ThreadPoolExecutor(2) as pool:
             futures = [pool.submit(one.backups.create) for one in (metering, other)]
             made = [future.result(120) for future in futures]
+            proofs = [pool.submit(history.verify, wait_seconds=10) for _ in range(2)]
+            assert not any(proof.result(120).findings for proof in proofs)
         assert len({backup.name for backup in made}) == 2
         assert all(metering.backups.check(backup.name).restorable for backup in made)
         with pytest.raises(BackupExists, match="Choose another name"):
