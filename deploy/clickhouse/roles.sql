@@ -55,7 +55,8 @@ GRANT SELECT, BACKUP ON meterfold.* TO meterfold_backup;
 GRANT INSERT ON meterfold.backups TO meterfold_backup;
 GRANT SELECT ON system.tables TO meterfold_backup;
 GRANT SELECT ON system.backups TO meterfold_backup;
-GRANT CREATE DATABASE, CREATE TABLE, INSERT, SELECT, DROP DATABASE, DROP TABLE ON meterfold_check_*.* TO meterfold_backup;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP DATABASE, DROP TABLE, DROP VIEW ON meterfold_check_*.* TO meterfold_backup;
+GRANT SELECT, INSERT, ALTER DELETE, TRUNCATE ON meterfold_check_*.* TO meterfold_backup;
 GRANT READ, WRITE ON S3 TO meterfold_backup;
 GRANT READ, WRITE ON DISK TO meterfold_backup;
 

@@ -87,13 +87,16 @@ class Backups:
             rows, total = list_backups(client, limit=limit, offset=offset)
         return BackupPage(total, tuple(rows))
 
-    def check(self, name: str | None = None) -> BackupCheck:
+    def check(self, name: str | None = None, *, restore: bool = False, tell: Tell | None = None) -> BackupCheck:
         """Compare a backup, by default the newest complete one, with Kafka: would the log repair it, and until when?
 
-        The progress is read from the backup itself, so this works without a catalogue. Raises NoBackup,
-        CatalogueLost and BackupNotFound.
+        The progress is read from the backup itself, so this works without a catalogue. With `restore` the backup is
+        restored into a database for a moment, and its usage is proven up to its progress, without workers.
+
+        Raises NoBackup, CatalogueLost and BackupNotFound.
         """
         from meterfold_service.backups.checking import compare
+        from meterfold_service.backups.drill import prove
 
         row = None
         try:
@@ -104,7 +107,10 @@ class Backups:
         if row is None and name is None:
             raise NoBackup
         with self._access.admin_client() as client:
-            return compare(self._access, client, name or (row.name if row else ""), row)
+            found = compare(self._access, client, name or (row.name if row else ""), row)
+            if not restore or not found.restorable:
+                return found
+            return replace(found, proof=prove(self._access, client, found.name, tell or _silent))
 
     def restore(
         self, name: str, *, into: str | None = None, replace_database: bool = False, tell: Tell | None = None
