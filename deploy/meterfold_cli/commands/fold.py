@@ -27,6 +27,7 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import run_probed
     from meterfold_processor.fold.opening import Opening
+    from meterfold_processor.fold.registry import SchemaRegistry
     from meterfold_processor.fold.settings import FoldSettings
     from meterfold_processor.fold.worker import FoldWorker
     from meterfold_processor.probes.backups import BackupWatch
@@ -37,7 +38,9 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     installation = Installation.read(config)
     kafka = installation.kafka()
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
-    worker = FoldWorker(settings, kafka, Opening(kafka, installation.clickhouse()))
+    registry = installation.schema_registry()
+    opening = Opening(kafka, installation.clickhouse(), SchemaRegistry(registry) if registry.url else None)
+    worker = FoldWorker(settings, kafka, opening)
     subject = FoldSubject(worker.status)
     watch = BackupWatch(worker.status)
     run_probed(
