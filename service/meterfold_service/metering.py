@@ -125,7 +125,7 @@ class Metering:
                 self._clickhouse_settings,
                 self._kafka_settings,
                 lambda: load_settings(BackupSettings, "backup", sources=self._sources),
-                self._worker_groups,
+                self._consumer_groups,
                 self._now,
             )
         )
@@ -187,6 +187,13 @@ class Metering:
         fold = load_settings(FoldSettings, "fold", sources=self._sources)
         checker = load_settings(CheckerSettings, "checker", sources=self._sources)
         return prefix + fold.group_id, prefix + checker.group_id, f"{prefix}{checker.group_id}-mirror"
+
+    def _consumer_groups(self) -> tuple[str, ...]:
+        """Those of the workers, and of the notifier."""
+        from meterfold_service.notify.settings import NotifySettings
+
+        notify = load_settings(NotifySettings, "notify", sources=self._sources)
+        return *self._worker_groups(), self._kafka_settings().topic_prefix + notify.group_id
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.
