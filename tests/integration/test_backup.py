@@ -55,7 +55,7 @@ def _settings_file(history: History, tmp_path: Path) -> Path:
     write_settings(path, history.kafka, history.there.clickhouse)
     with path.open("a", encoding="utf-8") as file:
         group = history.checker_group.removeprefix(history.kafka.topic_prefix)
-        file.write(f'\n[checker]\ngroup_id = "{group}"\n')
+        file.write(f'\n[checker]\ngroup_id = "{group}"\n\n[backup]\ndestination = "disk:backups/tests"\n')
     return path
 
 
