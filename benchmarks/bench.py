@@ -1,6 +1,6 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
-    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency|export|frames] [--seed N]
+    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency|export|queries|frames] [--seed N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
 """
@@ -23,6 +23,7 @@ import exports
 import frames
 import latency
 import machine
+import queries
 import stages
 from meterfold_cli import console
 from meterfold_cli.local_run import command
@@ -73,6 +74,10 @@ def main() -> None:
             _latency(stack, arguments)
         if arguments.only in (None, "export"):
             _export(stack, arguments)
+        if arguments.only == "queries":
+            # Not in a plain run: ten million windows take minutes to make, and two gigabytes of disk.
+            settings = stack.clickhouse_settings("bench_queries")
+            queries.report(settings, stack.clickhouse.process.pid, arguments.windows)
     if arguments.only in (None, "frames"):
         _frames(arguments)
 
@@ -277,7 +282,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=backlog.EVENTS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "frames"])
+    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "queries", "frames"])
+    parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)

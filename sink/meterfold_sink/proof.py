@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ from meterfold_sink.client import Client, to_rows
 from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
 from meterfold_sink.migrate import migrations, statements
 from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS
+from meterfold_sink.rules import FoldRules
+from meterfold_sink.window_suspects import SUBJECT_OF_WINDOW, compare_slice, slices_of, suspects_table
 
 __all__ = ["PartitionProof", "prove_partitions"]
 
@@ -27,6 +29,7 @@ _VIEW: Final = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS\s+")
 _RECORDS: Final = re.compile(r"\bFROM usage_records AS (\w+) FINAL\b")
 #: An insert of windows becomes visible month by month, so a lifetime may be seen before or after its month.
 ATTEMPTS: Final = 5
+_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +55,54 @@ def prove_partitions(
     limit: int = 1000,
     attempts: int = ATTEMPTS,
     within: tuple[int, int] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[PartitionProof]:
     """Recount the windows of partitions from their records; at most `limit` differences of each are listed.
 
     `unprovable` windows may have had records that expired; they are not compared, but still add up to the lifetimes.
-    `within` [start, end) in UTC microseconds: only windows that lie in it as a whole, which no lifetime does. The
-    server holds the sums of all these partitions at once, so the caller chooses how many go together. Raises Retryable
-    or Fatal.
+    `within` [start, end) in UTC microseconds: only windows that lie in it as a whole, which no lifetime does. `tell`
+    hears about each month. Raises Retryable or Fatal.
     """
-    proofs: dict[int, PartitionProof] = {}
-    left = list(partitions)
-    while left:
-        attempts -= 1
-        proofs.update((proof.partition, proof) for proof in _attempt(client, left, limit, within))
-        left = [p for p in left if attempts > 0 and not proofs[p].proven and _may_be_in_flight(proofs[p])]
+    rules = read_rules(client)
+    with _table("suspects", suspects_table, client) as suspects:
+        for part in slices_of(client, rules, partitions, within):
+            tell(str(part))
+            # Read anew for each month: less of it is newer than the progress.
+            next_offsets = {p: row.next_offset for p, row in read_progress(client, partitions).items()}
+            compare_slice(client, rules, partitions, next_offsets, part, suspects)
+        progress = read_progress(client, partitions)
+        counts = _counts(client, rules, partitions, within)
+        proofs = {
+            partition: PartitionProof(
+                partition,
+                progress.get(partition),
+                windows=counts.get(("windows", partition), 0),
+                records=counts.get(("records", partition), 0),
+                unprovable=counts.get(("unprovable", partition), 0),
+                differences=[],
+            )
+            for partition in partitions
+        }
+        left = [row["partition"] for row in client.rows(f"SELECT DISTINCT partition FROM {suspects}")]  # noqa: S608
+        while left:
+            tell("subjects with windows that are newer than the progress, or differ")
+            attempts -= 1
+            for p, (row, differences) in _attempt(client, rules, left, limit, within, suspects).items():
+                proofs[p] = replace(proofs[p], progress=row, differences=differences)
+            left = [p for p in left if attempts > 0 and not proofs[p].proven and _may_be_in_flight(proofs[p])]
     return [proofs[partition] for partition in partitions]
 
 
 def _attempt(
-    client: Client, partitions: Sequence[int], limit: int, within: tuple[int, int] | None
-) -> list[PartitionProof]:
-    with _copy_of_windows(client) as copy:
+    client: Client,
+    rules: FoldRules,
+    partitions: Sequence[int],
+    limit: int,
+    within: tuple[int, int] | None,
+    suspects: str,
+) -> dict[int, tuple[ProgressRow | None, list[dict[str, Any]]]]:
+    """partition -> its progress, and which windows of the subjects in the table `suspects` differ."""
+    with _table("usage_windows", lambda name: f"CREATE TABLE {name} AS usage_windows", client) as copy:
         # The order is the point: progress, windows, records.
         progress = read_progress(client, partitions)
         windows_within, records_within = _conditions(within)
@@ -80,16 +110,20 @@ def _attempt(
             "partitions": list(partitions),
             "folded": list(progress),
             "next_offsets": [row.next_offset for row in progress.values()],
-            **_bounds(client, within),
+            **_bounds(rules, within),
         }
         columns = ", ".join(WINDOW_COLUMNS)
+        suspected = (
+            f"partition IN {{partitions:Array(Int32)}} AND ({SUBJECT_OF_WINDOW}) "  # noqa: S608
+            f"IN (SELECT {SUBJECT_OF_WINDOW} FROM {suspects})"
+        )
         client.command(
             f"INSERT INTO {copy} ({columns}) SELECT {columns} FROM usage_windows FINAL "  # noqa: S608
-            f"WHERE partition IN {{partitions:Array(Int32)}}{windows_within}",
+            f"WHERE {suspected}{windows_within}",
             parameters,
             {"max_partitions_per_insert_block": 0},
         )
-        records_of = f"SELECT * FROM usage_records FINAL WHERE partition IN {{partitions:Array(Int32)}}{records_within}"  # noqa: S608
+        records_of = f"SELECT * FROM usage_records FINAL WHERE {suspected}{records_within}"  # noqa: S608
         # Windows that the range cuts are recounted from a part of their records: those are no answer.
         differences = to_rows(
             client.query(
@@ -99,32 +133,29 @@ def _attempt(
                 {**parameters, "limit": limit},
             )
         )
-        counts = _counts(client, copy, records_of, parameters)
-    return [
-        PartitionProof(
-            partition,
-            progress.get(partition),
-            windows=counts.get(("windows", partition), 0),
-            records=counts.get(("records", partition), 0),
-            unprovable=counts.get(("unprovable", partition), 0),
-            differences=[row for row in differences if row["partition"] == partition],
-        )
+    return {
+        partition: (progress.get(partition), [row for row in differences if row["partition"] == partition])
         for partition in partitions
-    ]
+    }
 
 
-def _counts(client: Client, copy: str, records_of: str, parameters: dict[str, Any]) -> dict[tuple[str, int], int]:
-    """(what, partition) -> how many."""
+def _counts(
+    client: Client, rules: FoldRules, partitions: Sequence[int], within: tuple[int, int] | None
+) -> dict[tuple[str, int], int]:
+    """(what, partition) -> how many windows, records, and windows whose records may have expired."""
+    windows_within, records_within = _conditions(within)
+    of = "partition IN {partitions:Array(Int32)}"
     sources = {
-        "windows": copy,
-        "records": f"({records_of})",
-        "unprovable": f"({_view('usage_unprovable_windows', copy)})",
+        "windows": f"usage_windows FINAL WHERE {of}{windows_within}",
+        "records": f"usage_records FINAL WHERE {of}{records_within}",
+        "unprovable": f"usage_unprovable_windows WHERE {of}{windows_within}",
     }
     sql = " UNION ALL ".join(
         f"SELECT '{what}' AS what, partition, toInt64(count()) AS n FROM {source} GROUP BY partition"  # noqa: S608
         for what, source in sources.items()
     )
-    return {(row["what"], row["partition"]): row["n"] for row in client.rows(sql, parameters)}
+    parameters: dict[str, Any] = {"partitions": list(partitions), **_bounds(rules, within)}
+    return {(row["what"], row["partition"]): row["n"] for row in client.rows(sql, parameters, _FINAL)}
 
 
 def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
@@ -141,11 +172,11 @@ def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:
     return windows, records
 
 
-def _bounds(client: Client, within: tuple[int, int] | None) -> dict[str, int]:
+def _bounds(rules: FoldRules, within: tuple[int, int] | None) -> dict[str, int]:
     if within is None:
         return {}
     start, end = within
-    arrived_from, arrived_until = read_rules(client).arrivals(start, end)
+    arrived_from, arrived_until = rules.arrivals(start, end)
     return {"start": start, "end": end, "arrived_from": arrived_from, "arrived_until": arrived_until}
 
 
@@ -160,14 +191,14 @@ def _may_be_in_flight(proof: PartitionProof) -> bool:
 
 
 @contextmanager
-def _copy_of_windows(client: Client) -> Iterator[str]:
-    """An empty table like usage_windows with a name of its own, dropped at the end."""
-    name = f"verify_{secrets.token_hex(8)}_usage_windows"
+def _table(kind: str, statement: Callable[[str], str], client: Client) -> Iterator[str]:
+    """A table with a name of its own, made by the statement and dropped at the end."""
+    name = f"verify_{secrets.token_hex(8)}_{kind}"
     try:
-        client.command(f"CREATE TABLE {name} AS usage_windows")
+        client.command(statement(name))
         yield name
     finally:
-        # A copy that cannot be dropped costs disk but proves nothing wrong; what failed before matters more.
+        # A table that cannot be dropped costs disk but proves nothing wrong; what failed before matters more.
         with suppress(MeterfoldError):
             client.command(f"DROP TABLE IF EXISTS {name}")
 
@@ -190,9 +221,11 @@ _PROGRESS: Final = (
 )
 
 
-def _view(name: str, copy: str, records: str | None = None) -> str:
-    """The SELECT of a view, reading the copy of the windows instead of the table, the progress that is bound instead of
-    the stored one, and `records` instead of all of them."""
-    text = _definitions()[name].replace("fold_progress FINAL", _PROGRESS)
-    text = re.sub(r"\busage_windows\b", copy, text)
-    return text if records is None else _RECORDS.sub(lambda match: f"FROM ({records}) AS {match[1]}", text)
+def _view(name: str, copy: str = "usage_windows", records: str | None = None) -> str:
+    """The SELECT of a view, reading the copy of the windows instead of the table; and, with `records`, those instead of
+    all of them, and the progress that is bound instead of the stored one."""
+    text = re.sub(r"\busage_windows\b", copy, _definitions()[name])
+    if records is None:
+        return text
+    text = text.replace("fold_progress FINAL", _PROGRESS)
+    return _RECORDS.sub(lambda match: f"FROM ({records}) AS {match[1]}", text)

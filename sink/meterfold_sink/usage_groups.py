@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from meterfold_schemas.definitions import SUBJECT
 
-__all__ = ["EVERYTHING", "FieldFilter", "Grouping", "field_conditions", "field_parameters"]
+__all__ = ["EVERYTHING", "NO_TEXT", "NO_VALUES", "FieldFilter", "Grouping", "field_conditions", "field_parameters"]
 
 VALUE: Final = "value"
 """The only key of the JSON objects in FieldFilter.values."""
@@ -47,15 +47,15 @@ class Grouping:
     def columns(self) -> str:
         """Expressions of type_of and id_of (NULL unless by subject), field_values and unique_of, over usage_records or
         usage_windows."""
-        unique = _NO_TEXT
+        unique = NO_TEXT
         if self.unique == SUBJECT:
             unique = "toNullable(concat(toString(subject_type), '\\0', subject_id))"  # neither of them has a NUL
         elif self.unique is not None:
             unique = _value("unique_field")
         values = ", ".join(_value(f"field_{number}") for number in range(len(self.fields)))
         return (
-            f"{'toNullable(toString(subject_type))' if self.by_subject else _NO_TEXT} AS type_of, "
-            f"{'toNullable(subject_id)' if self.by_subject else _NO_TEXT} AS id_of, "
+            f"{'toNullable(toString(subject_type))' if self.by_subject else NO_TEXT} AS type_of, "
+            f"{'toNullable(subject_id)' if self.by_subject else NO_TEXT} AS id_of, "
             f"CAST([{values}] AS Array(Nullable(String))) AS field_values, {unique} AS unique_of"
         )
 
@@ -73,7 +73,8 @@ class Grouping:
 EVERYTHING: Final = Grouping()
 """All usage together."""
 
-_NO_TEXT: Final = "CAST(NULL AS Nullable(String))"
+NO_TEXT: Final = "CAST(NULL AS Nullable(String))"
+NO_VALUES: Final = "CAST([] AS Array(Nullable(String))) AS field_values"
 
 
 def field_conditions(filters: tuple[FieldFilter, ...]) -> list[str]:

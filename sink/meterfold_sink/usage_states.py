@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.periods import Period, micros, period_end
 from meterfold_sink.closed_usage import CLOSED_KINDS, closed_rows
 from meterfold_sink.rules import FoldRules
-from meterfold_sink.usage_groups import Grouping, field_conditions
+from meterfold_sink.usage_groups import NO_TEXT, NO_VALUES, Grouping, field_conditions
 
 __all__ = ["RECORDS", "Of", "Piece", "arrival", "ranges_of", "states"]
 
@@ -70,31 +70,91 @@ class Of:
 def states(rules: FoldRules, of: Of, pieces: Sequence[Piece], grouping: Grouping) -> str:
     """A statement with the state of each row, from all kinds of pieces. Bind the parameters of `of` and `grouping`;
     integers that our own code made are written into the statement itself."""
-    sources = []
-    for kind in dict.fromkeys(piece.kind for piece in pieces):
-        mine = [piece for piece in pieces if piece.kind == kind]
-        if kind == RECORDS:
-            source = _records(rules, of, _merged(mine), grouping)
-        elif kind in CLOSED_KINDS:
-            source = _closed(of, CLOSED_KINDS[kind], _merged(mine), grouping)
-        else:
-            source = _windows(of, kind, _merged(mine))
-        sources.append(f"""
-    SELECT p.number AS number, w.* EXCEPT (at, one)
-    FROM
-    (
-        SELECT toUInt8(1) AS one, toString(org_id) AS org, {grouping.columns()}, partition, {source}
-    ) AS w
-    ASOF INNER JOIN ({_numbered(mine)}) AS p ON p.one = w.one AND w.at >= p.first
-    WHERE w.at < p.past""")  # noqa: S608
+    kinds = {piece.kind: [one for one in pieces if one.kind == piece.kind] for piece in pieces}
+    if _is_window_each(pieces) and grouping.by_subject and not grouping.metadata_fields and grouping.unique is None:
+        (kind,) = kinds
+        return _unchanged(of, kind, pieces, grouping)
+    sources = " UNION ALL ".join(
+        _numbered(_source(rules, of, kind, mine, grouping), grouping, kind, mine) for kind, mine in kinds.items()
+    )
+    # Fewer and simpler keys are grouped faster: what is the same in every row is left out.
+    keys, constants = ["number"], list[str]()
+    (keys if of.org_id is None else constants).append("org" if of.org_id is None else "{org_id:String} AS org")
+    if grouping.by_subject:
+        keys += ["type_of", "id_of"]
+    else:
+        constants += [f"{NO_TEXT} AS type_of", f"{NO_TEXT} AS id_of"]
+    (keys if grouping.fields else constants).append("field_values" if grouping.fields else NO_VALUES)
     return f"""
 SELECT
-    number, org, type_of, id_of, field_values,
+    {", ".join([*keys, *constants])},
     toInt64(sum(n)) AS total_count, sum(s) AS total_sum, min(lo) AS lowest, max(hi) AS highest,
     argMax(la, (last_at, partition, last_position)) AS latest, {grouping.unique_count()} AS distinct_values,
     groupUniqArray(partition) AS used_partitions
-FROM ({" UNION ALL ".join(sources)})
-GROUP BY number, org, type_of, id_of, field_values"""  # noqa: S608
+FROM ({sources})
+GROUP BY {", ".join(keys)}
+HAVING count() > 0"""  # noqa: S608
+
+
+def _is_window_each(pieces: Sequence[Piece]) -> bool:
+    """Whether each row of the answer is made of one stored window of the same period for each subject."""
+    kinds, numbers = {piece.kind for piece in pieces}, {piece.number for piece in pieces}
+    return len(kinds) == 1 and len(numbers) == len(pieces) and all(map(_is_one_window, pieces))
+
+
+def _is_one_window(piece: Piece) -> bool:
+    if piece.kind == RECORDS or piece.kind in CLOSED_KINDS:
+        return False
+    return period_end(Period(piece.kind), piece.start) in (None, piece.end)
+
+
+def _unchanged(of: Of, kind: str, pieces: Sequence[Piece], grouping: Grouping) -> str:
+    """Stored windows as they are: a subject is always in the same partition, so nothing is to be added up."""
+    number = _number_of("toUnixTimestamp64Micro(period_start)", kind, pieces)
+    rows = f"""
+SELECT
+    {number} AS number, toString(org_id) AS org, {grouping.columns()},
+    record_count AS total_count, toDecimal256(sum, 9) AS total_sum, min AS lowest, max AS highest, last AS latest,
+    CAST(NULL AS Nullable(Int64)) AS distinct_values, [partition] AS used_partitions
+FROM usage_windows FINAL
+WHERE {" AND ".join(of.conditions())} AND period_type = '{kind}' AND ({ranges_of("period_start", _merged(pieces))})"""  # noqa: S608
+    return rows if len(pieces) == 1 else f"SELECT * FROM ({rows}) WHERE number >= 0"  # noqa: S608
+
+
+def _source(rules: FoldRules, of: Of, kind: str, mine: Sequence[Piece], grouping: Grouping) -> str:
+    if kind == RECORDS:
+        return _records(rules, of, _merged(mine), grouping)
+    if kind in CLOSED_KINDS:
+        return _closed(of, CLOSED_KINDS[kind], _merged(mine), grouping)
+    return _windows(of, kind, _merged(mine))
+
+
+def _numbered(source: str, grouping: Grouping, kind: str, mine: Sequence[Piece]) -> str:
+    """The rows of one kind, each with the number of its piece."""
+    number = _number_of("at", kind, mine)
+    rows = f"""
+        SELECT toUInt8(1) AS one, toString(org_id) AS org, {grouping.columns()}, partition, {source}
+    """
+    if number is not None:
+        return f"""
+    SELECT {number} AS number, w.* EXCEPT (at, one)
+    FROM ({rows}) AS w
+    WHERE number >= 0"""  # noqa: S608
+    return f"""
+    SELECT p.number AS number, w.* EXCEPT (at, one)
+    FROM ({rows}) AS w
+    ASOF INNER JOIN ({_piece_rows(mine)}) AS p ON p.one = w.one AND w.at >= p.first
+    WHERE w.at < p.past"""  # noqa: S608
+
+
+def _number_of(at: str, kind: str, mine: Sequence[Piece]) -> str | None:
+    """The number of the row at the time `at`, -1 for a time between the pieces; None if that takes a join."""
+    if len(mine) == 1:
+        return f"toInt64({mine[0].number})"
+    if not all(map(_is_one_window, mine)):
+        return None
+    starts, numbers = (",".join(str(one.start) for one in mine), ",".join(str(one.number) for one in mine))
+    return f"transform({at}, CAST([{starts}] AS Array(Int64)), CAST([{numbers}] AS Array(Int64)), toInt64(-1))"
 
 
 def _windows(of: Of, kind: str, ranges: Sequence[tuple[int, int]]) -> str:
@@ -125,7 +185,7 @@ def _records(rules: FoldRules, of: Of, ranges: Sequence[tuple[int, int]], groupi
         WHERE {" AND ".join(["1", *field_conditions(grouping.filters)])}"""
 
 
-def _numbered(pieces: Sequence[Piece]) -> str:
+def _piece_rows(pieces: Sequence[Piece]) -> str:
     """The pieces of one kind as rows (one, number, first, past)."""
     columns = ([piece.number for piece in pieces], [piece.start for piece in pieces], [piece.end for piece in pieces])
     arrays = ", ".join(f"CAST([{','.join(map(str, column))}] AS Array(Int64))" for column in columns)

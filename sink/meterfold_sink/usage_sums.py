@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import HOUR, MICROS_PER_SECOND, from_micros
+from meterfold_schemas.quantities import SCALE
+from meterfold_schemas.totals import WindowValues, divided, total_of
+from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.total_sql import average, total
 from meterfold_sink.usage_states import RECORDS, arrival, ranges_of, states
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MissingRecords", "UsageSum", "first_kept_hour", "missing_records", "usage_sums"]
 
+_WIDE: Final = Context(prec=100)
 _SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1, "max_query_size": 1 << 26}
 
 
@@ -59,10 +63,6 @@ class MissingRecords:
 
 
 _TOTALS: Final = f"""
-WITH
-    (SELECT any(aggregation_type) FROM definitions WHERE org_id = '') AS global_type,
-    if(ifNull(d.aggregation_type, '') != '', ifNull(d.aggregation_type, ''), ifNull(global_type, '')) AS total_by,
-    {average("u.total_sum", "u.total_count")} AS unscaled_avg
 SELECT
     u.number AS number,
     u.org AS org_id,
@@ -88,7 +88,28 @@ SELECT
     u.latest AS last,
     u.distinct_values AS unique_count,
     u.used_partitions AS partitions
-"""  # noqa: S608
+"""
+_ORDER: Final = "number, org_id, subject_type, subject_id, field_values"
+#: The state alone: with a known type the total is made here. Planning its expressions takes as long as the look-up.
+_PLAIN: Final = (
+    "number, org AS org_id, type_of AS subject_type, id_of AS subject_id, field_values, total_count AS record_count, "
+    "total_sum AS sum, lowest AS min, highest AS max, latest AS last, distinct_values AS unique_count, "
+    "used_partitions AS partitions, toInt64(count() OVER ()) AS rows_in_all"
+)
+_PAGE: Final = f"ORDER BY {_ORDER} LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}"
+_TOTAL_BY: Final = (
+    "(SELECT any(aggregation_type) FROM definitions WHERE org_id = '') AS global_type, "
+    "if(ifNull(d.aggregation_type, '') != '', ifNull(d.aggregation_type, ''), ifNull(global_type, '')) AS total_by"
+)
+#: Each organization's own definition, else the global one.
+_DEFINED: Final = """
+WITH definitions AS
+(
+    SELECT org_id, toString(aggregation_type) AS aggregation_type
+    FROM metric_definitions FINAL
+    WHERE deleted = 0 AND key = {metric_key:String}
+)
+"""
 
 
 def usage_sums(
@@ -101,50 +122,78 @@ def usage_sums(
     top: int | None,
     limit: int,
     offset: int,
+    kind: str | None = None,
 ) -> tuple[list[UsageSum], int]:
     """Rows that have usage, by number, organization, subject and metadata fields, and how many there are in all. `top`:
-    only this many of each number and organization, those with the largest total first.
+    only this many of each number and organization, those with the largest total first. `kind`: the aggregation type of
+    the metric where the organization is given and the caller knows it; None looks it up.
 
     Raises Retryable or Fatal. Records that have expired are missing from the answer: ask `missing_records` afterwards.
     """
     parameters = {**of.parameters(rules), **grouping.parameters(), "limit": limit, "offset": offset}
     parameters["closed_fields"] = list(grouping.metadata_fields)
-    order = "number, org_id, subject_type, subject_id, field_values"
+    statement = states(rules, of, pieces, grouping)
+    if kind is not None and top is None:
+        rows = client.rows(f"SELECT {_PLAIN} FROM ({statement}) {_PAGE}", parameters, _SETTINGS)  # noqa: S608
+    else:
+        is_one_group = of.org_id is not None and len({piece.number for piece in pieces}) == 1
+        rows = client.rows(_with_totals(statement, kind, top, is_one_group, parameters), parameters, _SETTINGS)
+    if not rows and offset:
+        return [], usage_sums(client, rules, of, pieces, grouping=grouping, top=top, limit=1, offset=0, kind=kind)[1]
+    total = rows[0]["rows_in_all"] if rows else 0
+    return [_usage_sum(row, kind) for row in rows], total
+
+
+def _with_totals(
+    statement: str, kind: str | None, top: int | None, is_one_group: bool, parameters: dict[str, Any]
+) -> str:
+    """The statement that totals in ClickHouse: types differ between organizations, or totals decide the order."""
+    order = _ORDER
     limit_by = ""
     if top is not None:
         order = "number, org_id, total DESC NULLS LAST, subject_type, subject_id, field_values"
-        limit_by, parameters["top"] = "LIMIT {top:UInt64} BY number, org_id", top
-    sql = f"""
-WITH definitions AS
-(
-    SELECT org_id, toString(aggregation_type) AS aggregation_type
-    FROM metric_definitions FINAL
-    WHERE deleted = 0 AND key = {{metric_key:String}}
-)
+        parameters["top"] = top
+        # Without BY the server keeps only the largest ones while it reads.
+        limit_by = "LIMIT {top:UInt64}" if is_one_group else "LIMIT {top:UInt64} BY number, org_id"
+    if kind is not None:
+        parameters["kind"] = kind
+        defined, total_by, joined = "", "{kind:String} AS total_by", ""
+    else:
+        defined, total_by, joined = _DEFINED, _TOTAL_BY, "LEFT ANY JOIN definitions AS d ON d.org_id = u.org"
+    return f"""
+{defined}
 SELECT *, toInt64(count() OVER ()) AS rows_in_all
 FROM
 (
+    WITH {total_by}, {average("u.total_sum", "u.total_count")} AS unscaled_avg
     {_TOTALS}
-    FROM ({states(rules, of, pieces, grouping)}) AS u
-    LEFT ANY JOIN definitions AS d ON d.org_id = u.org
+    FROM ({statement}) AS u
+    {joined}
     ORDER BY {order}
     {limit_by}
 )
 ORDER BY {order}
 LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}
 """  # noqa: S608
-    rows = client.rows(sql, parameters, _SETTINGS)
-    total = rows[0].pop("rows_in_all") if rows else 0
-    if not rows and offset:
-        return [], usage_sums(client, rules, of, pieces, grouping=grouping, top=top, limit=1, offset=0)[1]
-    for row in rows:
-        row.pop("rows_in_all", None)
-    return [_usage_sum(row) for row in rows], total
 
 
-def _usage_sum(row: dict[str, Any]) -> UsageSum:
-    values, partitions = tuple(row["field_values"]), tuple(sorted(row["partitions"]))
-    return UsageSum(**{**row, "field_values": values, "partitions": partitions})
+def _usage_sum(row: dict[str, Any], kind: str | None) -> UsageSum:
+    del row["rows_in_all"]
+    if "total" not in row and kind is not None:
+        count, sum_ = row["record_count"], _unscaled(row["sum"])
+        values = WindowValues(count, sum_, *(_unscaled(row[name]) for name in ("min", "max", "last")))
+        row["avg"], row["total"] = _decimal(divided(sum_, count)), _decimal(total_of(AggregationType(kind), values))
+    values_of_fields, partitions = tuple(row["field_values"]), tuple(sorted(row["partitions"]))
+    return UsageSum(**{**row, "field_values": values_of_fields, "partitions": partitions})
+
+
+def _unscaled(value: Decimal) -> int:
+    """The integer of a number with 9 decimals; a sum of sums may have 76 digits."""
+    return int(value.scaleb(SCALE, _WIDE))
+
+
+def _decimal(unscaled: int) -> Decimal:
+    return Decimal(unscaled).scaleb(-SCALE, _WIDE)
 
 
 def missing_records(

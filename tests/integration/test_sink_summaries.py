@@ -14,8 +14,11 @@ import pytest
 
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import MeterfoldError
-from meterfold_schemas.periods import Period
+from meterfold_schemas.periods import Period, micros
 from meterfold_sink.client import Client
+from meterfold_sink.rules import FoldRules
+from meterfold_sink.usage_groups import Grouping
+from meterfold_sink.usage_states import Of, Piece, states
 from support.sink.database import database, empty, insert, rows, store
 from support.sink.rows import Record, progress_table, window, windows_table
 
@@ -318,3 +321,32 @@ def test_every_period_is_there_once(client: Client) -> None:
     found = rows(client, "SELECT period_type, count() AS n FROM usage_summaries GROUP BY period_type")
     counts = {row["period_type"]: row["n"] for row in found}
     assert counts == {"hourly": 3, "daily": 3, "weekly": 1, "monthly": 1, "yearly": 1, "lifetime": 1}
+
+
+def test_one_subject_and_month_reads_one_granule_of_many(client: Client) -> None:
+    """The conditions of get_summary and of a reader of the view reach the sort key: a look-up does not grow with the
+    table."""
+    define(client, "calls", "sum")
+    client.command(
+        "INSERT INTO usage_windows SELECT 'acme', 'calls', 'user', concat('u', toString(number)), 'monthly', "
+        "'2026-03-01', 0, 1, 1, 1, 1, 1, '2026-03-02', number, number FROM numbers(100000)"
+    )
+    client.command("OPTIMIZE TABLE usage_windows FINAL")
+    month = micros(day(2026, 3, 1)), micros(day(2026, 4, 1))
+    of = Of("calls", "acme", ("user", "u77777"))
+    rules = FoldRules(cluster_id="c", topic_id="t", partition_count=1)
+    statement = states(rules, of, [Piece(0, "monthly", *month)], Grouping(by_subject=True))
+    view = (
+        "SELECT * FROM usage_monthly WHERE period_start = '2026-03-01' AND org_id = {org_id:String} "
+        "AND metric_key = {metric_key:String} AND subject_type = {subject_type:String} "
+        "AND subject_id = {subject_id:String}"
+    )
+    for sql in (statement, view):
+        assert len(client.rows(sql, of.parameters(rules))) == 1
+        plan = client.rows(f"EXPLAIN indexes = 1 {sql}", of.parameters(rules))
+        text = "\n".join(row["explain"] for row in plan)
+        granules = [(int(a), int(b)) for a, b in re.findall(r"Granules: (\d+)/(\d+)", text) if int(b) > 10]
+        # Of the whole table, and then of what the key leaves.
+        assert granules, text
+        assert granules[0][1] >= 12, text
+        assert min(chosen for chosen, _ in granules) <= 2, text

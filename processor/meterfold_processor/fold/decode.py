@@ -243,6 +243,11 @@ def _read(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFra
     return frame.drop("_header", "_nonce") if proof.row(0) == (True, True) else None
 
 
+def read_block(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
+    """The records of messages that all begin with `header`, one row each; None when a message is damaged."""
+    return _read(schema, header, values)
+
+
 def _events(records: pl.DataFrame) -> pl.DataFrame:
     """The fields of today; an older version lacks some."""
     missing = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in FIELDS.items() if name not in records.columns]

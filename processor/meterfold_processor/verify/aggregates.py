@@ -15,8 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import polars as pl
+import pyarrow as pa
+
 from meterfold_processor.kafka.offsets import Place, bounds
 from meterfold_processor.kafka.reader import TopicReader
+from meterfold_processor.verify.emission_suspects import EmissionSuspects
+from meterfold_processor.verify.log import by_partition
 from meterfold_processor.verify.report import Finding, Findings, WindowName
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas import ids
@@ -143,18 +148,41 @@ def prove_aggregates(
     events = 0
     for group in groups:
         tell(f"comparing aggregates of partition {group[0]}")
-        emissions = {partition: Emissions(topic, partition, within) for partition in group}
         places = [Place(topic, partition) for partition in group]
         starts, ends = ({place: found[place][edge] for place in places} for edge in (0, 1))
+        suspects = {partition: EmissionSuspects(within) for partition in group}
         for batch in reader.scan(starts, ends):
-            for message in batch:
-                taken = emissions[message.partition() or 0].take(
-                    message.key() or b"", message.value(), message.offset() or 0
-                )
-                findings.extend(taken)
-        events += sum(one.events for one in emissions.values())
-        _compare(client, {partition: one for partition, one in emissions.items() if one.newest}, findings)
+            for partition, messages in by_partition(batch).items():
+                suspects[partition].take(messages)
+        for partition, one in suspects.items():
+            one.close()
+            if not one.is_empty:
+                one.compare(stored_windows(client, [partition], one.period_types, one.earliest))
+        events += sum(one.events for one in suspects.values())
+        keys = {partition: one.keys for partition, one in suspects.items() if one.keys}
+        if keys:
+            _name(client, reader, topic, starts, ends, keys, findings, within)
     return events
+
+
+def _name(
+    client: Client,
+    reader: TopicReader,
+    topic: str,
+    starts: Mapping[Place, int],
+    ends: Mapping[Place, int],
+    keys: Mapping[int, set[bytes]],
+    findings: Findings,
+    within: TimeRange | None,
+) -> None:
+    """What is wrong about the suspects: their events once more, one by one."""
+    emissions = {partition: Emissions(topic, partition, within) for partition in keys}
+    for batch in reader.scan(starts, ends):
+        for message in batch:
+            partition, key = message.partition() or 0, message.key() or b""
+            if key in keys.get(partition, ()):
+                findings.extend(emissions[partition].take(key, message.value(), message.offset() or 0))
+    _compare(client, {partition: one for partition, one in emissions.items() if one.newest}, findings)
 
 
 def _compare(client: Client, emissions: Mapping[int, Emissions], findings: Findings) -> None:
@@ -164,8 +192,10 @@ def _compare(client: Client, emissions: Mapping[int, Emissions], findings: Findi
     batches = stored_windows(
         client, sorted(emissions), {name.period_type for name in said}, min(micros(name.period_start) for name in said)
     )
+    subjects = pl.Series(sorted({name.subject_id for name in said}), dtype=pl.String)
     for batch in batches:
-        for row in batch.to_pylist():
+        rows = pl.DataFrame(pa.Table.from_batches([batch])).filter(pl.col("subject_id").is_in(subjects.implode()))
+        for row in rows.iter_rows(named=True):
             findings.extend(compare_window(emissions[row["partition"]], row))
     for one in emissions.values():
         findings.extend(without_window(one))

@@ -22,7 +22,7 @@ from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
-from meterfold_processor.verify.log import Log
+from meterfold_processor.verify.log import Log, by_partition
 from meterfold_processor.verify.orgs import OrgTally
 from meterfold_processor.verify.report import Finding, Findings
 from meterfold_schemas import usage_fields
@@ -68,7 +68,7 @@ class Contents:
         self.orgs = {partition: OrgTally() for partition in left}
         subjects = {partition: Subjects(partition, self._rules.partition_count) for partition in left}
         for messages, is_last in _together(self._log.read(spans)):
-            logs = {p: self._judged(few, subjects[p]) for p, few in _by_partition(messages).items()}
+            logs = {p: self._judged(few, subjects[p]) for p, few in by_partition(messages).items()}
             if is_last:
                 now = [span for span in left.values() if span.first < span.until]
             else:
@@ -189,13 +189,6 @@ def _together(batches: Iterable[list[Message]]) -> Iterator[tuple[list[Message],
             found = []
         found += batch
     yield found, True
-
-
-def _by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
-    found: dict[int, list[Message]] = {}
-    for message in messages:
-        found.setdefault(message.partition() or 0, []).append(message)
-    return found
 
 
 def _text(value: Any) -> str:

@@ -22,7 +22,7 @@ from meterfold_sink.client import Client
 from meterfold_sink.fold_state import ProgressRow, read_progress
 from meterfold_sink.positions import Span
 
-__all__ = ["Fixed", "Gap", "Log", "fix_offsets", "runs"]
+__all__ = ["Fixed", "Gap", "Log", "by_partition", "fix_offsets", "runs"]
 
 #: Reading over this many messages is faster than seeking.
 _SKIP: Final = 20_000
@@ -95,6 +95,14 @@ class Log:
                         place += 1
                     if place < len(run) and run[place].first <= offset:
                         yield message
+
+
+def by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
+    """The same messages by the number of their partition, in order."""
+    found: dict[int, list[Message]] = {}
+    for message in messages:
+        found.setdefault(message.partition() or 0, []).append(message)
+    return found
 
 
 def runs(gaps: Sequence[Gap]) -> list[list[Gap]]:

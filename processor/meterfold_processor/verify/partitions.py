@@ -88,7 +88,9 @@ class PartitionProofs:
             orgs = self._orgs(reports, spans, in_log)
             reports = [replace(report, orgs=orgs.get(report.partition, ())) for report in reports]
         tell("recounting windows")
-        return prove_windows(self.client, reports, self.findings, self.within)
+        return prove_windows(
+            self.client, reports, self.findings, self.within, lambda text: tell(f"recounting windows: {text}")
+        )
 
     def _orgs(
         self, reports: Sequence[PartitionReport], spans: Sequence[Span], in_log: Mapping[int, OrgTally]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -30,12 +30,16 @@ _FAR: Final = 9_000_000_000_000_000  # the year 2255; DateTime64(6) ends in 2299
 
 
 def prove_windows(
-    client: Client, reports: Sequence[PartitionReport], findings: Findings, within: TimeRange | None = None
+    client: Client,
+    reports: Sequence[PartitionReport],
+    findings: Findings,
+    within: TimeRange | None,
+    tell: Callable[[str], None],
 ) -> list[PartitionReport]:
     """The reports with what was compared: the windows that lie in the range as a whole. Raises Retryable or Fatal."""
     bounds = None if within is None else within.bounds
     partitions = [report.partition for report in reports]
-    proofs = prove_partitions(client, partitions, limit=findings.limit + 1, within=bounds)
+    proofs = prove_partitions(client, partitions, limit=findings.limit + 1, within=bounds, tell=tell)
     expired = [proof.partition for proof in proofs if proof.unprovable]
     for proof in proofs:
         findings.extend(finding_of(row) for row in proof.differences)

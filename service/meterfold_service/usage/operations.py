@@ -20,8 +20,9 @@ from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
 from meterfold_service.usage.selection import Where, filters_of, grouping_of
 from meterfold_sink.closed_usage import complete_closings
-from meterfold_sink.definitions import defined_keys, visible_metric
-from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
+from meterfold_sink.definitions import defined_keys
+from meterfold_sink.fold_state import read_progress, read_rules
+from meterfold_sink.summary_facts import summary_facts
 from meterfold_sink.usage_groups import Grouping
 from meterfold_sink.usage_records import usage_records
 from meterfold_sink.usage_states import Of, Piece
@@ -160,22 +161,31 @@ class Usage(Exporting):
         of = Of(metric_key, org_id, None if subject is None else _subject(subject))
         with self._clients.client() as client:
             self._wait(client, at_least)
-            rules = read_rules(client)
-            _require_definition(client, metric_key, org_id)
             # Progress before the numbers, so that they are no older than it says; expired records after them.
-            folded = read_progress(client)
+            facts = summary_facts(client, metric_key, org_id)
+            rules = facts.rules
+            if not facts.kinds:
+                raise metric_not_found(metric_key, org_id, defined_keys(client))
             if grouping.metadata_fields:
                 parts = self._with_closings(client, rules, of, parts, grouping)
             page = (MAX_PERIODS, 0) if empty else (limit, offset)
             sums, total = usage_sums(
-                client, rules, of, parts, grouping=grouping, top=top, limit=page[0], offset=page[1]
+                client,
+                rules,
+                of,
+                parts,
+                grouping=grouping,
+                top=top,
+                limit=page[0],
+                offset=page[1],
+                kind=None if org_id is None else facts.kind_of(org_id),
             )
             missing = missing_records(client, rules, of, parts, micros(self._now()))
         if missing is not None:
             raise _expired(metric_key, missing, grouping.metadata_fields)
         closed = micros(self._now()) - rules.grace_seconds * MICROS_PER_SECOND
         rows = [
-            _summary(of, calendar, grouping, windows[one.number], one, folded, closed, rules.grace_seconds)
+            _summary(of, calendar, grouping, windows[one.number], one, facts.stamps, closed, rules.grace_seconds)
             for one in sums
         ]
         if empty:
@@ -256,28 +266,18 @@ def _subject(subject: tuple[str, str]) -> tuple[str, str]:
     raise InvalidUsage(f"subject {subject!r:.80} must be a pair of strings: its type and its id")
 
 
-def _require_definition(client: Client, metric_key: str, org_id: str | None) -> None:
-    """Raises MetricNotFound; of every organization (None) one is enough that defines it."""
-    if org_id is not None and visible_metric(client, metric_key, org_id) is not None:
-        return
-    known = defined_keys(client)
-    if org_id is None and any(key == metric_key for _, key in known):
-        return
-    raise metric_not_found(metric_key, org_id, known)
-
-
 def _summary(
     of: Of,
     calendar: Calendar,
     grouping: Grouping,
     window: Window,
     found: UsageSum,
-    folded: Mapping[int, ProgressRow],
+    stamps: Mapping[int, int],
     closed: int,
     grace_seconds: int,
 ) -> UsageSummary:
     # 0 for a partition that has no event yet.
-    stamp = min(folded[partition].last_stamp if partition in folded else 0 for partition in found.partitions)
+    stamp = min(stamps.get(partition, 0) for partition in found.partitions)
     passed = min(closed, stamp - grace_seconds * MICROS_PER_SECOND)
     return UsageSummary(
         org_id=found.org_id,
