@@ -13,7 +13,7 @@ from meterfold_processor.fold import tables
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.period_windows import WHOLE_BUCKET, Evictable, PeriodWindows
 from meterfold_processor.fold.store import History
-from meterfold_processor.fold.subjects import Placed, Subjects
+from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_processor.fold.windows import merged
 from meterfold_schemas.periods import DAY, FINER, HOUR, KEPT, Period
 
@@ -67,7 +67,7 @@ class Ledger:
         for period in KEPT:
             self._windows[period].table.write(rows[period], states[period])
         subjects = np.concatenate([shares[period].slot for period in KEPT])
-        return tables.windows(self._partition, states, placed.names[subjects])
+        return tables.windows(self._partition, states, placed.names.select(SUBJECT)[subjects])
 
     def evict(self, acknowledged: int, stamp: int, max_windows: int) -> None:
         """Forget windows that folded nothing lately or have long ended, and what exceeds `max_windows`.

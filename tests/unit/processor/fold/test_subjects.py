@@ -125,6 +125,19 @@ def test_a_key_that_is_not_the_subjects_own(stray: tuple[bytes | None, Parts], k
     assert len(subjects) == 1 + known_before
 
 
+def test_a_quotation_mark_too_many_is_not_made_up_for_by_another_key() -> None:
+    """Both keys together have as many as two keys without escapes."""
+    quoted: Parts = ("org", "m", "user", 'a"b')
+    unescaped = b'["org","m","user","a"b"]'
+    events = frame([(unescaped, quoted), (b'["org","m","user","x]', A), (subject_key(*B), B)])
+    assert slots_of(Subjects(0, 1), events) == [MISROUTED, MISROUTED, 0]
+    assert slots_of(Subjects(0, 1), keyed([quoted])) == [0]
+    control: Parts = ("org", "m", "user", "a\nb")
+    assert slots_of(Subjects(0, 1), frame([(b'["org","m","user","a\nb"]', control)])) == [MISROUTED]
+    slash: Parts = ("org", "m", "user", "a\\b")
+    assert slots_of(Subjects(0, 1), frame([(b'["org","m","user","a\\b"]', slash)])) == [MISROUTED]
+
+
 def test_another_partition_count_makes_another_partition() -> None:
     moved = next(p for n in range(99) if partition_of(subject_key(*(p := ("", "m", "user", str(n)))), 6) == 5)
     assert slots_of(Subjects(5, 6), keyed([moved])) == [0]
