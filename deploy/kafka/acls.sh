@@ -71,3 +71,9 @@ add meterfold-verify --topic "${prefix}usage.recorded" --topic "${prefix}usage.r
     --operation DescribeConfigs
 add meterfold-verify --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-verify --cluster --operation Describe
+
+# `meterfold backup`, which compares a backup with the log
+add meterfold-backup --topic "${prefix}usage.recorded" --operation Read --operation Describe \
+    --operation DescribeConfigs
+add meterfold-backup --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
+add meterfold-backup --cluster --operation Describe

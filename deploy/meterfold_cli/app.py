@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "verify": Entry("verify", "verify", "Prove every number."),
     "import": Entry("import_file", "import_file", "Import events from a CSV, JSON or Parquet file."),
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
+    "backup": Entry("backup", "app", "Back up ClickHouse, check backups against Kafka, and restore one."),
     "metric": Entry("metric", "app", "Define metrics."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
     "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),

@@ -36,6 +36,7 @@ __all__ = [
     "create_topics",
     "ensure_topics",
     "read_source",
+    "retention_seconds",
 ]
 
 _TIMEOUT: Final = 15.0
@@ -144,6 +145,12 @@ def read_source(settings: KafkaSettings) -> SourceTopic:
     if found is None:
         raise Fatal(f"Kafka has no topic {Topics(settings.topic_prefix).usage_recorded}: run `meterfold migrate`")
     return found
+
+
+def retention_seconds(settings: KafkaSettings, topic: str) -> float | None:
+    """How long a topic keeps a message after its stamp; None: for ever. Raises Retryable or Fatal."""
+    milliseconds = int(_configs(admin_for(settings), [topic])[topic]["retention.ms"])
+    return None if milliseconds < 0 else milliseconds / 1000
 
 
 def _source(settings: KafkaSettings) -> SourceTopic | None:

@@ -57,7 +57,7 @@ class Stored:
         self.wanted.append((period, wanted.height))
         names = set(wanted["subject_id"])
         found = [row for (name, p, _), row in self.rows.items() if p == period and name in names]
-        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=tables.WINDOWS)))
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
 
     def write(self, windows: pa.Table) -> None:
         for row in windows.to_pylist():
