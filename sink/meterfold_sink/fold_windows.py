@@ -2,7 +2,7 @@
 
 A partition's windows of one hour, or its lifetimes, are side by side in the sort key. Few subjects are found by the
 primary key. Many lie in every granule anyway: then the subjects of the bucket are hashed and looked up, which costs
-10 to 20 ns for each window of it.
+0.1 us of CPU for each window of it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FEW", "HASH_FACTORS", "START_FACTOR", "count_windows", "find_windows"]
 
-FEW: Final = 500
-"""Subjects up to which the primary key finds them."""
+FEW: Final = 50
+"""Subjects up to which the primary key finds them for less: 10 of a million cost 65 ms of CPU, and 500 400 ms, while a
+million hashes cost 100 ms, with 10,000 found windows 210 ms."""
 HASH_FACTORS: Final = dict(zip(SUBJECT, (3, 5, 7, 11), strict=True))
 START_FACTOR: Final = 13
 
