@@ -50,7 +50,7 @@ _LARGE_STATEMENT: Final = {"max_query_size": 1 << 28}
 
 
 def count_windows(client: Client, partition: int, period: Period, starts: Sequence[int]) -> dict[int, int]:
-    """Start (UTC microseconds) -> the rows of windows of a partition that begin then: as many windows, or fewer."""
+    """Start (UTC microseconds) -> the rows of windows of a partition that begin then. A window has one row at least."""
     rows = client.rows(
         "SELECT toUnixTimestamp64Micro(period_start) AS start, count() AS size FROM usage_windows "  # noqa: S608
         f"WHERE partition = {int(partition)} AND period_type = '{Period(period).value}' "

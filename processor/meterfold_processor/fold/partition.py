@@ -104,6 +104,7 @@ class PartitionFold:
         self._remembered = Remembered(loaded_from=self._needed_from() if stored else EVERYTHING)
         self._pending: list[_Pending] = []
         self._in_flight: deque[_InFlight] = deque()
+        self._acknowledged: _InFlight | None = None
 
     @property
     def load_from(self) -> int:
@@ -176,11 +177,11 @@ class PartitionFold:
             return
         floor = min([last, *(pending.oldest_stamp for pending in self._pending)])
         self._remembered.forget_before(floor - self._rules.lookback - self._rules.slack)
-        acknowledged: _InFlight | None = None
+        newly = False
         while self._in_flight and self._in_flight[0].sequence <= sequence:
-            acknowledged = self._in_flight.popleft()
-        if acknowledged is not None:
-            self._ledger.evict(acknowledged.next_offset, acknowledged.stamp, max_windows)
+            self._acknowledged, newly = self._in_flight.popleft(), True
+        if self._acknowledged is not None and (newly or len(self._ledger) > max_windows):
+            self._ledger.evict(self._acknowledged.next_offset, self._acknowledged.stamp, max_windows)
 
     def sizes(self) -> dict[str, int]:
         """What is in memory: subjects, windows, remembered identities, pending records."""

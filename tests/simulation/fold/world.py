@@ -251,7 +251,8 @@ class World:
         self.hold_ticks = self.schema_rng.choice([2, 4, 12, 40])
         self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
         # Chance of its own, so that every other history stays what it was.
-        self.whole_bucket = 10**6 if gentle else random.Random(len(log.messages)).choice([0, 0, 2, 10**6])
+        own = random.Random(b"".join(message.raw_value or b"" for message in log.messages))
+        self.whole_bucket = 10**6 if gentle else own.choice([0, 0, 2, 10**6])
         self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
 
     @property
