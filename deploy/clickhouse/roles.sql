@@ -25,10 +25,20 @@ GRANT INSERT ON meterfold.threshold_events TO meterfold_check;
 GRANT INSERT ON meterfold.alert_actions TO meterfold_check;
 GRANT INSERT ON meterfold.mirror_progress TO meterfold_check;
 
+-- `meterfold notify`
+CREATE ROLE IF NOT EXISTS meterfold_notify;
+GRANT SELECT ON meterfold.* TO meterfold_notify;
+GRANT INSERT ON meterfold.notification_tries TO meterfold_notify;
+GRANT INSERT ON meterfold.notification_progress TO meterfold_notify;
+GRANT INSERT ON meterfold.notification_endpoints TO meterfold_notify;
+
 -- `meterfold metric`, `threshold`, `alert`, `usage`, `periods`, `schema`, and the Python API.
 CREATE ROLE IF NOT EXISTS meterfold_service;
 GRANT SELECT ON meterfold.* TO meterfold_service;
 GRANT INSERT ON meterfold.schema_decisions TO meterfold_service;
+-- `meterfold notify test`, `redeliver` and `enable`.
+GRANT INSERT ON meterfold.notification_tries TO meterfold_service;
+GRANT INSERT ON meterfold.notification_endpoints TO meterfold_service;
 GRANT INSERT ON meterfold.period_closings TO meterfold_service;
 GRANT INSERT ON meterfold.closed_windows TO meterfold_service;
 GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;

@@ -7,10 +7,13 @@ from meterfold_service.errors import (
     CheckerNotRunning,
     DefinitionsBusy,
     Difference,
+    EndpointNotFound,
     ExportIncomplete,
     MetricKeyExists,
     MetricNotFound,
+    NotAtRest,
     NotFoldedInTime,
+    NotifierNotRunning,
     OperationError,
     PeriodNotClosed,
     PeriodNotEnded,
@@ -20,6 +23,7 @@ from meterfold_service.errors import (
     ThresholdExists,
     ThresholdNotFound,
     WindowsDiffer,
+    WorkersRunning,
 )
 from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
@@ -29,11 +33,14 @@ __all__ = [
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "EndpointNotFound",
     "ExportIncomplete",
     "Metering",
     "MetricKeyExists",
     "MetricNotFound",
+    "NotAtRest",
     "NotFoldedInTime",
+    "NotifierNotRunning",
     "OperationError",
     "Page",
     "PeriodNotClosed",
@@ -44,4 +51,5 @@ __all__ = [
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
+    "WorkersRunning",
 ]

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.notify.operations import Notifications
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.rejected.operations import Rejected
+    from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
@@ -131,6 +133,20 @@ class Metering:
         from meterfold_service.rejected.operations import Rejected
 
         return Rejected(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+
+    @cached_property
+    def settings(self) -> StoredSettings:
+        """The stored settings: show, change."""
+        from meterfold_service.settings.operations import StoredSettings
+
+        return StoredSettings(self._clients, self._kafka_settings, self._worker_groups)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """What became of notifications: list, tries, redeliver, test, endpoints, enable."""
+        from meterfold_service.notify.operations import Notifications
+
+        return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""

@@ -104,8 +104,7 @@ def _decided_otherwise(fingerprint: bytes, facts: SchemaFacts) -> SchemaDecided:
     what = "its messages are rejected" if facts.decision == POISON else f"its messages are read as {facts.decision}"
     return SchemaDecided(
         f"schema {shown(fingerprint)} is decided already: {what} (by {facts.decision_why}). A decision is final, since "
-        "messages were judged by it. Rejected ones are on usage.rejected and in usage_rejected: send them again with "
-        "the header of the schema"
+        "messages were judged by it. Send rejected ones again with `meterfold rejected redrive --read-as SCHEMA`"
     )
 
 

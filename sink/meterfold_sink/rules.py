@@ -30,8 +30,8 @@ POISON: Final = "poison"
 WITH_REGISTRY: Final = "3"
 
 _PROCEDURE: Final = (
-    "Nothing was changed. To change a stored setting, stop all workers and follow docs/operations.md, "
-    "'Changing stored settings'"
+    "Nothing was changed. To change a stored setting, stop all workers and run `meterfold settings set` "
+    "(docs/operations.md, 'Changing stored settings')"
 )
 
 

@@ -316,7 +316,7 @@ def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
             f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last "
             f"{clickhouse.rejected_within:,.0f} s; "
             f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
-            f"{one.last_detail}"
+            f"{one.last_detail}. Correct them with `meterfold rejected redrive`"
         )
 
 

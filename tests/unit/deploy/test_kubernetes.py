@@ -22,7 +22,7 @@ from support.paths import ROOT
 FOLDER = ROOT / "deploy" / "kubernetes"
 BASE, OVERLAY = FOLDER / "base", FOLDER / "overlays" / "example"
 VERSIONS = ("1.31", "1.37")
-WORKERS = {"fold", "check"}
+WORKERS = {"fold", "check", "notify"}
 KINDS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 ORDINAL = "1"
 """What a pod of a StatefulSet gets from its label."""
