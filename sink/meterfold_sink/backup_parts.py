@@ -55,7 +55,7 @@ WINDOWS: Final = "2-windows"
 REST: Final = "3-rest"
 PARTS: Final = (PROGRESS, WINDOWS, REST)
 
-VOUCHING: Final = ("fold_progress", "mirror_progress", "period_closings", "schema_migrations")
+VOUCHING: Final = ("fold_progress", "mirror_progress", "notification_progress", "period_closings", "schema_migrations")
 """Tables whose rows say that rows of other tables are complete."""
 
 _TEMPORARY: Final = ("verify_", "closing_")

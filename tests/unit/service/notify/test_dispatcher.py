@@ -50,7 +50,7 @@ class Failing(MemoryStore):
 
     def __init__(self, world: World, failures: list[Exception]) -> None:
         super().__init__(world, Fuse(None))
-        self.failures = failures
+        self.errors = failures
 
     def write(self, rows: Sequence[TryRow]) -> None:
         super().write(rows)  # a write that raised may be there
@@ -61,8 +61,8 @@ class Failing(MemoryStore):
         return super().due(*arguments)  # type: ignore[arg-type]
 
     def _fail(self) -> None:
-        if self.failures:
-            raise self.failures.pop(0)
+        if self.errors:
+            raise self.errors.pop(0)
 
 
 def world(**targets: int) -> World:
