@@ -1,6 +1,7 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
     python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency|export|queries|frames] [--seed N]
+    python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
 """
@@ -21,6 +22,7 @@ import polars as pl
 import backlog
 import exports
 import frames
+import growth
 import latency
 import machine
 import queries
@@ -64,6 +66,9 @@ class Run:
 
 
 def main() -> None:
+    if "--growth" in sys.argv:
+        growth.main(sys.argv[1:])
+        return
     arguments = _arguments()
     console.say(f"{machine.describe()}; seed {arguments.seed}")
     with tempfile.TemporaryDirectory() as folder, LocalStack(folder, kafka_port=0, clickhouse_port=0) as stack:

@@ -16,6 +16,7 @@ from meterfold_processor.fold.effects import Effects
 from meterfold_processor.fold.flush import flush
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.opening import Opening
+from meterfold_processor.fold.settings import FoldSettings
 from meterfold_schemas.settings import KafkaSettings
 
 
@@ -70,6 +71,6 @@ def measure(
             with watch.spent(f"flush: {operation.step}"):
                 effects.perform(operation)
         for fold in folds.values():
-            fold.acknowledge(sequence)
+            fold.acknowledge(sequence, FoldSettings().windows_in_memory)
         done += len(messages)
     return {stage: seconds / events * 1e6 for stage, seconds in watch.seconds.items()}

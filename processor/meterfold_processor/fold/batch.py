@@ -13,7 +13,7 @@ import polars as pl
 from meterfold_processor.fold import validate
 from meterfold_processor.fold.rejected import misrouted_details, with_subject
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.subjects import MISROUTED, SUBJECT, Subjects
+from meterfold_processor.fold.subjects import MISROUTED, SUBJECT, Placed, Subjects
 
 Int64s = npt.NDArray[np.int64]
 
@@ -23,11 +23,13 @@ _REJECTED_COLUMNS = ["row", "partition", "offset", "stamp", "key", *SUBJECT, "re
 
 @dataclass(frozen=True, slots=True)
 class ValidatedBatch:
-    """`accepted` has all columns of the batch and `time` (UTC microseconds), `slots` its subjects; `rejected` has
-    positions, `reason`, `detail` and the subject where it is known (else empty). Both by rising offset."""
+    """`accepted` has all columns of the batch and `time` (UTC microseconds), `subject` the row of each accepted event
+    in `subjects`; `rejected` has positions, `reason`, `detail` and the subject where it is known (else empty). Both by
+    rising offset."""
 
     accepted: pl.DataFrame
-    slots: Int64s
+    subject: Int64s
+    subjects: Placed
     rejected: pl.DataFrame
 
 
@@ -52,16 +54,17 @@ def judge(
         rejected.append(refused.filter(wrong).select(_REJECTED_COLUMNS))
         batch = batch.filter(~wrong)
 
-    slots = subjects.slots(batch)
-    if (slots == MISROUTED).any():
+    placed = subjects.place(batch)
+    subject = placed.subject
+    if (subject == MISROUTED).any():
         before_misrouted()
-        misrouted = pl.Series(slots == MISROUTED)
+        misrouted = pl.Series(subject == MISROUTED)
         refused = batch.filter(misrouted)
         refused = refused.with_columns(
             reason=pl.lit(MISROUTED_REASON), detail=misrouted_details(refused, rules.partition_count)
         )
         rejected.append(refused.select(_REJECTED_COLUMNS))
-        batch, slots = batch.filter(~misrouted), slots[slots != MISROUTED]
+        batch, subject = batch.filter(~misrouted), subject[subject != MISROUTED]
 
     timely = batch.select(
         validate.timely(pl.col("time"), pl.col("stamp"), rules.horizon, rules.future_tolerance)
@@ -70,7 +73,7 @@ def judge(
         late = batch.filter(~timely)
         verdict = validate.untimely(late, rules.horizon, rules.future_tolerance)
         rejected.append(late.with_columns(verdict["reason"], verdict["detail"]).select(_REJECTED_COLUMNS))
-        batch, slots = batch.filter(timely), slots[timely.to_numpy()]
+        batch, subject = batch.filter(timely), subject[timely.to_numpy()]
 
     refused = pl.concat(rejected).sort("offset") if rejected else batch.clear().select(_REJECTED_COLUMNS)
-    return ValidatedBatch(batch, slots, with_subject(refused))
+    return ValidatedBatch(batch, subject, placed, with_subject(refused))

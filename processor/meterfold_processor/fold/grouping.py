@@ -6,7 +6,8 @@ do its days, its months and the subject itself: every period is a run of neighbo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ RowNumbers = npt.NDArray[np.intp]
 class Events:
     """Counted events as columns of one length, by rising offset.
 
-    `slot` is the number of the subject, `time` is UTC microseconds, `quantity` counts billionths.
+    `slot` is the number of the subject within its batch, `time` is UTC microseconds, `quantity` counts billionths.
     """
 
     slot: Int64s
@@ -50,7 +51,8 @@ class Events:
 class WindowRows:
     """Windows of one period as columns of one length: what a batch adds to them, or what is stored in `usage_windows`.
 
-    What a batch adds has one row per touched window, sorted by subject and window.
+    `slot` is the number of the subject: within its batch in what a batch adds, which has one row per touched window,
+    sorted by subject and window; that of `Subjects` in what is in memory.
     """
 
     slot: Int64s
@@ -66,6 +68,16 @@ class WindowRows:
 
     def __len__(self) -> int:
         return len(self.slot)
+
+    def take(self, rows: RowNumbers) -> WindowRows:
+        return WindowRows(**{name: getattr(self, name).take(rows) for name in _COLUMNS})
+
+    def replaced(self, rows: RowNumbers, others: WindowRows) -> WindowRows:
+        """These windows with `others` in place of some rows."""
+        return WindowRows(**{name: _put(getattr(self, name), rows, getattr(others, name)) for name in _COLUMNS})
+
+
+_COLUMNS = tuple(field.name for field in fields(WindowRows))
 
 
 def share(period: Period, events: Events) -> WindowRows:
@@ -121,3 +133,11 @@ def _run_starts(slot: Int64s, ordinal: Int64s) -> RowNumbers:
 
 def _run_ends(first: RowNumbers, size: int) -> RowNumbers:
     return np.append(first[1:], size) - 1
+
+
+def _put(column: Any, rows: RowNumbers, values: Any) -> Any:
+    if isinstance(column, Limbs):
+        return Limbs(_put(column.lo, rows, values.lo), _put(column.hi, rows, values.hi))
+    changed = column.copy()
+    changed[rows] = values
+    return changed

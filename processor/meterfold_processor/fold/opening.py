@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars_hash as plh
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException
 
 from meterfold_processor.columns.tables import WINDOWS
@@ -18,6 +19,7 @@ from meterfold_processor.fold.registry import SchemaRegistry
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Recognized, Schemas, Wait, decided, look
 from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.offsets import log_edge
 from meterfold_processor.kafka.topics import check_source
@@ -28,7 +30,7 @@ from meterfold_schemas.plurals import plural
 from meterfold_schemas.schema_keys import registry_id
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
-from meterfold_sink import fold_state, reads
+from meterfold_sink import fold_state, fold_windows, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import DECODER_VERSIONS, FoldRules
@@ -57,6 +59,24 @@ class StoredHistory:
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         found = reads.load_windows(self._client, self._partition, period, starts.tolist())
         return pl.DataFrame(found).select(WINDOWS.names)
+
+    def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
+        return fold_windows.count_windows(self._client, self._partition, period, starts)
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+        starts = wanted["start"].unique().to_list()
+        keys = wanted["key"].to_list() if wanted.height <= fold_windows.FEW else []
+        found = fold_windows.find_windows(self._client, self._partition, period, starts, _window_hashes(wanted), keys)
+        return pl.DataFrame(found).select(WINDOWS.names)
+
+
+def _window_hashes(wanted: pl.DataFrame) -> npt.NDArray[np.uint64]:
+    """The hashes by which fold_windows.find_windows looks for windows."""
+    hashes = wanted.select(plh.col(name).nchash.xxhash64() for name in SUBJECT)
+    total = wanted["start"].to_numpy().astype(np.uint64) * np.uint64(fold_windows.START_FACTOR)
+    for name, factor in fold_windows.HASH_FACTORS.items():
+        total += hashes[name].to_numpy() * np.uint64(factor)
+    return total
 
 
 class Opening:

@@ -63,6 +63,15 @@ class _Pending:
     counted: pl.DataFrame
 
 
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """A batch that is not acknowledged: what is next after it, and the stamp of its last event."""
+
+    sequence: int
+    next_offset: int
+    stamp: int
+
+
 class PartitionFold:
     """One partition from its progress row on. Not for several threads at once.
 
@@ -94,6 +103,8 @@ class PartitionFold:
         self._ledger = Ledger(progress.partition, self._subjects, history, complete=not stored)
         self._remembered = Remembered(loaded_from=self._needed_from() if stored else EVERYTHING)
         self._pending: list[_Pending] = []
+        self._in_flight: deque[_InFlight] = deque()
+        self._acknowledged: _InFlight | None = None
 
     @property
     def load_from(self) -> int:
@@ -120,13 +131,13 @@ class PartitionFold:
         repeated = accepted.with_columns(counted_offset=pl.Series(counted_at)).filter(~unique)
         touched = self._ledger.enter(
             Events(
-                slot=judged.slots[unique.to_numpy()],
+                slot=judged.subject[unique.to_numpy()],
                 time=counted["time"].to_numpy(),
                 offset=counted["offset"].to_numpy(),
                 quantity=from_arrow(counted["quantity"].to_arrow()),
             ),
+            judged.subjects,
             first_offset=int(batch["offset"][0]),
-            sequence=sequence,
         )
         self._keep_pending(counted, sequence)
         self.progress = Progress(
@@ -139,6 +150,7 @@ class PartitionFold:
             last_stamp=int(batch["stamp"][-1]),
         )
         self._unflushed.append(self.progress)
+        self._in_flight.append(_InFlight(sequence, self.progress.next_offset, int(batch["stamp"][-1])))
         return Folded(
             partition=self.progress.partition,
             sequence=sequence,
@@ -156,15 +168,20 @@ class PartitionFold:
         while self._unflushed and self._unflushed[0].next_offset <= next_offset:
             self.flushed_stamp = self._unflushed.popleft().last_stamp
 
-    def acknowledge(self, sequence: int) -> None:
-        """Everything up to this batch is in ClickHouse: it may be forgotten, since it can be read back."""
+    def acknowledge(self, sequence: int, max_windows: int) -> None:
+        """Everything up to this batch is in ClickHouse: it may be forgotten, since it can be read back. The windows
+        used longest ago are forgotten where there are more than `max_windows`."""
         self._pending = [pending for pending in self._pending if pending.sequence > sequence]
         last = self.progress.last_stamp
         if last is None:
             return
         floor = min([last, *(pending.oldest_stamp for pending in self._pending)])
         self._remembered.forget_before(floor - self._rules.lookback - self._rules.slack)
-        self._ledger.evict(closed_at=floor - self._rules.horizon - self._rules.slack, acknowledged=sequence)
+        newly = False
+        while self._in_flight and self._in_flight[0].sequence <= sequence:
+            self._acknowledged, newly = self._in_flight.popleft(), True
+        if self._acknowledged is not None and (newly or len(self._ledger) > max_windows):
+            self._ledger.evict(self._acknowledged.next_offset, self._acknowledged.stamp, max_windows)
 
     def sizes(self) -> dict[str, int]:
         """What is in memory: subjects, windows, remembered identities, pending records."""

@@ -35,3 +35,11 @@ class History(Protocol):
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         """Every stored window of the period that begins at one of `starts`: the newest version of each row, with the
         columns of tables.WINDOWS."""
+
+    def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
+        """How many windows of the period are stored that begin at each of `starts` (UTC microseconds), or some more;
+        nothing where there is none."""
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+        """The stored windows of the period among `wanted` (`start` in UTC microseconds, `key`, and the four columns of
+        the subject), as `load_windows` gives them. Perhaps also others, but each once."""

@@ -1,94 +1,227 @@
-"""Subjects as small numbers, and the proof that an event is on its subject's partition.
+"""The subjects of one partition that have windows in memory, and the proof that an event is on its subject's partition.
 
-An event's Kafka key is its subject key, and its partition is murmur2 of that key. Both are checked once, when the key
-is seen first; afterwards an event only has to carry the same key and the same four fields. The slot of a subject is
-its row in this table and lives as long as the partition's state in memory.
+An event's Kafka key is its subject key, and its partition is murmur2 of that key. A batch is grouped by its keys first;
+what is said about a key holds for every event that has the same key and the same four fields. The slot of a subject is
+its row here. It lives as long as a window of the subject is in memory, and is then given to another one.
+
+Memory: 24 bytes per subject and its key, padded to whole words.
 """
 
 from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from meterfold_processor.columns.row_index import NONE, RowIndex
+from meterfold_processor.columns.rows import Rows
+from meterfold_processor.fold.subject_keys import KeyStore, PackedKeys
 from meterfold_processor.kafka.murmur import partitions_of
 from meterfold_schemas import keys
 from meterfold_schemas.keys import subject_key
 
 Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
+RowNumbers = npt.NDArray[np.intp]
 
 SUBJECT = list(keys.SUBJECT)
 
 MISROUTED = -1
-"""The slot of an event whose key is not its subject's, or whose partition is not its key's."""
+"""In place of the subject of an event whose key is not its subject's, or whose partition is not its key's."""
 
+_PLAIN_KEY = pl.concat_str(
+    pl.lit('["'), pl.concat_str([pl.col(name) for name in SUBJECT], separator='","'), pl.lit('"]')
+).cast(pl.Binary)
+_QUOTE, _BACKSLASH, _FIRST_PLAIN = b'"'[0], b"\\"[0], b" "[0]
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
-_CHUNKS = 16
+_SEED = int.from_bytes(os.urandom(8))
+"""Of the hashes of keys, so that nobody can choose subjects whose hashes are equal; no result depends on it."""
+_HASH_AND_START, _LENGTH_AND_WINDOWS = 0, 1
+_FREE = -1
+"""In place of the windows of a row that is not in use."""
+_HALF = np.uint64(32)
+_LOWER_HALF = np.uint64(0xFFFF_FFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The subjects of one batch: `names` has `key` and the four columns of each, `slots` their slots, which hold until
+    the next batch is placed unless a window holds them. `subject` is the row of each event in both, or MISROUTED."""
+
+    subject: Int64s
+    names: pl.DataFrame
+    slots: Int64s
 
 
 class Subjects:
-    """The subjects of one partition. Not for several threads at once."""
+    """Not for several threads at once."""
 
     def __init__(self, partition: int, partition_count: int) -> None:
         self._partition = partition
         self._partition_count = partition_count
-        schema = {"key": pl.Binary, **dict.fromkeys(SUBJECT, pl.String), "slot": pl.Int64}
-        self._table = pl.DataFrame(schema=schema)
+        self._rows = Rows(2)
+        self._index = RowIndex(lambda rows: self._rows.read_column(_HASH_AND_START, rows).view(np.uint64) >> _HALF)
+        self._keys = KeyStore()
+        self._unheld = np.empty(0, dtype=np.intp)
 
     def __len__(self) -> int:
-        return self._table.height
+        return len(self._rows)
 
-    def slots(self, events: pl.DataFrame) -> Int64s:
-        """The slot of each event (columns `key` and the four of the subject), or MISROUTED.
+    @property
+    def nbytes(self) -> int:
+        return self._rows.nbytes + self._index.nbytes + self._keys.nbytes
 
-        A subject seen first gets a slot, if its key and its partition are right.
+    def place(self, events: pl.DataFrame) -> Placed:
+        """The subject of each event (columns `key` and the four of the subject).
+
+        A subject that is not in memory gets a slot, if its key and its partition are right.
         """
-        slots = self._find(events)
-        strange = slots < 0
-        if strange.any():
-            fresh = events.filter(pl.Series(strange)).select("key", *SUBJECT).unique(maintain_order=True)
-            self._add(self._rightly_placed(fresh))
-            slots = self._find(events)
-        known = np.maximum(slots, 0)
-        if len(self._table) == 0:
-            return np.full(events.height, MISROUTED, dtype=np.int64)
-        same = np.ones(events.height, dtype=np.bool_)
-        for name in SUBJECT:
-            same &= (self._table[name].gather(known) == events[name]).to_numpy()
-        return np.where((slots >= 0) & same, slots, MISROUTED)
+        self._forget(self._unheld[self._windows(self._unheld) == 0])
+        self._unheld = np.empty(0, dtype=np.intp)
+        subject, names = _distinct(events.select("key", *SUBJECT))
+        right = _are_right(names)
+        if not right.all():
+            subject = np.where(right, np.cumsum(right) - 1, MISROUTED)[subject]
+            names = names.filter(pl.Series(right))
+        slots = self._slots(names, check=True)
+        if (slots == MISROUTED).any():
+            subject = np.where(slots[subject] == MISROUTED, MISROUTED, subject)
+        return Placed(subject, names, slots)
 
     def slots_of_stored(self, stored: pl.DataFrame) -> Int64s:
         """The slots of subjects read from this partition's own windows; new ones are added."""
-        keyed = stored.select(subject_keys(stored).alias("key"), *SUBJECT)
-        slots = self._find(keyed)
-        if (slots < 0).any():
-            self._add(keyed.filter(pl.Series(slots < 0)).unique(maintain_order=True))
-            slots = self._find(keyed)
+        subject, names = _distinct(stored.select(subject_keys(stored).alias("key"), *SUBJECT))
+        return self._slots(names, check=False)[subject]
+
+    def hold(self, slots: Int64s) -> None:
+        """Count one more window in memory for each entry of `slots`, which may repeat."""
+        rows, windows = _counted(slots)
+        self._count(rows, windows)
+
+    def release(self, slots: Int64s) -> None:
+        """Count one less for each entry; a subject without windows is forgotten."""
+        rows, windows = _counted(slots)
+        self._count(rows, -windows)
+        self._forget(rows[self._windows(rows) == 0])
+
+    def _slots(self, names: pl.DataFrame, *, check: bool) -> Int64s:
+        """The slots of distinct subjects with their right keys; MISROUTED where `check` finds another partition."""
+        if names.is_empty():
+            return np.empty(0, dtype=np.int64)
+        packed = PackedKeys.of(names["key"])
+        hashes = names["key"].hash(_SEED).to_numpy() >> _HALF
+
+        def same(rows: RowNumbers, which: RowNumbers) -> Bools:
+            cells = self._rows.read(rows).view(np.uint64)
+            found: Bools = cells[:, _HASH_AND_START] >> _HALF == hashes[which]
+            found &= cells[:, _LENGTH_AND_WINDOWS] >> _HALF == packed.lengths[which].view(np.uint64)
+            alike = np.flatnonzero(found)
+            starts = (cells[alike, _HASH_AND_START] & _LOWER_HALF).view(np.int64)
+            found[alike] = self._keys.same(starts, packed, which[alike])
+            return found
+
+        slots = self._index.find(hashes, same)
+        fresh = np.flatnonzero(slots == NONE)
+        if check and len(fresh):
+            fresh = fresh[self._belong_here(names["key"][fresh])]
+        if len(fresh):
+            slots[fresh] = self._add(hashes, packed, fresh)
         return slots
 
-    def describe(self, slots: Int64s) -> pl.DataFrame:
-        """The four columns of each slot."""
-        return self._table.select(SUBJECT)[slots]
+    def _belong_here(self, keys: pl.Series) -> Bools:
+        found: Bools = partitions_of(keys, self._partition_count) == self._partition
+        return found
 
-    def _find(self, events: pl.DataFrame) -> Int64s:
-        found = events.select("key").join(
-            self._table.select("key", "slot"), on="key", how="left", maintain_order="left"
-        )
-        return found["slot"].fill_null(MISROUTED).to_numpy()
+    def _add(self, hashes: UInt64s, packed: PackedKeys, which: RowNumbers) -> RowNumbers:
+        rows = self._rows.take(len(which))
+        cells = np.empty((len(which), 2), dtype=np.uint64)
+        cells[:, _HASH_AND_START] = hashes[which] << _HALF | self._keys.add(packed, which).view(np.uint64)
+        cells[:, _LENGTH_AND_WINDOWS] = packed.lengths[which].view(np.uint64) << _HALF
+        self._rows.write(rows, cells.view(np.int64))
+        self._index.insert(hashes[which], rows)
+        self._unheld = np.append(self._unheld, rows)
+        return rows
 
-    def _rightly_placed(self, fresh: pl.DataFrame) -> pl.DataFrame:
-        fresh = fresh.filter(pl.col("key").is_not_null())
-        fresh = fresh.filter(subject_keys(fresh) == fresh["key"])
-        if fresh.is_empty():
-            return fresh
-        return fresh.filter(pl.Series(partitions_of(fresh["key"], self._partition_count) == self._partition))
+    def _forget(self, rows: RowNumbers) -> None:
+        if len(rows) == 0:
+            return
+        cells = self._rows.read(rows).view(np.uint64)
+        self._index.remove(cells[:, _HASH_AND_START] >> _HALF, rows)
+        starts, lengths = cells[:, _HASH_AND_START] & _LOWER_HALF, cells[:, _LENGTH_AND_WINDOWS] >> _HALF
+        self._keys.free(starts.view(np.int64), lengths.view(np.int64))
+        self._rows.write_column(_LENGTH_AND_WINDOWS, rows, _FREE)
+        self._rows.give_back(rows)
 
-    def _add(self, subjects: pl.DataFrame) -> None:
-        start = self._table.height
-        numbered = subjects.with_columns(slot=pl.int_range(start, start + subjects.height, dtype=pl.Int64))
-        self._table = self._table.vstack(numbered)
-        if self._table.n_chunks() > _CHUNKS:
-            self._table = self._table.rechunk()
+    def _windows(self, rows: RowNumbers) -> Int64s:
+        return self._rows.read_column(_LENGTH_AND_WINDOWS, rows) & np.int64(_LOWER_HALF)
+
+    def _count(self, rows: RowNumbers, windows: Int64s) -> None:
+        counts = self._rows.read_column(_LENGTH_AND_WINDOWS, rows)
+        self._rows.write_column(_LENGTH_AND_WINDOWS, rows, counts + windows)
+
+
+def _distinct(events: pl.DataFrame) -> tuple[Int64s, pl.DataFrame]:
+    """The distinct rows, and which of them each row is.
+
+    The events are grouped by the hash of their keys. Those that differ from the first of their group, since hashes are
+    equal or a producer's keys are wrong, are few, and are compared by all columns.
+    """
+    if events.is_empty():
+        return np.empty(0, dtype=np.int64), events
+    hashes = events["key"].hash(_SEED).to_numpy()
+    order = np.argsort(hashes)
+    rising = hashes[order]
+    is_first = np.append(True, rising[1:] != rising[:-1])
+    if is_first.all():
+        return np.arange(events.height), events
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.cumsum(is_first) - 1
+    names = events[order[is_first]]
+    same = np.ones(len(order), dtype=np.bool_)
+    for name in events.columns:
+        same &= names[name].gather(number).eq_missing(events[name]).to_numpy()
+    if not same.all():
+        others = events.filter(pl.Series(~same))
+        distinct = others.unique(maintain_order=True).with_row_index("number", offset=names.height)
+        found = others.join(distinct, on=events.columns, how="left", nulls_equal=True, maintain_order="left")
+        number[~same] = found["number"].to_numpy()
+        names = names.vstack(distinct.drop("number"))
+    return number, names
+
+
+def _counted(slots: Int64s) -> tuple[RowNumbers, Int64s]:
+    """The distinct slots, and how often each occurs."""
+    rising = np.sort(slots)
+    first = np.flatnonzero(np.append(True, rising[1:] != rising[:-1])) if len(slots) else np.empty(0, dtype=np.intp)
+    return rising[first], np.diff(first, append=len(slots))
+
+
+def _are_right(names: pl.DataFrame) -> Bools:
+    """Whether each key is that of its subject.
+
+    Where all keys are as they would be without escapes, with two quotation marks for each name on average, none of them
+    is within a name, since no key has less; and with no backslash and no control character there is nothing to escape.
+    So nearly every batch is compared without a look at the names.
+    """
+    column: Any = names["key"].to_arrow(compat_level=pl.CompatLevel.oldest())
+    text = np.frombuffer(column.buffers()[2] or b"", dtype=np.uint8)
+    quotes = np.count_nonzero(text == _QUOTE)
+    escapes = np.count_nonzero(text < _FIRST_PLAIN) + np.count_nonzero(text == _BACKSLASH)
+    if not escapes and quotes == 2 * len(SUBJECT) * names.height:
+        right = _equal(names.select(_PLAIN_KEY).to_series(), names["key"])
+        if right.all():
+            return right
+    return _equal(subject_keys(names), names["key"])
+
+
+def _equal(one: pl.Series, other: pl.Series) -> Bools:
+    same: Bools = (one == other).fill_null(value=False).to_numpy()
+    return same
 
 
 def subject_keys(subjects: pl.DataFrame) -> pl.Series:
@@ -96,13 +229,8 @@ def subject_keys(subjects: pl.DataFrame) -> pl.Series:
 
     Few subjects need an escape; those go through the one function that knows how.
     """
-    plain = pl.concat_str(
-        pl.lit('["'),
-        pl.concat_str([pl.col(name) for name in SUBJECT], separator='","'),
-        pl.lit('"]'),
-    )
     special = pl.any_horizontal(pl.col(name).str.contains(_NEEDS_ESCAPE) for name in SUBJECT)
-    answer = subjects.select(key=plain.cast(pl.Binary), special=special)
+    answer = subjects.select(key=_PLAIN_KEY, special=special)
     rows = answer["special"].arg_true()
     keys = answer["key"]
     if len(rows):

@@ -279,9 +279,10 @@ class FoldWorker:
             self._take(self._consumer.consume(1, 0.1))
 
     def _acknowledge(self) -> None:
+        max_windows = self._settings.windows_in_memory // max(1, len(self._assignment.active))
         for sequence in self._flusher.finished():
             for fold in self._assignment.active.values():
-                fold.acknowledge(sequence)
+                fold.acknowledge(sequence, max_windows)
             self.status.flushes += 1
             self.status.last_flush = time.monotonic()
             self.status.step_seconds = dict(self._effects.seconds)

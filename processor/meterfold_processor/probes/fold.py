@@ -18,7 +18,7 @@ from meterfold_schemas.periods import MICROS_PER_SECOND
 
 _MEMORY = {
     "subjects": ("subjects", "Subjects in memory."),
-    "windows": ("open_windows", "Windows in memory: open ones, and closed ones that are not acknowledged yet."),
+    "windows": ("open_windows", "Windows in memory."),
     "identities": ("remembered_identities", "Identities of counted events in the duplicate filters."),
     "pending": ("pending_records", "Counted records that ClickHouse has not acknowledged yet."),
 }

@@ -6,6 +6,8 @@ of equal version must be equal. Nothing here decides anything about an event.
 
 from __future__ import annotations
 
+import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows
 from meterfold_processor.fold.store import Progress
 from meterfold_processor.fold.tables import Original
+from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
 from meterfold_sink.schema_decisions import Fact, SchemaFacts
 from simulation.fold.oracle import EPOCH
@@ -197,6 +200,24 @@ class ModelStore:
         if not found:
             return _NO_WINDOWS
         return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+
+    def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
+        counts = Counter(key[1] for key in self.now.windows if key[0] == period.value)
+        return {start: counts[start] for start in starts if counts[start]}
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+        """What is wanted, and beside it everything that another hash function would take for it."""
+        keys = {(period.value, *row) for row in wanted.select("start", *SUBJECT).iter_rows()}
+        similar = {_similar(key) for key in keys}
+        found = [row for key, row in self.now.windows.items() if key in keys or _similar(key) in similar]
+        found = [row for row in found if _PERIODS[row["period_type"]] == period.value]
+        if not found:
+            return _NO_WINDOWS
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+
+
+def _similar(key: WindowKey) -> int:
+    return zlib.crc32(repr(key).encode()) % 3
 
 
 def window_key(row: Row) -> WindowKey:

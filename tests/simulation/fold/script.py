@@ -69,7 +69,7 @@ class Hand:
                 self.world.apply(operation)
         if not steps:
             assert self.worker.fold is not None
-            self.worker.fold.acknowledge(self.worker.sequence)
+            self.worker.fold.acknowledge(self.worker.sequence, self.world.max_windows)
 
     def land_up_to(self, operations: list[Operation], last: str) -> None:
         """Perform the steps in their order, and die after `last`."""

@@ -297,6 +297,37 @@ def test_history_15_zombie_writes_while_the_state_is_loaded() -> None:
     turns_red(history_15, "15_state_before_progress")
 
 
+def history_40(variant: Variant) -> None:
+    """No window is left in memory after the first event; the second one is folded into the same windows."""
+    world = world_of([event(0), event(1)], variant)
+    world.max_windows = 0
+    a = Hand(world)
+    a.land(a.fold(0, 1))
+    a.land(a.fold(1, 2))
+    verdict.check_end(world.store, world.log, world.outcome)
+
+
+def history_40_in_flight(variant: Variant) -> None:
+    """The row of o1 is still on its way when the batch before it is acknowledged and memory is full."""
+    world = world_of([event(0), event(1), event(2)], variant)
+    a = Hand(world)
+    assert a.worker.fold is not None
+    first, second = a.fold(0, 1), a.fold(1, 2)
+    a.land(first, *(operation.step for operation in first))
+    a.worker.fold.acknowledge(1, 0)
+    third = a.fold(2, 3)
+    a.land(second)
+    a.land(third)
+    verdict.check_end(world.store, world.log, world.outcome)
+
+
+def test_history_40_windows_leave_memory_and_come_back() -> None:
+    history_40(Variant())
+    turns_red(history_40, "40_opens_evicted_as_new", "40_forgets_what_was_evicted")
+    history_40_in_flight(Variant())
+    turns_red(history_40_in_flight, "40_evicts_unacknowledged")
+
+
 def test_history_16_flush_larger_than_the_message_limit() -> None:
     rng = random.Random(16)
     subjects = [("", "api.calls", "user", rng.randbytes(250).hex()) for _ in range(1800)]

@@ -16,6 +16,7 @@ from meterfold_processor.fold import duplicates
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.remembered import Remembered
 from meterfold_processor.fold.schemas import BY_TIME
+from meterfold_processor.fold.windows import WindowTable
 from simulation.fold import verdict
 from simulation.fold import world as world_module
 from simulation.fold.histories import run_history
@@ -68,8 +69,9 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(Ledger, "_merge_carefully", "a row had a part of the batch", lambda *_: True)
-    watch(Ledger, "_forget", "windows were evicted", lambda *_: True)
+    watch(Ledger, "_merged_carefully", "a row had a part of the batch", lambda *_: True)
+    watch(WindowTable, "forget", "windows were evicted", lambda *_: True)
+    watch(ModelStore, "find_windows", "a single window was fetched", lambda found, *_: not found.is_empty())
     watch(ModelStore, "load_windows", "stored windows were loaded", lambda found, *_: not found.is_empty())
     watch(ModelStore, "find_records", "a counted record was found", lambda found, *_: not found.is_empty())
     watch(ModelStore, "identities", "identities were loaded", lambda found, *_: len(found[0]) > 0)
@@ -86,5 +88,5 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
     watch(world_module, "next_schema_step", by_time, lambda step, *_: BY_TIME in getattr(step, "detail", ""))
     for seed in WATCHED:
         run_and_name(seed)
-    assert len(seen) == 15
+    assert len(seen) == 16
     assert min(seen.values()) > 0, seen

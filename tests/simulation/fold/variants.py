@@ -12,16 +12,20 @@ from unittest.mock import patch
 import numpy as np
 import polars as pl
 import polars_hash as plh
+import pyarrow as pa
 
-from meterfold_processor.fold import decode, json_values, partition, subjects, windows
+from meterfold_processor.fold import decode, json_values, ledger, partition, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
-from meterfold_processor.fold.ledger import Ledger, RowNumbers
+from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.partition import Folded, PartitionFold, _Pending
+from meterfold_processor.fold.period_windows import Evictable, PeriodWindows
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Step, Wait
 from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.subjects import Placed
+from meterfold_processor.fold.windows import merged
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_sink.schema_decisions import POISON, SchemaFacts
@@ -34,30 +38,31 @@ Int64s = Any
 class AlwaysRollsUp(Ledger):
     """01: what is new to the hour is added to day, month and lifetime, whatever those have folded already."""
 
-    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: RowNumbers) -> None:
+    def _merged_carefully(self, period: Period, events: Events, touched: WindowRows, state: WindowRows) -> WindowRows:
         if period is Period.HOURLY:
-            table = self._tables[period]
-            new = np.flatnonzero(events.offset > table.through(np.repeat(rows, touched.count)))
+            new = np.flatnonzero(events.offset > np.repeat(state.through, touched.count))
             self._fresh = share(period, events.take(new)) if len(new) else None
         elif self._fresh is not None:
-            finer = KEPT[KEPT.index(period) - 1]
-            self._fresh = roll_up(period, self._fresh, finer)
-        if self._fresh is not None:
-            table = self._tables[period]
-            table.merge(table.find(self._fresh.slot, self._fresh.ordinal), self._fresh)
+            self._fresh = roll_up(period, self._fresh, KEPT[KEPT.index(period) - 1])
+        if self._fresh is None:
+            return state
+        places = {place: row for row, place in enumerate(zip(touched.slot, touched.ordinal, strict=True))}
+        rows = np.array([places[place] for place in zip(self._fresh.slot, self._fresh.ordinal, strict=True)])
+        return state.replaced(rows, merged(state.take(rows), self._fresh))
 
 
 class PublishesChangedOnly(Ledger):
     """02: windows that had folded every event of the batch before are not published again."""
 
-    def _rows(self, period: Period, shares: WindowRows, sequence: int) -> RowNumbers:
-        rows = super()._rows(period, shares, sequence)
-        self._before = {**getattr(self, "_before", {}), period: self._tables[period].through(rows).copy()}
-        return rows
+    def enter(self, events: Events, placed: Placed, first_offset: int) -> Any:
+        self._changed: list[Any] = []
+        touched = super().enter(events, placed, first_offset)
+        return touched.filter(pa.array(np.concatenate(self._changed))) if self._changed else touched
 
-    def _describe(self, rows: dict[Period, RowNumbers]) -> Any:
-        changed = {p: self._tables[p].through(rows[p]) != self._before[p] for p in KEPT}
-        return super()._describe({p: rows[p][changed[p]] for p in KEPT})
+    def _merged_carefully(self, period: Period, events: Events, touched: WindowRows, state: WindowRows) -> WindowRows:
+        after = super()._merged_carefully(period, events, touched, state)
+        self._changed.append(after.through != state.through)
+        return after
 
 
 def duplicates_after_progress(batch: list[Folded]) -> Iterator[Operation]:
@@ -142,8 +147,8 @@ class EvictsByHighestStamp(TrustsFilters):
         self._highest = max(self._highest, int(batch["stamp"].to_numpy().max()))
         return super().fold(batch, values, sequence)
 
-    def acknowledge(self, sequence: int) -> None:
-        super().acknowledge(sequence)
+    def acknowledge(self, sequence: int, max_windows: int) -> None:
+        super().acknowledge(sequence, max_windows)
         self._remembered.forget_before(self._highest - self._rules.lookback)
 
 
@@ -180,15 +185,39 @@ class RemembersRejected(PartitionFold):
 class CountsSkippedWindows(Ledger):
     """01: whole shares are merged into rows that have a part of them."""
 
-    def _merge_carefully(self, period: Period, events: Events, touched: WindowRows, rows: RowNumbers) -> None:
-        self._tables[period].merge(rows, touched)
+    def _merged_carefully(self, period: Period, events: Events, touched: WindowRows, state: WindowRows) -> WindowRows:
+        return merged(state, touched)
+
+
+class EvictsUnacknowledged(PeriodWindows):
+    """40: a window leaves memory while its row is still on its way to ClickHouse."""
+
+    def evict(self, what: Evictable) -> None:
+        super().evict(replace(what, acknowledged=2**62))
+
+
+class OpensEvictedAsNew(PeriodWindows):
+    """40: a window that is not in memory was never there."""
+
+    def _fetch(self, ordinals: Int64s, subjects: Int64s, placed: Placed) -> None:
+        if len(self.table) == 0 and not self._is_complete:
+            super()._fetch(ordinals, subjects, placed)
+
+
+class ForgetsWhatWasEvicted(PeriodWindows):
+    """40: a bucket of which everything was in memory once is never looked up again."""
+
+    def evict(self, what: Evictable) -> None:
+        known = dict(self._is_complete)
+        super().evict(what)
+        self._is_complete = known
 
 
 class NeverMisrouted(subjects.Subjects):
     """18: no key is compared with its partition."""
 
-    def _rightly_placed(self, fresh: pl.DataFrame) -> pl.DataFrame:
-        return fresh.filter(pl.col("key").is_not_null())
+    def _belong_here(self, keys: pl.Series) -> Any:
+        return np.ones(len(keys), dtype=np.bool_)
 
 
 def reads_without_nonce(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
@@ -321,6 +350,9 @@ VARIANTS = {
     "13_remembers_rejected": Variant(Parts(fold=RemembersRejected)),
     "14_nothing_is_zero": Variant(patched=((windows, "NOTHING", 0),)),
     "15_state_before_progress": Variant(Parts(open=open_identities_first)),
+    "40_evicts_unacknowledged": Variant(patched=((ledger, "PeriodWindows", EvictsUnacknowledged),)),
+    "40_opens_evicted_as_new": Variant(patched=((ledger, "PeriodWindows", OpensEvictedAsNew),)),
+    "40_forgets_what_was_evicted": Variant(patched=((ledger, "PeriodWindows", ForgetsWhatWasEvicted),)),
     "17_no_nonce": Variant(patched=((decode, "_read", reads_without_nonce),)),
     "17_json_lines": Variant(patched=((json_values, "read", reads_json_lines),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),)),

@@ -77,6 +77,14 @@ class Worker:
         self.world.disturb()
         return self.world.store.load_windows(period, starts)
 
+    def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
+        self.world.disturb()
+        return self.world.store.count_windows(period, starts)
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+        self.world.disturb()
+        return self.world.store.find_windows(period, wanted)
+
     def step(self) -> bool:
         """Go on to the next effect; False when there is nothing left to do."""
         self.busy = True
@@ -159,7 +167,7 @@ class Worker:
         operation = next(operations, None)
         if operation is None:
             self.in_flight.popleft()
-            self.fold.acknowledge(sequence)
+            self.fold.acknowledge(sequence, self.world.max_windows)
             return
         while self.world.effect_fails(operation):
             yield
@@ -196,7 +204,8 @@ def make_fold(world: World, worker: Worker, progress: Progress, *, stored: bool)
     fold = world.parts.fold(
         progress, worker, world.rules, lambda: world.clock, world.check_partition_count, stored=stored
     )
-    fold._ledger._max_windows = world.max_windows
+    for windows in fold._ledger._windows.values():
+        windows._whole_bucket = world.whole_bucket
     return fold
 
 
@@ -241,6 +250,9 @@ class World:
         self.foreign = schema_rng is not None
         self.hold_ticks = self.schema_rng.choice([2, 4, 12, 40])
         self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
+        # Chance of its own, so that every other history stays what it was.
+        own = random.Random(b"".join(message.raw_value or b"" for message in log.messages))
+        self.whole_bucket = 10**6 if gentle else own.choice([0, 0, 2, 10**6])
         self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
 
     @property

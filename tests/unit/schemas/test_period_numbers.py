@@ -47,10 +47,10 @@ times = [1_767_700_000_000_000, 1_768_300_000_000_000, 1_800_000_000_000_000]
 subjects = Subjects(0, 1)
 key = subject_key("o", "m", "t", "s")
 batch = pl.DataFrame({"key": [key], "org_id": ["o"], "metric_key": ["m"], "subject_type": ["t"], "subject_id": ["s"]})
-(slot,) = subjects.slots(batch)
+placed = subjects.place(batch)
 ledger = Ledger(0, subjects, None, complete=True)
-slots, offsets = np.full(3, slot), np.arange(3)
-touched = ledger.enter(Events(slots, np.array(times), offsets, from_ints([1, 10, 100])), 0, 1)
+slots, offsets = np.repeat(placed.subject, 3), np.arange(3)
+touched = ledger.enter(Events(slots, np.array(times), offsets, from_ints([1, 10, 100])), placed, 0)
 stored = {(row["period_type"], periods.micros(row["period_start"])): int(row["sum"].scaleb(9))
           for row in touched.to_pylist()}
 expected = {}
@@ -60,7 +60,8 @@ for period, number in numbers.items():
         expected[name] = expected.get(name, 0) + quantity
 assert stored == expected, (stored, expected)
 assert len([name for name in stored if name[0] == 5]) == 3
-ledger.evict(2_000_000_000_000_000, 1)
+ledger.evict(3, 2_000_000_000_000_000, 99)
+ledger.evict(4, 2_000_000_000_000_000 + 2 * periods.HOUR, 99)
 assert len(ledger) == 1, "only the lifetime is left"
 
 # The queries: the end of a window by its own period.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from meterfold_schemas.keys import subject_key
 from meterfold_schemas.periods import DAY, HOUR, KEPT, Period, micros, period_start
 
 BASE = 19_782 * DAY + 22 * HOUR  # 2024-02-29T22:00Z
-NAMES = ["a", "b"]
+NAMES = ["a", "b", *(f"c{n}" for n in range(5_100))]
 PERIOD_OF = dict(zip((1, 2, 3, 4), KEPT, strict=True))
 
 Window = tuple[str, Period, int]
@@ -36,6 +37,8 @@ class Stored:
     def __init__(self) -> None:
         self.rows: dict[Window, dict[str, Any]] = {}
         self.asked: list[tuple[Period, list[int]]] = []
+        self.counted: list[tuple[Period, list[int]]] = []
+        self.wanted: list[tuple[Period, int]] = []
 
     def find_records(self, hashes: Any) -> pl.DataFrame:
         raise AssertionError("windows need no records")
@@ -45,6 +48,17 @@ class Stored:
         found = [row for (_, p, start), row in self.rows.items() if p == period and start in starts]
         return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
 
+    def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
+        self.counted.append((period, starts))
+        return dict(Counter(start for _, p, start in self.rows if p == period and start in starts))
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+        """What is wanted, and all other windows of the same names."""
+        self.wanted.append((period, wanted.height))
+        names = set(wanted["subject_id"])
+        found = [row for (name, p, _), row in self.rows.items() if p == period and name in names]
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+
     def write(self, windows: pa.Table) -> None:
         for row in windows.to_pylist():
             key = (row["subject_id"], PERIOD_OF[row["period_type"]], micros(row["period_start"]))
@@ -52,13 +66,37 @@ class Stored:
                 self.rows[key] = row
 
 
-def ledger_of(stored: Stored, *, complete: bool = False, max_windows: int = 10**6) -> Ledger:
-    subjects = Subjects(0, 1)
-    named = [("", "m", "user", name) for name in NAMES]
+class Folding:
+    """A ledger and its subjects, as a partition uses them."""
+
+    def __init__(self, stored: Stored, *, complete: bool = False, whole_bucket: int = 10**6) -> None:
+        self.stored = stored
+        self.subjects = Subjects(0, 1)
+        self.ledger = Ledger(0, self.subjects, stored, complete=complete, whole_bucket=whole_bucket)
+
+    def enter(self, log: list[Seen], first: int, end: int) -> pa.Table:
+        """The windows that the events of these offsets touch; they are not written."""
+        if first == end:
+            return self.ledger.enter(events_of(log, first, end), self.subjects.place(keyed([])), first)
+        placed = self.subjects.place(keyed([NAMES[subject] for subject, _, _ in log[first:end]]))
+        events = events_of(log, first, end)
+        return self.ledger.enter(Events(placed.subject, events.time, events.offset, events.quantity), placed, first)
+
+    def fold(self, log: list[Seen], first: int, end: int) -> None:
+        """The same, and they are written."""
+        self.stored.write(self.enter(log, first, end))
+
+    def evict(self, acknowledged: int, stamp: int, max_windows: int = 10**6) -> None:
+        self.ledger.evict(acknowledged, stamp, max_windows)
+        held = sum(len(windows) for windows in self.ledger._windows.values())
+        assert len(self.ledger) == held
+        assert (len(self.subjects) == 0) == (held == 0)
+
+
+def keyed(names: list[str]) -> pl.DataFrame:
+    parts = [("", "m", "user", name) for name in names]
     schema = {"key": pl.Binary, **dict.fromkeys(SUBJECT, pl.String)}
-    keyed = pl.DataFrame([(subject_key(*parts), *parts) for parts in named], schema=schema, orient="row")
-    assert subjects.slots(keyed).tolist() == [0, 1]
-    return Ledger(0, subjects, stored, complete=complete, max_windows=max_windows)
+    return pl.DataFrame([(subject_key(*part), *part) for part in parts], schema=schema, orient="row")
 
 
 def events_of(log: list[Seen], first: int, end: int) -> Events:
@@ -125,11 +163,12 @@ def cuts(data: st.DataObject, size: int) -> Iterator[tuple[int, int]]:
 @given(LOGS, st.booleans(), st.data())
 def test_any_cut_and_any_eviction_comes_to_the_same(log: list[Seen], complete: bool, data: st.DataObject) -> None:
     stored = Stored()
-    ledger = ledger_of(stored, complete=complete)
-    for sequence, (first, end) in enumerate(cuts(data, len(log))):
-        stored.write(ledger.enter(events_of(log, first, end), first, sequence))
+    folding = Folding(stored, complete=complete, whole_bucket=data.draw(st.sampled_from([0, 1, 10**6])))
+    for first, end in cuts(data, len(log)):
+        folding.fold(log, first, end)
         if data.draw(st.booleans()):
-            ledger.evict(data.draw(st.sampled_from([BASE, BASE + DAY, BASE + 90 * DAY])), acknowledged=sequence)
+            stamp = data.draw(st.sampled_from([BASE, BASE + DAY, BASE + 90 * DAY]))
+            folding.evict(end, stamp, data.draw(st.sampled_from([0, 3, 10**6])))
     assert readable(stored.rows) == naive(log)
 
 
@@ -138,15 +177,14 @@ def test_any_cut_and_any_eviction_comes_to_the_same(log: list[Seen], complete: b
 def test_windows_that_hold_different_parts_of_a_batch(log: list[Seen], data: st.DataObject) -> None:
     """Each row takes what is above its own mark; every touched row is returned, also those that had it all."""
     whole = Stored()
-    whole.write(ledger_of(whole).enter(events_of(log, 0, len(log)), 0, 0))
+    Folding(whole).fold(log, 0, len(log))
     marks = {key: data.draw(st.integers(-1, len(log) - 1)) for key in whole.rows}
     partly = Stored()
     for key, row in naive(log, marks).items():
-        written = ledger_of(Stored()).enter(events_of(log, 0, row[7] + 1), 0, 0)
         aside = Stored()
-        aside.write(written)
+        Folding(aside).fold(log, 0, row[7] + 1)
         partly.rows[key] = aside.rows[key]
-    returned = ledger_of(partly).enter(events_of(log, 0, len(log)), 0, 0)
+    returned = Folding(partly, whole_bucket=data.draw(st.sampled_from([0, 10**6]))).enter(log, 0, len(log))
     assert returned.num_rows == len(whole.rows)
     partly.write(returned)
     assert readable(partly.rows) == naive(log)
@@ -154,56 +192,132 @@ def test_windows_that_hold_different_parts_of_a_batch(log: list[Seen], data: st.
 
 def test_nothing_counted_nothing_touched() -> None:
     stored = Stored()
-    assert ledger_of(stored).enter(events_of([], 0, 0), 0, 0).num_rows == 0
-    assert stored.asked == []
+    assert Folding(stored).enter([], 0, 0).num_rows == 0
+    assert stored.counted == []
 
 
-def test_a_bucket_is_read_once() -> None:
-    log: list[Seen] = [(0, BASE, 1), (1, BASE + 1, 2), (0, BASE + HOUR, 3)]
+LOG: list[Seen] = [(0, BASE, 1), (1, BASE + 1, 2), (0, BASE + HOUR, 3)]
+FIRST_TOUCHES = sorted([Period.HOURLY, Period.HOURLY, Period.DAILY, Period.MONTHLY, Period.LIFETIME])
+
+
+def test_an_empty_bucket_costs_one_question() -> None:
     stored = Stored()
-    ledger = ledger_of(stored)
+    folding = Folding(stored)
     for offset in range(3):
-        stored.write(ledger.enter(events_of(log, offset, offset + 1), offset, offset))
-    asked = [period for period, starts in stored.asked for _ in starts]
-    assert sorted(asked) == sorted([Period.HOURLY, Period.HOURLY, Period.DAILY, Period.MONTHLY, Period.LIFETIME])
-
-
-def test_a_complete_partition_reads_only_what_it_evicted() -> None:
-    log: list[Seen] = [(0, BASE, 1), (0, BASE, 2)]
-    stored = Stored()
-    ledger = ledger_of(stored, complete=True)
-    stored.write(ledger.enter(events_of(log, 0, 1), 0, 0))
+        folding.fold(LOG, offset, offset + 1)
+    assert sorted(period for period, starts in stored.counted for _ in starts) == FIRST_TOUCHES
     assert stored.asked == []
-    ledger.evict(BASE + HOUR, acknowledged=0)
-    assert len(ledger) == 3, "day and month are still open, a lifetime never ends"
-    stored.write(ledger.enter(events_of(log, 1, 2), 1, 1))
-    assert [period for period, _ in stored.asked] == [Period.HOURLY]
+    assert stored.wanted == []
+
+
+def test_a_small_bucket_is_read_once() -> None:
+    stored = Stored()
+    Folding(stored).fold(LOG, 0, 3)
+    later = Folding(stored)
+    log = LOG * 2
+    for offset in range(3, 6):
+        later.fold(log, offset, offset + 1)
+    assert sorted(period for period, starts in stored.asked for _ in starts) == FIRST_TOUCHES
+    assert stored.wanted == []
     assert readable(stored.rows) == naive(log)
+
+
+def test_of_a_large_bucket_only_the_windows_of_the_batch_are_read() -> None:
+    stored = Stored()
+    Folding(stored).fold(LOG, 0, 3)
+    later = Folding(stored, whole_bucket=1)
+    log = [*LOG, (0, BASE, 4), (1, BASE, 5), (0, BASE, 6), (2, BASE, 7)]
+    later.fold(log, 3, 4)
+    assert stored.wanted == [(Period.HOURLY, 1), (Period.DAILY, 1), (Period.MONTHLY, 1), (Period.LIFETIME, 1)]
+    assert len(later.ledger) == 4
+    later.fold(log, 4, 6)
+    assert stored.wanted[4:] == [(Period.HOURLY, 1), (Period.DAILY, 1), (Period.MONTHLY, 1), (Period.LIFETIME, 1)]
+    later.fold(log, 6, 7)
+    assert len(stored.wanted) == 12, "a new subject may be stored, too"
+    assert stored.asked == []
+    assert readable(stored.rows) == naive(log)
+
+
+def test_a_new_partition_looks_up_only_what_it_evicted() -> None:
+    log: list[Seen] = [(0, BASE, 1), (1, BASE + HOUR, 2), (0, BASE, 3), (2, BASE + DAY, 4)]
+    stored = Stored()
+    folding = Folding(stored, complete=True)
+    folding.fold(log, 0, 1)
+    folding.evict(1, BASE + HOUR)
+    folding.evict(1, BASE + 2 * HOUR)
+    assert len(folding.ledger) == 1 + 0, "the hour, the day and the month have ended; a lifetime never does"
+    folding.fold(log, 1, 2)
+    folding.fold(log, 2, 3)
+    assert [period for period, _ in stored.wanted] == [
+        Period.DAILY,
+        Period.MONTHLY,
+        Period.HOURLY,
+        Period.DAILY,
+        Period.MONTHLY,
+    ]
+    assert stored.counted == []
+    assert readable(stored.rows) == naive(log[:3])
 
 
 @pytest.mark.parametrize(("acknowledged", "left"), [(0, 4), (1, 1)])
 def test_only_acknowledged_windows_are_evicted(acknowledged: int, left: int) -> None:
-    ledger = ledger_of(Stored())
-    ledger.enter(events_of([(0, BASE, 1)], 0, 1), 0, sequence=1)
-    ledger.evict(BASE + 90 * DAY, acknowledged=acknowledged)
-    assert len(ledger) == left
+    folding = Folding(Stored())
+    folding.enter([(0, BASE, 1)], 0, 1)
+    for days in (90, 91):
+        folding.evict(acknowledged, BASE + days * DAY)
+    assert len(folding.ledger) == left
 
 
-@pytest.mark.parametrize(("closed_at", "left"), [(BASE + HOUR - 1, 4), (BASE + HOUR, 3), (BASE + 2 * HOUR, 1)])
-def test_a_window_is_closed_at_its_end(closed_at: int, left: int) -> None:
+@pytest.mark.parametrize(("stamp", "left"), [(BASE + HOUR - 1, 4), (BASE + HOUR, 3), (BASE + 2 * HOUR, 1)])
+def test_a_window_leaves_after_its_end(stamp: int, left: int) -> None:
     """BASE is 22:00 of the last day of a month: the day and the month end two hours later."""
-    ledger = ledger_of(Stored())
-    ledger.enter(events_of([(0, BASE, 1)], 0, 1), 0, sequence=1)
-    ledger.evict(closed_at, acknowledged=1)
-    assert len(ledger) == left
+    folding = Folding(Stored())
+    folding.enter([(0, BASE, 1)], 0, 1)
+    folding.evict(1, stamp - HOUR)
+    folding.evict(1, stamp)
+    assert len(folding.ledger) == left
+
+
+def test_a_quiet_subject_leaves_with_its_lifetime() -> None:
+    stored = Stored()
+    folding = Folding(stored)
+    log: list[Seen] = [(0, BASE, 1), (1, BASE + 36 * DAY, 2), (0, BASE + 36 * DAY, 4)]
+    folding.fold(log, 0, 1)
+    folding.evict(1, BASE)
+    folding.fold(log, 1, 2)
+    folding.evict(2, BASE + 36 * DAY)
+    assert len(folding.ledger) == 4
+    assert len(folding.subjects) == 1
+    folding.fold(log, 2, 3)
+    assert readable(stored.rows) == naive(log)
 
 
 def test_too_many_windows_go_by_age_and_come_back() -> None:
     log: list[Seen] = [(0, BASE + n * HOUR, n) for n in range(40)] + [(0, BASE, 7)]
     stored = Stored()
-    ledger = ledger_of(stored, max_windows=10)
+    folding = Folding(stored)
     for offset in range(len(log)):
-        stored.write(ledger.enter(events_of(log, offset, offset + 1), offset, sequence=offset))
-        ledger.evict(BASE - 90 * DAY, acknowledged=offset)
-        assert len(ledger) <= 10 + 4
+        folding.fold(log, offset, offset + 1)
+        folding.evict(offset + 1, BASE, max_windows=10)
+        assert len(folding.ledger) <= 10 + 4
+    assert readable(stored.rows) == naive(log)
+
+
+def test_of_too_many_windows_those_touched_lately_stay() -> None:
+    """A few hundred subjects send all the time, thousands of others once: those leave, and memory stays bounded."""
+    busy, others, step = 50, 5_000, 250
+    stored = Stored()
+    folding = Folding(stored, complete=True)
+    log: list[Seen] = []
+    for first in range(busy, busy + others, step):
+        log += [(n, BASE, 1) for n in [*range(busy), *range(first, first + step)]]
+        begin = len(log) - busy - step
+        folding.fold(log, begin, len(log))
+        folding.evict(len(log), BASE, max_windows=4_000)
+        assert len(folding.ledger) <= 7_000
+        lookups = len(stored.wanted)
+        log += [(n, BASE, 1) for n in range(busy)]
+        folding.fold(log, len(log) - busy, len(log))
+        assert len(stored.wanted) == lookups, "the busy ones are still in memory"
+    assert folding.ledger.nbytes < 4 * 80 * (7_000 + 2 * 1_024)
     assert readable(stored.rows) == naive(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,13 @@ class Store:
         key = ["period_type", "period_start", "subject_id"]
         return rows.sort("folded_through").unique(key, keep="last", maintain_order=True)
 
+    def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
+        found = self.load_windows(period, np.array(starts))["period_start"].to_physical()
+        return dict(Counter(found.to_list()))
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+        return self.load_windows(period, wanted["start"].to_numpy())
+
 
 class Partition:
     """A fold on a store, and a log that grows: one event per call, at day `r`."""
@@ -97,7 +105,7 @@ class Partition:
         self.offset += size
         if land:
             self.store.insert(folded)
-            self.fold.acknowledge(self.sequence)
+            self.fold.acknowledge(self.sequence, 10**6)
         return folded
 
 
@@ -181,9 +189,9 @@ def test_pending_records_keep_their_days() -> None:
     partition.send("x", r=0, land=False)
     partition.send("y", r=40, land=False)
     assert partition.fold.sizes()["pending"] == 2
-    partition.fold.acknowledge(0)
+    partition.fold.acknowledge(0, 10**6)
     assert partition.fold.sizes() == {"subjects": 1, "windows": 7, "identities": 2, "pending": 2}
-    partition.fold.acknowledge(1)
+    partition.fold.acknowledge(1, 10**6)
     assert partition.fold.sizes()["pending"] == 1
 
 
@@ -198,7 +206,8 @@ def test_records_that_have_expired_stop_the_worker() -> None:
 
 
 @pytest.mark.parametrize("away", ["records", "hourly", "daily", "monthly", "lifetime"])
-def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str) -> None:
+@pytest.mark.parametrize("whole_bucket", [0, 10**6])
+def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str, whole_bucket: int) -> None:
     partition = Partition()
     expected = Partition()
     for one in (partition, expected):
@@ -206,6 +215,8 @@ def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str) -> None:
         one.fold = PartitionFold(one.fold.progress, one.store, RULES, lambda: START, lambda: None, stored=True)
         hashes = pl.concat(one.store.records)
         one.fold.remember(hashes["identity_hash"].to_numpy(), hashes["received_at"].to_physical().to_numpy())
+        for windows in one.fold._ledger._windows.values():
+            windows._whole_bucket = whole_bucket
     partition.store.down = {away}
     for _ in range(2):
         with pytest.raises(Retryable):
