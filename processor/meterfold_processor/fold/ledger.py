@@ -15,7 +15,7 @@ from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold import calendar, tables
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
-from meterfold_processor.fold.store import History
+from meterfold_processor.fold.store import WindowHistory
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
 from meterfold_processor.fold.windows import WindowTable
 from meterfold_schemas.periods import FINER, KEPT, Period
@@ -32,7 +32,7 @@ class Ledger:
     """Not for several threads at once."""
 
     def __init__(
-        self, partition: int, subjects: Subjects, history: History, *, complete: bool, max_windows: int = MAX_WINDOWS
+        self, partition: int, subjects: Subjects, history: WindowHistory, *, complete: bool, max_windows: int = MAX_WINDOWS
     ) -> None:
         """`complete`: nothing is stored yet, so no bucket has to be read until it was evicted."""
         self._partition = partition

@@ -72,7 +72,7 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
     watch(Ledger, "_forget", "windows were evicted", lambda *_: True)
     watch(ModelStore, "load_windows", "stored windows were loaded", lambda found, *_: not found.is_empty())
     watch(ModelStore, "find_records", "a counted record was found", lambda found, *_: not found.is_empty())
-    watch(ModelStore, "identities", "identities were loaded", lambda found, *_: len(found[0]) > 0)
+    watch(ModelStore, "load_identities", "identities were loaded", lambda found, *_: len(found[0]) > 0)
     watch(ModelStore, "expire_before", "records expired", lambda _, store, *__: bool(store.expired))
     watch(Remembered, "forget_before", "identities were forgotten", lambda _, memory, *__: memory.loaded_from > 0)
     watch(duplicates, "_decide_one_by_one", "an identity counted twice in a batch", lambda *_: True)
