@@ -36,6 +36,11 @@ GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_service;
 GRANT SELECT ON system.tables TO meterfold_service;
 
+-- `meterfold rejected redrive`, which sends events.
+CREATE ROLE IF NOT EXISTS meterfold_redrive;
+GRANT SELECT ON meterfold.* TO meterfold_redrive;
+GRANT INSERT ON meterfold.rejected_redrives TO meterfold_redrive;
+
 -- `meterfold verify` compares in tables named verify_... and recounts closed periods in tables named closing_...
 CREATE ROLE IF NOT EXISTS meterfold_verify;
 GRANT SELECT ON meterfold.* TO meterfold_verify;

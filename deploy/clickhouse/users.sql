@@ -16,6 +16,10 @@ CREATE USER IF NOT EXISTS `meterfold-service` IDENTIFIED WITH sha256_password BY
     DEFAULT ROLE meterfold_service;
 GRANT meterfold_service TO `meterfold-service`;
 
+CREATE USER IF NOT EXISTS `meterfold-redrive` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_redrive;
+GRANT meterfold_redrive TO `meterfold-redrive`;
+
 CREATE USER IF NOT EXISTS `meterfold-verify` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_verify;
 GRANT meterfold_verify TO `meterfold-verify`;

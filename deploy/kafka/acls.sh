@@ -49,6 +49,10 @@ add meterfold-service --transactional-id "${prefix}meterfold-definitions" --oper
     --operation Describe
 add meterfold-service --cluster --operation Describe
 
+# `meterfold rejected redrive`, which sends corrected events
+add meterfold-redrive --topic "${prefix}usage.recorded" --operation Write --operation Describe
+add meterfold-redrive --cluster --operation Describe
+
 # `meterfold migrate`
 add meterfold-migrate --topic "${prefix}usage.recorded" --topic "${prefix}usage.rejected" \
     --topic "${prefix}usage.windows" --topic "${prefix}usage.aggregated" --topic "${prefix}metric.defined" \

@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
     "metric": Entry("metric", "app", "Define metrics."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
+    "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
@@ -64,6 +65,15 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         known = self.commands.get(cmd_name)
         return known if known is None or self._names_only else _built(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # Typer passes on what pydantic says about a value.
+            message = error.message.removeprefix("Value error, ")
+            error.message = message.replace("Input should be", "the value must be", 1)
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with self._listing():

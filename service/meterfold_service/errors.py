@@ -31,6 +31,7 @@ __all__ = [
     "PeriodNotEnded",
     "PeriodRecordsExpired",
     "RecordsExpired",
+    "RejectedNotFound",
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
@@ -123,6 +124,20 @@ class AlertNotFound(OperationError):
     def __init__(self, alert_id: str) -> None:
         super().__init__(f"alert {alert_id!r} does not exist")
         self.alert_id = alert_id
+
+
+class RejectedNotFound(OperationError):
+    """No message was rejected at this position, or its row has expired."""
+
+    code = "REJECTED_NOT_FOUND"
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(
+            f"no rejected message is stored for partition {partition}, offset {offset}. `meterfold rejected list` "
+            "shows those that are; they are kept for the record retention"
+        )
+        self.partition = partition
+        self.offset = offset
 
 
 class RecordsExpired(OperationError):

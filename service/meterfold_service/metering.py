@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
+    from meterfold_service.rejected.operations import Rejected
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
@@ -108,6 +109,13 @@ class Metering:
         from meterfold_service.periods.operations import Periods
 
         return Periods(self._recounting, self._kafka_settings, self._now, self._wait_seconds)
+
+    @cached_property
+    def rejected(self) -> Rejected:
+        """Rejected messages: list, count, get, redrive, redrive_all."""
+        from meterfold_service.rejected.operations import Rejected
+
+        return Rejected(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""

@@ -125,6 +125,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "org_id": "organization, as far as it can be read; empty: none or unknown",
         },
     ),
+    "rejected_redrives": Described(
+        "rejected messages that were sent again, and as what; read with FINAL",
+        {
+            "partition": "partition of the rejected message",
+            "offset": "offset of the rejected message",
+            "received_at": "arrival time of the rejected message",
+            "fact": "claim: the corrected event; sent: where it was written",
+            "by": "of a claim: who corrected it",
+            "note": "of a claim: why",
+            "key": "of a claim: message key of the corrected event",
+            "value": "of a claim: message value of the corrected event",
+            "sent_partition": "of sent: partition of the corrected event; otherwise -1",
+            "sent_offset": "of sent: offset of the corrected event; otherwise -1",
+            "at": "when this row was written",
+            "earlier": "orders the rows of a message and fact: the first one wins",
+        },
+    ),
     "usage_windows": Described(
         "stored state of hourly, daily, monthly and lifetime windows; read the usage_... views, or use FINAL",
         {

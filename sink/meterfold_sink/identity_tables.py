@@ -1,7 +1,7 @@
 """Identities as the fold remembers them: hashes of `usage_records`, and the compact tables of them in pieces.
 
-All times are UTC microseconds, spans are half-open. A table is stored under the `source` that its identities were counted
-from, so that a topic that was created again, or changed rules, never meet the tables of another log.
+All times are UTC microseconds, spans are half-open. A table is stored under the `source` that its identities were
+counted from: after the topic was created again, or a rule was changed, the tables of before are not found.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
-import polars as pl
 import pytest
 from confluent_kafka import IsolationLevel, Producer
 
@@ -27,7 +26,7 @@ from meterfold_processor.checker.worker import CheckerWorker
 from meterfold_processor.fold import flusher, opening
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
-from meterfold_sink import reads
+from meterfold_processor.kafka.offsets import at
 from simulation.checker import variants as checkers
 from simulation.fold.variants import VARIANTS as FOLDS
 from simulation.fold.variants import ShortRules, open_at_commit, open_at_minimum, open_identities_first
@@ -158,7 +157,7 @@ def _beginning(
     self: opening.Opening, partition: int, consumer: Any, choose: Callable[[int, int], int]
 ) -> PartitionFold:
     made = _open(self, partition, consumer)
-    place = consumer.committed([opening.kafka.at(self._topic, partition)], 10)[0]
+    place = consumer.committed([at(self._topic, partition)], 10)[0]
     committed = max(place.offset, made.progress.log_start)
     made.progress = replace(made.progress, next_offset=choose(committed, made.progress.next_offset))
     return made
@@ -167,8 +166,8 @@ def _beginning(
 def _identities_first(self: opening.Opening, partition: int, consumer: Any) -> PartitionFold:
     """15: the state, and only then the progress row."""
     made = _open(self, partition, consumer)
-    identities = pl.DataFrame(reads.load_identities(self._client, partition, made.load_from))
-    made.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
+    while made.recall.step():
+        pass
     time.sleep(1.0)  # as long as loading takes where there is much to load
     made.progress = self._read_progress(partition) or made.progress
     return made

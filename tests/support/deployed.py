@@ -32,7 +32,7 @@ _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::?([?-])([^}]*))?\}")
 @cache
 def known_variables() -> frozenset[str]:
     """Every variable that sets something, without those of librdkafka."""
-    fields = {"clickhouse": ClickHouseSettings, **_SECTIONS}
+    fields: dict[str, Any] = {"clickhouse": ClickHouseSettings, **_SECTIONS}
     return frozenset(
         {"METERFOLD_CONFIG", "METERFOLD_BOOTSTRAP_SERVERS", "METERFOLD_TOPIC_PREFIX"}
         | {f"METERFOLD_{section}_{field}".upper() for section, model in fields.items() for field in model.model_fields}

@@ -25,26 +25,19 @@ class Background:
         self._not_before = 0.0
 
     def run(self, folds: Collection[PartitionFold], seconds: float = SECONDS) -> None:
-        """Do steps of each partition in turn until nothing is left to do, for about this long."""
+        """Do steps of one partition after the other until nothing is left to do, for about this long."""
         begun = time.monotonic()
         if begun < self._not_before:
             return
-        busy = list(folds)
         try:
-            while busy:
-                for fold in list(busy):
-                    if not fold.recall.step():
-                        busy.remove(fold)
-                    if time.monotonic() - begun > seconds:
-                        return self._well()
+            for fold in folds:  # one after the other: what a table needs while it is built is not needed twice
+                while time.monotonic() - begun < seconds and fold.recall.step():
+                    pass
         except Retryable as error:
             pause = self._backoff.next()
             self._not_before = time.monotonic() + pause
             self._report(error)
             _LOG.warning("%s; loading identities again in %.1f s", error, pause)
         else:
-            self._well()
-
-    def _well(self) -> None:
-        self._backoff.reset()
-        self._report(None)
+            self._backoff.reset()
+            self._report(None)

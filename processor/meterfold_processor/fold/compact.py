@@ -1,8 +1,8 @@
 """Identities of a time that is over, in about 2.5 bytes each: a table that never misses one and sometimes claims one.
 
-The first bits of an identity's hash number a bucket, the next 16 are kept in it, sorted. A hash that was added is always
-found. Another one is found with a probability of (identities per bucket) / 65,536, 0.01 to 0.02 %: a hit is only a
-candidate, which is looked up exactly.
+The first bits of an identity's hash number a bucket, the next 16 are kept in it, sorted. A hash that was added is
+always found. Another one is found with a probability of (identities per bucket) / 65,536, 0.01 to 0.02 %: a hit is
+only a candidate, which is looked up exactly.
 
 A table is stored in pieces, each a range of buckets: small enough to be read by itself, so that `rests`, the last 32
 bits of each hash, can dismiss most false hits without a look at the records. Only counts and remainders are kept in
@@ -164,7 +164,8 @@ class IdentityTable:
             less &= low < high
             np.copyto(low, middle + np.uint32(1), where=less)
             np.copyto(high, middle, where=~less)
-        return (low < end) & (self.remainders.take(low, mode="clip") == wanted)
+        found: Bools = (low < end) & (self.remainders.take(low, mode="clip") == wanted)
+        return found
 
 
 def last_bits(hashes: UInt64s) -> UInt32s:

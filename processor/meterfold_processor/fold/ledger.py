@@ -32,7 +32,13 @@ class Ledger:
     """Not for several threads at once."""
 
     def __init__(
-        self, partition: int, subjects: Subjects, history: WindowHistory, *, complete: bool, max_windows: int = MAX_WINDOWS
+        self,
+        partition: int,
+        subjects: Subjects,
+        history: WindowHistory,
+        *,
+        complete: bool,
+        max_windows: int = MAX_WINDOWS,
     ) -> None:
         """`complete`: nothing is stored yet, so no bucket has to be read until it was evicted."""
         self._partition = partition

@@ -19,6 +19,7 @@ import pyarrow as pa
 from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.batch import judge
+from meterfold_processor.fold.dismissal import dismiss
 from meterfold_processor.fold.duplicates import (
     COUNTED_SCHEMA,
     IDENTITY,
@@ -28,7 +29,6 @@ from meterfold_processor.fold.duplicates import (
     identity_hash,
 )
 from meterfold_processor.fold.grouping import Events
-from meterfold_processor.fold.dismissal import dismiss
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.recall import Now, Recall
 from meterfold_processor.fold.remembered import EVERYTHING, FOREVER, Candidates, Remembered, Span

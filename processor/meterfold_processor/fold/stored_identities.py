@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from meterfold_processor.fold.store import Rests
 from meterfold_sink import identity_tables, reads
 from meterfold_sink.client import Client
 from meterfold_sink.identity_tables import TableVersion
+
+T = TypeVar("T", bound=np.generic)
 
 _NO_RESTS = np.empty(0, dtype=np.uint32)
 
@@ -58,7 +61,7 @@ class StoredIdentities:
         pieces: dict[int, tuple[Piece, int]] = {}
         columns = (found[name].to_pylist() for name in ("piece", "counts", "remainders", "checksum"))
         for number, counts, remainders, checksum in zip(*columns, strict=True):
-            piece = Piece(number, _numbers(counts, "<u4"), _numbers(remainders, "<u2"), _NO_RESTS)
+            piece = Piece(number, _numbers(counts, np.uint32), _numbers(remainders, np.uint16), _NO_RESTS)
             pieces[number] = (piece, checksum)
         return list(pieces.values())
 
@@ -67,7 +70,7 @@ class StoredIdentities:
             self._client, self._source, self._partition, [(_stored(version), number) for version, number in wanted]
         )
         return [
-            Rests(Version(*key), number, _numbers(rests, "<u4"), checksum)
+            Rests(Version(*key), number, _numbers(rests, np.uint32), checksum)
             for *key, number, rests, checksum in zip(*(column.to_pylist() for column in found.columns), strict=True)
         ]
 
@@ -89,7 +92,8 @@ def _stored(version: Version) -> TableVersion:
     return TableVersion(version.week, version.until, version.through, version.bits)
 
 
-def _numbers(data: bytes, kind: str) -> npt.NDArray[np.generic]:
-    """What was stored; with bytes missing, what is left, which no checksum fits."""
+def _numbers(data: bytes, kind: type[T]) -> npt.NDArray[T]:
+    """What was stored, little-endian; with bytes missing, what is left, which no checksum fits."""
     size = np.dtype(kind).itemsize
-    return np.frombuffer(data[: len(data) // size * size], dtype=kind)
+    stored = np.frombuffer(data[: len(data) // size * size], dtype=np.dtype(kind).newbyteorder("<"))
+    return stored.astype(kind, copy=False)

@@ -16,7 +16,6 @@ from meterfold_processor.fold.recall import _Build
 from simulation.fold.histories import tiny_tables
 from simulation.fold.script import Hand, event, turns_red, world_of
 from simulation.fold.variants import Variant
-from simulation.fold.world import World
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +116,8 @@ def test_identities_stay_exact_until_their_table_is_there() -> None:
 def history_at_an_assignment(variant: Variant) -> None:
     """The retry comes between two steps of loading; at each of them."""
     for moment in range(12):
-        world = world_of([event(0, "a", r=0), event(1, "b", r=9), event(2, "a", r=9.125), event(3, "b", r=9.25)], variant)
+        events = [event(0, "a", r=0), event(1, "b", r=9), event(2, "a", r=9.125), event(3, "b", r=9.25)]
+        world = world_of(events, variant)
         before = Hand(world)
         fold_each(before, 0, 2)
         recall_all(before)

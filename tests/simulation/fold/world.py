@@ -21,9 +21,9 @@ from meterfold_processor.fold.decode import Hold, decode
 from meterfold_processor.fold.flush import Operation, flush, progress_rows
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.partition import Folded, PartitionFold
+from meterfold_processor.fold.remembered import Span
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Schemas, Step, Write, decided, next_step
-from meterfold_processor.fold.remembered import Span
 from meterfold_processor.fold.store import Progress, Rests
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import EventSchema

@@ -58,6 +58,12 @@ def test_closing_a_period_inserts_what_it_may() -> None:
     assert granted("meterfold_service", "INSERT") == stored | {"schema_decisions", "closing_*"}
 
 
+def test_only_redriving_stores_what_is_sent_again() -> None:
+    users = {to for rights, _, table, to in GRANTS if table == "rejected_redrives" and "INSERT" in rights}
+    assert users == {"meterfold_redrive"}
+    assert granted("meterfold_redrive", "INSERT") == {"rejected_redrives"}
+
+
 @pytest.mark.parametrize("role", ["meterfold_read", "meterfold_read_all"])
 def test_readers_only_read(role: str) -> None:
     assert {rights for rights, _, _, to in GRANTS if to == role} == {"SELECT"}

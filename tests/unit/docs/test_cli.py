@@ -38,6 +38,7 @@ def test_every_exit_code_is_documented() -> None:
 
 SUBCOMMANDS = {
     "alert": ("list", "acknowledge", "resolve"),
+    "rejected": ("list", "show", "redrive"),
     "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),

@@ -1,4 +1,4 @@
-"""Identity tables against plain sets: nothing that was added is missed, and false hits are as rare as they should be."""
+"""Identity tables against plain sets: nothing that was added is missed, and false hits are rare."""
 
 from __future__ import annotations
 

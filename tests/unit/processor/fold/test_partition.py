@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from meterfold_processor.fold import tables
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
@@ -58,9 +58,7 @@ class Store:
         if not self.records:
             return np.empty(0, np.uint64), np.empty(0, np.int64)
         stamps = pl.col("received_at").to_physical()
-        found = pl.concat(self.records).filter(
-            stamps >= span[0], stamps < span[1], pl.col("offset") >= from_offset
-        )
+        found = pl.concat(self.records).filter(stamps >= span[0], stamps < span[1], pl.col("offset") >= from_offset)
         return found["identity_hash"].to_numpy(), found.select(stamps)["received_at"].to_numpy()
 
     def load_hashes(self, span: tuple[int, int], lowest: int, highest: int) -> Any:
@@ -78,9 +76,7 @@ class Store:
         return [(piece, piece.checksum(version.bits)) for piece in found]
 
     def load_rests(self, wanted: list[tuple[Version, int]]) -> list[Rests]:
-        return [
-            Rests(*key, self.pieces[key].rests, zlib.crc32(self.pieces[key].rests.tobytes())) for key in wanted
-        ]
+        return [Rests(*key, self.pieces[key].rests, zlib.crc32(self.pieces[key].rests.tobytes())) for key in wanted]
 
     def save_pieces(self, version: Version, pieces: list[Piece]) -> None:
         self.pieces.update({(version, piece.number): piece for piece in pieces})
@@ -89,7 +85,7 @@ class Store:
         if period.value in self.down:
             raise Retryable("windows are away")
         if not self.windows:
-            return pl.DataFrame(pl.from_arrow(tables.WINDOWS.empty_table()))
+            return pl.DataFrame(pl.from_arrow(WINDOWS.empty_table()))
         code = STORED_NUMBER[period]
         rows = pl.concat(self.windows).filter(
             pl.col("period_type") == code, pl.col("period_start").to_physical().is_in(starts.tolist())
