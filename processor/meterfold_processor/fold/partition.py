@@ -19,6 +19,7 @@ import pyarrow as pa
 from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.batch import judge
+from meterfold_processor.fold.compact import distinct
 from meterfold_processor.fold.dismissal import dismiss
 from meterfold_processor.fold.duplicates import (
     COUNTED_SCHEMA,
@@ -226,7 +227,7 @@ class PartitionFold:
         """What was counted with these hashes, as far as it arrived in the spans."""
         if not len(hashes):
             return pl.DataFrame(schema=COUNTED_SCHEMA)
-        wanted = np.unique(hashes)
+        wanted = distinct(hashes)
         given = pl.Series(wanted)
         pending = [p.counted.filter(pl.col("hash").is_in(given.implode())) for p in self._pending]
         stored = self._history.find_records(wanted, spans).select(COUNTED_SCHEMA.keys())

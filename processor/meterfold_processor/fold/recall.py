@@ -231,7 +231,9 @@ class _Build:
         count = compact.piece_count(self.version.bits)
         if self.at < count:
             end = min(count, self.at + _pieces_per_step())
-            hashes = np.unique(recall._history.load_hashes(span, *compact.hash_range(self.version.bits, self.at, end)))
+            hashes = compact.distinct(
+                recall._history.load_hashes(span, *compact.hash_range(self.version.bits, self.at, end))
+            )
             pieces = compact.pieces_of(hashes, self.version.bits, self.at, end)
             recall._history.save_pieces(self.version, pieces)
             self.counts += [piece.counts for piece in pieces]
