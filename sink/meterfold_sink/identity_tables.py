@@ -64,9 +64,9 @@ def identity_source(rules: FoldRules) -> str:
 
 
 def count_records(client: Client, partition: int, since: int, until: int) -> int:
-    """Counted records that arrived in the span; one that was inserted twice may count twice."""
+    """Counted records that arrived in the span, to within a percent; one that was inserted twice counts once."""
     rows = client.rows(
-        "SELECT toInt64(count()) AS records FROM usage_records WHERE partition = {partition:Int32} AND "  # noqa: S608
+        "SELECT toInt64(uniqCombined(offset)) AS records FROM usage_records WHERE partition = {partition:Int32} AND "  # noqa: S608
         + _SPAN,
         _span(partition, since, until),
     )

@@ -50,7 +50,7 @@ class IdentityHistory(Protocol):
         hashes: at least the columns of duplicates.COUNTED_SCHEMA."""
 
     def count_records(self, span: Span) -> int:
-        """How many counted records arrived in the span, or a few more."""
+        """How many counted records arrived in the span, to within a percent; 0 only if there are none."""
 
     def load_hashes(self, span: Span, lowest: int, highest: int) -> UInt64s:
         """The hashes from `lowest` to `highest`, both included, of all that was counted in the span; in any order and
