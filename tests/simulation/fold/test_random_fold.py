@@ -75,7 +75,7 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
     watch(ModelStore, "load_identities", "identities were loaded", lambda found, *_: len(found[0]) > 0)
     watch(recall._Load, "step", "a stored table was taken over", lambda then, _: then is None)
     watch(recall._Load, "_late", "identities came after their table", lambda found, _: len(found[0]) > 0)
-    watch(recall._Load, "_read", "a damaged table was built again", lambda then, _: isinstance(then, recall._Build))
+    watch(recall._Load, "_read", "a damaged table was built again", lambda then, *_: isinstance(then, recall._Build))
     watch(recall._Build, "step", "a table was built", lambda then, _: then is None)
     watch(Remembered, "set_aside", "exact identities were replaced", lambda *_: True)
     watch(partition, "dismiss", "a table claimed an event", lambda _, claims, *__: any(c.version for c in claims))
