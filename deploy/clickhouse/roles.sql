@@ -49,6 +49,17 @@ GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_verify
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_verify;
 GRANT SELECT ON system.tables TO meterfold_verify;
 
+-- `meterfold backup create`, `list` and `check`. `check` reads a backup in a database named meterfold_check_...; a restore
+-- needs an administrator. Grant the source that your destination uses: DISK, S3 or FILE.
+CREATE ROLE IF NOT EXISTS meterfold_backup;
+GRANT SELECT, BACKUP ON meterfold.* TO meterfold_backup;
+GRANT INSERT ON meterfold.backups TO meterfold_backup;
+GRANT SELECT ON system.tables TO meterfold_backup;
+GRANT SELECT ON system.backups TO meterfold_backup;
+GRANT CREATE DATABASE, CREATE TABLE, INSERT, SELECT, DROP DATABASE, DROP TABLE ON meterfold_check_*.* TO meterfold_backup;
+GRANT READ, WRITE ON S3 TO meterfold_backup;
+GRANT READ, WRITE ON DISK TO meterfold_backup;
+
 -- Every organization, for Grafana and analysts. readonly = 2 lets clients choose settings, such as a shorter time limit.
 CREATE ROLE IF NOT EXISTS meterfold_read_all SETTINGS readonly = 2, max_execution_time = 60 MIN 1 MAX 300;
 GRANT SELECT ON meterfold.* TO meterfold_read_all;

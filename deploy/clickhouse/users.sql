@@ -24,6 +24,10 @@ CREATE USER IF NOT EXISTS `meterfold-verify` IDENTIFIED WITH sha256_password BY 
     DEFAULT ROLE meterfold_verify;
 GRANT meterfold_verify TO `meterfold-verify`;
 
+CREATE USER IF NOT EXISTS `meterfold-backup` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_backup;
+GRANT meterfold_backup TO `meterfold-backup`;
+
 CREATE USER IF NOT EXISTS `meterfold-read` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_read_all;
 GRANT meterfold_read_all TO `meterfold-read`;

@@ -53,13 +53,14 @@ add meterfold-service --cluster --operation Describe
 add meterfold-redrive --topic "${prefix}usage.recorded" --operation Write --operation Describe
 add meterfold-redrive --cluster --operation Describe
 
-# `meterfold migrate`
+# `meterfold migrate` and `meterfold settings`
 add meterfold-migrate --topic "${prefix}usage.recorded" --topic "${prefix}usage.rejected" \
     --topic "${prefix}usage.windows" --topic "${prefix}usage.aggregated" --topic "${prefix}metric.defined" \
     --topic "${prefix}threshold.defined" --topic "${prefix}threshold.approaching" \
     --topic "${prefix}threshold.exceeded" --topic "${prefix}threshold.cleared" \
     --topic "${prefix}threshold.state" --topic "${prefix}alert.acted" --operation Create --operation Describe \
     --operation DescribeConfigs --operation Alter --operation AlterConfigs
+add meterfold-migrate --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-migrate --cluster --operation Describe
 
 # `meterfold verify`, which only reads
@@ -71,3 +72,9 @@ add meterfold-verify --topic "${prefix}usage.recorded" --topic "${prefix}usage.r
     --operation DescribeConfigs
 add meterfold-verify --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-verify --cluster --operation Describe
+
+# `meterfold backup`, which compares a backup with the log
+add meterfold-backup --topic "${prefix}usage.recorded" --operation Read --operation Describe \
+    --operation DescribeConfigs
+add meterfold-backup --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
+add meterfold-backup --cluster --operation Describe

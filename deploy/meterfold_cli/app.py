@@ -41,11 +41,13 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "verify": Entry("verify", "verify", "Prove every number."),
     "import": Entry("import_file", "import_file", "Import events from a CSV, JSON or Parquet file."),
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
+    "backup": Entry("backup", "app", "Back up ClickHouse, check backups against Kafka, and restore one."),
     "metric": Entry("metric", "app", "Define metrics."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
     "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
+    "settings": Entry("settings", "app", "Show and change the stored settings of an installation."),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
     "usage": Entry("usage", "app", "Show usage: totals by period, or single records.", more=("usage_export",)),
 }

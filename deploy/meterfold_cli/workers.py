@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from meterfold_processor.checker.worker import CheckerWorker
     from meterfold_processor.fold.worker import FoldWorker
     from meterfold_processor.probes.vitals import WorkerKind
+    from meterfold_sink.client import Client
 
 _LOG = logging.getLogger("meterfold.workers")
 
@@ -128,14 +129,16 @@ def run_probed(
     installation: Installation,
     *,
     as_json: bool,
+    also: Callable[[Client], None] | None = None,
 ) -> None:
-    """`run_worker`, with the probes and metrics of the settings [health]."""
+    """`run_worker`, with the probes and metrics of the settings [health]. `also`: what the check of ClickHouse does
+    after each success."""
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
     from meterfold_processor.probes.store import StoreCheck, ping_clickhouse
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
-    store = StoreCheck(ping_clickhouse(installation.clickhouse()), worker.status.errors.of("store"))
+    store = StoreCheck(ping_clickhouse(installation.clickhouse(), also), worker.status.errors.of("store"))
     kafka = installation.kafka()
     groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
     with serving(health, subject, store):

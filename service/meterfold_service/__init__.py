@@ -10,6 +10,7 @@ from meterfold_service.errors import (
     ExportIncomplete,
     MetricKeyExists,
     MetricNotFound,
+    NotAtRest,
     NotFoldedInTime,
     OperationError,
     PeriodNotClosed,
@@ -20,6 +21,7 @@ from meterfold_service.errors import (
     ThresholdExists,
     ThresholdNotFound,
     WindowsDiffer,
+    WorkersRunning,
 )
 from meterfold_service.metering import Metering
 from meterfold_service.pages import Page
@@ -33,6 +35,7 @@ __all__ = [
     "Metering",
     "MetricKeyExists",
     "MetricNotFound",
+    "NotAtRest",
     "NotFoldedInTime",
     "OperationError",
     "Page",
@@ -44,4 +47,5 @@ __all__ = [
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
+    "WorkersRunning",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
+    "NotAtRest",
     "NotFoldedInTime",
     "OperationError",
     "PeriodNotClosed",
@@ -35,6 +36,7 @@ __all__ = [
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
+    "WorkersRunning",
 ]
 
 
@@ -298,6 +300,27 @@ class NotFoldedInTime(OperationError, Retryable):
         self.partition = partition
         self.offset = offset
         self.seconds = seconds
+
+
+class WorkersRunning(OperationError):
+    """A stored setting cannot be changed while `workers` run. `seconds`: what is known of them ends after so long."""
+
+    code = "WORKERS_RUNNING"
+
+    def __init__(self, workers: Sequence[str], seconds: int = 60) -> None:
+        super().__init__(
+            f"{plural(len(workers), 'worker')} {noun(len(workers), 'runs', 'run')}: "
+            f"{listed(workers[:3], len(workers))}. Workers with different settings would judge the same events "
+            "differently. Stop every `meterfold fold` and "
+            f"`meterfold check` with SIGTERM and repeat the change; a killed worker is listed for up to {seconds} s"
+        )
+        self.workers = tuple(workers)
+
+
+class NotAtRest(OperationError):
+    """A stored setting cannot be changed yet: a flush did not complete, or messages would be deleted unread."""
+
+    code = "NOT_AT_REST"
 
 
 class ExportIncomplete(OperationError, Retryable):

@@ -198,9 +198,9 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "schema_decisions": Described(
-        "unknown schema fingerprints on usage.recorded, and the decisions about them; read with FINAL",
+        "unknown schemas on usage.recorded, and the decisions about them; read with FINAL",
         {
-            "fingerprint": "16 hexadecimal digits, in the order of the wire",
+            "fingerprint": "16 hexadecimal digits in the order of the wire, or id:N for a schema in a Schema Registry",
             "fact": "seen, wait or decision",
             "value": "the decision: poison, or the name of a schema such as usage_recorded.v1",
             "detail": "where it was seen, or the reason of the decision",
@@ -422,6 +422,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
     "mirror_progress": Described(
         "how far definitions and threshold events are copied from their topics; read with FINAL",
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to copy"},
+    ),
+    "backups": Described(
+        "backups and how far the log must reach to repair them; read with FINAL",
+        {
+            "name": "name of the backup, and of its folder in the destination",
+            "destination": "where it is: disk:NAME, s3:COLLECTION or file:/FOLDER",
+            "base": "name of the full backup that it adds to; empty: it is full",
+            "status": "running, complete or failed",
+            "started_at": "when it was started",
+            "finished_at": "when it ended; the epoch while it runs",
+            "partitions": "partitions of usage.recorded",
+            "next_offsets": "per partition, the offset at which the fold begins after a restore",
+            "needed_since": "per partition, the stamp of the first message that it needs then, in UTC microseconds",
+            "replayable_until": "until then Kafka keeps all of these messages",
+            "total_bytes": "size in the destination",
+            "error": "why it failed",
+        },
     ),
     "schema_migrations": Described(
         "applied migrations; read with FINAL",

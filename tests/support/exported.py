@@ -48,6 +48,7 @@ def _fold() -> WorkerKind:
         durations={"records": _took()},
         positions={0: 1},
         stamps={0: 1},
+        backup=(1.0, 2.0),
     )
     status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
     return FoldSubject(status)

@@ -66,7 +66,7 @@ def test_nobody_has_more_than_one_part_needs() -> None:
         if rule.user == "meterfold-migrate":
             assert rule.operation not in ("Read", "Write"), "it makes topics and sees no message"
     readers = {rule.user for rule in rules() if (rule.name, rule.operation) == ("usage.recorded", "Read")}
-    assert readers == {"meterfold-fold", "meterfold-service", "meterfold-verify"}
+    assert readers == {"meterfold-backup", "meterfold-fold", "meterfold-service", "meterfold-verify"}
     assert writers["usage.recorded"] == {"meterfold-app", "meterfold-redrive"}
     assert writers["usage.windows"] == writers["usage.rejected"] == {"meterfold-fold"}
     assert writers["metric.defined"] == writers["alert.acted"] == {"meterfold-service"}

@@ -9,15 +9,23 @@ import pytest
 from meterfold.settings import SdkSettings
 from meterfold_cli import exits, main
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.settings import FoldSettings, SchemaRegistrySettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
+from meterfold_service.backups.settings import BackupSettings
 from support.paths import ROOT
 
 
 @pytest.mark.parametrize(
     ("section", "model"),
-    [("sdk", SdkSettings), ("fold", FoldSettings), ("checker", CheckerSettings), ("health", HealthSettings)],
+    [
+        ("sdk", SdkSettings),
+        ("fold", FoldSettings),
+        ("checker", CheckerSettings),
+        ("health", HealthSettings),
+        ("backup", BackupSettings),
+        ("schema_registry", SchemaRegistrySettings),
+    ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -37,8 +45,10 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
+    "backup": ("create", "list", "check", "restore"),
     "alert": ("list", "acknowledge", "resolve"),
     "rejected": ("list", "show", "redrive"),
+    "settings": ("show", "set"),
     "schema": ("export", "list", "poison", "alias", "wait"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
