@@ -57,6 +57,5 @@ def run_history(seed: int, variant: Variant | None = None) -> None:
     world.expiring = expiring
     if aging:
         world.recall_chance = memory_rng.choice([0.5, 0.9])
-        world.hand_over_chance = memory_rng.choice([0.0, 0.03, 0.1])
     with tiny_tables(), variant.active():
         world.run(rng.choice([10, 25, 50]) * (4 if aging else 1))

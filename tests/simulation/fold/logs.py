@@ -180,11 +180,10 @@ def aging_log(rng: random.Random) -> Log:
     events: list[Event] = []
     latest = micros(rng.choice(TURNS))
     pace = rng.choice([[0, HOUR, DAY // 2, DAY], [HOUR, DAY, 2 * DAY, 3 * DAY]])
-    back, recent = rng.choice([[0, 0, HOUR], [0, HOUR, DAY, 2 * DAY, RULES.slack]]), rng.choice([3, 12])
     for number in range(rng.choice([8, 14, 20])):
         latest += rng.choice(pace)
-        stamp = latest - rng.choice(back)
-        known = [(event.subject, event.id) for event in events[-recent:]]
+        stamp = latest - rng.choice([0, 0, 0, HOUR, DAY, RULES.slack])
+        known = [(event.subject, event.id) for event in events[-12:]]
         subject, name = rng.choice(known) if known and rng.random() < 0.6 else (rng.choice(HERE[:2]), f"id{number}")
         events.append(Event(number, stamp, subject, name, Decimal(number + 1), stamp))
     return log_of(events)

@@ -43,7 +43,7 @@ def test_random_histories_come_to_the_oracle() -> None:
         run_and_name(seed)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.seeds])
 def test_random_histories_catch(name: str) -> None:
     variant = VARIANTS[name]
     for seed in variant.seeds:

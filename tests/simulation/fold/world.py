@@ -286,8 +286,6 @@ class World:
         self.memory_rng = memory_rng or random.Random(0)
         self.recall_chance = self.memory_rng.choice([0.02, 0.3, 0.6, 0.95])
         """How often a worker does a step of loading between two others."""
-        self.hand_over_chance = 0.0
-        """How often everybody dies, so that the next one begins with what is stored."""
         self.hold_ticks = self.schema_rng.choice([2, 4, 12, 40])
         self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
         self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
@@ -412,8 +410,6 @@ class World:
             self._operator()
         if self.memory_rng.random() < 0.05:
             self.store.damage_pieces(self.memory_rng)
-        if self.memory_rng.random() < self.hand_over_chance:
-            self.workers.clear()
         chance = self.rng.random()
         if not self.workers or (chance < 0.04 and len(self.workers) < 3):
             self.start()
