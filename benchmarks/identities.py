@@ -107,6 +107,7 @@ def serving(settings: ClickHouseSettings, identities: int, records: int, seed: i
                 f"fromUnixTimestamp64Micro(toInt64({now - 35 * DAY} + number * {35 * DAY // each}) AS stamp, 'UTC'), "
                 f"fromUnixTimestamp64Micro(stamp, 'UTC'), {number}, number, sipHash64(number) FROM numbers({each})"
             )
+        batches = {name: [_batch(number, each, now, name) for number in range(PARTITIONS)] for name in ("1", "2")}
         begun = time.monotonic()
         folds = [
             PartitionFold(
@@ -119,43 +120,44 @@ def serving(settings: ClickHouseSettings, identities: int, records: int, seed: i
             )
             for number, history in enumerate(histories)
         ]
-        before = _fold_each(folds, now, "before")
+        before = _fold_each(folds, batches["1"])
         first = time.monotonic() - begun
         background = Background(lambda _: None)
         while any(fold.recall.is_loading for fold in folds):
             background.run(folds, SECONDS)
         loaded = time.monotonic() - begun
-        return Serving(first, loaded, before, _fold_each(folds, now, "after"), records)
+        return Serving(first, loaded, before, _fold_each(folds, batches["2"]), records)
 
 
-def _fold_each(folds: list[PartitionFold], now: int, name: str) -> float:
-    """Fold a batch of new events on each partition; the seconds of deciding and folding all of them."""
-    size, spent = BATCH // PARTITIONS, 0.0
-    for fold in folds:
-        at = fold.progress.next_offset
-        events = [
-            UsageRecorded(
-                id=f"{name}{number}",
-                metric_key="m",
-                subject_type="t",
-                subject_id="s",
-                quantity=1,
-                timestamp=from_micros(now),
-            )
-            for number in range(size)
-        ]
-        consumed = Consumed(
-            np.full(size, fold.progress.partition),
-            np.arange(size) + at,
-            np.full(size, now),
-            [event.key for event in events],
-            [event.to_bytes() for event in events],
+def _batch(partition: int, next_offset: int, now: int, name: str) -> Consumed:
+    """New events of one partition, as they are consumed."""
+    size = BATCH // PARTITIONS
+    events = [
+        UsageRecorded(
+            id=f"{name}/{number}",
+            metric_key="m",
+            subject_type="t",
+            subject_id="s",
+            quantity=1,
+            timestamp=from_micros(now),
         )
-        frame = decode(consumed).frame
-        begun = time.monotonic()
-        fold.fold(frame, consumed.values, 1)
-        spent += time.monotonic() - begun
-    return spent
+        for number in range(size)
+    ]
+    return Consumed(
+        np.full(size, partition),
+        np.arange(size) + next_offset + (size if name == "2" else 0),
+        np.full(size, now),
+        [event.key for event in events],
+        [event.to_bytes() for event in events],
+    )
+
+
+def _fold_each(folds: list[PartitionFold], batches: list[Consumed]) -> float:
+    """Decode and fold a batch on each partition; the seconds of all of them."""
+    begun = time.monotonic()
+    for fold, batch in zip(folds, batches, strict=True):
+        fold.fold(decode(batch).frame, batch.values, 1)
+    return time.monotonic() - begun
 
 
 def _made_up(identities: int, rng: np.random.Generator, now: int) -> Remembered:
