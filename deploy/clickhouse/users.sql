@@ -12,6 +12,10 @@ CREATE USER IF NOT EXISTS `meterfold-check` IDENTIFIED WITH sha256_password BY '
     DEFAULT ROLE meterfold_check;
 GRANT meterfold_check TO `meterfold-check`;
 
+CREATE USER IF NOT EXISTS `meterfold-notify` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_notify;
+GRANT meterfold_notify TO `meterfold-notify`;
+
 CREATE USER IF NOT EXISTS `meterfold-service` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_service;
 GRANT meterfold_service TO `meterfold-service`;

@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
     "backup": Entry("backup", "app", "Back up ClickHouse, check backups against Kafka, and restore one."),
     "metric": Entry("metric", "app", "Define metrics."),
+    "notify": Entry("notify", "app", "Send notifications of alerts, and show what became of them."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
     "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),

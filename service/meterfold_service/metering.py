@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.notify.operations import Notifications
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.rejected.operations import Rejected
@@ -115,15 +116,18 @@ class Metering:
     @cached_property
     def backups(self) -> Backups:
         """Backups of ClickHouse: create, list, check, restore."""
+        from meterfold_service.backups.access import Access
         from meterfold_service.backups.operations import Backups
         from meterfold_service.backups.settings import BackupSettings
 
         return Backups(
-            self._clickhouse_settings,
-            self._kafka_settings,
-            lambda: load_settings(BackupSettings, "backup", sources=self._sources),
-            self._worker_groups,
-            self._now,
+            Access(
+                self._clickhouse_settings,
+                self._kafka_settings,
+                lambda: load_settings(BackupSettings, "backup", sources=self._sources),
+                self._consumer_groups,
+                self._now,
+            )
         )
 
     @cached_property
@@ -139,6 +143,13 @@ class Metering:
         from meterfold_service.settings.operations import StoredSettings
 
         return StoredSettings(self._clients, self._kafka_settings, self._worker_groups)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """What became of notifications: list, tries, redeliver, test, endpoints, enable."""
+        from meterfold_service.notify.operations import Notifications
+
+        return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
@@ -171,11 +182,21 @@ class Metering:
         """The consumer groups of all workers."""
         from meterfold_processor.checker.settings import CheckerSettings
         from meterfold_processor.fold.settings import FoldSettings
+        from meterfold_service.notify.settings import NotifySettings
 
         prefix = self._kafka_settings().topic_prefix
         fold = load_settings(FoldSettings, "fold", sources=self._sources)
         checker = load_settings(CheckerSettings, "checker", sources=self._sources)
-        return prefix + fold.group_id, prefix + checker.group_id, f"{prefix}{checker.group_id}-mirror"
+        notify = load_settings(NotifySettings, "notify", sources=self._sources)
+        names = (fold.group_id, checker.group_id, f"{checker.group_id}-mirror", notify.group_id)
+        return tuple(prefix + name for name in names)
+
+    def _consumer_groups(self) -> tuple[str, ...]:
+        """Those of the workers, and of the notifier."""
+        from meterfold_service.notify.settings import NotifySettings
+
+        notify = load_settings(NotifySettings, "notify", sources=self._sources)
+        return *self._worker_groups(), self._kafka_settings().topic_prefix + notify.group_id
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.
@@ -193,15 +214,6 @@ class Metering:
             if self._action_log is None:
                 self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
             return self._action_log
-
-    def _worker_groups(self) -> tuple[str, ...]:
-        from meterfold_processor.checker.settings import CheckerSettings
-        from meterfold_processor.fold.settings import FoldSettings
-
-        prefix = self._kafka_settings().topic_prefix
-        fold = load_settings(FoldSettings, "fold", sources=self._sources)
-        checker = load_settings(CheckerSettings, "checker", sources=self._sources)
-        return prefix + fold.group_id, prefix + checker.group_id
 
     def _kafka_settings(self) -> KafkaSettings:
         return self._kafka or KafkaSettings.load(sources=self._sources)

@@ -51,6 +51,22 @@ _CLOSED_STATE: Final = {
 }
 _ARRIVAL: Final = {"received_at": "arrival time, as stamped by the broker"}
 
+_DELIVERY: Final = {
+    "occurred_at": "when the event happened",
+    "event_id": "id of the event; receivers recognise repeats by it",
+    "channel": "email, webhook or chat",
+    "target": "mail address, URL of the webhook, or name of the chat target",
+    "event_type": "topic of the event without prefix; notify.test: a test",
+    "org_id": "organization; empty: none",
+    "threshold_id": "threshold of the event; empty: none",
+    "alert_id": "alert of the event; empty: none",
+    "state": "pending, sending, retrying, delivered, failed, expired or disabled",
+    "due_at": "when the next try is due",
+    "status": "HTTP status or SMTP code of the answer; 0: no answer",
+    "error": "why the try failed; empty: it did not",
+    "payload": "the event as JSON, as it was when it was planned",
+}
+
 _RECORD: Final = {
     **_SUBJECT,
     "id": "id of the event, unique for its organization, metric and subject",
@@ -439,6 +455,44 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "total_bytes": "size in the destination",
             "error": "why it failed",
         },
+    ),
+    "notification_tries": Described(
+        "tries of deliveries by `meterfold notify`, one row per try and one (attempt 0) for the plan; read with FINAL",
+        {
+            **_DELIVERY,
+            "round": "0: the first round; a redelivery has the time of its request in UTC microseconds",
+            "attempt": "number of the try in its round; 0: the plan",
+            "stage": "orders the rows of a try: 0 planned, 1 begun, 2 ended; the highest one wins",
+            "give_up_at": "when the delivery is given up",
+            "topic": "topic that the event was read from",
+            "partition": "its partition",
+            "started_at": "when the try began",
+            "ended_at": "when it ended",
+            "payload": "the event as JSON, in the row of the plan",
+        },
+    ),
+    "notification_deliveries": Described(
+        "deliveries of events to their targets, each with the state after its last try",
+        {
+            **_DELIVERY,
+            "round": "number of the last round; 0: the first",
+            "attempts": "tries in that round",
+            "last_try_at": "when the last try began",
+        },
+    ),
+    "notification_endpoints": Described(
+        "webhook endpoints that fail or are disabled, and those that were; read with FINAL",
+        {
+            "endpoint": "URL of the webhook",
+            "state": "active, failing or disabled; nothing is sent to a disabled one",
+            "since": "when the first of its failed tries began",
+            "reason": "what the last try came to, or who enabled it",
+            "changed_at": "when the state changed",
+        },
+    ),
+    "notification_progress": Described(
+        "how far `meterfold notify` has planned the deliveries of events; read with FINAL",
+        {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to read"},
     ),
     "schema_migrations": Described(
         "applied migrations; read with FINAL",

@@ -16,6 +16,7 @@ from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
 from meterfold_service.backups.settings import BackupSettings
+from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
 __all__ = ["COMPOSE", "check_environment", "compose", "interpolated", "known_variables"]
@@ -25,6 +26,7 @@ _SECTIONS: Final[dict[str, type[Settings]]] = {
     "sdk": SdkSettings,
     "fold": FoldSettings,
     "checker": CheckerSettings,
+    "notify": NotifySettings,
     "health": HealthSettings,
     "backup": BackupSettings,
 }

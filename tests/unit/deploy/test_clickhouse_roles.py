@@ -56,7 +56,15 @@ def test_tables_that_are_made_for_a_while_can_be_made_and_dropped(role: str, pre
 
 def test_closing_a_period_inserts_what_it_may() -> None:
     stored = {"period_closings", "closed_windows", "closed_dimensions"}
-    assert granted("meterfold_service", "INSERT") == stored | {"schema_decisions", "closing_*"}
+    notified = {"notification_tries", "notification_endpoints"}
+    assert granted("meterfold_service", "INSERT") == stored | notified | {"schema_decisions", "closing_*"}
+
+
+def test_the_notifier_inserts_what_it_keeps() -> None:
+    source = (ROOT / "sink" / "meterfold_sink" / "notification_tries.py").read_text(encoding="utf-8")
+    written = set(re.findall(r'insert\("(\w+)"', source))
+    assert granted("meterfold_notify", "INSERT") == written
+    assert "notification_tries" in written
 
 
 def test_a_backup_reads_and_writes_the_catalogue_and_nothing_else() -> None:
