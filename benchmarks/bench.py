@@ -1,6 +1,7 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
-    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency|export|queries|frames] [--seed N]
+    python benchmarks/bench.py [--events N] [--runs N] [--seed N] [--identities N] [--windows N]
+                               [--only dense|sparse|latency|export|queries|frames|identities]
     python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
@@ -23,6 +24,7 @@ import backlog
 import exports
 import frames
 import growth
+import identities
 import latency
 import machine
 import queries
@@ -83,6 +85,8 @@ def main() -> None:
             # Not in a plain run: ten million windows take minutes to make, and two gigabytes of disk.
             settings = stack.clickhouse_settings("bench_queries")
             queries.report(settings, stack.clickhouse.process.pid, arguments.windows)
+        if arguments.only == "identities":
+            _identities(stack, arguments)
     if arguments.only in (None, "frames"):
         _frames(arguments)
 
@@ -283,12 +287,44 @@ def _frames(arguments: argparse.Namespace) -> None:
     console.table(["record_batch of a polars frame", "CPU us/event", "of one by one"], rows)
 
 
+def _identities(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    """Only when asked for: it takes a minute and 2.6 bytes for each of a hundred million identities."""
+    now = int(time.time() * 1e6)
+    found = identities.look_ups(arguments.identities, arguments.seed, now)
+    console.say()
+    console.table(
+        ["identities", "tables", "MB", "bytes each", "build s/30 M", "CPU us/event", "false hits/event"],
+        [
+            [
+                f"{found.identities:,}",
+                found.tables,
+                f"{found.memory / 1e6:.0f}",
+                f"{found.bytes_each:.2f}",
+                f"{found.build:.2f}",
+                f"{found.cpu:.2f}",
+                f"{found.false_hits:.5f}",
+            ]
+        ],
+    )
+    stored = min(arguments.identities, 100_000_000)
+    settings = stack.clickhouse_settings("bench_identities")
+    served = identities.serving(settings, stored, stored // 10, arguments.seed, now)
+    with connect(settings) as client:
+        client.command(f"DROP DATABASE `{settings.database}`")
+    console.say(
+        f"{stored:,} stored identities, {served.records:,} records: the first {identities.BATCH:,} events were folded "
+        f"{served.first_batches:.1f} s after the assignment (a batch took {served.before:.2f} s), all was loaded after "
+        f"{served.loaded:.1f} s (a batch took {served.after:.2f} s)"
+    )
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=backlog.EVENTS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "queries", "frames"])
+    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "queries", "frames", "identities"])
     parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries.")
+    parser.add_argument("--identities", type=int, default=100_000_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)

@@ -15,6 +15,7 @@ GRANT INSERT ON meterfold.usage_duplicates TO meterfold_fold;
 GRANT INSERT ON meterfold.usage_rejected TO meterfold_fold;
 GRANT INSERT ON meterfold.usage_windows TO meterfold_fold;
 GRANT INSERT ON meterfold.fold_progress TO meterfold_fold;
+GRANT INSERT ON meterfold.identity_tables TO meterfold_fold;
 GRANT INSERT ON meterfold.schema_decisions TO meterfold_fold;
 
 CREATE ROLE IF NOT EXISTS meterfold_check;

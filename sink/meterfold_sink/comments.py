@@ -124,6 +124,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "identity_hash": "xxHash64 of subject key and id",
         },
     ),
+    "identity_tables": Described(
+        "compact tables of the identities that the fold remembers, in pieces; built again from usage_records when lost",
+        {
+            "source": "topic id and rules by which the identities were counted",
+            "partition": "partition of usage.recorded",
+            "week": "start of the week of arrival, a Monday in UTC",
+            "covered_until": "end of the arrival times that the table covers, exclusive",
+            "through": "the table has every identity of that time that was counted at an offset below this one",
+            "bucket_bits": "number of buckets of the table, as a power of two",
+            "piece": "number of the piece: a range of buckets",
+            "counts": "identities of each bucket, as 32-bit integers",
+            "remainders": "16 bits of each hash after the bits of its bucket",
+            "checksum": "CRC-32 of counts and remainders",
+            "rests": "last 32 bits of each hash",
+            "rests_checksum": "CRC-32 of rests",
+        },
+    ),
     "usage_duplicates": Described(
         "events that repeat a counted event; not counted in any window; read with FINAL",
         {**_RECORD, "counted_offset": "offset of the counted event with the same identity, in the same partition"},

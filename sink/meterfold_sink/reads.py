@@ -144,9 +144,15 @@ _IDENTITIES: Final = (
 _NO_END: Final = 9_000_000_000_000_000  # the year 2255; DateTime64(6) ends in 2299
 
 
-def load_identities(client: Client, partition: int, since: int, until: int | None = None) -> pa.Table:
-    """(identity_hash uint64, received_at) of counted records with stamps in [since, until); a row may come twice."""
-    return client.query(_IDENTITIES, _span(partition, since, until))
+def load_identities(
+    client: Client, partition: int, since: int, until: int | None = None, *, from_offset: int = 0
+) -> pa.Table:
+    """(identity_hash uint64, received_at) of counted records with stamps in [since, until) and an offset of at least
+    `from_offset`; a row may come twice."""
+    parameters = _span(partition, since, until)
+    if not from_offset:
+        return client.query(_IDENTITIES, parameters)
+    return client.query(_IDENTITIES + " AND offset >= {from_offset:Int64}", {**parameters, "from_offset": from_offset})
 
 
 def iter_identities(client: Client, partition: int, since: int, until: int | None = None) -> Iterator[pa.RecordBatch]:
@@ -156,16 +162,22 @@ def iter_identities(client: Client, partition: int, since: int, until: int | Non
 
 def _span(partition: int, since: int, until: int | None) -> dict[str, int]:
     # DateTime64 begins in 1900; an earlier bound would wrap around.
-    return {"partition": partition, "since": max(since, 0), "until": _NO_END if until is None else until}
+    return {"partition": partition, "since": max(since, 0), "until": _NO_END if until is None else min(until, _NO_END)}
 
 
 def find_records(
-    client: Client, partition: int, hashes: Sequence[int], before_offset: int | None = None, since: int | None = None
+    client: Client,
+    partition: int,
+    hashes: Sequence[int],
+    before_offset: int | None = None,
+    since: int | None = None,
+    spans: Sequence[tuple[int, int]] = (),
 ) -> pa.Table:
     """Counted records with one of these identity hashes, in any order; a row may come twice.
 
     Columns: org_id, metric_key, subject_type, subject_id, id, offset, received_at, identity_hash. Only offsets below
-    `before_offset` and stamps from `since` on, where given. Equal hashes are no equal identities: compare those.
+    `before_offset`, stamps from `since` on, and stamps in one of `spans` (half-open), where given. Equal hashes are no
+    equal identities: compare those.
     """
     packed = np.asarray(hashes, dtype="<u8").tobytes().hex()
     # No bound parameter here: with one, clickhouse-connect walks through the whole statement in Python.
@@ -173,7 +185,10 @@ def find_records(
     if before_offset is not None:
         conditions.append(f"offset < {int(before_offset)}")
     if since is not None:
-        conditions.append(f"received_at >= fromUnixTimestamp64Micro({max(int(since), 0)}, 'UTC')")
+        conditions.append(f"received_at >= {_micros(since)}")
+    if spans:
+        either = (f"(received_at >= {_micros(first)} AND received_at < {_micros(end)})" for first, end in spans)
+        conditions.append(f"({' OR '.join(either)})")
     return client.query(
         "SELECT org_id, metric_key, subject_type, subject_id, id, offset, received_at, identity_hash "  # noqa: S608
         f"FROM usage_records WHERE {' AND '.join(conditions)} AND identity_hash IN ("
@@ -181,6 +196,10 @@ def find_records(
         f"SELECT reinterpretAsUInt64(substring(packed, 8 * number + 1, 8)) FROM numbers({len(hashes)}))",
         settings=_LARGE_STATEMENT,
     )
+
+
+def _micros(stamp: int) -> str:
+    return f"fromUnixTimestamp64Micro({min(max(int(stamp), 0), _NO_END)}, 'UTC')"
 
 
 def _integers(values: Sequence[int]) -> str:

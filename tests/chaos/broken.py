@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
-import polars as pl
 import pytest
 from confluent_kafka import IsolationLevel, Producer
 
@@ -28,7 +27,6 @@ from meterfold_processor.fold import flusher, opening
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.kafka.offsets import at
-from meterfold_sink import reads
 from simulation.checker import variants as checkers
 from simulation.fold.variants import VARIANTS as FOLDS
 from simulation.fold.variants import ShortRules, open_at_commit, open_at_minimum, open_identities_first
@@ -119,7 +117,10 @@ CHECKERS: Final[dict[str, type[checkers.Broken]]] = {
     "34_wide_is_without_org": checkers.WideIsWithoutOrg,
 }
 
-NAMES: Final = (*FOLDS, *CHECKERS)
+SIMULATED: Final = frozenset(name for name in FOLDS if name.startswith("40_"))
+"""Variants of what the fold remembers: they show where tables are tiny and weeks pass, which only a simulation has."""
+
+NAMES: Final = (*(name for name in FOLDS if name not in SIMULATED), *CHECKERS)
 
 
 @contextmanager
@@ -168,8 +169,8 @@ def _beginning(
 def _identities_first(self: opening.Opening, partition: int, consumer: Any) -> PartitionFold:
     """15: the state, and only then the progress row."""
     made = _open(self, partition, consumer)
-    identities = pl.DataFrame(reads.load_identities(self._client, partition, made.load_from))
-    made.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
+    while made.recall.step():
+        pass
     time.sleep(1.0)  # as long as loading takes where there is much to load
     made.progress = self._read_progress(partition) or made.progress
     return made
@@ -232,4 +233,4 @@ def _keep_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CheckerWorker, "_start_again", without_opening)
 
 
-__all__ = ["CHECKERS", "NAMES", "checker", "drive_all", "fold"]
+__all__ = ["CHECKERS", "NAMES", "SIMULATED", "checker", "drive_all", "fold"]

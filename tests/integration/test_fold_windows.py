@@ -82,7 +82,7 @@ def test_single_windows_by_key_and_by_hash(client: Client, monkeypatch: pytest.M
     elsewhere = [window(Period.HOURLY, HOUR, 1, subject_id="a", org_id="elsewhere", partition=0)]
     insert(client, "usage_windows", windows_table(elsewhere))
     through = {(one.period_type, named(one)): one.folded_through for one in [*stored, *newer]}
-    history = StoredHistory(client, 1)
+    history = StoredHistory(client, 1, "topic")
     for period in (Period.HOURLY, Period.LIFETIME, Period.DAILY):
         kind = [one for one in stored if one.period_type == period]
         assert found_among(history, period, [*kind, *elsewhere]) == {
@@ -97,7 +97,7 @@ def test_thousands_at_once(client: Client) -> None:
     stored = [window(Period.DAILY, HOUR.replace(hour=0), 1, subject_id=f"u{n}") for n in range(2 * size)]
     insert(client, "usage_windows", windows_table(stored))
     strangers = [window(Period.DAILY, HOUR.replace(hour=0), 1, subject_id=f"x{n}") for n in range(size)]
-    history = StoredHistory(client, 0)
+    history = StoredHistory(client, 0, "topic")
     assert found_among(history, Period.DAILY, [*stored[::2], *strangers]).keys() == {named(one) for one in stored[::2]}
     found = history.find_windows(Period.DAILY, wanted(stored[::2]))
     assert found.height == size, "nothing else is sent"
@@ -107,6 +107,6 @@ def test_how_many_windows_are_stored(client: Client) -> None:
     stored = [window(Period.HOURLY, HOUR - timedelta(hours=n), 1, subject_id=name) for n in (0, 2) for name in "abc"]
     insert(client, "usage_windows", windows_table([*stored, window(Period.DAILY, HOUR, 1)]))
     starts = [micros(HOUR - timedelta(hours=n)) for n in range(4)]
-    assert StoredHistory(client, 0).count_windows(Period.HOURLY, starts) == {starts[0]: 3, starts[2]: 3}
-    assert StoredHistory(client, 1).count_windows(Period.HOURLY, starts) == {}
-    assert StoredHistory(client, 0).count_windows(Period.LIFETIME, [0]) == {}
+    assert StoredHistory(client, 0, "topic").count_windows(Period.HOURLY, starts) == {starts[0]: 3, starts[2]: 3}
+    assert StoredHistory(client, 1, "topic").count_windows(Period.HOURLY, starts) == {}
+    assert StoredHistory(client, 0, "topic").count_windows(Period.LIFETIME, [0]) == {}

@@ -12,7 +12,7 @@ from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.period_windows import WHOLE_BUCKET, Evictable, PeriodWindows
-from meterfold_processor.fold.store import History
+from meterfold_processor.fold.store import WindowHistory
 from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_processor.fold.windows import merged
 from meterfold_schemas.periods import DAY, FINER, HOUR, KEPT, Period
@@ -29,7 +29,13 @@ class Ledger:
     """Not for several threads at once."""
 
     def __init__(
-        self, partition: int, subjects: Subjects, history: History, *, complete: bool, whole_bucket: int = WHOLE_BUCKET
+        self,
+        partition: int,
+        subjects: Subjects,
+        history: WindowHistory,
+        *,
+        complete: bool,
+        whole_bucket: int = WHOLE_BUCKET,
     ) -> None:
         """`complete`: nothing is stored yet, so nothing has to be looked up until it was evicted."""
         self._partition = partition

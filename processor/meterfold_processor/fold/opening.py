@@ -19,6 +19,7 @@ from meterfold_processor.fold.registry import SchemaRegistry
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Recognized, Schemas, Wait, decided, look
 from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.stored_identities import StoredIdentities
 from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.offsets import log_edge
@@ -32,6 +33,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import fold_state, fold_windows, reads
 from meterfold_sink.client import Client, connect
+from meterfold_sink.identity_tables import identity_source
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import DECODER_VERSIONS, FoldRules
 from meterfold_sink.schema_decisions import SchemaFacts, read_schema_facts, unknown_schema_hold, write_fact
@@ -39,22 +41,10 @@ from meterfold_sink.windows import has_windows
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
-"""Those that this worker can judge by. A new one is added when the same bytes are judged differently: the stored one
-stops older and newer workers from working side by side."""
 
 
-class StoredHistory:
-    """partition.History from ClickHouse, for one partition; for the worker's own thread."""
-
-    def __init__(self, client: Client, partition: int) -> None:
-        self._client = client
-        self._partition = partition
-
-    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
-        found = pl.DataFrame(reads.find_records(self._client, self._partition, hashes.tolist()))
-        return found.with_columns(
-            pl.col("received_at").to_physical().alias("stamp"), pl.col("identity_hash").alias("hash")
-        )
+class StoredHistory(StoredIdentities):
+    """store.History from ClickHouse, for one partition; for the worker's own thread."""
 
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         found = reads.load_windows(self._client, self._partition, period, starts.tolist())
@@ -167,7 +157,8 @@ class Opening:
         return Writer(connect(self._clickhouse))
 
     def open(self, partition: int, consumer: Consumer) -> PartitionFold:
-        """Load a partition: its progress row first, only then the rest. A new one gets its first progress row."""
+        """Begin a partition at its progress row; a new one gets its first. Identities and windows are read later, so
+        after that row."""
         self.check_partition_count(consumer)
         progress = stored = self._read_progress(partition)
         # After the progress row: a predecessor that is still writing may be ahead of an end that was read before.
@@ -182,18 +173,14 @@ class Opening:
         else:
             _check_bounds(progress, log_start, self._log_edge(partition, consumer, OFFSET_END))
         has_history = stored is not None or progress.next_offset > progress.log_start
-        fold = PartitionFold(
+        return PartitionFold(
             progress,
-            StoredHistory(self._client, partition),
+            StoredHistory(self._client, partition, identity_source(self._stored_settings)),
             Rules.of(self._stored_settings),
             clock=lambda: time.time_ns() // 1000,
             check_partition_count=lambda: self.check_partition_count(consumer),
             stored=has_history,
         )
-        if has_history:
-            identities = pl.DataFrame(reads.load_identities(self._client, partition, fold.load_from))
-            fold.remember(identities["identity_hash"].to_numpy(), identities["received_at"].to_physical().to_numpy())
-        return fold
 
     def _refuse_lost_progress(self, partition: int, log_start: int) -> None:
         """A whole log gives everything again. One that was cut would start again above windows that hold what is gone,

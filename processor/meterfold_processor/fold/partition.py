@@ -19,6 +19,8 @@ import pyarrow as pa
 from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.batch import judge
+from meterfold_processor.fold.compact import distinct
+from meterfold_processor.fold.dismissal import dismiss
 from meterfold_processor.fold.duplicates import (
     COUNTED_SCHEMA,
     IDENTITY,
@@ -29,7 +31,8 @@ from meterfold_processor.fold.duplicates import (
 )
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
-from meterfold_processor.fold.remembered import EVERYTHING, Remembered
+from meterfold_processor.fold.recall import Now, Recall
+from meterfold_processor.fold.remembered import EVERYTHING, FOREVER, Candidates, Remembered, Span
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.store import History, Progress
 from meterfold_processor.fold.subjects import Subjects
@@ -101,19 +104,15 @@ class PartitionFold:
         self._check_partition_count = check_partition_count
         self._subjects = Subjects(progress.partition, rules.partition_count)
         self._ledger = Ledger(progress.partition, self._subjects, history, complete=not stored)
-        self._remembered = Remembered(loaded_from=self._needed_from() if stored else EVERYTHING)
         self._pending: list[_Pending] = []
         self._in_flight: deque[_InFlight] = deque()
         self._acknowledged: _InFlight | None = None
-
-    @property
-    def load_from(self) -> int:
-        """Identities counted at this broker stamp (UTC microseconds) or later are to be given to `remember`."""
-        return self._remembered.loaded_from
-
-    def remember(self, hashes: UInt64s, stamps: Int64s) -> None:
-        """Take over the identities that were counted before this worker had the partition."""
-        self._remembered.add(hashes, stamps)
+        self._acknowledged_to = progress.next_offset
+        self._remembered = Remembered()
+        if stored and (first := self._needed_from()) != EVERYTHING:
+            self._remembered = Remembered(first, [(first, FOREVER)])
+        self.recall = Recall(self._remembered, history, self._now)
+        """Brings the identities that were counted earlier into memory: `recall.step` is called between batches."""
 
     def fold(self, batch: pl.DataFrame, values: list[bytes], sequence: int) -> Folded | None:
         """Decide and fold decoded messages (decode.Decoded.frame of this partition alone; `values` are the originals).
@@ -172,14 +171,15 @@ class PartitionFold:
         """Everything up to this batch is in ClickHouse: it may be forgotten, since it can be read back. The windows
         used longest ago are forgotten where there are more than `max_windows`."""
         self._pending = [pending for pending in self._pending if pending.sequence > sequence]
+        newly = False
+        while self._in_flight and self._in_flight[0].sequence <= sequence:
+            self._acknowledged, newly = self._in_flight.popleft(), True
+            self._acknowledged_to = self._acknowledged.next_offset
         last = self.progress.last_stamp
         if last is None:
             return
         floor = min([last, *(pending.oldest_stamp for pending in self._pending)])
         self._remembered.forget_before(floor - self._rules.lookback - self._rules.slack)
-        newly = False
-        while self._in_flight and self._in_flight[0].sequence <= sequence:
-            self._acknowledged, newly = self._in_flight.popleft(), True
         if self._acknowledged is not None and (newly or len(self._ledger) > max_windows):
             self._ledger.evict(self._acknowledged.next_offset, self._acknowledged.stamp, max_windows)
 
@@ -189,8 +189,14 @@ class PartitionFold:
             "subjects": len(self._subjects),
             "windows": len(self._ledger),
             "identities": len(self._remembered),
+            "identity_bytes": self._remembered.nbytes,
+            "partitions_loading": int(self.recall.is_loading),
             "pending": sum(pending.counted.height for pending in self._pending),
         }
+
+    def _now(self) -> Now:
+        oldest = min((pending.oldest_stamp for pending in self._pending), default=None)
+        return Now(self.progress.last_stamp, self._acknowledged_to, oldest, self._rules.slack)
 
     def _needed_from(self) -> int:
         """Filters begin the look-back and a slack before the last stamp, unless the records of then have expired."""
@@ -206,33 +212,39 @@ class PartitionFold:
             return offsets
         stamps = events["stamp"].to_numpy()
         self._refuse_expired(stamps)
-        suspects = self._suspects(events["hash"].to_numpy(), stamps)
+        order = np.argsort(events["hash"].to_numpy())
+        hashes = events["hash"].to_numpy()[order]
+        claims = self._claims(hashes, stamps[order] - self._rules.lookback)
+        suspect = np.zeros(events.height, dtype=np.bool_)
+        for claim in claims:
+            suspect |= claim.rows
+        wanted = hashes[suspect]
+        repeated = hashes[1:] == hashes[:-1]
+        suspect[1:] |= repeated
+        suspect[:-1] |= repeated
+        suspects = np.sort(order[suspect])
         if not len(suspects):
             return offsets
         candidates = events.select(*IDENTITY, "offset", "stamp", "hash")[suspects]
-        before = counted_before(candidates, self._find_counted(candidates["hash"]), self._rules.lookback)
+        stored = self._find_counted(wanted, [claim.span for claim in claims])
+        before = counted_before(candidates, stored, self._rules.lookback)
         new = before == UNIQUE
         before[new] = counted_within(candidates.filter(pl.Series(new)), self._rules.lookback)
         offsets[suspects] = before
         return offsets
 
-    def _suspects(self, hashes: UInt64s, stamps: Int64s) -> npt.NDArray[np.intp]:
-        """Rows whose hash is remembered or repeated in the batch, or whose look-back reaches before what is loaded."""
-        order = np.argsort(hashes)
-        rising = hashes[order]
-        suspect = self._remembered.contains(rising)
-        repeated = rising[1:] == rising[:-1]
-        suspect[1:] |= repeated
-        suspect[:-1] |= repeated
-        chosen = np.zeros(len(hashes), dtype=np.bool_)
-        chosen[order[suspect]] = True
-        chosen |= stamps - self._rules.lookback < self._remembered.loaded_from
-        return np.flatnonzero(chosen)
+    def _claims(self, sorted_hashes: UInt64s, since: Int64s) -> list[Candidates]:
+        """Which of the hashes may have been counted, and when."""
+        return dismiss(self._remembered.candidates(sorted_hashes, since), sorted_hashes, self._history)
 
-    def _find_counted(self, hashes: pl.Series) -> pl.DataFrame:
-        wanted = hashes.unique()
-        pending = [p.counted.filter(pl.col("hash").is_in(wanted.implode())) for p in self._pending]
-        stored = self._history.find_records(wanted.to_numpy()).select(COUNTED_SCHEMA.keys())
+    def _find_counted(self, hashes: UInt64s, spans: list[Span]) -> pl.DataFrame:
+        """What was counted with these hashes, as far as it arrived in the spans."""
+        if not len(hashes):
+            return pl.DataFrame(schema=COUNTED_SCHEMA)
+        wanted = distinct(hashes)
+        given = pl.Series(wanted)
+        pending = [p.counted.filter(pl.col("hash").is_in(given.implode())) for p in self._pending]
+        stored = self._history.find_records(wanted, spans).select(COUNTED_SCHEMA.keys())
         return pl.concat([stored.cast(COUNTED_SCHEMA), *pending])  # type: ignore[arg-type]
 
     def _refuse_expired(self, stamps: Int64s) -> None:

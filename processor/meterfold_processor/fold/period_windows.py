@@ -20,7 +20,7 @@ from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.columns.row_index import NONE
 from meterfold_processor.fold import calendar
 from meterfold_processor.fold.grouping import WindowRows
-from meterfold_processor.fold.store import History
+from meterfold_processor.fold.store import WindowHistory
 from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_processor.fold.windows import WindowTable
 from meterfold_schemas.periods import Period
@@ -61,7 +61,13 @@ class PeriodWindows:
     """Not for several threads at once."""
 
     def __init__(
-        self, period: Period, subjects: Subjects, history: History, *, empty: bool, whole_bucket: int = WHOLE_BUCKET
+        self,
+        period: Period,
+        subjects: Subjects,
+        history: WindowHistory,
+        *,
+        empty: bool,
+        whole_bucket: int = WHOLE_BUCKET,
     ) -> None:
         """`empty`: nothing is stored yet."""
         self._period = period

@@ -9,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from meterfold_processor.fold.compact import Piece, Version
+from meterfold_processor.fold.remembered import Span
 from meterfold_schemas.periods import Period
+
+UInt64s = npt.NDArray[np.uint64]
+UInt32s = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,50 @@ class Progress:
     last_stamp: int | None
 
 
-class History(Protocol):
-    """Reads of one partition; each may raise Retryable and is then repeated from outside."""
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """The last 32 bits of the hashes of one piece of a table, with the checksum that was stored beside them."""
 
-    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
-        """Counted records with these identity hashes: at least the columns of duplicates.COUNTED_SCHEMA."""
+    version: Version
+    number: int
+    rests: UInt32s
+    checksum: int
+
+
+class IdentityHistory(Protocol):
+    """What was counted in one partition, and the tables of it that were stored; each may raise Retryable and is then
+    repeated from outside. Spans are broker stamps in UTC microseconds."""
+
+    def find_records(self, hashes: UInt64s, spans: list[Span]) -> pl.DataFrame:
+        """Counted records with these identity hashes that arrived in one of the spans, and perhaps others with these
+        hashes: at least the columns of duplicates.COUNTED_SCHEMA."""
+
+    def count_records(self, span: Span) -> int:
+        """How many counted records arrived in the span, to within a percent; 0 only if there are none."""
+
+    def load_hashes(self, span: Span, lowest: int, highest: int) -> UInt64s:
+        """The hashes from `lowest` to `highest`, both included, of all that was counted in the span; in any order and
+        possibly repeated."""
+
+    def load_identities(self, span: Span, from_offset: int) -> tuple[UInt64s, npt.NDArray[np.int64]]:
+        """Hashes and stamps of all that was counted in the span at this offset or later."""
+
+    def table_versions(self) -> list[Version]:
+        """The tables that are stored with all their pieces."""
+
+    def load_pieces(self, version: Version, first: int, end: int) -> list[tuple[Piece, int]]:
+        """The pieces [first, end) of a table, without `rests`, in order, each with its stored checksum; those that were
+        lost are left out."""
+
+    def load_rests(self, wanted: list[tuple[Version, int]]) -> list[Rests]:
+        """The rests of these pieces, in any order; those that were lost are left out."""
+
+    def save_pieces(self, version: Version, pieces: list[Piece]) -> None:
+        """Store some pieces of a table; harmless when repeated."""
+
+
+class WindowHistory(Protocol):
+    """The stored windows of one partition; each read may raise Retryable and is then repeated from outside."""
 
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         """Every stored window of the period that begins at one of `starts`: the newest version of each row, with the
@@ -43,3 +87,7 @@ class History(Protocol):
     def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
         """The stored windows of the period among `wanted` (`start` in UTC microseconds, `key`, and the four columns of
         the subject), as `load_windows` gives them. Perhaps also others, but each once."""
+
+
+class History(IdentityHistory, WindowHistory, Protocol):
+    """All that the fold reads back of one partition."""

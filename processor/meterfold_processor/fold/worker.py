@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.fold.assignment import Assignment
+from meterfold_processor.fold.background import Background
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.effects import Drive, Effects, drive_all
 from meterfold_processor.fold.flusher import Flusher
@@ -93,6 +94,7 @@ class FoldWorker:
         self._effects = Effects(self._writer, self._kafka_settings, self._flushed_to)
         self.status.durations = self._effects.durations
         self._flusher = Flusher(self._drive, self._effects.perform, self.status.errors.of("flush"))
+        self._background = Background(self.status.errors.of("identities"))
         self._assignment = Assignment(
             self._consumer,
             self._topic,
@@ -112,6 +114,8 @@ class FoldWorker:
             _LOG.warning("%s", rejection.text())
         self._acknowledge()
         self._attend_to_partitions()
+        with self.status.stages.spent("identities"):
+            self._background.run(self._assignment.active.values())
         full = len(self._buffer) >= self._batch_limit
         if full and not self._flusher.has_room:
             self._wait_for_room()

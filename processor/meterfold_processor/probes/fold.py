@@ -8,7 +8,6 @@ from typing import get_args
 
 from prometheus_client import Metric
 
-from meterfold_processor.fold.remembered import BYTES_PER_IDENTITY
 from meterfold_processor.fold.status import FoldStatus
 from meterfold_processor.probes.families import counter, gauge, histogram
 from meterfold_processor.probes.progress import PartitionPosition
@@ -20,6 +19,10 @@ _MEMORY = {
     "subjects": ("subjects", "Subjects in memory."),
     "windows": ("open_windows", "Windows in memory."),
     "identities": ("remembered_identities", "Identities of counted events in the duplicate filters."),
+    "partitions_loading": (
+        "loading_partitions",
+        "Partitions whose identities are not all in memory yet: what is missing is looked up for each batch.",
+    ),
     "pending": ("pending_records", "Counted records that ClickHouse has not acknowledged yet."),
 }
 
@@ -89,7 +92,7 @@ class FoldSubject:
         yield gauge(
             "fold_remembered_identities_bytes",
             "Memory of the duplicate filters.",
-            memory.get("identities", 0) * BYTES_PER_IDENTITY,
+            memory.get("identity_bytes", 0),
         )
 
 

@@ -175,6 +175,20 @@ def random_log(rng: random.Random, size: int) -> Log:
     return Log(events, messages)
 
 
+def aging_log(rng: random.Random) -> Log:
+    """Events over some weeks, many of them sent again; stamps step back by hours and days."""
+    events: list[Event] = []
+    latest = micros(rng.choice(TURNS))
+    pace = rng.choice([[0, HOUR, DAY // 2, DAY], [HOUR, DAY, 2 * DAY, 3 * DAY]])
+    for number in range(rng.choice([8, 14, 20])):
+        latest += rng.choice(pace)
+        stamp = latest - rng.choice([0, 0, 0, HOUR, DAY, RULES.slack])
+        known = [(event.subject, event.id) for event in events[-12:]]
+        subject, name = rng.choice(known) if known and rng.random() < 0.6 else (rng.choice(HERE[:2]), f"id{number}")
+        events.append(Event(number, stamp, subject, name, Decimal(number + 1), stamp))
+    return log_of(events)
+
+
 def with_foreign_headers(rng: random.Random, log: Log) -> Log:
     """Some of the readable events, as libraries send them that compute another fingerprint or use a registry."""
     events, messages = list(log.events), list(log.messages)

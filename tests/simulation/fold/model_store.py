@@ -6,9 +6,10 @@ of equal version must be equal. Nothing here decides anything about an event.
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ import polars as pl
 import pyarrow as pa
 
 from meterfold_processor.columns.tables import WINDOWS
+from meterfold_processor.fold import compact
+from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows
-from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.remembered import Span
+from meterfold_processor.fold.store import Progress, Rests
 from meterfold_processor.fold.tables import Original
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
@@ -32,7 +36,17 @@ WindowKey = tuple[str, int, str, str, str, str]
 _PERIODS = {code: period.value for period, code in STORED_NUMBER.items()}
 _NO_WINDOWS = pl.DataFrame(pl.from_arrow(WINDOWS.empty_table()))
 _NO_RECORDS = pl.DataFrame(schema=COUNTED_SCHEMA)
+_NO_RESTS = np.empty(0, np.uint32)
 _BY_POSITION = {"usage_records": "records", "usage_duplicates": "duplicates", "usage_rejected": "rejected"}
+
+
+@dataclass(frozen=True)
+class StoredPiece:
+    """A row of `identity_tables`."""
+
+    piece: Piece
+    checksum: int
+    rests_checksum: int
 
 
 @dataclass
@@ -44,9 +58,17 @@ class Tables:
     rejected: dict[int, Row] = field(default_factory=dict)
     windows: dict[WindowKey, Row] = field(default_factory=dict)
     progress: Progress | None = None
+    pieces: dict[tuple[Version, int], StoredPiece] = field(default_factory=dict)
 
     def copy(self) -> Tables:
-        return Tables(dict(self.records), dict(self.duplicates), dict(self.rejected), dict(self.windows), self.progress)
+        return Tables(
+            dict(self.records),
+            dict(self.duplicates),
+            dict(self.rejected),
+            dict(self.windows),
+            self.progress,
+            dict(self.pieces),
+        )
 
 
 @dataclass(frozen=True)
@@ -177,22 +199,80 @@ class ModelStore:
             if micros(row["received_at"]) < stamp:
                 self.expired[offset] = self.now.records.pop(offset)
 
-    def identities(self, since: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-        """Hashes and stamps (UTC microseconds) of the records that arrived at `since` or later."""
-        found = [(row["identity_hash"], micros(row["received_at"])) for row in self.now.records.values()]
-        found = [(h, stamp) for h, stamp in found if stamp >= since]
+    def load_identities(self, span: Span, from_offset: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """Hashes and stamps (UTC microseconds) of the records that arrived in the span."""
+        found = [(row["identity_hash"], micros(row["received_at"])) for row in self._arrived(span, from_offset)]
         return np.array([h for h, _ in found], np.uint64), np.array([stamp for _, stamp in found], np.int64)
 
-    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
-        wanted = set(hashes.tolist())
-        found = [
-            {**row, "stamp": micros(row["received_at"]), "hash": row["identity_hash"]}
-            for row in self.now.records.values()
-            if row["identity_hash"] in wanted
+    def load_hashes(self, span: Span, lowest: int, highest: int) -> npt.NDArray[np.uint64]:
+        hashes = [row["identity_hash"] for row in self._arrived(span)]
+        return np.array([h for h in hashes if lowest <= h <= highest], np.uint64)
+
+    def count_records(self, span: Span) -> int:
+        return len(self._arrived(span))
+
+    def _arrived(self, span: Span, from_offset: int = 0) -> list[Row]:
+        return [
+            row
+            for offset, row in self.now.records.items()
+            if span[0] <= micros(row["received_at"]) < span[1] and offset >= from_offset
         ]
+
+    def find_records(self, hashes: npt.NDArray[np.uint64], spans: list[Span]) -> pl.DataFrame:
+        wanted = set(hashes.tolist())
+        found = {
+            row["offset"]: {**row, "stamp": micros(row["received_at"]), "hash": row["identity_hash"]}
+            for span in spans
+            for row in self._arrived(span)
+            if row["identity_hash"] in wanted
+        }
         if not found:
             return _NO_RECORDS
-        return pl.DataFrame([{name: row[name] for name in COUNTED_SCHEMA} for row in found], schema=COUNTED_SCHEMA)
+        rows = [{name: row[name] for name in COUNTED_SCHEMA} for row in found.values()]
+        return pl.DataFrame(rows, schema=COUNTED_SCHEMA)
+
+    def table_versions(self) -> list[Version]:
+        numbers: dict[Version, int] = {}
+        for version, _ in self.now.pieces:
+            numbers[version] = numbers.get(version, 0) + 1
+        return [version for version, size in numbers.items() if size == compact.piece_count(version.bits)]
+
+    def load_pieces(self, version: Version, first: int, end: int) -> list[tuple[Piece, int]]:
+        found = [self.now.pieces.get((version, number)) for number in range(first, end)]
+        return [
+            (Piece(one.piece.number, one.piece.counts, one.piece.remainders, _NO_RESTS), one.checksum)
+            for one in found
+            if one is not None
+        ]
+
+    def load_rests(self, wanted: list[tuple[Version, int]]) -> list[Rests]:
+        return [
+            Rests(*key, self.now.pieces[key].piece.rests, self.now.pieces[key].rests_checksum)
+            for key in wanted
+            if key in self.now.pieces
+        ]
+
+    def save_pieces(self, version: Version, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            stored = StoredPiece(piece, piece.checksum(version.bits), zlib.crc32(piece.rests.tobytes()))
+            self.now.pieces[version, piece.number] = stored
+
+    def damage_pieces(self, rng: random.Random) -> None:
+        """Some pieces are lost, and bits of others flip."""
+        for key in list(self.now.pieces):
+            fate = rng.choice(["lost", "flipped", "rests flipped", "sound", "sound", "sound"])
+            if fate == "lost":
+                del self.now.pieces[key]
+                continue
+            stored = self.now.pieces[key]
+            piece = stored.piece
+            if fate == "flipped" and len(piece.remainders):
+                piece = replace(piece, remainders=piece.remainders ^ np.uint16(1))
+            elif fate == "flipped":
+                piece = replace(piece, counts=piece.counts[:-1])
+            elif fate == "rests flipped":
+                piece = replace(piece, rests=piece.rests ^ np.uint32(1))
+            self.now.pieces[key] = replace(stored, piece=piece)
 
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         wanted = set(starts.tolist())

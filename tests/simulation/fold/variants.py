@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -14,20 +14,22 @@ import polars as pl
 import polars_hash as plh
 import pyarrow as pa
 
-from meterfold_processor.fold import decode, json_values, ledger, partition, subjects, windows
+from meterfold_processor.fold import compact, decode, json_values, ledger, partition, recall, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.partition import Folded, PartitionFold, _Pending
 from meterfold_processor.fold.period_windows import Evictable, PeriodWindows
+from meterfold_processor.fold.remembered import EVERYTHING, Remembered
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Step, Wait
 from meterfold_processor.fold.store import Progress
 from meterfold_processor.fold.subjects import Placed
 from meterfold_processor.fold.windows import merged
 from meterfold_schemas.catalog import EventSchema
-from meterfold_schemas.periods import KEPT, Period
+from meterfold_schemas.errors import Retryable
+from meterfold_schemas.periods import DAY, KEPT, Period
 from meterfold_sink.schema_decisions import POISON, SchemaFacts
 from simulation.fold.logs import PARTITION
 from simulation.fold.world import Parts, Steps, Worker, World, make_fold, next_schema_step, open_partition, seek
@@ -119,8 +121,9 @@ class NeverRefuses(PartitionFold):
 class TrustsFilters(PartitionFold):
     """A hash that no filter holds was never counted, whatever days are loaded."""
 
-    def _suspects(self, hashes: Any, stamps: Int64s) -> Any:
-        return super()._suspects(hashes, np.full_like(stamps, 2**62))
+    def _claims(self, sorted_hashes: Any, since: Int64s) -> Any:
+        with patch.object(self._remembered, "loaded_from", EVERYTHING):
+            return super()._claims(sorted_hashes, since)
 
 
 class LoadsFromNow(TrustsFilters):
@@ -239,14 +242,76 @@ def reads_json_lines(values: list[bytes]) -> pl.DataFrame:
     return json_values._read(lines[: len(values)])
 
 
+class TrustsHits(PartitionFold):
+    """40: what a table claims is a duplicate; nothing is looked up."""
+
+    def _counted_at(self, events: pl.DataFrame) -> Int64s:
+        offsets = super()._counted_at(events)
+        hashes = events["hash"].to_numpy()
+        order = np.argsort(hashes)
+        for _, table in self._remembered.tables.values():
+            claimed = order[table.contains(hashes[order])]
+            offsets[claimed] = np.where(offsets[claimed] == UNIQUE, self.progress.log_start, offsets[claimed])
+        return offsets
+
+
+class AsksTheWrongWeek(PartitionFold):
+    """40: what a table claims is looked up in the week after it."""
+
+    def _claims(self, sorted_hashes: Any, since: Int64s) -> Any:
+        claims = super()._claims(sorted_hashes, since)
+        return [
+            claim if claim.version is None else replace(claim, span=(claim.span[1], claim.span[1] + 7 * DAY))
+            for claim in claims
+        ]
+
+
+class ServesWithWhatIsLoaded(PartitionFold):
+    """40: nothing is looked up for what is not in memory yet."""
+
+    def _claims(self, sorted_hashes: Any, since: Int64s) -> Any:
+        with patch.object(self._remembered, "missing", []):
+            return super()._claims(sorted_hashes, since)
+
+
+class BuildsBeforeTheFlush(PartitionFold):
+    """40: a table is built while records of its days are still on their way."""
+
+    def _now(self) -> recall.Now:
+        return replace(super()._now(), acknowledged=self.progress.next_offset, oldest_pending=None)
+
+
+class LoadsNothingLate(recall._Load):
+    """40: what was counted in a table's time after it was built is not asked for."""
+
+    def _late(self) -> Any:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+
+
+class BuildsEmptyTables(compact.IdentityTable):
+    """40: a table that has no hit for what it holds."""
+
+    def contains(self, sorted_hashes: Any) -> Any:
+        return np.zeros(len(sorted_hashes), dtype=np.bool_)
+
+
+def replaces_at_once(self: Remembered, week: int, until: int) -> None:
+    """40: the exact identities of a day are gone before its table is there."""
+    set_aside(self, week, until)
+    self._replaced[week].clear()
+
+
 def open_identities_first(world: World, worker: Worker) -> Steps:
     """15: the state, and only then the progress row."""
     yield
     before = world.store.now.progress
     early = before or Progress(PARTITION, world.log_start, world.log_start, 0, 0, 0, None)
     fold = make_fold(world, worker, early, stored=before is not None)
-    fold.remember(*world.store.identities(fold.load_from))
-    for _ in range(8):  # as long as loading takes
+    for _ in range(30):  # as long as loading takes
+        with suppress(Retryable):
+            if not fold.recall.step():
+                break
+    for _ in range(8):
         yield
     fold.progress = world.store.now.progress or early
     worker.fold = fold
@@ -311,8 +376,10 @@ class Variant:
     """Only seen where records expire."""
     foreign: bool | None = False
     """Whether the log has fingerprints of other libraries; None leaves it to chance."""
+    aging: bool | None = False
+    """Whether the log is one of some weeks, with many retries; None leaves it to chance."""
     seeds: range = range(60)
-    """One of these random histories turns it red."""
+    """One of these random histories turns it red; none where only a history by hand does."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -330,6 +397,8 @@ def _short(rules: Rules) -> Rules:
     return ShortRules(rules.horizon, rules.future_tolerance, rules.slack, rules.record_retention, rules.partition_count)
 
 
+set_aside = Remembered.set_aside
+
 VARIANTS = {
     "01_rolls_up_what_is_partly_folded": Variant(patched=((partition, "Ledger", AlwaysRollsUp),)),
     "01_merges_whole_shares": Variant(patched=((partition, "Ledger", CountsSkippedWindows),)),
@@ -343,7 +412,7 @@ VARIANTS = {
     "06_never_refuses_expired": Variant(Parts(fold=NeverRefuses), expiring=True, seeds=range(40, 100)),
     "06_loads_from_now": Variant(Parts(fold=LoadsFromNow)),
     "07_forgets_unacknowledged": Variant(Parts(fold=ForgetsUnacknowledged)),
-    "08_evicts_by_highest_stamp": Variant(Parts(fold=EvictsByHighestStamp), seeds=range(20, 80)),
+    "08_evicts_by_highest_stamp": Variant(Parts(fold=EvictsByHighestStamp), aging=True, seeds=range(65, 125)),
     "09_stood_before": Variant(patched=((partition, "counted_within", stood_before),)),
     "11_commit_decides": Variant(Parts(open=open_at_commit)),
     "11_minimum_decides": Variant(Parts(open=open_at_minimum)),
@@ -356,6 +425,16 @@ VARIANTS = {
     "17_no_nonce": Variant(patched=((decode, "_read", reads_without_nonce),)),
     "17_json_lines": Variant(patched=((json_values, "read", reads_json_lines),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),)),
+    "40_trusts_a_hit": Variant(Parts(fold=TrustsHits), aging=True),
+    "40_asks_the_wrong_week": Variant(Parts(fold=AsksTheWrongWeek), aging=True),
+    "40_serves_with_what_is_loaded": Variant(Parts(fold=ServesWithWhatIsLoaded), aging=True),
+    "40_builds_before_the_flush": Variant(Parts(fold=BuildsBeforeTheFlush), aging=True, seeds=range(38, 98)),
+    "40_loads_nothing_late": Variant(patched=((recall, "_Load", LoadsNothingLate),), seeds=range(0)),
+    "40_empty_tables": Variant(patched=((recall, "IdentityTable", BuildsEmptyTables),), aging=True),
+    "40_trusts_damaged_tables": Variant(
+        patched=((compact.Piece, "is_sound", lambda *_: True),), aging=True, seeds=range(30, 90)
+    ),
+    "40_replaces_at_once": Variant(patched=((Remembered, "set_aside", replaces_at_once),), aging=True),
     "39_own_clock_decides_a_schema": Variant(Parts(next_step=own_clock_decides), foreign=True),
     "39_version_decides_a_schema": Variant(Parts(next_step=version_decides), foreign=True),
     "39_own_decision_of_a_schema_obeyed": Variant(Parts(next_step=own_decision_obeyed), foreign=True),

@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.decode import Hold, decode
 from meterfold_processor.fold.flush import Operation, flush, progress_rows
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.partition import Folded, PartitionFold
+from meterfold_processor.fold.remembered import Span
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Schemas, Step, Write, decided, next_step
-from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.store import Progress, Rests
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.errors import Fatal, Retryable
@@ -69,9 +71,41 @@ class Worker:
     def __post_init__(self) -> None:
         self.steps = self._run()
 
-    def find_records(self, hashes: npt.NDArray[np.uint64]) -> pl.DataFrame:
+    def find_records(self, hashes: npt.NDArray[np.uint64], spans: list[Span]) -> pl.DataFrame:
         self.world.disturb()
-        return self.world.store.find_records(hashes)
+        return self.world.store.find_records(hashes, spans)
+
+    def count_records(self, span: Span) -> int:
+        self.world.disturb()
+        return self.world.store.count_records(span)
+
+    def load_hashes(self, span: Span, lowest: int, highest: int) -> npt.NDArray[np.uint64]:
+        self.world.disturb()
+        return self.world.store.load_hashes(span, lowest, highest)
+
+    def load_identities(self, span: Span, from_offset: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        self.world.disturb()
+        return self.world.store.load_identities(span, from_offset)
+
+    def table_versions(self) -> list[Version]:
+        self.world.disturb()
+        return self.world.store.table_versions()
+
+    def load_pieces(self, version: Version, first: int, end: int) -> list[tuple[Piece, int]]:
+        self.world.disturb()
+        return self.world.store.load_pieces(version, first, end)
+
+    def load_rests(self, wanted: list[tuple[Version, int]]) -> list[Rests]:
+        self.world.disturb()
+        return self.world.store.load_rests(wanted)
+
+    def save_pieces(self, version: Version, pieces: list[Piece]) -> None:
+        if not self.world.calm and self.world.memory_rng.random() < 0.2:
+            some = [piece for piece in pieces if self.world.memory_rng.random() < 0.5]
+            self.world.store.save_pieces(version, some)
+            raise Retryable("ClickHouse is away in the middle of an insert")
+        self.world.disturb()
+        self.world.store.save_pieces(version, pieces)
 
     def load_windows(self, period: Period, starts: npt.NDArray[np.int64]) -> pl.DataFrame:
         self.world.disturb()
@@ -100,6 +134,8 @@ class Worker:
         yield from (self.world.parts.open or open_partition)(self.world, self)
         rng = self.world.rng
         while True:
+            if self.world.memory_rng.random() < self.world.recall_chance and self._recall():
+                yield
             may_fold = len(self.in_flight) < 2 and self.position < self.world.available and self.held is None
             if may_fold and (not self.in_flight or rng.random() < 0.4):
                 yield from self._fold_next()
@@ -111,6 +147,14 @@ class Worker:
                 return
             else:
                 yield
+
+    def _recall(self) -> bool:
+        """One step of loading, or of building a table; whether there was one."""
+        assert self.fold is not None
+        try:
+            return self.fold.recall.step()
+        except Retryable:
+            return True
 
     def _fold_next(self) -> Steps:
         assert self.fold is not None
@@ -185,7 +229,7 @@ def next_schema_step(worker: Worker, facts: SchemaFacts | None) -> Step:
 
 
 def open_partition(world: World, worker: Worker) -> Steps:
-    """The progress row first, then what was counted before."""
+    """The progress row first; what was counted before is loaded step by step while the worker folds."""
     yield
     progress = world.store.now.progress
     stored = progress is not None
@@ -195,8 +239,6 @@ def open_partition(world: World, worker: Worker) -> Steps:
         world.apply(progress_rows([progress]))
     yield
     worker.fold = make_fold(world, worker, progress, stored=stored)
-    if stored:
-        worker.fold.remember(*world.store.identities(worker.fold.load_from))
     seek(world, worker)
 
 
@@ -228,9 +270,11 @@ class World:
         *,
         gentle: bool = False,
         schema_rng: random.Random | None = None,
+        memory_rng: random.Random | None = None,
     ) -> None:
         """`gentle`: no fault but those that the test asks for. `schema_rng`: the chance in what is done about foreign
-        fingerprints, where the log has some."""
+        fingerprints, where the log has some. `memory_rng`: that in when identities are loaded, and in what becomes of
+        their stored tables."""
         self.log = log
         self.rng = rng
         self.parts = parts or Parts()
@@ -248,6 +292,9 @@ class World:
         self.ticks = 0
         self.schema_rng = schema_rng or random.Random(0)
         self.foreign = schema_rng is not None
+        self.memory_rng = memory_rng or random.Random(0)
+        self.recall_chance = self.memory_rng.choice([0.02, 0.3, 0.6, 0.95])
+        """How often a worker does a step of loading between two others."""
         self.hold_ticks = self.schema_rng.choice([2, 4, 12, 40])
         self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
         # Chance of its own, so that every other history stays what it was.
@@ -347,7 +394,10 @@ class World:
     def restore(self, snapshot: Tables) -> None:
         """An older ClickHouse, brought back while no worker runs."""
         self.workers.clear()
+        pieces = self.store.now.pieces
         self.store.now = snapshot.copy()
+        if self.memory_rng.random() < 0.3:  # only the other tables are of that time
+            self.store.now.pieces = pieces
 
     def _run_one_more(self) -> None:
         last = self.start()
@@ -370,6 +420,8 @@ class World:
     def _harm(self) -> None:
         if self.foreign and self.schema_rng.random() < 0.2:
             self._operator()
+        if self.memory_rng.random() < 0.05:
+            self.store.damage_pieces(self.memory_rng)
         chance = self.rng.random()
         if not self.workers or (chance < 0.04 and len(self.workers) < 3):
             self.start()

@@ -37,7 +37,7 @@ def test_the_checker_inserts_what_it_mirrors() -> None:
 def test_the_fold_inserts_what_a_flush_inserts() -> None:
     source = (ROOT / "processor" / "meterfold_processor" / "fold" / "flush.py").read_text(encoding="utf-8")
     flushed = set(re.findall(r'"((?:usage|fold)_\w+)"', source))
-    assert granted("meterfold_fold", "INSERT") == flushed | {"schema_decisions"}
+    assert granted("meterfold_fold", "INSERT") == flushed | {"schema_decisions", "identity_tables"}
     assert {"usage_records", "fold_progress"} <= flushed
 
 

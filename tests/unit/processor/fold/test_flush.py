@@ -31,7 +31,7 @@ NOW = datetime(2026, 3, 1, 0, 15, tzinfo=UTC)
 class Nothing:
     """An empty ClickHouse."""
 
-    def find_records(self, hashes: Any) -> pl.DataFrame:
+    def find_records(self, hashes: Any, spans: Any) -> pl.DataFrame:
         return pl.DataFrame(schema=COUNTED_SCHEMA)
 
     def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:

@@ -40,9 +40,6 @@ class Stored:
         self.counted: list[tuple[Period, list[int]]] = []
         self.wanted: list[tuple[Period, int]] = []
 
-    def find_records(self, hashes: Any) -> pl.DataFrame:
-        raise AssertionError("windows need no records")
-
     def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:
         self.asked.append((period, starts.tolist()))
         found = [row for (_, p, start), row in self.rows.items() if p == period and start in starts]

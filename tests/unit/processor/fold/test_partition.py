@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -10,13 +11,14 @@ import polars as pl
 import pytest
 
 from meterfold_processor.columns.tables import WINDOWS
+from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.messages import Consumed
 from meterfold_processor.fold.partition import Folded, PartitionFold
-from meterfold_processor.fold.remembered import EVERYTHING
+from meterfold_processor.fold.remembered import EVERYTHING, FOREVER
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.store import Progress, Rests
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import DAY, STORED_NUMBER, Period, from_micros
 from meterfold_schemas.usage import UsageRecorded
@@ -33,12 +35,13 @@ class Store:
         self.windows: list[pl.DataFrame] = []
         self.down: set[str] = set()
         self.asked = 0
+        self.pieces: dict[tuple[Version, int], Piece] = {}
 
     def insert(self, folded: Folded) -> None:
         self.records.append(pl.DataFrame(pl.from_arrow(folded.records)))
         self.windows.append(pl.DataFrame(pl.from_arrow(folded.windows)))
 
-    def find_records(self, hashes: Any) -> pl.DataFrame:
+    def find_records(self, hashes: Any, spans: list[tuple[int, int]]) -> pl.DataFrame:
         if "records" in self.down:
             raise Retryable("records are away")
         self.asked += 1
@@ -47,7 +50,37 @@ class Store:
         found = pl.concat(self.records).with_columns(
             stamp=pl.col("received_at").to_physical(), hash=pl.col("identity_hash")
         )
-        return found.filter(pl.col("hash").is_in(hashes.tolist()))
+        inside = [pl.col("stamp").is_between(since, until, closed="left") for since, until in spans]
+        return found.filter(pl.col("hash").is_in(hashes.tolist()), pl.any_horizontal(inside))
+
+    def load_identities(self, span: tuple[int, int], from_offset: int) -> tuple[Any, Any]:
+        if "records" in self.down:
+            raise Retryable("records are away")
+        if not self.records:
+            return np.empty(0, np.uint64), np.empty(0, np.int64)
+        stamps = pl.col("received_at").to_physical()
+        found = pl.concat(self.records).filter(stamps >= span[0], stamps < span[1], pl.col("offset") >= from_offset)
+        return found["identity_hash"].to_numpy(), found.select(stamps)["received_at"].to_numpy()
+
+    def load_hashes(self, span: tuple[int, int], lowest: int, highest: int) -> Any:
+        hashes, _ = self.load_identities(span, 0)
+        return hashes[(hashes >= np.uint64(lowest)) & (hashes <= np.uint64(highest))]
+
+    def count_records(self, span: tuple[int, int]) -> int:
+        return len(self.load_identities(span, 0)[0])
+
+    def table_versions(self) -> list[Version]:
+        return list({version for version, _ in self.pieces})
+
+    def load_pieces(self, version: Version, first: int, end: int) -> list[tuple[Piece, int]]:
+        found = [self.pieces[version, number] for number in range(first, end)]
+        return [(piece, piece.checksum(version.bits)) for piece in found]
+
+    def load_rests(self, wanted: list[tuple[Version, int]]) -> list[Rests]:
+        return [Rests(*key, self.pieces[key].rests, zlib.crc32(self.pieces[key].rests.tobytes())) for key in wanted]
+
+    def save_pieces(self, version: Version, pieces: list[Piece]) -> None:
+        self.pieces.update({(version, piece.number): piece for piece in pieces})
 
     def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:
         if period.value in self.down:
@@ -143,7 +176,7 @@ def test_what_was_folded_is_not_folded_again() -> None:
 
 def test_a_new_partition_needs_nothing_from_clickhouse() -> None:
     partition = Partition()
-    assert partition.fold.load_from == EVERYTHING
+    assert not partition.fold.recall.step()
     for name in "abcdef":
         partition.send(name, r=0)
     assert partition.store.asked == 0
@@ -153,12 +186,14 @@ def test_a_new_partition_needs_nothing_from_clickhouse() -> None:
 def test_what_is_loaded_on_assignment(last: float | None, needed: float | None) -> None:
     stamp = None if last is None else START + int(last * DAY)
     partition = Partition(stored=True, progress=Progress(0, 9, 0, 9, 0, 0, stamp), now=40)
-    assert partition.fold.load_from == (EVERYTHING if needed is None else START + int(needed * DAY))
+    begins = EVERYTHING if needed is None else START + int(needed * DAY)
+    assert partition.fold._remembered.loaded_from == begins
+    assert partition.fold._remembered.missing == ([] if needed is None else [(begins, FOREVER)])
 
 
 def test_expired_records_are_not_loaded() -> None:
     partition = Partition(stored=True, progress=Progress(0, 9, 0, 9, 0, 0, START + 40 * DAY), now=90)
-    assert partition.fold.load_from == START + 30 * DAY
+    assert partition.fold._remembered.missing == [(START + 30 * DAY, FOREVER)]
 
 
 def test_identities_are_forgotten_after_lookback_and_slack() -> None:
@@ -166,7 +201,7 @@ def test_identities_are_forgotten_after_lookback_and_slack() -> None:
     for r in range(60):
         partition.send(f"id{r}", r=r)
         assert partition.fold.sizes()["identities"] <= 13 + 5 + 1
-    assert partition.fold.load_from > START
+    assert partition.fold._remembered.loaded_from > START
     assert partition.store.asked == 0
     folded = partition.send("id50", r=60)
     assert folded.duplicates["counted_offset"].to_pylist() == [50]
@@ -190,7 +225,8 @@ def test_pending_records_keep_their_days() -> None:
     partition.send("y", r=40, land=False)
     assert partition.fold.sizes()["pending"] == 2
     partition.fold.acknowledge(0, 10**6)
-    assert partition.fold.sizes() == {"subjects": 1, "windows": 7, "identities": 2, "pending": 2}
+    sizes = {"subjects": 1, "windows": 7, "identities": 2, "identity_bytes": 16, "partitions_loading": 0, "pending": 2}
+    assert partition.fold.sizes() == sizes
     partition.fold.acknowledge(1, 10**6)
     assert partition.fold.sizes()["pending"] == 1
 
@@ -213,8 +249,8 @@ def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str, whole_bucke
     for one in (partition, expected):
         one.send("x", "y", r=0)
         one.fold = PartitionFold(one.fold.progress, one.store, RULES, lambda: START, lambda: None, stored=True)
-        hashes = pl.concat(one.store.records)
-        one.fold.remember(hashes["identity_hash"].to_numpy(), hashes["received_at"].to_physical().to_numpy())
+        while one.fold.recall.step():
+            pass
         for windows in one.fold._ledger._windows.values():
             windows._whole_bucket = whole_bucket
     partition.store.down = {away}

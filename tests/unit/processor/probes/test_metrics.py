@@ -59,7 +59,14 @@ def fold_status() -> FoldStatus:
         partitions=[0, 1, 2],
         holds={2: "0102030405060708"},
         errors=Troubles(flush="ClickHouse could not be reached"),
-        memory={"subjects": 11, "windows": 44, "identities": 1_000, "pending": 6},
+        memory={
+            "subjects": 11,
+            "windows": 44,
+            "identities": 1_000,
+            "identity_bytes": 2_560,
+            "partitions_loading": 1,
+            "pending": 6,
+        },
         durations={"records": took(0.002, 0.3), "windows": took()},
         readable=took(0.25, 1.0),
         positions={0: 50, 1: 70, 2: 12},
@@ -115,7 +122,8 @@ FOLD: Samples = {
     ("meterfold_fold_subjects", ""): 11,
     ("meterfold_fold_open_windows", ""): 44,
     ("meterfold_fold_remembered_identities", ""): 1_000,
-    ("meterfold_fold_remembered_identities_bytes", ""): 8_000,
+    ("meterfold_fold_remembered_identities_bytes", ""): 2_560,
+    ("meterfold_fold_loading_partitions", ""): 1,
     ("meterfold_fold_pending_records", ""): 6,
 }
 
