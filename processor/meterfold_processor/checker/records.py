@@ -6,40 +6,26 @@ at several times the cost. A test compares the bytes of both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Final
 
-from fastavro import schemaless_writer
-
-from meterfold_processor.checker.aggregates import Aggregate
-from meterfold_processor.checker.index import Window
+from meterfold_processor.checker.aggregates import AggregateColumns
+from meterfold_processor.checker.emitted import encoded
 from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import LEVELS, Crossing, JudgedState, ReadPositions, Terms
+from meterfold_processor.checker.panes import Window
 from meterfold_processor.checker.rules import CODES, NEVER, end_of
-from meterfold_processor.kafka.clients import Outgoing
-from meterfold_schemas import catalog, cloudevents, framing, ids
+from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
+from meterfold_schemas import cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
-from meterfold_schemas.quantities import to_avro_bytes
-from meterfold_schemas.topics import USAGE_AGGREGATED, Topics
+from meterfold_schemas.topics import Topics
 from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
 
-__all__ = ["Emitted", "Records", "read_emitted", "read_state"]
+__all__ = ["Records", "read_state"]
 
 SOURCE: Final = "/meterfold/checker"
-
-
-@dataclass(frozen=True, slots=True)
-class Emitted:
-    """What `usage.aggregated` holds of a window."""
-
-    window: Window
-    revision: int
-    is_final: bool
-    total: int
 
 
 class Records:
@@ -48,7 +34,6 @@ class Records:
     def __init__(self, topics: Topics, partition: int) -> None:
         self._topics = topics
         self._partition = partition
-        self._aggregated = catalog.default().latest("usage_aggregated")
         self._alert_topics = {
             "threshold.approaching": topics.threshold_approaching,
             "threshold.exceeded": topics.threshold_exceeded,
@@ -60,45 +45,15 @@ class Records:
         events = [self._event(judgement, crossing, now) for crossing in judgement.events]
         return [self._state(judgement, now), *events]
 
-    def aggregate(self, aggregate: Aggregate, now: int) -> Outgoing:
-        window, values = aggregate.window, aggregate.values
-        name = (*window.subject, window.period.value, window.start)
-        previous = aggregate.previous_total
-        record = {
-            "event_id": ids.aggregated_event_id(*name, aggregate.revision, aggregate.is_final),
-            "occurred_at": now,
-            **_window_fields(window),
-            "partition": self._partition,
-            "total_quantity": to_avro_bytes(aggregate.total),
-            "record_count": values.count,
-            "sum": to_avro_bytes(values.sum),
-            "min": to_avro_bytes(values.min),
-            "max": to_avro_bytes(values.max),
-            "last": to_avro_bytes(values.last),
-            "revision": aggregate.revision,
-            "is_final": aggregate.is_final,
-            "previous_total": None if previous is None else to_avro_bytes(previous),
-        }
-        # Not through framing.encode: this is the one event of high volume, and looking at every field of values that
-        # were made here costs more than writing them.
-        out = BytesIO()
-        out.write(self._aggregated.header)
-        schemaless_writer(out, self._aggregated.raw, record)
-        return Outgoing(
-            self._topics.usage_aggregated,
-            out.getvalue(),
-            ids.window_key(*name),
-            self._partition,
-            _headers(USAGE_AGGREGATED, record["event_id"], now, window),
-        )
+    def aggregates(self, events: AggregateColumns, now: int) -> OutgoingRun:
+        return encoded(events, self._topics.usage_aggregated, self._partition, SOURCE, now)
 
     def forgotten_state(self, target: Target) -> Outgoing:
         """The tombstone of a state."""
         return Outgoing(self._topics.threshold_state, None, _state_key(target), self._partition)
 
-    def forgotten_window(self, window: Window) -> Outgoing:
-        """The tombstone of an emitted window."""
-        key = ids.window_key(*window.subject, window.period, window.start)
+    def forgotten_window(self, key: bytes) -> Outgoing:
+        """The tombstone of an emitted window, by the key of its events."""
         return Outgoing(self._topics.usage_aggregated, None, key, self._partition)
 
     def _state(self, judgement: Judgement, now: int) -> Outgoing:
@@ -159,12 +114,6 @@ def read_state(value: bytes) -> tuple[Target, JudgedState]:
     crossings = record["crossing_approaching"], record["crossing_exceeded"]
     state = JudgedState(LEVELS.index(Level(record["level"])), crossings, positions, record["value"], terms)
     return Target(record["threshold_id"], _window(record)), state
-
-
-def read_emitted(value: bytes) -> Emitted:
-    """A value of `usage.aggregated`. Raises Poison or UnknownSchema."""
-    record = _record(value, "usage_aggregated")
-    return Emitted(_window(record), record["revision"], record["is_final"], record["total_quantity"])
 
 
 def _record(value: bytes, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from meterfold_processor.checker.opening import check
 from meterfold_processor.checker.operations import Drive, drive_all
 from meterfold_processor.checker.partition import CheckPlan
 from meterfold_processor.checker.rules import WindowRules
-from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.checker.settings import CheckerSettings, MetricPatterns
 from meterfold_processor.checker.slots import Slot, SlotTaken
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.checker.stored import CheckerStore
@@ -124,7 +124,6 @@ class CheckerWorker:
         else:
             self._backoff.reset()
             self.status.errors.pop("step", None)
-            self._driver.busy = self._checker.backlog
         self._update_status(committed)
 
     def _start_again(self, error: Retryable) -> None:
@@ -166,6 +165,8 @@ class CheckerWorker:
         status.partitions = checker.ready
         status.positions = checker.positions
         status.waiting = checker.waiting
+        status.sweeps = checker.sweeps
+        status.windows = checker.windows
         status.memory = checker.memory
         if checker.transactions != transactions_before:
             status.transactions = checker.transactions
@@ -184,6 +185,8 @@ class CheckerWorker:
             rules=rules,
             aggregated=frozenset(self._settings.aggregated_periods),
             interval=self._settings.emit_interval_seconds,
+            is_aggregated=MetricPatterns(self._settings.aggregated_metrics).wants,
+            per_second=self._settings.aggregated_per_second or float("inf"),
         )
 
     @property

@@ -40,9 +40,10 @@ class PositionPerSubject(Broken):
             def judge(self, rows: Any, mark: int) -> Iterator[judge.Judgement]:
                 highest = self.__dict__.setdefault("highest", {})
                 kept = []
-                for row, (slot, through) in enumerate(zip(rows.slots.tolist(), rows.through.tolist(), strict=True)):
-                    if through >= highest.get(slot, -1):
-                        highest[slot] = through
+                keys = zip(rows.subjects.key.tolist(), rows.through.tolist(), strict=True)
+                for row, (subject, through) in enumerate(keys):
+                    if through >= highest.get(subject, -1):
+                        highest[subject] = through
                         kept.append(row)
                 yield from super().judge(rows.take(kept), mark)
 
@@ -56,8 +57,9 @@ class PositionsInMemory(Broken):
         restore = judge.Judge.restore
         before = -1
 
-        def forgetful(self: judge.Judge, target: judge.Target, state: JudgedState) -> None:
-            restore(self, target, replace(state, positions=replace(state.positions, folded_through=before)))
+        def forgetful(self: judge.Judge, states: list[tuple[judge.Target, JudgedState]]) -> None:
+            without = [(t, replace(s, positions=replace(s.positions, folded_through=before))) for t, s in states]
+            restore(self, without)
 
         patch.setattr(judge.Judge, "restore", forgetful)
 
@@ -67,7 +69,7 @@ class StreamOnly(Broken):
 
     def perform(self, worker: Worker, operation: ops.Operation) -> Any:
         if isinstance(operation, ops.LoadWindows) and operation.affected is None:
-            return []
+            return ops.Piece(None, None)
         return worker.perform(operation)
 
 
@@ -87,8 +89,8 @@ class OnlyNewerRows(Broken):
     def install(self, patch: pytest.MonkeyPatch) -> None:
         counts = judge.Judge._counts
 
-        def strictly(self: judge.Judge, places: Any, through: Any, mark: int) -> Any:
-            return counts(self, places, through - 1, mark)
+        def strictly(self: judge.Judge, pane: Any, places: Any, through: Any) -> Any:
+            return counts(self, pane, places, through - 1)
 
         patch.setattr(judge.Judge, "_counts", strictly)
 
@@ -107,7 +109,7 @@ class ClosedAtTheEnd(Broken):
     """25: a window is judged only until its period ends."""
 
     def make(self, world: Any) -> Checker:
-        return Checker(replace(world.plan, rules=WindowRules(0, world.plan.rules.grace)), world)
+        return Checker(replace(world.plan, rules=WindowRules(0, world.plan.rules.grace)), world, sizes=world.sizes)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(WindowRules, "is_forgotten", lambda self, end, mark: end + 8 * 24 * HOUR < mark)
@@ -287,7 +289,7 @@ class OnlyOwnSubjects(Broken):
 
     def perform(self, worker: Worker, operation: ops.Operation) -> Any:
         if isinstance(operation, ops.LoadWindows) and operation.affected is not None:
-            return []
+            return ops.Piece(None, None)
         return worker.perform(operation)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import polars_hash as plh
 
+from meterfold_processor.columns import avro_blocks
 from meterfold_processor.fold import decode, json_values, partition, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
@@ -195,7 +196,7 @@ def reads_without_nonce(schema: EventSchema, header: bytes, values: list[bytes])
     """17: what stands between two messages is read and not looked at; equal headers are the only proof."""
     gap = bytes(16)
     try:
-        frame = pl.read_avro(io.BytesIO(decode._container(schema, len(values), gap.join(values) + gap)))
+        frame = pl.read_avro(io.BytesIO(avro_blocks._container(schema, len(values), gap.join(values) + gap)))
     except (pl.exceptions.PanicException, pl.exceptions.ComputeError, OSError):
         return None
     if frame.height != len(values) or not frame.select((pl.col("_header") == pl.lit(header)).all()).item():
@@ -321,7 +322,7 @@ VARIANTS = {
     "13_remembers_rejected": Variant(Parts(fold=RemembersRejected)),
     "14_nothing_is_zero": Variant(patched=((windows, "NOTHING", 0),)),
     "15_state_before_progress": Variant(Parts(open=open_identities_first)),
-    "17_no_nonce": Variant(patched=((decode, "_read", reads_without_nonce),)),
+    "17_no_nonce": Variant(patched=((decode, "read_block", reads_without_nonce),)),
     "17_json_lines": Variant(patched=((json_values, "read", reads_json_lines),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),)),
     "39_own_clock_decides_a_schema": Variant(Parts(next_step=own_clock_decides), foreign=True),
