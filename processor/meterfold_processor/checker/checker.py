@@ -212,7 +212,9 @@ class Checker:
                 else:
                     part.restore_emitted(messages)
                 return
-        purposes = [Purpose.FORGET] if self._room.free < self._pieces.rows else [Purpose.EMIT, Purpose.FORGET]
+        # What is read must find room, or it would have to be read again.
+        has_room = 2 * self._room.free >= min(self._pieces.rows, self._sizes.waiting)
+        purposes = [Purpose.EMIT, Purpose.FORGET] if has_room else [Purpose.FORGET]
         found = self._next(*purposes)
         if found is not None:
             self._busy = True
@@ -228,7 +230,8 @@ class Checker:
         """The next piece of the most urgent sweep of a partition; the sweep is done after its last one."""
         sweep = part.sweeps.next(*purposes)
         assert sweep is not None
-        wanted = part.wanted(sweep, self._pieces.rows)
+        rows = self._pieces.rows if sweep.purpose is not Purpose.EMIT else min(self._pieces.rows, self._room.free)
+        wanted = part.wanted(sweep, rows)
         piece: ops.Piece = (yield wanted) if wanted.periods else ops.Piece(None, None)
         sweep.after = piece.last
         if piece.last is None:
