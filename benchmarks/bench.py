@@ -1,6 +1,6 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
-    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|latency|export|frames] [--seed N]
+    python benchmarks/bench.py [--events N] [--runs N] [--only dense|sparse|checker|latency|export|frames] [--seed N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 
 import backlog
+import checker
 import exports
 import frames
 import latency
@@ -65,6 +66,10 @@ class Run:
 def main() -> None:
     arguments = _arguments()
     console.say(f"{machine.describe()}; seed {arguments.seed}")
+    if arguments.only in (None, "checker"):
+        _checker()
+    if arguments.only == "checker":
+        return
     with tempfile.TemporaryDirectory() as folder, LocalStack(folder, kafka_port=0, clickhouse_port=0) as stack:
         for name in ("dense", "sparse"):
             if arguments.only in (None, name):
@@ -273,11 +278,37 @@ def _frames(arguments: argparse.Namespace) -> None:
     console.table(["record_batch of a polars frame", "CPU us/event", "of one by one"], rows)
 
 
+def _checker() -> None:
+    rows = [
+        [
+            f"{subjects:,}",
+            f"{one.first:.2f}",
+            f"{one.row:.2f}",
+            f"{one.emit:.2f}",
+            f"{one.read_back:.2f}",
+            f"{one.memory:.0f}",
+        ]
+        for subjects, one in checker.measured()
+    ]
+    console.say()
+    console.table(
+        [
+            "checker: subjects",
+            "judge stored us/row",
+            "judge stream us/row",
+            "emit us/aggregate",
+            "read back us/aggregate",
+            "bytes/window",
+        ],
+        rows,
+    )
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=backlog.EVENTS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "frames"])
+    parser.add_argument("--only", choices=["dense", "sparse", "checker", "latency", "export", "frames"])
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)

@@ -132,6 +132,8 @@ def checker_status() -> CheckerStatus:
         positions={0: 20},
         waiting=7,
         memory=4_096,
+        sweeps={"judge": 1, "emit": 2},
+        windows=9,
         mirrored={"thresholds": 5},
         errors=Troubles(mirror="ClickHouse could not be reached"),
     )
@@ -161,6 +163,9 @@ CHECKER: Samples = {
     ("meterfold_checker_step_seconds_sum", ""): 0.06,
     ("meterfold_checker_last_step_age_seconds", ""): 2,
     ("meterfold_checker_waiting_windows", ""): 7,
+    ("meterfold_checker_pending_sweeps", "judge"): 1,
+    ("meterfold_checker_pending_sweeps", "emit"): 2,
+    ("meterfold_checker_windows", ""): 9,
     ("meterfold_checker_memory_bytes", ""): 4_096,
     ("meterfold_checker_mirrored_rows_total", "thresholds"): 5,
 }
