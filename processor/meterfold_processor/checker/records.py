@@ -6,7 +6,11 @@ at several times the cost. A test compares the bytes of both.
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
+from io import BytesIO
 from typing import Any, Final
+
+from fastavro import schemaless_writer
 
 from meterfold_processor.checker.aggregates import AggregateColumns
 from meterfold_processor.checker.emitted import encoded
@@ -15,10 +19,11 @@ from meterfold_processor.checker.judged import LEVELS, Crossing, JudgedState, Re
 from meterfold_processor.checker.panes import Window
 from meterfold_processor.checker.rules import CODES, NEVER, end_of
 from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
-from meterfold_schemas import cloudevents, framing, ids
+from meterfold_schemas import catalog, cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
+from meterfold_schemas.quantities import to_avro_bytes
 from meterfold_schemas.topics import Topics
 from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
@@ -26,6 +31,12 @@ from meterfold_schemas.vocabulary import Action, Level
 __all__ = ["Records", "read_state"]
 
 SOURCE: Final = "/meterfold/checker"
+
+_SCHEMAS: Final = {
+    "threshold.approaching": "threshold_approaching",
+    "threshold.exceeded": "threshold_exceeded",
+    "threshold.cleared": "threshold_cleared",
+}
 
 
 class Records:
@@ -77,7 +88,7 @@ class Records:
             "exceeded_alert_id": _alert_id(target, Level.EXCEEDED, exceeded) if state.level >= 2 else None,
             "occurred_at": now,
         }
-        value = framing.encode("threshold_state", record)
+        value = _encoded("threshold_state", record)
         return Outgoing(self._topics.threshold_state, value, _state_key(target), self._partition)
 
     def _event(self, judgement: Judgement, crossing: Crossing, now: int) -> Outgoing:
@@ -100,7 +111,7 @@ class Records:
         }
         return Outgoing(
             self._alert_topics[crossing.event_type],
-            framing.encode(crossing.event_type.replace(".", "_"), record),
+            _encoded(_SCHEMAS[crossing.event_type], record),
             threshold_event_key(target.threshold_id, *target.window.subject),
             headers=_headers(crossing.event_type, event_id, now, target.window),
         )
@@ -114,6 +125,22 @@ def read_state(value: bytes) -> tuple[Target, JudgedState]:
     crossings = record["crossing_approaching"], record["crossing_exceeded"]
     state = JudgedState(LEVELS.index(Level(record["level"])), crossings, positions, record["value"], terms)
     return Target(record["threshold_id"], _window(record)), state
+
+
+def _encoded(name: str, record: dict[str, Any]) -> bytes:
+    """As framing.encode, which also checks every field: those of a judgement are made here."""
+    schema = catalog.default().latest(name)
+    for field in _decimals(name):
+        record[field] = to_avro_bytes(record[field])
+    out = BytesIO()
+    out.write(schema.header)
+    schemaless_writer(out, schema.raw, record)
+    return out.getvalue()
+
+
+@cache
+def _decimals(name: str) -> tuple[str, ...]:
+    return tuple(field for field, kind in catalog.default().latest(name).fields.items() if kind == "decimal")
 
 
 def _record(value: bytes, name: str) -> dict[str, Any]:
@@ -153,6 +180,7 @@ def _state_key(target: Target) -> bytes:
     return ids.state_key(target.threshold_id, *window.subject, window.period, window.start)
 
 
+@lru_cache(maxsize=64)  # a state and its events name the same alerts
 def _alert_id(target: Target, level: Level, number: int) -> str:
     window = target.window
     return ids.alert_id(target.threshold_id, *window.subject, window.period.value, window.start, level.value, number)
