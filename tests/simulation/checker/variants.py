@@ -293,4 +293,48 @@ class OnlyOwnSubjects(Broken):
         return worker.perform(operation)
 
 
+class AggregatesFirst(Broken):
+    """Aggregates are emitted before the stored windows are judged."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        judge_stored = Checker._judge_stored
+
+        def late(self: Checker) -> ops.Steps[None]:
+            yield from self._emit({})
+            yield from judge_stored(self)
+
+        patch.setattr(Checker, "_judge_stored", late)
+
+
+class ForgetsTheRest(Broken):
+    """After an abort, stored windows are read on behind the last key that was read, judged or not."""
+
+    def __init__(self) -> None:
+        self.behind: dict[tuple[int, int], Any] = {}
+
+    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
+        if not isinstance(operation, ops.LoadWindows) or operation.start is not None:
+            return worker.perform(operation)
+        place = (worker.process, operation.partition)
+        after = operation.after or self.behind.get(place)
+        answer = worker.perform(replace(operation, after=after))
+        self.behind[place] = answer.last
+        return answer
+
+
+class EmitsBeforeReadingBack(Broken):
+    """What was emitted before an assignment is not read back before more is emitted."""
+
+    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
+        return None if isinstance(operation, ops.ReadEmitted) else worker.perform(operation)
+
+
+class BelievesTheStream(Broken):
+    """Rows that the stream holds in older versions than ClickHouse are judged."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        start = partition.PartitionChecker.start
+        patch.setattr(partition.PartitionChecker, "start", lambda self, folded, until: start(self, 0, until))
+
+
 History = Callable[[Any], None]

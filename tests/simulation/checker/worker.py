@@ -64,6 +64,7 @@ class Worker:
         self.faults: dict[str, str] = {}
         self.emitted_read: dict[int, int] = {}
         self.sweep: tuple[int, list[tuple[Name, Row]]] | None = None
+        self.emits = False
 
     def new_producer(self) -> None:
         self.producer = Producer(self.world.kafka, f"slot-{self.slot}", self.world.incarnations())
@@ -96,6 +97,7 @@ class Worker:
             self.quiet = True
             return
         assert self.operation is not None
+        self.check_order(self.operation)
         try:
             answer = self.world.variant.perform(self, self.operation)
         except STEP_ERRORS as error:
@@ -112,6 +114,20 @@ class Worker:
         except StopIteration:
             self.steps = self.operation = None
             self.quiet_steps = self.quiet_steps + 1 if self.quiet else 0
+
+    def check_order(self, operation: ops.Operation) -> None:
+        """Of a step, judging comes first: nothing of usage.aggregated while stored windows are to be judged, and no
+        threshold event after it."""
+        from simulation.checker.verdict import require
+
+        if isinstance(operation, ops.PollRows):
+            self.emits = False
+        elif isinstance(operation, ops.ProduceRun):
+            self.emits = True
+            require(not self.checker.sweeps["judge"], "aggregates before stored windows were judged")
+        elif isinstance(operation, ops.Produce):
+            late = self.emits and any(m.topic.startswith("threshold.") and m.value for m in operation.messages)
+            require(not late, "threshold events after aggregates")
 
     def fail(self, error: Exception) -> None:
         """As the real loop: abort, drop everything, open all again."""
