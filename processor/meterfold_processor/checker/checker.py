@@ -187,10 +187,11 @@ class Checker:
         """Aggregates that are due, and tombstones."""
         begun = self._clock.monotonic()
         yield from self._feed(groups)
-        most = min(self._events.rows, self._rate.allowed(begun))
+        now = self._clock.monotonic()
+        most = min(self._events.rows, self._rate.allowed(now))
         runs: dict[int, OutgoingRun] = {}
         for partition, part in self._ready.items():
-            due = part.due(begun, most) if most > 0 else None
+            due = part.due(now, most) if most > 0 else None
             if due is not None:
                 runs[partition] = part.run(due, self._clock.wall())
                 most -= len(due)
@@ -199,7 +200,7 @@ class Checker:
         yield from self._transact(groups, self._offsets(), self._offsets(), runs)
         if count == self._events.rows:
             self._events.took(self._clock.monotonic() - begun)
-        self._busy |= any(part.is_ready for part in self._ready.values()) and self._rate.allowed(begun) > 0
+        self._busy |= any(part.is_ready for part in self._ready.values()) and self._rate.allowed(now) > 0
 
     def _feed(self, groups: dict[int, list[MessageGroup]]) -> Steps[None]:
         """Read a piece of what was emitted, or of the stored windows that may have something to say."""

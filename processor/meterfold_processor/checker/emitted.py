@@ -121,7 +121,7 @@ def _read(header: bytes, values: list[bytes]) -> pl.DataFrame:
         raise Poison("undecodable", f"a {schema.name} where a {_SCHEMA} belongs")
     frame = read_block(schema, header, values)
     if frame is None:
-        raise Poison("undecodable", f"one of {len(values)} values is not one {_SCHEMA} record")
+        raise Poison("undecodable", f"a value is not one {_SCHEMA} record")
     return frame
 
 
