@@ -20,6 +20,7 @@ import polars as pl
 
 import backlog
 import checker
+import checker_stack
 import exports
 import frames
 import latency
@@ -68,14 +69,14 @@ def main() -> None:
     console.say(f"{machine.describe()}; seed {arguments.seed}")
     if arguments.only in (None, "checker"):
         _checker()
-    if arguments.only == "checker":
-        return
     with tempfile.TemporaryDirectory() as folder, LocalStack(folder, kafka_port=0, clickhouse_port=0) as stack:
         for name in ("dense", "sparse"):
             if arguments.only in (None, name):
                 _bench(stack, name, arguments)
         if arguments.only in (None, "latency"):
             _latency(stack, arguments)
+        if arguments.only in (None, "checker"):
+            _checker_stack(stack, arguments)
         if arguments.only in (None, "export"):
             _export(stack, arguments)
     if arguments.only in (None, "frames"):
@@ -304,6 +305,19 @@ def _checker() -> None:
     )
 
 
+def _checker_stack(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    rows = []
+    for subjects in (size for size in checker.SIZES if size <= arguments.subjects):
+        place = _place(stack, f"checker{subjects}", f"checker_{subjects}")
+        found = checker_stack.measure(stack, place.kafka, place.clickhouse, str(place.config), subjects)
+        seconds = [f"{found.seconds[name]:.1f}" for name in ("assigned", "stored", "changed", "restarted")]
+        memory = [f"{found.memory[name] / 1e6:.0f}" for name in ("checker", "ClickHouse")]
+        rows.append([f"{subjects:,}", *seconds, round(found.rate), f"{found.cpu:.1f}", *memory])
+    console.say()
+    head = ["subjects", "first event s", "all events s", "changed s", "restart to a fresh event s"]
+    console.table([*head, "aggregates/s", "us/aggregate", "checker MB", "ClickHouse MB"], rows)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=backlog.EVENTS)
@@ -312,6 +326,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--subjects", type=int, default=checker.SIZES[-1], help="the most subjects of a checker")
     return parser.parse_args()
 
 

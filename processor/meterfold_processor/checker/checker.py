@@ -39,6 +39,8 @@ OFFSETS_SECONDS = 1.0
 """Offsets of rows that changed nothing are committed this often."""
 BEHIND_ROWS = 50_000
 """A step that judged more rows than this has more to judge: no aggregates."""
+AGAIN_SECONDS = 1.0
+"""The pause after ClickHouse did not answer."""
 PIECE_SECONDS = 0.25
 EVENTS_SECONDS = 0.1
 """How long stored windows and aggregates may hold up rows that arrive."""
@@ -63,6 +65,7 @@ class Checker:
         self._opening: dict[int, PartitionChecker] = {}
         self._ready: dict[int, PartitionChecker] = {}
         self._busy = False
+        self._unavailable_until = 0.0
         self._stamps_at = clock.monotonic()
         self._offsets_at = clock.monotonic()
         self._committed: dict[int, int] = {}
@@ -149,7 +152,8 @@ class Checker:
         yield from self._transact(groups, before, self._offsets())
         yield from self._judge_stored()
         self._busy = self._next(Purpose.JUDGE) is not None
-        if not self._busy and sum(_rows(batch) for batch in batches.values()) <= BEHIND_ROWS:
+        judged = not any(part.sweeps.next(Purpose.JUDGE) for part in self._ready.values())
+        if judged and sum(_rows(batch) for batch in batches.values()) <= BEHIND_ROWS:
             yield from self._emit(tombstones)
         else:
             yield from self._transact(tombstones, self._offsets(), self._offsets())
@@ -233,14 +237,19 @@ class Checker:
         assert sweep is not None
         rows = self._pieces.rows if sweep.purpose is not Purpose.EMIT else min(self._pieces.rows, self._room.free)
         wanted = part.wanted(sweep, rows)
-        piece: ops.Piece = (yield wanted) if wanted.periods else ops.Piece(None, None)
+        piece: ops.Piece | None = (yield wanted) if wanted.periods else ops.Piece(None, None)
+        if piece is None:
+            self._unavailable_until = self._clock.monotonic() + AGAIN_SECONDS
+            return None
         sweep.after = piece.last
         if piece.last is None:
             part.swept(sweep)
         return piece.table
 
     def _next(self, *purposes: Purpose) -> PartitionChecker | None:
-        """A partition with a sweep for these purposes."""
+        """A partition with a sweep for these purposes, if stored windows can be read."""
+        if self._clock.monotonic() < self._unavailable_until:
+            return None
         return next((part for part in self._ready.values() if part.sweeps.next(*purposes) is not None), None)
 
     def _tell_time(self) -> Steps[None]:

@@ -18,7 +18,7 @@ from meterfold_processor.checker.transactions import Transactions
 from meterfold_processor.kafka.admin import Admin, kept_admin
 from meterfold_processor.kafka.offsets import Place, bounds
 from meterfold_processor.kafka.reader import BULK, TopicReader
-from meterfold_schemas.errors import MeterfoldError, Poison
+from meterfold_schemas.errors import MeterfoldError, Poison, Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 
@@ -31,7 +31,8 @@ _CALL_SECONDS = 6.0
 class Driver:
     """For the worker's own thread. `perform` raises Retryable or Fatal; afterwards the whole step is void.
 
-    `pump` is called while something takes long. `step_seconds` is the time from the arrival of rows to their commit.
+    `pump` is called while something takes long. `step_seconds` is the time from the arrival of rows to their commit,
+    the last of `judged` times. `unavailable`: why stored windows cannot be read now.
     """
 
     def __init__(
@@ -56,7 +57,10 @@ class Driver:
         self._metric = Place(self._topics.metric_defined, 0)
         self._threshold = Place(self._topics.threshold_defined, 0)
         self._arrived = 0.0
+        self._has_rows = False
+        self.judged = 0
         self.step_seconds = 0.0
+        self.unavailable: Retryable | None = None
 
     def perform(self, operation: ops.Operation) -> Any:
         match operation:
@@ -76,7 +80,10 @@ class Driver:
                 self._transactions.send_offsets(self._topics.usage_windows, offsets, self._group.metadata())
             case ops.CommitTransaction():
                 self._transactions.commit()
-                self.step_seconds = time.monotonic() - self._arrived
+                if self._has_rows:
+                    self._has_rows = False
+                    self.judged += 1
+                    self.step_seconds = time.monotonic() - self._arrived
             case _:
                 return self._perform_opening(operation)
         return None
@@ -103,7 +110,7 @@ class Driver:
             case ops.ReadStamps(partitions=partitions, required=required):
                 return self._stored.folded(partitions, required=required)
             case ops.LoadWindows():
-                return self._stored.windows(operation)
+                return self._windows(operation)
             case ops.ReadEmitted():
                 return self._emitted.read(operation)
             case ops.StartReading(offsets=offsets):
@@ -114,10 +121,20 @@ class Driver:
     def _poll_rows(self, seconds: float) -> dict[int, ops.Batch]:
         messages = self._group.poll(seconds)
         self._arrived = time.monotonic()
+        self._has_rows = bool(messages)
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in messages:
             by_partition[message.partition() or 0].append(message)
         return {partition: _batch(arrived) for partition, arrived in by_partition.items()}
+
+    def _windows(self, wanted: ops.LoadWindows) -> ops.Piece | None:
+        try:
+            piece = self._stored.windows(wanted)
+        except Retryable as error:
+            self.unavailable = error
+            return None
+        self.unavailable = None
+        return piece
 
     def _committed(self, partitions: tuple[int, ...]) -> dict[int, ops.Committed]:
         offsets = self._group.committed(partitions)

@@ -127,7 +127,7 @@ class Folded:
 class LoadWindows:
     """At most `rows` stored windows of a partition behind the key `after`, in the order of their key, that end after
     `ends_after` (UTC microseconds; lifetime never ends), of these periods, of one start or (None) any, and of the
-    affected metrics or (None) of all. Answer: Piece.
+    affected metrics or (None) of all. Answer: Piece, or None where ClickHouse does not answer.
 
     Pieces of one `sweep` may come from one moment: a row that is stored after its first piece may be missing.
     """

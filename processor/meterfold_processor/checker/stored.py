@@ -62,9 +62,12 @@ class CheckerStore:
         if stream is None or not stream.continues(wanted):
             self._end_stream()
             stream = self._stream = _Stream(self._query(wanted), wanted)
-        piece = stream.take(wanted.rows)
-        if piece.last is None:
-            self._end_stream()
+        piece: Piece | None = None
+        try:
+            piece = stream.take(wanted.rows)
+        finally:
+            if piece is None or piece.last is None:
+                self._end_stream()
         return piece
 
     def close(self) -> None:

@@ -84,6 +84,7 @@ class CheckerWorker:
         self._checker = Checker(self._plan(rules), self._clock)
         self._group = CheckerGroup(self._consumer(), self._topics.usage_windows, self._checker.drop)
         self._transactions = Transactions(self._kafka, self._transactional_id)
+        self._judged = 0
         self._driver = Driver(self._kafka, self._group_id, self._group, self._transactions, stored, self._pump)
         try:
             self._group.join()
@@ -171,8 +172,14 @@ class CheckerWorker:
         if checker.transactions != transactions_before:
             status.transactions = checker.transactions
             status.last_step = time.monotonic()
+        if self._driver.judged != self._judged:
+            self._judged = self._driver.judged
             status.step_seconds = self._driver.step_seconds
             status.durations.observe(status.step_seconds)
+        if self._driver.unavailable is not None:
+            status.errors["windows"] = f"stored windows cannot be read: {self._driver.unavailable}"
+        else:
+            status.errors.pop("windows", None)
 
     def _pump(self) -> None:
         if self._stop.is_set():

@@ -318,7 +318,8 @@ class ForgetsTheRest(Broken):
         place = (worker.process, operation.partition)
         after = operation.after or self.behind.get(place)
         answer = worker.perform(replace(operation, after=after))
-        self.behind[place] = answer.last
+        if answer is not None:
+            self.behind[place] = answer.last
         return answer
 
 

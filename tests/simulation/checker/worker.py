@@ -202,7 +202,7 @@ class Worker:
                 return {p: ops.Folded(store.stamps[p], store.folded[p]) for p in store.stamps}
             case ops.LoadWindows():
                 if store.down:
-                    raise Retryable("ClickHouse is down")
+                    return None
                 self.quiet = False
                 return self.load_windows(operation)
             case ops.ReadEmitted(partition=partition, end=end, messages=messages):
