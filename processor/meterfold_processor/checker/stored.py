@@ -9,11 +9,9 @@ from typing import Final
 import pyarrow as pa
 
 from meterfold_processor.checker.operations import Folded, LoadWindows, Piece
-from meterfold_processor.checker.rules import CODES
 from meterfold_processor.checker.sweeps import WindowKey
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.keys import SUBJECT
-from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink import fold_state
 from meterfold_sink.client import Client, connect
@@ -145,6 +143,6 @@ def _key_of(batch: pa.RecordBatch) -> WindowKey:
     """The key of its last row."""
     last = batch.slice(batch.num_rows - 1)
     org_id, metric_key, subject_type, subject_id = (last.column(name)[0].as_py() for name in SUBJECT)
-    period = Period(last.column("period_type")[0].as_py())
+    code: int = last.column("period_type")[0].as_py()  # an Enum8 arrives as its number
     start = last.column("period_start").cast(pa.int64())[0].as_py()
-    return CODES[period], start, org_id, metric_key, subject_type, subject_id
+    return code, start, org_id, metric_key, subject_type, subject_id
