@@ -2,7 +2,9 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
-# test-deploy   the alert rules, with promtool
+# test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
+# test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
+# test-upgrade  the same from an earlier version (FROM=v0.1.0) to this one
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
 # check   formatting, lint, types, schemas against the released ones, and what the wheel holds
@@ -10,7 +12,7 @@
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients test-deploy chaos nightly check celery docs bench
+.PHONY: demo up test test-clients test-deploy test-rolling test-upgrade chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -31,6 +33,13 @@ test-clients: .venv/.installed-dev
 
 test-deploy: .venv/.installed-dev
 	@$(BIN)/python tests/deploy/promtool.py
+	@$(BIN)/python tests/deploy/manifests.py || [ $$? -eq 3 ]
+
+test-rolling: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m rolling
+
+test-upgrade: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m rolling --upgrade $(if $(FROM),--from $(FROM))
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

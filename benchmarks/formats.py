@@ -1,6 +1,7 @@
 """CPU per event that the fold spends to decode each format of usage.recorded: python benchmarks/formats.py [EVENTS].
 
-The events have eight fields and metadata of two, about 330 bytes as JSON, with subjects of 1,000 users.
+Avro comes with its own header and with the id of a Schema Registry, alone and mixed with the former. The events have
+eight fields and metadata of two, about 330 bytes as JSON, with subjects of 1,000 users.
 """
 
 from __future__ import annotations
@@ -15,14 +16,23 @@ import numpy as np
 
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.messages import Consumed
+from meterfold_processor.fold.schemas import Schemas, always_read
+from meterfold_schemas import catalog
+from meterfold_schemas.framing import HEADER_SIZE
+from meterfold_schemas.schema_keys import header_of, key_of
 from meterfold_schemas.usage import UsageRecorded
 
 BATCH = 50_000
 REPEATS = 5
+ID = key_of(42)
+SCHEMAS = Schemas({**always_read(), ID: catalog.latest("usage_recorded")}, confluent=True)
 
 
-def values(number: int) -> tuple[bytes, bytes, bytes]:
-    """One event as Avro, JSON and a CloudEvent."""
+NAMES = ("Avro", "Avro, id", "both", "JSON", "CloudEvent")
+
+
+def values(number: int) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """One event as Avro, Avro with a registry id, either of both, JSON and a CloudEvent."""
     at = datetime(2026, 11, 22, 9, 30, tzinfo=UTC) + timedelta(milliseconds=number)
     fields = {
         "id": f"01936e5a-7c01-7b02-8c11-{number:012d}",
@@ -37,7 +47,10 @@ def values(number: int) -> tuple[bytes, bytes, bytes]:
     event = UsageRecorded(**{**fields, "metadata": text, "quantity": Decimal(number) / 1000, "timestamp": at})
     fields |= {"quantity": number / 1000, "timestamp": at.isoformat()}
     envelope = {"specversion": "1.0", "type": "usage.recorded", "source": "gateway", "id": fields["id"], "data": fields}
-    return event.to_bytes(), json.dumps(fields).encode(), json.dumps(envelope).encode()
+    avro = event.to_bytes()
+    registered = header_of(ID) + avro[HEADER_SIZE:]
+    either = registered if number % 2 else avro
+    return avro, registered, either, json.dumps(fields).encode(), json.dumps(envelope).encode()
 
 
 def spent(batch: list[bytes]) -> float:
@@ -47,7 +60,7 @@ def spent(batch: list[bytes]) -> float:
     found = []
     for _ in range(REPEATS):
         begun = time.process_time()
-        frame = decode(consumed).frame
+        frame = decode(consumed, SCHEMAS).frame
         found.append(time.process_time() - begun)
         assert frame["reason"].null_count() == len(batch), frame.filter(frame["reason"].is_not_null())
     return min(found) / len(batch) * 1e6
@@ -56,7 +69,7 @@ def spent(batch: list[bytes]) -> float:
 def main(events: int) -> None:
     made = list(zip(*map(values, range(events)), strict=True))
     avro = 0.0
-    for name, batch in zip(("Avro", "JSON", "CloudEvent"), map(list, made), strict=True):
+    for name, batch in zip(NAMES, map(list, made), strict=True):
         micros = spent(batch)
         avro = avro or micros
         size = sum(map(len, batch)) // len(batch)

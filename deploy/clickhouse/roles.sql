@@ -25,10 +25,20 @@ GRANT INSERT ON meterfold.threshold_events TO meterfold_check;
 GRANT INSERT ON meterfold.alert_actions TO meterfold_check;
 GRANT INSERT ON meterfold.mirror_progress TO meterfold_check;
 
+-- `meterfold notify`
+CREATE ROLE IF NOT EXISTS meterfold_notify;
+GRANT SELECT ON meterfold.* TO meterfold_notify;
+GRANT INSERT ON meterfold.notification_tries TO meterfold_notify;
+GRANT INSERT ON meterfold.notification_progress TO meterfold_notify;
+GRANT INSERT ON meterfold.notification_endpoints TO meterfold_notify;
+
 -- `meterfold metric`, `threshold`, `alert`, `usage`, `periods`, `schema`, and the Python API.
 CREATE ROLE IF NOT EXISTS meterfold_service;
 GRANT SELECT ON meterfold.* TO meterfold_service;
 GRANT INSERT ON meterfold.schema_decisions TO meterfold_service;
+-- `meterfold notify test`, `redeliver` and `enable`.
+GRANT INSERT ON meterfold.notification_tries TO meterfold_service;
+GRANT INSERT ON meterfold.notification_endpoints TO meterfold_service;
 GRANT INSERT ON meterfold.period_closings TO meterfold_service;
 GRANT INSERT ON meterfold.closed_windows TO meterfold_service;
 GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;
@@ -36,12 +46,28 @@ GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_service;
 GRANT SELECT ON system.tables TO meterfold_service;
 
+-- `meterfold rejected redrive`, which sends events.
+CREATE ROLE IF NOT EXISTS meterfold_redrive;
+GRANT SELECT ON meterfold.* TO meterfold_redrive;
+GRANT INSERT ON meterfold.rejected_redrives TO meterfold_redrive;
+
 -- `meterfold verify` compares in tables named verify_... and recounts closed periods in tables named closing_...
 CREATE ROLE IF NOT EXISTS meterfold_verify;
 GRANT SELECT ON meterfold.* TO meterfold_verify;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_verify;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_verify;
 GRANT SELECT ON system.tables TO meterfold_verify;
+
+-- `meterfold backup create`, `list` and `check`. `check` reads a backup in a database named meterfold_check_...; a restore
+-- needs an administrator. Grant the source that your destination uses: DISK, S3 or FILE.
+CREATE ROLE IF NOT EXISTS meterfold_backup;
+GRANT SELECT, BACKUP ON meterfold.* TO meterfold_backup;
+GRANT INSERT ON meterfold.backups TO meterfold_backup;
+GRANT SELECT ON system.tables TO meterfold_backup;
+GRANT SELECT ON system.backups TO meterfold_backup;
+GRANT CREATE DATABASE, CREATE TABLE, INSERT, SELECT, DROP DATABASE, DROP TABLE ON meterfold_check_*.* TO meterfold_backup;
+GRANT READ, WRITE ON S3 TO meterfold_backup;
+GRANT READ, WRITE ON DISK TO meterfold_backup;
 
 -- Every organization, for Grafana and analysts. readonly = 2 lets clients choose settings, such as a shorter time limit.
 CREATE ROLE IF NOT EXISTS meterfold_read_all SETTINGS readonly = 2, max_execution_time = 60 MIN 1 MAX 300;

@@ -12,13 +12,25 @@ CREATE USER IF NOT EXISTS `meterfold-check` IDENTIFIED WITH sha256_password BY '
     DEFAULT ROLE meterfold_check;
 GRANT meterfold_check TO `meterfold-check`;
 
+CREATE USER IF NOT EXISTS `meterfold-notify` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_notify;
+GRANT meterfold_notify TO `meterfold-notify`;
+
 CREATE USER IF NOT EXISTS `meterfold-service` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_service;
 GRANT meterfold_service TO `meterfold-service`;
 
+CREATE USER IF NOT EXISTS `meterfold-redrive` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_redrive;
+GRANT meterfold_redrive TO `meterfold-redrive`;
+
 CREATE USER IF NOT EXISTS `meterfold-verify` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_verify;
 GRANT meterfold_verify TO `meterfold-verify`;
+
+CREATE USER IF NOT EXISTS `meterfold-backup` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_backup;
+GRANT meterfold_backup TO `meterfold-backup`;
 
 CREATE USER IF NOT EXISTS `meterfold-read` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_read_all;

@@ -36,9 +36,16 @@ add meterfold-check --transactional-id "${prefix}meterfold-checker-" --resource-
     --operation Write --operation Describe
 add meterfold-check --cluster --operation Describe
 
+# `meterfold notify`
+add meterfold-notify --topic "${prefix}threshold.approaching" --topic "${prefix}threshold.exceeded" \
+    --topic "${prefix}threshold.cleared" --topic "${prefix}threshold.defined" --operation Read --operation Describe
+add meterfold-notify --topic "${prefix}endpoint.changed" --operation Read --operation Write --operation Describe
+add meterfold-notify --group "${prefix}meterfold-notify" --operation Read --operation Describe
+add meterfold-notify --cluster --operation Describe
+
 # `meterfold metric`, `threshold`, `alert`, `periods`, `status`, and the Python API
 add meterfold-service --topic "${prefix}metric.defined" --topic "${prefix}threshold.defined" \
-    --topic "${prefix}alert.acted" --operation Read --operation Write --operation Describe
+    --topic "${prefix}alert.acted" --topic "${prefix}endpoint.changed" --operation Read --operation Write --operation Describe
 add meterfold-service --topic "${prefix}usage.recorded" --topic "${prefix}usage.rejected" \
     --topic "${prefix}usage.windows" --topic "${prefix}usage.aggregated" \
     --topic "${prefix}threshold.approaching" --topic "${prefix}threshold.exceeded" \
@@ -49,13 +56,19 @@ add meterfold-service --transactional-id "${prefix}meterfold-definitions" --oper
     --operation Describe
 add meterfold-service --cluster --operation Describe
 
-# `meterfold migrate`
+# `meterfold rejected redrive`, which sends corrected events
+add meterfold-redrive --topic "${prefix}usage.recorded" --operation Write --operation Describe
+add meterfold-redrive --cluster --operation Describe
+
+# `meterfold migrate` and `meterfold settings`
 add meterfold-migrate --topic "${prefix}usage.recorded" --topic "${prefix}usage.rejected" \
     --topic "${prefix}usage.windows" --topic "${prefix}usage.aggregated" --topic "${prefix}metric.defined" \
     --topic "${prefix}threshold.defined" --topic "${prefix}threshold.approaching" \
     --topic "${prefix}threshold.exceeded" --topic "${prefix}threshold.cleared" \
-    --topic "${prefix}threshold.state" --topic "${prefix}alert.acted" --operation Create --operation Describe \
+    --topic "${prefix}threshold.state" --topic "${prefix}alert.acted" \
+    --topic "${prefix}endpoint.changed" --operation Create --operation Describe \
     --operation DescribeConfigs --operation Alter --operation AlterConfigs
+add meterfold-migrate --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-migrate --cluster --operation Describe
 
 # `meterfold verify`, which only reads
@@ -63,7 +76,13 @@ add meterfold-verify --topic "${prefix}usage.recorded" --topic "${prefix}usage.r
     --topic "${prefix}usage.windows" --topic "${prefix}usage.aggregated" --topic "${prefix}metric.defined" \
     --topic "${prefix}threshold.defined" --topic "${prefix}threshold.approaching" \
     --topic "${prefix}threshold.exceeded" --topic "${prefix}threshold.cleared" \
-    --topic "${prefix}threshold.state" --topic "${prefix}alert.acted" --operation Read --operation Describe \
-    --operation DescribeConfigs
+    --topic "${prefix}threshold.state" --topic "${prefix}alert.acted" --topic "${prefix}endpoint.changed" \
+    --operation Read --operation Describe --operation DescribeConfigs
 add meterfold-verify --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-verify --cluster --operation Describe
+
+# `meterfold backup`, which compares a backup with the log
+add meterfold-backup --topic "${prefix}usage.recorded" --operation Read --operation Describe \
+    --operation DescribeConfigs
+add meterfold-backup --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
+add meterfold-backup --cluster --operation Describe

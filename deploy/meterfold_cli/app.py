@@ -41,10 +41,14 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "verify": Entry("verify", "verify", "Prove every number."),
     "import": Entry("import_file", "import_file", "Import events from a CSV, JSON or Parquet file."),
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
+    "backup": Entry("backup", "app", "Back up ClickHouse, check backups against Kafka, and restore one."),
     "metric": Entry("metric", "app", "Define metrics."),
+    "notify": Entry("notify", "app", "Send notifications of alerts, and show what became of them."),
     "periods": Entry("periods", "app", "Close periods: prove their numbers, keep them, and show what moved since."),
+    "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
+    "settings": Entry("settings", "app", "Show and change the stored settings of an installation."),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
     "usage": Entry("usage", "app", "Show usage: totals by period, or single records.", more=("usage_export",)),
 }
@@ -64,6 +68,15 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         known = self.commands.get(cmd_name)
         return known if known is None or self._names_only else _built(cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # Typer passes on what pydantic says about a value.
+            message = error.message.removeprefix("Value error, ")
+            error.message = message.replace("Input should be", "the value must be", 1)
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with self._listing():

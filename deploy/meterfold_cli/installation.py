@@ -11,6 +11,7 @@ import typer
 from meterfold_schemas.settings_sources import Sources
 
 if TYPE_CHECKING:
+    from meterfold_processor.fold.settings import SchemaRegistrySettings
     from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 
 ConfigOption = Annotated[
@@ -43,3 +44,9 @@ class Installation:
         from meterfold_schemas.settings import ClickHouseSettings
 
         return ClickHouseSettings.load(sources=self.sources)
+
+    def schema_registry(self) -> SchemaRegistrySettings:
+        from meterfold_processor.fold.settings import SchemaRegistrySettings
+        from meterfold_schemas.settings import load_settings
+
+        return load_settings(SchemaRegistrySettings, "schema_registry", sources=self.sources)

@@ -16,8 +16,9 @@ from meterfold_local.private_files import write_private
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_state import read_state
+from meterfold_processor.fold.settings import SchemaRegistrySettings
 from meterfold_processor.migration import MigrationOptions, migrate_all
-from meterfold_schemas.settings import ClickHouseSettings
+from meterfold_schemas.settings import ClickHouseSettings, load_settings
 
 READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
@@ -50,13 +51,14 @@ class LocalRun:
         write_curl_settings(self._stack.data_dir / CURL_SETTINGS, self._stack.clickhouse_settings())
         if self._migrate:
             copies = len(self._stack.kafka.brokers)
-            wanted = MigrationOptions(replication=copies)
+            registry = load_settings(SchemaRegistrySettings, "schema_registry", environ=_registry_variables())
+            wanted = MigrationOptions(replication=copies, schema_registry=bool(registry.url))
             rules = migrate_all(self._stack.kafka_settings(), self._stack.clickhouse_settings(), wanted).rules
             # With these settings `record` refuses an event that the fold would reject.
             self._stack.write_settings(
                 horizon_seconds=rules.horizon_seconds, future_tolerance_seconds=rules.future_tolerance_seconds
             )
-        self._workers = [self._stack.spawn(name, command(name)) for name in self._names]
+        self._workers = [self._stack.spawn(name, command(name), _registry_variables()) for name in self._names]
         for worker in self._workers:
             worker.wait_for_line(f"{worker.name}: ready", READY_SECONDS)
 
@@ -101,6 +103,12 @@ class LocalRun:
 def command(name: str) -> list[str]:
     """A `meterfold` command as a child process of this interpreter; -P keeps the working directory out of its path."""
     return [sys.executable, "-P", "-m", "meterfold_cli", name]
+
+
+def _registry_variables() -> dict[str, str]:
+    """The variables of a Schema Registry, the only ones of ours that the stack's workers inherit."""
+    start = "METERFOLD_SCHEMA_REGISTRY_"
+    return {name: value for name, value in os.environ.items() if name.startswith(start)}
 
 
 def write_curl_settings(path: Path, settings: ClickHouseSettings) -> None:

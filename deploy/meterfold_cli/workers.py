@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from meterfold_processor.checker.worker import CheckerWorker
     from meterfold_processor.fold.worker import FoldWorker
     from meterfold_processor.probes.vitals import WorkerKind
+    from meterfold_service.notify.worker import NotifyWorker
+    from meterfold_sink.client import Client
 
 _LOG = logging.getLogger("meterfold.workers")
 
@@ -122,22 +124,25 @@ def run_worker(
 
 def run_probed(
     name: str,
-    worker: FoldWorker | CheckerWorker,
+    worker: FoldWorker | CheckerWorker | NotifyWorker,
     subject: WorkerKind,
     look: Callable[[], Snapshot],
     installation: Installation,
     *,
     as_json: bool,
+    also: Callable[[Client], None] | None = None,
 ) -> None:
-    """`run_worker`, with the probes and metrics of the settings [health]."""
+    """`run_worker`, with the probes and metrics of the settings [health]. `also`: what the check of ClickHouse does
+    after each success."""
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
     from meterfold_processor.probes.store import StoreCheck, ping_clickhouse
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
-    store = StoreCheck(ping_clickhouse(installation.clickhouse()), worker.status.errors.of("store"))
+    store = StoreCheck(ping_clickhouse(installation.clickhouse(), also), worker.status.errors.of("store"))
     kafka = installation.kafka()
     groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
+    groups["notify"] = _notify_group(installation.sources, kafka)
     with serving(health, subject, store):
         run_worker(name, worker.run, look, as_json=as_json, on_ready=lambda: _name_others(name, kafka, groups[name]))
 
@@ -162,3 +167,10 @@ def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
     fold = load_settings(FoldSettings, "fold", sources=sources)
     checker = load_settings(CheckerSettings, "checker", sources=sources)
     return kafka.topic_prefix + fold.group_id, kafka.topic_prefix + checker.group_id
+
+
+def _notify_group(sources: Sources, kafka: KafkaSettings) -> str:
+    """The consumer group of the notifiers."""
+    from meterfold_service.notify.settings import NotifySettings
+
+    return kafka.topic_prefix + load_settings(NotifySettings, "notify", sources=sources).group_id

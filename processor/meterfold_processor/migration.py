@@ -15,7 +15,7 @@ from meterfold_sink import migrate, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import MISSING_TABLE, code_of
 from meterfold_sink.fold_state import read_settings
-from meterfold_sink.rules import FoldRules
+from meterfold_sink.rules import WITH_REGISTRY, FoldRules
 from meterfold_sink.schema_decisions import unknown_schema_hold, write_unknown_schema_hold
 
 __all__ = ["Migrated", "MigrationOptions", "migrate_all"]
@@ -39,10 +39,14 @@ class MigrationOptions:
     source_retention_seconds: int | None = None
     unknown_schema_hold_seconds: int | None = None
     """How long an unknown schema is held; 0: for ever. Unlike the rules, it can be changed at any time."""
+    schema_registry: bool = False
+    """Whether a Schema Registry is set: a new installation then reads the Confluent wire format."""
 
     def rules(self, stored: FoldRules | None, source: SourceTopic | None = None) -> FoldRules:
         """The rules to store or to compare. Raises InvalidSettings for rules that cannot work."""
         rules = stored.to_dict() if stored else {**_UNKNOWN, "partition_count": DEFAULT_PARTITIONS}
+        if stored is None and self.schema_registry:
+            rules["decoder_version"] = WITH_REGISTRY
         names = {field.name for field in fields(FoldRules)}
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}
         rules |= {name: value for name, value in given.items() if value is not None}

@@ -103,8 +103,10 @@ class RefusedEvents(MeterfoldError):
 
     def __init__(self, refused: Mapping[int, Recorded], total: int) -> None:
         index, first = next(iter(refused.items()))
+        reason = str(first.error)
+        stop = "" if reason.endswith("?") else "."
         super().__init__(
-            f"{len(refused)} of {total} events were refused; the first is event {index}: {first.error}. The others "
+            f"{len(refused)} of {total} events were refused; the first is event {index}: {reason}{stop} The others "
             "were taken; correct the refused ones and record them again"
         )
         self.refused = dict(refused)

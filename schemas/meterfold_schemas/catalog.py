@@ -16,8 +16,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal
 
+from fastavro.schema import SchemaParseException, parse_schema, to_parsing_canonical_form
 from fastavro.schema import fingerprint as fingerprint_of
-from fastavro.schema import parse_schema, to_parsing_canonical_form
 
 from meterfold_schemas.errors import Fatal
 
@@ -34,6 +34,7 @@ __all__ = [
     "labelled",
     "latest",
     "names",
+    "same_as",
     "without_logical_types",
 ]
 
@@ -124,6 +125,23 @@ class Catalog:
         """Every fingerprint of any version of a schema, aliases too."""
         return {found: schema for found, schema in self._by_fingerprint.items() if schema.name == name}
 
+    def same_as(self, name: str, definition: Any) -> EventSchema | None:
+        """The version of a schema that a definition (parsed JSON) from elsewhere is equal to, or None.
+
+        The parsing canonical forms must be equal, so documentation and defaults do not matter. Logical types may be
+        missing, since some libraries drop them; one that is there must be ours, or the same bytes would be another
+        quantity or time.
+        """
+        try:
+            form, logical = to_parsing_canonical_form(definition), _logical_types(definition)
+        except (LookupError, TypeError, ValueError, SchemaParseException):
+            return None
+        for schema in self._versions.get(name, []):
+            ours = _logical_types(schema.definition)
+            if to_parsing_canonical_form(schema.definition) == form and logical.items() <= ours.items():
+                return schema
+        return None
+
     def labelled(self, label: str) -> EventSchema | None:
         """The schema of a label such as usage_recorded.v1."""
         return self._by_label.get(label)
@@ -155,6 +173,10 @@ def fingerprints_of(name: str) -> dict[bytes, EventSchema]:
     return default().fingerprints_of(name)
 
 
+def same_as(name: str, definition: Any) -> EventSchema | None:
+    return default().same_as(name, definition)
+
+
 def labelled(label: str) -> EventSchema | None:
     return default().labelled(label)
 
@@ -178,6 +200,17 @@ def _kind(avro_type: Any) -> FieldKind:
     if "decimal" in logical:
         return "decimal"
     return "timestamp" if "timestamp-micros" in logical else "plain"
+
+
+def _logical_types(definition: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """field -> (logical type, scale) of those fields that have one."""
+    found = {}
+    for entry in definition["fields"]:
+        branches = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
+        for branch in branches:
+            if isinstance(branch, dict) and "logicalType" in branch:
+                found[entry["name"]] = (branch["logicalType"], branch.get("scale", 0))
+    return found
 
 
 def without_logical_types(node: Any) -> Any:

@@ -140,6 +140,14 @@ PUBLIC: Final = (
         key_text="the alert's id",
         headers=ATTRIBUTES,
     ),
+    TopicContent(
+        topics.ENDPOINT_CHANGED,
+        "A webhook endpoint fails, is disabled, or works again.",
+        ("endpoint_changed",),
+        _FIRST,
+        key_text="the endpoint's URL",
+        headers=ATTRIBUTES,
+    ),
 )
 
 CONTENTS: Final = MappingProxyType({content.topic: content for content in PUBLIC})

@@ -19,6 +19,7 @@ __all__ = [
     "alert_event_id",
     "alert_id",
     "definition_event_id",
+    "endpoint_changed_event_id",
     "state_key",
     "window_key",
 ]
@@ -89,6 +90,11 @@ def aggregated_event_id(
 def definition_event_id(event_type: str, definition_id: str, updated_at: int) -> str:
     """Event id of `metric.defined` or `threshold.defined`. `updated_at` in UTC microseconds."""
     return _derived("definition", event_type, definition_id, updated_at)
+
+
+def endpoint_changed_event_id(endpoint: str, state: str, since: int) -> str:
+    """Event id of `endpoint.changed`. `since` in UTC microseconds."""
+    return _derived("endpoint", endpoint, state, since)
 
 
 def window_key(

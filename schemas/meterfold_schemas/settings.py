@@ -26,7 +26,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.settings_sources import PREFIX, Sources, suggestion
 
-__all__ = ["ClickHouseSettings", "KafkaSettings", "Settings", "Sources", "librdkafka_refuses", "load_settings"]
+__all__ = [
+    "ClickHouseSettings",
+    "KafkaSettings",
+    "Settings",
+    "Sources",
+    "http_url",
+    "librdkafka_refuses",
+    "load_settings",
+]
 
 S = TypeVar("S", bound="Settings")
 #: (name, shown value) of each field.
@@ -128,12 +136,7 @@ class ClickHouseSettings(Settings):
     @field_validator("url")
     @classmethod
     def _http(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError('give a URL such as "http://host:8123"')
-        if parts.username or parts.password:
-            raise ValueError("set username and password as separate settings, not in the URL")
-        return value.rstrip("/")
+        return http_url(value)
 
     @classmethod
     def load(
@@ -174,6 +177,16 @@ def load_settings(
     given = {name: value for name, value in arguments.items() if value is not None}
     words = sources.words(section, model.model_fields)
     return _validated(model, section, {**sources.table(section), **words, **given}, sources.path)
+
+
+def http_url(value: str) -> str:
+    """The URL of a server without a slash at its end. Raises ValueError for one that is not HTTP, or has a password."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError('give a URL such as "http://host:8123"')
+    if parts.username or parts.password:
+        raise ValueError("set username and password as separate settings, not in the URL")
+    return value.rstrip("/")
 
 
 def librdkafka_refuses(text: str, environ: Mapping[str, str] | None = None) -> InvalidSettings:

@@ -13,6 +13,7 @@ from meterfold_schemas.periods import DAY_SECONDS
 
 __all__ = [
     "ALERT_ACTED",
+    "ENDPOINT_CHANGED",
     "METRIC_DEFINED",
     "MIRRORED",
     "NAMES",
@@ -41,6 +42,7 @@ THRESHOLD_EXCEEDED: Final = "threshold.exceeded"
 THRESHOLD_CLEARED: Final = "threshold.cleared"
 THRESHOLD_STATE: Final = "threshold.state"
 ALERT_ACTED: Final = "alert.acted"
+ENDPOINT_CHANGED: Final = "endpoint.changed"
 
 NAMES: Final = (
     USAGE_RECORDED,
@@ -54,6 +56,7 @@ NAMES: Final = (
     THRESHOLD_CLEARED,
     THRESHOLD_STATE,
     ALERT_ACTED,
+    ENDPOINT_CHANGED,
 )
 
 MIRRORED: Final[Mapping[str, str]] = {
@@ -119,6 +122,10 @@ class Topics:
     @property
     def alert_acted(self) -> str:
         return self.prefix + ALERT_ACTED
+
+    @property
+    def endpoint_changed(self) -> str:
+        return self.prefix + ENDPOINT_CHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +194,7 @@ def topic_specs(
         (names.threshold_state, "source", compacted),
         # One partition: the offset decides who was first. Compaction would keep the last.
         (names.alert_acted, 1, kept),
+        (names.endpoint_changed, 1, kept),
     ]
     # Acknowledged must mean on two disks wherever there are three.
     durable = {"min.insync.replicas": "2" if replication >= 3 else "1"}

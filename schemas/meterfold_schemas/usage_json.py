@@ -22,7 +22,7 @@ from meterfold_schemas.errors import Poison, shown
 from meterfold_schemas.topics import USAGE_RECORDED
 from meterfold_schemas.usage_fields import FIELDS
 
-__all__ = ["ENVELOPE", "OPENING", "fields_of"]
+__all__ = ["ENVELOPE", "OPENING", "fields_of", "readable_fields"]
 
 #: The first byte of a JSON value.
 OPENING: Final = b"{"
@@ -62,6 +62,37 @@ def fields_of(data: bytes) -> dict[str, Any]:
         if not field.optional and field.name != "org_id" and field.name not in values:
             raise Poison("undecodable", f"{field.name} is missing")
     return values
+
+
+def readable_fields(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+    """What can be read of an event that `fields_of` may refuse: the fields, and of every other member what is wrong.
+
+    It shows and corrects rejected events; it never decides about one. Raises Poison("undecodable") for what is not one
+    JSON object in UTF-8.
+    """
+    try:
+        text = data.decode()
+        whole = json.loads(text)
+        if not isinstance(whole, dict):
+            raise ValueError(f"it is {shown(whole)}")
+        members = _members(text.strip())
+    except (ValueError, RecursionError) as error:
+        raise Poison("undecodable", f"the value is not one JSON object in UTF-8: {error}") from None
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    envelope = dict(members)
+    if "specversion" in envelope and envelope.get("data", "").startswith("{"):
+        members = [(ENVELOPE[name], raw) for name, raw in members if name in ENVELOPE]
+        members = list({**dict(members), **dict(_members(envelope["data"]))}.items())
+    for name, raw in members:
+        if name not in _RULES:
+            problems[name] = "unknown field"
+        elif raw != "null":
+            try:
+                values[name] = _value(name, raw)
+            except Poison as problem:
+                problems[name] = problem.detail
+    return values, problems
 
 
 def _of_cloud_event(members: list[tuple[str, str]]) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -22,18 +22,23 @@ __all__ = [
     "CheckerNotRunning",
     "DefinitionsBusy",
     "Difference",
+    "EndpointNotFound",
     "ExportIncomplete",
     "MetricKeyExists",
     "MetricNotFound",
+    "NotAtRest",
     "NotFoldedInTime",
+    "NotifierNotRunning",
     "OperationError",
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodRecordsExpired",
     "RecordsExpired",
+    "RejectedNotFound",
     "ThresholdExists",
     "ThresholdNotFound",
     "WindowsDiffer",
+    "WorkersRunning",
 ]
 
 
@@ -123,6 +128,20 @@ class AlertNotFound(OperationError):
     def __init__(self, alert_id: str) -> None:
         super().__init__(f"alert {alert_id!r} does not exist")
         self.alert_id = alert_id
+
+
+class RejectedNotFound(OperationError):
+    """No message was rejected at this position, or its row has expired."""
+
+    code = "REJECTED_NOT_FOUND"
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(
+            f"no rejected message is stored for partition {partition}, offset {offset}. `meterfold rejected list` "
+            "shows those that are; they are kept for the record retention"
+        )
+        self.partition = partition
+        self.offset = offset
 
 
 class RecordsExpired(OperationError):
@@ -285,6 +304,27 @@ class NotFoldedInTime(OperationError, Retryable):
         self.seconds = seconds
 
 
+class WorkersRunning(OperationError):
+    """A stored setting cannot be changed while `workers` run. `seconds`: what is known of them ends after so long."""
+
+    code = "WORKERS_RUNNING"
+
+    def __init__(self, workers: Sequence[str], seconds: int = 60) -> None:
+        super().__init__(
+            f"{plural(len(workers), 'worker')} {noun(len(workers), 'runs', 'run')}: "
+            f"{listed(workers[:3], len(workers))}. Workers with different settings would judge the same events "
+            "differently. Stop every `meterfold fold` and "
+            f"`meterfold check` with SIGTERM and repeat the change; a killed worker is listed for up to {seconds} s"
+        )
+        self.workers = tuple(workers)
+
+
+class NotAtRest(OperationError):
+    """A stored setting cannot be changed yet: a flush did not complete, or messages would be deleted unread."""
+
+    code = "NOT_AT_REST"
+
+
 class ExportIncomplete(OperationError, Retryable):
     """`rows` of `expected` rows arrived. A file of the export was removed; what a stream got is incomplete."""
 
@@ -317,3 +357,28 @@ def _of(metric_key: str) -> str:
 
 def _shown(differences: Sequence[Difference]) -> str:
     return ", ".join(f"{one.field} is {one.known!s}, not {one.wanted!s}" for one in differences)
+
+
+class EndpointNotFound(OperationError):
+    """No delivery to this webhook has ever failed, so there is nothing to enable."""
+
+    code = "ENDPOINT_NOT_FOUND"
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"webhook endpoint {endpoint!r} has never failed; `meterfold notify endpoints` lists those that have"
+        )
+        self.endpoint = endpoint
+
+
+class NotifierNotRunning(OperationError, Retryable):
+    """No notifier has sent the test message in time."""
+
+    code = "NOTIFIER_NOT_RUNNING"
+
+    def __init__(self, event_id: str, seconds: float) -> None:
+        super().__init__(
+            f"the test message {event_id} was not sent in {seconds:g} s: start `meterfold notify`, or look at its log"
+        )
+        self.event_id = event_id
+        self.seconds = seconds

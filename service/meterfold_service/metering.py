@@ -10,7 +10,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, load_settings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
@@ -18,10 +18,14 @@ from meterfold_sink.pool import ClientPool
 if TYPE_CHECKING:
     from meterfold_service.alerts.action_log import ActionLog
     from meterfold_service.alerts.operations import Alerts
+    from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.metrics.operations import Metrics
+    from meterfold_service.notify.operations import Notifications
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
+    from meterfold_service.rejected.operations import Rejected
+    from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.usage.operations import Usage
 
@@ -109,6 +113,41 @@ class Metering:
 
         return Periods(self._recounting, self._kafka_settings, self._now, self._wait_seconds)
 
+    @cached_property
+    def backups(self) -> Backups:
+        """Backups of ClickHouse: create, list, check, restore."""
+        from meterfold_service.backups.operations import Backups
+        from meterfold_service.backups.settings import BackupSettings
+
+        return Backups(
+            self._clickhouse_settings,
+            self._kafka_settings,
+            lambda: load_settings(BackupSettings, "backup", sources=self._sources),
+            self._worker_groups,
+            self._now,
+        )
+
+    @cached_property
+    def rejected(self) -> Rejected:
+        """Rejected messages: list, count, get, redrive, redrive_all."""
+        from meterfold_service.rejected.operations import Rejected
+
+        return Rejected(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+
+    @cached_property
+    def settings(self) -> StoredSettings:
+        """The stored settings: show, change."""
+        from meterfold_service.settings.operations import StoredSettings
+
+        return StoredSettings(self._clients, self._kafka_settings, self._worker_groups)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """What became of notifications: list, tries, redeliver, test, endpoints, enable."""
+        from meterfold_service.notify.operations import Notifications
+
+        return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
@@ -131,8 +170,20 @@ class Metering:
         return self._given_sources or Sources.read(config=self._config)
 
     def _connect(self, timeout_seconds: int = 300) -> Client:
-        settings = self._clickhouse or ClickHouseSettings.load(sources=self._sources)
-        return connect(settings, timeout_seconds=timeout_seconds)
+        return connect(self._clickhouse_settings(), timeout_seconds=timeout_seconds)
+
+    def _clickhouse_settings(self) -> ClickHouseSettings:
+        return self._clickhouse or ClickHouseSettings.load(sources=self._sources)
+
+    def _worker_groups(self) -> tuple[str, ...]:
+        """The consumer groups of all workers."""
+        from meterfold_processor.checker.settings import CheckerSettings
+        from meterfold_processor.fold.settings import FoldSettings
+
+        prefix = self._kafka_settings().topic_prefix
+        fold = load_settings(FoldSettings, "fold", sources=self._sources)
+        checker = load_settings(CheckerSettings, "checker", sources=self._sources)
+        return prefix + fold.group_id, prefix + checker.group_id, f"{prefix}{checker.group_id}-mirror"
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.

@@ -15,13 +15,13 @@ from typing import Final, Literal
 from meterfold_processor.fold.schemas import EVENT, SETTLE_SECONDS
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import InvalidDefinition, MeterfoldError
+from meterfold_schemas.schema_keys import parsed, shown
 from meterfold_sink.client import Client
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.schema_decisions import POISON, SchemaFacts, read_schema_facts, unknown_schema_hold, write_fact
 
 __all__ = ["SchemaDecided", "SchemaState", "alias", "list_schemas", "poison", "wait"]
 
-_FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 _HEADER: Final = re.compile(r"c301([0-9a-f]{16})")
 _PAUSE_SECONDS: Final = 0.2
 
@@ -37,8 +37,11 @@ class SchemaDecided(MeterfoldError):
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """One fingerprint (16 hexadecimal digits). waits: it holds its partitions, for `seconds_left` (None: until it is
-    decided). poison: its messages are rejected. read: they are read as `schema`."""
+    """One fingerprint: 16 hexadecimal digits, or id:N for a schema in a Schema Registry.
+
+    waits: it holds its partitions, for `seconds_left` (None: until it is decided). poison: its messages are rejected.
+    read: they are read as `schema`.
+    """
 
     fingerprint: str
     state: State
@@ -53,7 +56,7 @@ def list_schemas(client: Client) -> list[SchemaState]:
     """Every fingerprint that was met or decided, those that wait first. Raises Retryable or Fatal."""
     check_schema(client)
     hold = unknown_schema_hold(client)
-    states = [_state(fingerprint.hex(), facts, hold) for fingerprint, facts in read_schema_facts(client).items()]
+    states = [_state(shown(fingerprint), facts, hold) for fingerprint, facts in read_schema_facts(client).items()]
     return sorted(states, key=lambda one: (one.state != "waits", one.fingerprint))
 
 
@@ -81,7 +84,7 @@ def wait(client: Client, fingerprint: str, note: str = "") -> SchemaState:
         facts = read_schema_facts(client)[key]
     if facts.decision is not None:
         raise _decided_otherwise(key, facts)
-    return _state(key.hex(), facts, unknown_schema_hold(client))
+    return _state(shown(key), facts, unknown_schema_hold(client))
 
 
 def _decide(client: Client, fingerprint: bytes, decision: str, note: str) -> SchemaState:
@@ -94,28 +97,29 @@ def _decide(client: Client, fingerprint: bytes, decision: str, note: str) -> Sch
             time.sleep(_PAUSE_SECONDS)
     if facts.decision != decision:
         raise _decided_otherwise(fingerprint, facts)
-    return _state(fingerprint.hex(), facts, unknown_schema_hold(client))
+    return _state(shown(fingerprint), facts, unknown_schema_hold(client))
 
 
 def _decided_otherwise(fingerprint: bytes, facts: SchemaFacts) -> SchemaDecided:
     what = "its messages are rejected" if facts.decision == POISON else f"its messages are read as {facts.decision}"
     return SchemaDecided(
-        f"schema {fingerprint.hex()} is decided already: {what} (by {facts.decision_why}). A decision is final, since "
-        "messages were judged by it. Rejected ones are on usage.rejected and in usage_rejected: send them again with "
-        "the header of the schema"
+        f"schema {shown(fingerprint)} is decided already: {what} (by {facts.decision_why}). A decision is final, since "
+        "messages were judged by it. Send rejected ones again with `meterfold rejected redrive --read-as SCHEMA`"
     )
 
 
 def _parsed(text: str) -> bytes:
-    """The fingerprint of 16 digits, or of a header of 20."""
+    """The fingerprint of 16 digits, or of a header of 20, or a registry id as `id:42`."""
     lower = text.strip().lower().removeprefix("0x")
     if header := _HEADER.fullmatch(lower):
         lower = header[1]
-    if not _FINGERPRINT.fullmatch(lower):
+    try:
+        fingerprint = parsed(lower)
+    except ValueError:
         raise InvalidDefinition(
-            f"FINGERPRINT {text!r} must be 16 hexadecimal digits in the order of the wire, such as f69a6eec52c0f203"
-        )
-    fingerprint = bytes.fromhex(lower)
+            f"FINGERPRINT {text!r} must be 16 hexadecimal digits in the order of the wire, such as f69a6eec52c0f203, "
+            "or id: and the number of a schema in a Schema Registry, such as id:42"
+        ) from None
     known = catalog.by_fingerprint(fingerprint)
     if known is not None:
         raise InvalidDefinition(

@@ -51,6 +51,22 @@ _CLOSED_STATE: Final = {
 }
 _ARRIVAL: Final = {"received_at": "arrival time, as stamped by the broker"}
 
+_DELIVERY: Final = {
+    "occurred_at": "when the event happened",
+    "event_id": "id of the event; receivers recognise repeats by it",
+    "channel": "email, webhook or chat",
+    "target": "mail address, URL of the webhook, or name of the chat target",
+    "event_type": "topic of the event without prefix; notify.test: a test",
+    "org_id": "organization; empty: none",
+    "threshold_id": "threshold of the event; empty: none",
+    "alert_id": "alert of the event; empty: none",
+    "state": "pending, sending, retrying, delivered, failed, expired or disabled",
+    "due_at": "when the next try is due",
+    "status": "HTTP status or SMTP code of the answer; 0: no answer",
+    "error": "why the try failed; empty: it did not",
+    "payload": "the event as JSON, as it was when it was planned",
+}
+
 _RECORD: Final = {
     **_SUBJECT,
     "id": "id of the event, unique for its organization, metric and subject",
@@ -125,6 +141,23 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "org_id": "organization, as far as it can be read; empty: none or unknown",
         },
     ),
+    "rejected_redrives": Described(
+        "rejected messages that were sent again, and as what; read with FINAL",
+        {
+            "partition": "partition of the rejected message",
+            "offset": "offset of the rejected message",
+            "received_at": "arrival time of the rejected message",
+            "fact": "claim: the corrected event; sent: where it was written",
+            "by": "of a claim: who corrected it",
+            "note": "of a claim: why",
+            "key": "of a claim: message key of the corrected event",
+            "value": "of a claim: message value of the corrected event",
+            "sent_partition": "of sent: partition of the corrected event; otherwise -1",
+            "sent_offset": "of sent: offset of the corrected event; otherwise -1",
+            "at": "when this row was written",
+            "earlier": "orders the rows of a message and fact: the first one wins",
+        },
+    ),
     "usage_windows": Described(
         "stored state of hourly, daily, monthly and lifetime windows; read the usage_... views, or use FINAL",
         {
@@ -164,9 +197,9 @@ COMMENTS: Final[Mapping[str, Described]] = {
         },
     ),
     "schema_decisions": Described(
-        "unknown schema fingerprints on usage.recorded, and the decisions about them; read with FINAL",
+        "unknown schemas on usage.recorded, and the decisions about them; read with FINAL",
         {
-            "fingerprint": "16 hexadecimal digits, in the order of the wire",
+            "fingerprint": "16 hexadecimal digits in the order of the wire, or id:N for a schema in a Schema Registry",
             "fact": "seen, wait or decision",
             "value": "the decision: poison, or the name of a schema such as usage_recorded.v1",
             "detail": "where it was seen, or the reason of the decision",
@@ -388,6 +421,61 @@ COMMENTS: Final[Mapping[str, Described]] = {
     "mirror_progress": Described(
         "how far definitions and threshold events are copied from their topics; read with FINAL",
         {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to copy"},
+    ),
+    "backups": Described(
+        "backups and how far the log must reach to repair them; read with FINAL",
+        {
+            "name": "name of the backup, and of its folder in the destination",
+            "destination": "where it is: disk:NAME, s3:COLLECTION or file:/FOLDER",
+            "base": "name of the full backup that it adds to; empty: it is full",
+            "status": "running, complete or failed",
+            "started_at": "when it was started",
+            "finished_at": "when it ended; the epoch while it runs",
+            "partitions": "partitions of usage.recorded",
+            "next_offsets": "per partition, the offset at which the fold begins after a restore",
+            "needed_since": "per partition, the stamp of the first message that it needs then, in UTC microseconds",
+            "replayable_until": "until then Kafka keeps all of these messages",
+            "total_bytes": "size in the destination",
+            "error": "why it failed",
+        },
+    ),
+    "notification_tries": Described(
+        "tries of deliveries by `meterfold notify`, one row per try and one (attempt 0) for the plan; read with FINAL",
+        {
+            **_DELIVERY,
+            "round": "0: the first round; a redelivery has the time of its request in UTC microseconds",
+            "attempt": "number of the try in its round; 0: the plan",
+            "stage": "orders the rows of a try: 0 planned, 1 begun, 2 ended; the highest one wins",
+            "give_up_at": "when the delivery is given up",
+            "topic": "topic that the event was read from",
+            "partition": "its partition",
+            "started_at": "when the try began",
+            "ended_at": "when it ended",
+            "payload": "the event as JSON, in the row of the plan",
+        },
+    ),
+    "notification_deliveries": Described(
+        "deliveries of events to their targets, each with the state after its last try",
+        {
+            **_DELIVERY,
+            "round": "number of the last round; 0: the first",
+            "attempts": "tries in that round",
+            "last_try_at": "when the last try began",
+        },
+    ),
+    "notification_endpoints": Described(
+        "webhook endpoints that fail or are disabled, and those that were; read with FINAL",
+        {
+            "endpoint": "URL of the webhook",
+            "state": "active, failing or disabled; nothing is sent to a disabled one",
+            "since": "when the first of its failed tries began",
+            "reason": "what the last try came to, or who enabled it",
+            "changed_at": "when the state changed",
+        },
+    ),
+    "notification_progress": Described(
+        "how far `meterfold notify` has planned the deliveries of events; read with FINAL",
+        {"topic": "name of the topic", "partition": "its partition", "next_offset": "next offset to read"},
     ),
     "schema_migrations": Described(
         "applied migrations; read with FINAL",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,10 +21,29 @@ from meterfold_schemas.errors import Fatal
 from meterfold_sink.client import Client
 from meterfold_sink.comments import COMMENTS
 from meterfold_sink.errors import MISSING_DATABASE, MISSING_TABLE, code_of
+from meterfold_sink.fold_state import read_settings
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.server import server_now
 from meterfold_sink.writers import Writer
 
-__all__ = ["Migration", "applied", "check_schema", "migrate", "migrations", "statements"]
+__all__ = [
+    "OLDEST_COMPATIBLE",
+    "Migration",
+    "applied",
+    "check_schema",
+    "migrate",
+    "migrations",
+    "statements",
+    "view_statements",
+]
+
+OLDEST_COMPATIBLE: Final = 14
+"""Workers that know the migrations up to this one can start on the tables of this version: what came later only adds
+tables, columns and views. So a worker that ends in the middle of an upgrade comes back. A migration that changes what
+an older worker writes or reads raises it."""
+
+_COMPATIBLE: Final = "schema_compatible_with"
+"""The row of fold_settings that tells older versions; the newest row of this name wins."""
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations
@@ -81,6 +101,12 @@ def statements(migration: Migration, values: Mapping[str, int]) -> list[str]:
     return [part.strip() for part in _END.split(text) if part.strip()]
 
 
+def view_statements(migration: Migration) -> list[str]:
+    """Those that create a view. Views have no places for values."""
+    text = _COMMENT.sub("", migration.text)
+    return [part.strip() for part in _END.split(text) if part.strip().startswith("CREATE OR REPLACE VIEW")]
+
+
 def migrate(client: Client, rules: FoldRules) -> list[Migration]:
     """Bring the client's database to this version; returns what was applied. Safe to repeat after any failure.
 
@@ -96,12 +122,13 @@ def migrate(client: Client, rules: FoldRules) -> list[Migration]:
         for statement in statements(migration, values):
             client.command(statement)
         _record(client, migration)
+    _write_compatible(client)
     _write_comments(client)
     return new
 
 
 def check_schema(client: Client) -> None:
-    """Raises Fatal unless the database has exactly the migrations of this version."""
+    """Raises Fatal unless the database has the migrations of this version, and none that it does not work with."""
     try:
         done = applied(client)
     except Fatal as error:
@@ -110,12 +137,15 @@ def check_schema(client: Client) -> None:
                 f"the ClickHouse database {client.database!r} has no Meterfold tables: run `meterfold migrate`"
             ) from error
         raise
+    newest = migrations()[-1].version
+    if newest < max(done, default=0) and _compatible_with(client) <= newest:
+        done = {version: found for version, found in done.items() if version <= newest}
     _check_history(done)
     missing = [migration for migration in migrations() if migration.version not in done]
     if missing:
         raise Fatal(
             f"the ClickHouse schema is at version {max(done, default=0)}, but this version of meterfold requires "
-            f"{migrations()[-1].version}: run `meterfold migrate`"
+            f"{newest}: run `meterfold migrate`"
         )
 
 
@@ -151,6 +181,24 @@ def _record(client: Client, migration: Migration) -> None:
         }
     )
     Writer(client).insert("schema_migrations", row)
+
+
+def _compatible_with(client: Client) -> int:
+    """The oldest version that works with the tables; later than any where none is stored."""
+    text = read_settings(client).get(_COMPATIBLE, "")
+    return int(text) if text.isascii() and text.isdecimal() else sys.maxsize
+
+
+def _write_compatible(client: Client) -> None:
+    if _compatible_with(client) == OLDEST_COMPATIBLE:
+        return
+    row = {
+        "name": [_COMPATIBLE],
+        "value": [str(OLDEST_COMPATIBLE)],
+        # Above the usual negative values of this column, and the later the larger.
+        "earlier": pa.array([server_now(client)], pa.int64()),
+    }
+    Writer(client).insert("fold_settings", pa.table(row))
 
 
 def _write_comments(client: Client) -> None:

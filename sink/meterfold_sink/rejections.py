@@ -21,6 +21,10 @@ SELECT
     max(received_at) AS last_at
 FROM usage_rejected FINAL
 WHERE received_at >= now64(6, 'UTC') - toIntervalMillisecond({milliseconds:Int64})
+    AND (partition, received_at, offset) NOT IN (
+        SELECT partition, received_at, offset FROM rejected_redrives
+        WHERE fact = 'sent' AND received_at >= now64(6, 'UTC') - toIntervalMillisecond({milliseconds:Int64})
+    )
 GROUP BY reason, org_id
 ORDER BY count DESC, reason, org_id
 LIMIT {limit:UInt32}
@@ -42,7 +46,7 @@ class RecentRejections:
 
 
 def recent_rejections(client: Client, within_seconds: float, limit: int = 20) -> list[RecentRejections]:
-    """Messages that arrived within this many seconds, by the broker's timestamp, and were rejected; the most frequent
-    ones first. Raises Retryable or Fatal."""
+    """Messages that arrived within this many seconds, by the broker's timestamp, were rejected, and were not sent again
+    since; the most frequent ones first. Raises Retryable or Fatal."""
     rows = client.rows(_RECENT, {"milliseconds": round(within_seconds * 1000), "limit": limit})
     return [RecentRejections(**row) for row in rows]

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.periods import DAY_SECONDS, MICROS_PER_SECOND
 
-__all__ = ["DEFAULT_HOLD_SECONDS", "POISON", "POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "FoldRules"]
+__all__ = ["DEFAULT_HOLD_SECONDS", "POISON", "POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "WITH_REGISTRY", "FoldRules"]
 
 
 #: fold_settings rows "poison_fingerprint:<16 hex digits>" of earlier versions: messages of that schema are rejected.
@@ -26,9 +26,12 @@ DEFAULT_HOLD_SECONDS: Final = 3600
 #: The decision about a fingerprint whose messages are rejected.
 POISON: Final = "poison"
 
+#: The decoder version of installations that read the Confluent wire format.
+WITH_REGISTRY: Final = "3"
+
 _PROCEDURE: Final = (
-    "Nothing was changed. To change a stored setting, stop all workers and follow docs/operations.md, "
-    "'Changing stored settings'"
+    "Nothing was changed. To change a stored setting, stop all workers and run `meterfold settings set` "
+    "(docs/operations.md, 'Changing stored settings')"
 )
 
 
@@ -39,7 +42,7 @@ class FoldRules:
     horizon: how old an event may be on arrival. future_tolerance: how far ahead its clock may be. slack: how far the
     brokers' clocks may step back. grace: how long after its end a window becomes final. record_retention and
     source_retention: how long usage_records and the topic usage.recorded keep an event. decoder_version: 1 reads Avro,
-    2 reads JSON too.
+    2 reads JSON too, 3 also Avro in the Confluent wire format.
     """
 
     cluster_id: str
@@ -82,6 +85,12 @@ class FoldRules:
     def reads_json(self) -> bool:
         """Whether values that begin with { are events. Installations of the first version rejected them."""
         return self.decoder_version != "1"
+
+    @property
+    def reads_registry_ids(self) -> bool:
+        """Whether values that begin with 00 are events with the id of a Schema Registry. Installations that were
+        created without a registry reject them."""
+        return self.decoder_version not in ("1", "2")
 
     @property
     def kept_seconds(self) -> int:

@@ -1,4 +1,5 @@
-"""What is stored about schema fingerprints that came on usage.recorded: when each was seen, and what was decided.
+"""What is stored about schema fingerprints and registry ids that came on usage.recorded: when each was seen, and what
+was decided.
 
 A decision is final: the first row of a fingerprint wins for ever. Ages are measured by ClickHouse's clock alone.
 """
@@ -12,6 +13,7 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.schema_keys import parsed, shown
 from meterfold_sink.client import Client
 from meterfold_sink.fold_state import read_settings
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, POISON_FINGERPRINT, UNKNOWN_SCHEMA_HOLD
@@ -54,7 +56,10 @@ class SchemaFacts:
 
 
 def read_schema_facts(client: Client) -> dict[bytes, SchemaFacts]:
-    """fingerprint (8 bytes) -> what is stored about it. Raises Retryable, or Fatal for a row that cannot be read."""
+    """fingerprint (8 bytes) or registry id (4 bytes) -> what is stored about it.
+
+    Raises Retryable, or Fatal for a row that cannot be read.
+    """
     found: dict[bytes, SchemaFacts] = {}
     for row in client.rows(_ROWS):
         fingerprint = _fingerprint(row["fingerprint"], "schema_decisions")
@@ -78,7 +83,7 @@ def read_schema_facts(client: Client) -> dict[bytes, SchemaFacts]:
 
 def write_fact(client: Client, fingerprint: bytes, fact: Fact, value: str = "", detail: str = "") -> None:
     """Store a fact unless there is one of its kind already, which then stays. Raises Retryable or Fatal."""
-    row = {"fingerprint": [fingerprint.hex()], "fact": [fact], "value": [value], "detail": [detail]}
+    row = {"fingerprint": [shown(fingerprint)], "fact": [fact], "value": [value], "detail": [detail]}
     Writer(client).insert("schema_decisions", pa.table(row))
 
 
@@ -104,9 +109,6 @@ def write_unknown_schema_hold(client: Client, seconds: int) -> None:
 
 def _fingerprint(text: str, table: str) -> bytes:
     try:
-        fingerprint = bytes.fromhex(text)
-    except ValueError:
-        fingerprint = b""
-    if len(fingerprint) != 8:
-        raise Fatal(f"{table}: {text!r} is not a fingerprint of 16 hexadecimal digits")
-    return fingerprint
+        return parsed(text)
+    except ValueError as error:
+        raise Fatal(f"{table}: {error}") from None

@@ -27,6 +27,7 @@ from meterfold_processor.checker.worker import CheckerWorker
 from meterfold_processor.fold import flusher, opening
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.rules import Rules
+from meterfold_processor.kafka.offsets import at
 from meterfold_sink import reads
 from simulation.checker import variants as checkers
 from simulation.fold.variants import VARIANTS as FOLDS
@@ -158,7 +159,7 @@ def _beginning(
     self: opening.Opening, partition: int, consumer: Any, choose: Callable[[int, int], int]
 ) -> PartitionFold:
     made = _open(self, partition, consumer)
-    place = consumer.committed([opening.kafka.at(self._topic, partition)], 10)[0]
+    place = consumer.committed([at(self._topic, partition)], 10)[0]
     committed = max(place.offset, made.progress.log_start)
     made.progress = replace(made.progress, next_offset=choose(committed, made.progress.next_offset))
     return made

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from unittest import mock
 
 from meterfold_local.kafka import broker
-from meterfold_local.kafka.config import BrokerConfig
+from meterfold_local.kafka.config import BrokerConfig, server_properties
 
 _MORE = "group.consumer.session.timeout.ms=3000\n"
-_usual = broker.server_properties
+_usual = server_properties
 
 
 @contextmanager

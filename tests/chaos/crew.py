@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 from threading import Event, RLock, Thread
 from typing import Any
 
@@ -143,7 +144,7 @@ class Crew:
             member.process.signal(number)
         return running
 
-    def retire(self, name: str, number: signal.Signals, seconds: float = 15) -> int | None:
+    def retire(self, name: str, number: Signals, seconds: float = 15) -> int | None:
         """End one for good; its exit status."""
         member = self._members[name]
         with member.lock:

@@ -75,6 +75,22 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     **{f"definitions: {change}": ("definitions", 1, (change,)) for change in CHANGES},
 }
 
+SHORT: Final = tuple(
+    kind
+    for kind in KINDS
+    if kind
+    not in {
+        *("fold killed", "fold stands still", "broker killed"),
+        *(f"fold killed at {step}" for step in ("records", "duplicates", "rejected", "publish_rejected", "commit")),
+        *(f"checker killed at {step}" for step in ("Begin", "Flush", "SendOffsets")),
+        *(f"clickhouse: {harm}" for harm in ("reset after insert", "slow answer", *HARMS[-3:])),
+        *("fold changes protocol", "checker rolls to the other protocol"),
+        *(f"definitions: {change}" for change in ("threshold", "other limit", "rest")),
+    }
+)
+"""Those of the short run in `make test`: of every group, and of fold and checker where both can be hit. `make chaos`
+begins with every kind."""
+
 
 def kinds_on(brokers: int) -> tuple[str, ...]:
     """What can happen to a cluster of so many. A single broker is all of them, and nobody stands in for it."""

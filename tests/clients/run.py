@@ -3,6 +3,7 @@
 - clickhouse-go and clickhouse-jdbc against the local ClickHouse server
 - the examples for Java, Node and Go (examples/clients) against Kafka, the fold and the checker
 - AsyncAPI's own parser over the AsyncAPI document
+- Confluent's Python client with its Avro serializer against Apicurio Registry and the fold
 
 A program whose tools are not installed is skipped. Exit status 1 when one fails, 3 when the libraries of one could not
 be fetched and no other failed. Names of programs as arguments run only those; --fetch only fetches the libraries.
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients import asyncapi, examples
+from clients import asyncapi, confluent, examples
 from clients.tools import Failed, Program, run
 from meterfold_local.stack import LocalStack
 
@@ -27,6 +28,7 @@ HERE = Path(__file__).parent
 
 GO = (("go",), ("go", "mod", "download"))
 MAVEN = (("java", "mvn"), ("mvn", "-q", "-B", "compile", "dependency:resolve", "dependency:resolve-plugins"))
+APICURIO = ((), (sys.executable, str(HERE / "apicurio.py")))
 NODE = (("node", "npm"), ("npm", "ci", "--silent", "--prefer-offline", "--no-audit", "--no-fund"))
 
 Check = Callable[[Path, LocalStack], None]
@@ -59,6 +61,7 @@ CLIENTS = (
     Client(Program("clickhouse-go", HERE / "go", *GO), clickhouse("go", "run", ".")),
     Client(Program("clickhouse-jdbc", HERE / "java", *MAVEN), clickhouse("mvn", "-q", "-B", "compile", "exec:java")),
     Client(Program("asyncapi", HERE / "asyncapi_parser", *NODE), asyncapi.check),
+    Client(Program("confluent", examples.SOURCES / "python", *APICURIO), confluent.check),
     *(
         Client(Program(name, examples.SOURCES / name, *how), examples.check(name))
         for name, how in (("go", GO), ("java", MAVEN), ("node", NODE))

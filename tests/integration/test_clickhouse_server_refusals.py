@@ -80,6 +80,8 @@ READS = [
     "CREATE NAMED COLLECTION f AS path = '{file}'",
     "ATTACH TABLE f FROM '{folder}' (a Int8) ENGINE = MergeTree ORDER BY a",
     "CREATE TABLE f (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = local, path = '{folder}/')",
+    "CREATE TABLE f (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = 'backups'",
+    "RESTORE TABLE t FROM Disk('backups', '{folder}/backup')",
     r"CREATE TABLE f (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS `dis\x6b` = `dis\x6b`(type = web, endpoint = 'x')",
     "RESTORE TABLE t FROM File('{folder}/backup')",
     "SELECT 1 FORMAT Template SETTINGS format_template_row = '{file}'",
@@ -109,6 +111,8 @@ WRITES = [
     "CREATE TABLE written (a Int8) ENGINE = File(CSV, '{folder}/written')",
     "BACKUP TABLE t TO File('{folder}/written')",
     "BACKUP TABLE t TO Disk('default', 'written')",
+    "BACKUP TABLE t TO Disk('backups', '../written')",
+    "BACKUP TABLE t TO Disk('backups', '{folder}/written')",
     "COPY t TO '{folder}/written'",
     "SELECT 1 AS a FORMAT CapnProto SETTINGS output_format_schema = '{folder}/written'",
     "SYSTEM SHUTDOWN",
@@ -140,6 +144,7 @@ CONNECTIONS = [
     "LAYOUT(FLAT()) LIFETIME(0)",
     "SELECT * FROM format('AvroConfluent', 'x') SETTINGS format_avro_schema_registry_url = 'http://{address}/'",
     "CREATE TABLE f (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = web, endpoint = 'http://{address}/')",
+    "BACKUP TABLE t TO S3('http://{address}/bucket/key', 'a', 'b')",
 ]
 
 

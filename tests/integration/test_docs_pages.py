@@ -16,7 +16,7 @@ from pathlib import Path
 from support.cli import answer, running
 from support.paths import ROOT
 
-PAGES = ("metrics", "billing", "alerts", "proving", "usage", "closing", "python")
+PAGES = ("metrics", "billing", "alerts", "notifications", "proving", "usage", "closing", "python", "rejected")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -12,13 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.subjects import Subjects
-from meterfold_processor.kafka.reader import TopicReader
-from meterfold_processor.verify.contents import Contents
-from meterfold_processor.verify.log import Log
-from meterfold_processor.verify.report import Finding, Findings
 from meterfold_schemas import catalog, framing
 from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.errors import Fatal, InvalidDefinition
@@ -27,10 +21,9 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_service import schema_decisions
 from meterfold_service.schema_decisions import SchemaDecided
-from meterfold_sink.positions import Span
-from meterfold_sink.schema_decisions import read_schema_facts, write_unknown_schema_hold
+from meterfold_sink.schema_decisions import write_unknown_schema_hold
 from support import eventually
-from support.fold import Installation, Outgoing, Running, check, event, in_json, raw_event, running
+from support.fold import Installation, Outgoing, Running, check, event, in_json, raw_event, running, verify_contents
 from support.fold.installation import METRIC, ORG, headers_of, send
 from support.kafka import admin
 from support.seeds import seed_of
@@ -318,12 +311,12 @@ def test_what_was_rejected_stays_rejected_for_a_version_that_knows_the_schema(
         with running(installation) as worker:
             installation.wait_folded(worker)
     assert {(row["partition"], row["offset"]) for row in installation.rejects()} == {positions[1]}
-    assert _verify_contents(installation) == []
+    assert verify_contents(installation) == []
     _forget(installation)
     with running(installation) as worker:
         installation.wait_folded(worker)
     assert {(row["partition"], row["offset"]) for row in installation.rejects()} == {positions[1]}
-    assert _verify_contents(installation) == []
+    assert verify_contents(installation) == []
     (state,) = schema_decisions.list_schemas(installation.client)
     assert (state.state, state.why) == ("poison", "no decision within the hold time of 1 s")
 
@@ -344,7 +337,7 @@ def test_an_alias_that_an_operator_names_is_counted(installation: Installation) 
         installation.wait_folded(worker)
     assert len(installation.rows("usage_records")) == 10
     assert installation.rejects() == []
-    assert _verify_contents(installation) == []
+    assert verify_contents(installation) == []
 
 
 @pytest.mark.parametrize(
@@ -395,26 +388,6 @@ def test_a_producers_clock_is_refused(installation: Installation) -> None:
     assert "message.timestamp.type=LogAppendTime" in worker.wait_for_failure(Fatal)
     first = next(message.offset() for message in installation.log() if message.timestamp()[0] == 1)
     assert all(row["offset"] < first for row in installation.rows("usage_records"))
-
-
-def _verify_contents(installation: Installation) -> list[Finding]:
-    """What a comparison of each row with its message finds; the checker's topics are not there."""
-    findings = Findings(100)
-    reader = TopicReader(installation.kafka, "contents")
-    try:
-        compared = Contents(
-            installation.client,
-            Log(installation.kafka, reader),
-            Rules.of(installation.rules),
-            judged_by(read_schema_facts(installation.client)),
-            findings,
-            lambda text: None,
-        )
-        folded = installation.progress().items()
-        compared.compare([Span(partition, row.log_start, row.next_offset) for partition, row in folded])
-    finally:
-        reader.close()
-    return list(findings.found)
 
 
 def _subject_on(partition: int) -> str:

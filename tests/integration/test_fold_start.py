@@ -245,9 +245,9 @@ def test_a_log_cut_off_while_a_partition_waits_is_refused(installation: Installa
 
 
 def test_settings_of_another_version_are_refused(installation: Installation) -> None:
-    installation.store_setting("decoder_version", "3")
+    installation.store_setting("decoder_version", "4")
     said = _refused(installation)
-    assert "decoder_version 3, this worker has 1 and 2" in said
+    assert "decoder_version 4, this worker has 1, 2, 3" in said
     assert "Changing stored settings" in said
 
 
@@ -263,7 +263,7 @@ def test_another_horizon_than_the_stored_one_is_refused_by_migrate(installation:
 
 def test_a_poison_fingerprint_that_is_none_is_refused(installation: Installation) -> None:
     installation.store_setting("poison_fingerprint:xyz", "")
-    assert "'xyz' is not a fingerprint of 16 hexadecimal digits" in _refused(installation)
+    assert "fold_settings: 'xyz' must be 16 hexadecimal digits" in _refused(installation)
 
 
 def test_tables_of_a_newer_version_are_refused(installation: Installation) -> None:

@@ -4,6 +4,8 @@ refused."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import NAMES
+from meterfold_schemas.usage import UsageRecorded
 from support import eventually, kafka_users
 from support.cli import answer, meterfold, running
 from support.kafka_users import Rule, settings_of
@@ -58,8 +61,19 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
                 meter.record("api.calls", ("user", "ada"), id=str(number))
         eventually(lambda: answer("alert", "list", env=service)["total"] >= 1, DEADLINE, "the alert is in ClickHouse")
         answer("status", "--wait", "60", env=service)
+        # No key: the fold rejects it wherever it lands.
+        lost = UsageRecorded(
+            id="lost", metric_key="api.calls", subject_type="user", subject_id="bob", quantity=Decimal(1),
+            timestamp=datetime.now(UTC),
+        )  # fmt: skip
+        app = Producer(settings_of("meterfold-app", kafka).client())
+        app.produce(f"{kafka.topic_prefix}usage.recorded", lost.to_bytes())
+        assert app.flush(60) == 0
+        answer("status", "--wait", "60", env=service, code=None)
+        sent = answer("rejected", "redrive", "--reason", "misrouted", "--yes", env=environment("redrive"))
+        assert (sent["sent"], sent["states"]) == (1, {"counted": 1})
         report = answer("verify", "--wait", "60", env=environment("verify"))
-        assert sum(partition["counted"] for partition in report["partitions"]) == 10
+        assert sum(partition["counted"] for partition in report["partitions"]) == 11
         assert fold.terminate(20) == 0
         assert check.terminate(20) == 0
     for process in (fold, check):

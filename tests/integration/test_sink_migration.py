@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink import fold_state, reads
+from meterfold_sink import migrate as module
 from meterfold_sink.client import Client, connect
 from meterfold_sink.errors import code_of
 from meterfold_sink.migrate import applied, check_schema, migrate, migrations
@@ -67,6 +68,31 @@ def test_migrating_is_safe_to_repeat_and_to_break_off(clickhouse_settings: Click
         for check in (check_schema, lambda client: migrate(client, RULES)):
             with pytest.raises(Fatal, match="at version 999, and this version of meterfold knows only"):
                 check(client)
+
+
+def test_a_worker_starts_on_newer_tables_that_it_can_work_with(
+    clickhouse_settings: ClickHouseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade has migrated, and a worker of the old version that ended for another reason is started again."""
+    with connect(clickhouse_settings) as client:
+        migrate(client, RULES)
+        known = migrations()
+        newer = replace(known[-1], version=known[-1].version + 1, name="more", text="")
+        monkeypatch.setattr(module, "migrations", lambda: (*known, newer))
+        migrate(client, RULES)
+        monkeypatch.setattr(module, "migrations", lambda: known)
+        check_schema(client)
+        with pytest.raises(Fatal, match="use the newer version that migrated it"):
+            migrate(client, RULES)
+
+        # The next one changes what old workers write.
+        monkeypatch.setattr(module, "migrations", lambda: (*known, newer))
+        monkeypatch.setattr(module, "OLDEST_COMPATIBLE", newer.version)
+        migrate(client, RULES)
+        check_schema(client)
+        monkeypatch.setattr(module, "migrations", lambda: known)
+        with pytest.raises(Fatal, match="use the newer version that migrated it"):
+            check_schema(client)
 
 
 def test_a_database_that_is_not_there_is_made_only_when_asked(clickhouse_settings: ClickHouseSettings) -> None:

@@ -55,7 +55,7 @@ class Defined:
 
     def threshold(self, threshold_id: str, *scope: str | None, name: str = "q", is_active: bool = True) -> None:
         org_id, subject_type, subject_id = (*scope, None, None, None)[:3]
-        made = UsageThreshold(
+        made = UsageThreshold(  # type: ignore[call-arg]
             id=threshold_id, org_id=org_id, subject_type=subject_type, subject_id=subject_id, metric_key=KEY, name=name,
             threshold=100, period_type="daily", is_active=is_active, created_at=NOW, updated_at=NOW,
         )  # fmt: skip

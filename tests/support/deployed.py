@@ -15,6 +15,8 @@ from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
+from meterfold_service.backups.settings import BackupSettings
+from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
 __all__ = ["COMPOSE", "check_environment", "compose", "interpolated", "known_variables"]
@@ -24,7 +26,9 @@ _SECTIONS: Final[dict[str, type[Settings]]] = {
     "sdk": SdkSettings,
     "fold": FoldSettings,
     "checker": CheckerSettings,
+    "notify": NotifySettings,
     "health": HealthSettings,
+    "backup": BackupSettings,
 }
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::?([?-])([^}]*))?\}")
 
@@ -32,7 +36,7 @@ _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::?([?-])([^}]*))?\}")
 @cache
 def known_variables() -> frozenset[str]:
     """Every variable that sets something, without those of librdkafka."""
-    fields = {"clickhouse": ClickHouseSettings, **_SECTIONS}
+    fields: dict[str, Any] = {"clickhouse": ClickHouseSettings, **_SECTIONS}
     return frozenset(
         {"METERFOLD_CONFIG", "METERFOLD_BOOTSTRAP_SERVERS", "METERFOLD_TOPIC_PREFIX"}
         | {f"METERFOLD_{section}_{field}".upper() for section, model in fields.items() for field in model.model_fields}

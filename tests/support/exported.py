@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
@@ -14,6 +15,8 @@ from meterfold_processor.probes.checker import CheckerSubject
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.metrics import registry
 from meterfold_processor.probes.vitals import Vitals, WorkerKind
+from meterfold_service.notify.probes import NotifySubject
+from meterfold_service.notify.status import NotifyStatus
 
 __all__ = ["exported"]
 
@@ -23,9 +26,9 @@ SCRAPED: Final = frozenset({"job", "instance"})
 
 @cache
 def exported() -> dict[str, frozenset[str]]:
-    """Sample name -> its labels, for both kinds of worker, and `up`, which Prometheus makes."""
+    """Sample name -> its labels, for every kind of worker, and `up`, which Prometheus makes."""
     found: dict[str, frozenset[str]] = {"up": SCRAPED}
-    for subject in (_fold(), _checker()):
+    for subject in (_fold(), _checker(), _notifier()):
         for family in registry(Vitals(subject, 120.0)).collect():
             assert family.samples, f"{family.name} has no sample here: give it one, its labels are compared"
             for sample in family.samples:
@@ -48,6 +51,7 @@ def _fold() -> WorkerKind:
         durations={"records": _took()},
         positions={0: 1},
         stamps={0: 1},
+        backup=(1.0, 2.0),
     )
     status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
     return FoldSubject(status)
@@ -66,3 +70,17 @@ def _checker() -> WorkerKind:
     )
     status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
     return CheckerSubject(status)
+
+
+def _notifier() -> WorkerKind:
+    place = ("threshold.exceeded", 0)
+    status = NotifyStatus(
+        tries={("webhook", "delivered"): 1},
+        durations=_took(),
+        waiting={"webhook": (1, datetime.now(UTC))},
+        positions={place: 1},
+        ends={place: 2},
+        errors=Troubles(events="refused"),
+    )
+    status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
+    return NotifySubject(status)

@@ -27,8 +27,10 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import run_probed
     from meterfold_processor.fold.opening import Opening
+    from meterfold_processor.fold.registry import SchemaRegistry
     from meterfold_processor.fold.settings import FoldSettings
     from meterfold_processor.fold.worker import FoldWorker
+    from meterfold_processor.probes.backups import BackupWatch
     from meterfold_processor.probes.fold import FoldSubject
     from meterfold_schemas.settings import load_settings
 
@@ -36,9 +38,14 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     installation = Installation.read(config)
     kafka = installation.kafka()
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
-    worker = FoldWorker(settings, kafka, Opening(kafka, installation.clickhouse()))
+    registry = installation.schema_registry()
+    opening = Opening(kafka, installation.clickhouse(), SchemaRegistry(registry) if registry.url else None)
+    worker = FoldWorker(settings, kafka, opening)
     subject = FoldSubject(worker.status)
-    run_probed("fold", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
+    watch = BackupWatch(worker.status)
+    run_probed(
+        *("fold", worker, subject, lambda: snapshot(worker.status), installation), as_json=as_json, also=watch.look
+    )
 
 
 def snapshot(status: FoldStatus) -> Snapshot:

@@ -68,6 +68,7 @@ def migrate(
         record_retention_seconds=_seconds(record_retention_days),
         source_retention_seconds=_seconds(source_retention_days),
         unknown_schema_hold_seconds=unknown_schema_hold_seconds,
+        schema_registry=bool(installation.schema_registry().url),
     )
     done = migrate_all(installation.kafka(), installation.clickhouse(), wanted)
     if as_json:

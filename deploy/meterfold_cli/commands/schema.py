@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Export the schemas; decide about messages with an unknown schema.", no_args_is_help=True)
 
 FingerprintArgument = Annotated[
-    str, typer.Argument(metavar="FINGERPRINT", help="16 hexadecimal digits, as shown by `meterfold status`.")
+    str,
+    typer.Argument(
+        metavar="FINGERPRINT",
+        help="16 hexadecimal digits, or id:N of a Schema Registry, as shown by `meterfold status`.",
+    ),
 ]
 ReasonOption = Annotated[str, typer.Option(help="Reason of the decision; stored with it.")]
 

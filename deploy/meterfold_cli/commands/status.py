@@ -134,6 +134,12 @@ def _show(report: StatusReport, behind: Sequence[str] = ()) -> None:
         console.say(
             f"events      {report.counted:,} counted, {report.duplicates:,} duplicates, {report.rejected:,} rejected"
         )
+    if clickhouse.backup is not None:
+        backup = clickhouse.backup
+        console.say(
+            f"backup      {backup.name}, {_ago(backup.started_at, report.at)}; Kafka can repair it until "
+            f"{console.plain(backup.replayable_until)}"
+        )
     if report.partitions:
         console.say()
         headers = (

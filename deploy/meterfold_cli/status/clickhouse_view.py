@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import from_micros
+from meterfold_schemas.schema_keys import shown
 from meterfold_schemas.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
+    from meterfold_sink.backup_catalogue import BackupRow
     from meterfold_sink.client import Client
     from meterfold_sink.fold_state import ProgressRow
     from meterfold_sink.metric_usage import UndefinedMetric
@@ -58,7 +60,7 @@ class StoredProgress:
 @dataclass(frozen=True, slots=True)
 class ClickHouseView:
     """`error` is set when the server did not answer. `undefined`: metric keys with usage and without a definition.
-    `schemas`: what is stored about fingerprints (16 hexadecimal digits). `rejections`: of the last `rejected_within`
+    `schemas`: what is stored about schemas, by `schema_keys.shown`. `rejections`: of the last `rejected_within`
     seconds. `mirrored`: topic -> partition -> the next offset that the checker copies."""
 
     error: str | None = None
@@ -71,6 +73,8 @@ class ClickHouseView:
     schemas: Mapping[str, SchemaFacts] = field(default_factory=dict)
     rejections: Sequence[RecentRejections] = ()
     rejected_within: float = REJECTED_WITHIN_SECONDS
+    backup: BackupRow | None = None
+    """The newest complete one."""
 
 
 def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
@@ -88,6 +92,7 @@ def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_
 
 
 def _view(store: Client, rejected_within: float) -> ClickHouseView:
+    from meterfold_sink.backup_catalogue import newest_backup
     from meterfold_sink.fold_state import read_progress, read_settings
     from meterfold_sink.migrate import applied, migrations
     from meterfold_sink.rejections import recent_rejections
@@ -104,9 +109,10 @@ def _view(store: Client, rejected_within: float) -> ClickHouseView:
         progress={number: _progress(row) for number, row in progress.items()},
         mirrored=_mirrored(store) if "mirror_progress" in names else {},
         undefined=_undefined(store) if {"usage_windows", "metric_definitions"} <= names else (),
-        schemas={key.hex(): facts for key, facts in read_schema_facts(store).items()} if current else {},
+        schemas={shown(key): facts for key, facts in read_schema_facts(store).items()} if current else {},
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
         rejected_within=rejected_within,
+        backup=newest_backup(store) if current else None,
     )
 
 

@@ -15,8 +15,9 @@ from meterfold_cli.status.kafka_view import KafkaView, LogBounds, PendingHead, P
 from meterfold_cli.wording import undefined
 from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
-from meterfold_schemas.plurals import noun, plural
-from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD
+from meterfold_schemas.plurals import listed, noun, plural
+from meterfold_schemas.schema_keys import key_in, shown
+from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD, WITH_REGISTRY
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
 
@@ -128,6 +129,7 @@ def make_report(
         *_checker_problems(partitions, kafka, stuck_after),
         *_mirror_problems(mirror_lag, stuck_after),
         *_rejections(clickhouse, now),
+        *_backup_problems(kafka, clickhouse),
     )
     known = list(clickhouse.progress.values()) if clickhouse.error is None else None
     return StatusReport(
@@ -197,16 +199,17 @@ def _state(
 
 
 def _unknown_schema(event: PendingHead, clickhouse: ClickHouseView) -> str | None:
-    """The fingerprint that holds a partition, as 16 hexadecimal digits. One that this version knows holds it only for
-    the seconds in which a worker decides it."""
-    if len(event.header) < 10 or event.header[:2] != b"\xc3\x01":
+    """The schema that holds a partition: 16 hexadecimal digits, or id:N of a Schema Registry. One that this version
+    knows holds it only for the seconds in which a worker decides it."""
+    confluent = clickhouse.settings.get("decoder_version") == WITH_REGISTRY
+    key = key_in(event.header, confluent=confluent)
+    if key is None:
         return None
-    fingerprint = event.header[2:]
-    facts = clickhouse.schemas.get(fingerprint.hex())
+    facts = clickhouse.schemas.get(shown(key))
     if facts is None or facts.decision is None:
-        return None if catalog.by_fingerprint(fingerprint) is not None else fingerprint.hex()
+        return None if catalog.by_fingerprint(key) is not None else shown(key)
     readable = facts.decision == POISON or catalog.labelled(facts.decision) is not None
-    return None if readable else fingerprint.hex()
+    return None if readable else shown(key)
 
 
 def _what_holds(fingerprint: str, clickhouse: ClickHouseView) -> str:
@@ -313,7 +316,24 @@ def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
             f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last "
             f"{clickhouse.rejected_within:,.0f} s; "
             f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
-            f"{one.last_detail}"
+            f"{one.last_detail}. Correct them with `meterfold rejected redrive`"
+        )
+
+
+def _backup_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:
+    """The log itself decides; how long it will last is a matter of the metrics."""
+    backup = clickhouse.backup
+    if backup is None:
+        return
+    lost = [
+        f"partition {partition} needs offset {offset}, and its log begins at {kafka.recorded[partition].start}"
+        for partition, offset in backup.next_offsets.items()
+        if partition in kafka.recorded and offset < kafka.recorded[partition].start
+    ]
+    if lost:
+        yield (
+            f"the newest backup {backup.name} can no longer be repaired from Kafka: {listed(lost[:3], len(lost))}. Run "
+            "`meterfold backup create`"
         )
 
 

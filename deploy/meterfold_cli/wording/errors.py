@@ -29,5 +29,10 @@ def worded(error: MeterfoldError) -> str:
                 f"the command "
                 "again, which is safe"
             )
+        case errors.NotifierNotRunning():
+            return (
+                f"the test message was not sent in {error.seconds:g} s: no notifier is running. Start it with "
+                "`meterfold notify`; if one is running, its log says more"
+            )
         case _:
             return str(error)

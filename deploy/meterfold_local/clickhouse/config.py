@@ -2,10 +2,10 @@
 
 Access control is ClickHouse's own. The one user of the engine holds the grants below and nothing else: no source (FILE,
 URL, S3, REMOTE, ...), no table or database engine that reads anything but its own folder, no dictionaries (one with an
-EXECUTABLE source runs a command), no functions, no backups, no named collections, no introspection. Settings that name
-a file or an address can't be changed. Programs for Executable tables are searched in a folder that does not exist. Two
-ways to a file need no grant in chDB: INTO OUTFILE and FROM INFILE, which execute.py refuses, and the function file(),
-which engine.py replaces.
+EXECUTABLE source runs a command), no functions, no named collections, no introspection. Backups go to the one disk that
+allows them, a folder below the data folder. Settings that name a file or an address can't be changed. Programs for
+Executable tables are searched in a folder that does not exist. Two ways to a file need no grant in chDB: INTO OUTFILE
+and FROM INFILE, which execute.py refuses, and the function file(), which engine.py replaces.
 
 The user must be called `default`: chDB's sessions authenticate as that. Clients are authenticated by auth.py.
 """
@@ -19,11 +19,12 @@ from xml.sax.saxutils import escape
 ENGINE_FOLDER = "engine"
 SPOOL_FOLDER = "spool"
 CONFIG_FOLDER = "etc"
+BACKUP_FOLDER = "backups"
 
 PRIVILEGES = (
     "CHECK, SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, "
     "CREATE ARBITRARY TEMPORARY TABLE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, dictGet, SYSTEM MERGES, "
-    "SYSTEM TTL MERGES, SYSTEM FLUSH"
+    "SYSTEM TTL MERGES, SYSTEM FLUSH, BACKUP"
 )
 
 TABLE_ENGINES = (
@@ -75,12 +76,12 @@ DEFAULTS = {
 
 def prepare(data: Path) -> None:
     """Make the folders below `data` and write the engine's configuration. Safe to repeat; the engine must not run."""
-    for name in (ENGINE_FOLDER, SPOOL_FOLDER, CONFIG_FOLDER):
+    for name in (ENGINE_FOLDER, SPOOL_FOLDER, CONFIG_FOLDER, BACKUP_FOLDER):
         (data / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     for left_behind in (data / SPOOL_FOLDER).iterdir():
         left_behind.unlink()
     _create_default_database(data / ENGINE_FOLDER)
-    (data / CONFIG_FOLDER / "config.xml").write_text(_config(), encoding="utf-8")
+    (data / CONFIG_FOLDER / "config.xml").write_text(_config(data / BACKUP_FOLDER), encoding="utf-8")
     (data / CONFIG_FOLDER / "users.xml").write_text(_users(), encoding="utf-8")
 
 
@@ -104,13 +105,19 @@ def _create_default_database(engine: Path) -> None:
     unfinished.replace(definition)
 
 
-def _config() -> str:
+def _config(backups: Path) -> str:
     return f"""<clickhouse>
     <logger><level>none</level></logger>
     <default_database></default_database>
     <database>default</database>
     <users_config>{CONFIG_FOLDER}/users.xml</users_config>
     <user_scripts_path>{CONFIG_FOLDER}/no-scripts/</user_scripts_path>
+    <storage_configuration>
+        <disks>
+            <backups><type>local</type><path>{escape(str(backups))}/</path></backups>
+        </disks>
+    </storage_configuration>
+    <backups><allowed_disk>backups</allowed_disk></backups>
     <access_control_improvements>
         <table_engines_require_grant>true</table_engines_require_grant>
         <enable_read_write_grants>true</enable_read_write_grants>
@@ -123,6 +130,7 @@ def _config() -> str:
 def _users() -> str:
     grants = [
         f"GRANT {PRIVILEGES} ON *.*",
+        "GRANT READ, WRITE ON DISK",
         *(f"GRANT TABLE ENGINE ON {name}" for name in (*TABLE_ENGINES, *DATABASE_ENGINES)),
     ]
     defaults = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in DEFAULTS.items())

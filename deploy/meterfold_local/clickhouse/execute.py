@@ -44,6 +44,8 @@ _STREAMED = frozenset({b"SELECT", b"WITH"})
 _FORMAT_NAME = re.compile(r"\w+")
 _TEMPORARY = re.compile(rb"\bTEMP(?:ORARY)?\b", re.IGNORECASE)
 _FILE_CLAUSE = re.compile(rb"INFILE|OUTFILE", re.IGNORECASE)
+_READS_ONLY = ("READ_ONLY", "CONTROL")
+"""Classes of statements for a request that may only read. The engine counts BACKUP and RESTORE among the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def _check(asked: Request, connection: EngineConnection, sql: bytes) -> str:
     if _FILE_CLAUSE.search(sql) and (clause := statement.file_clause(connection.formatted(sql))):
         # The one way to a file that the engine's access control does not know (see config.py).
         raise QueryError(497, f"{clause} is not available on this server: it uses no files outside its data folder")
-    if asked.readonly and query_class not in ("READ_ONLY", "CONTROL"):
+    if asked.readonly and (query_class not in _READS_ONLY or statement.first_word(sql) in (b"BACKUP", b"RESTORE")):
         raise QueryError(
             164,
             "default: Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. You "

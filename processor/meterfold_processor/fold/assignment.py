@@ -20,9 +20,9 @@ from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.schemas import Decided, Wait
 from meterfold_processor.kafka.clients import assign_paused
 from meterfold_processor.kafka.offsets import at
-from meterfold_schemas import catalog
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.plurals import plural
+from meterfold_schemas.schema_keys import shown
 
 _LOG = logging.getLogger("meterfold.fold")
 
@@ -127,18 +127,19 @@ class Assignment:
         held.why = step.why
         pause = HOLD_SECONDS if step.seconds is None else min(HOLD_SECONDS, step.seconds)
         held.look_again = time.monotonic() + pause
-        if catalog.by_fingerprint(hold.fingerprint) is None and not held.logged:
+        if not step.settling and not held.logged:
             held.logged = True
+            name = shown(hold.fingerprint)
             _LOG.error(
-                "partition %d waits at offset %d: no schema with fingerprint %s in this version, %s. Upgrade this "
-                "worker, or decide it: `meterfold schema poison %s`, `meterfold schema alias %s SCHEMA`. Other "
-                "partitions continue",
+                "partition %d waits at offset %d: this worker does not know schema %s: %s. Upgrade this worker, or "
+                "decide it: `meterfold schema poison %s`, `meterfold schema alias %s SCHEMA`. Other partitions "
+                "continue",
                 hold.partition,
                 hold.offset,
-                hold.fingerprint.hex(),
+                name,
                 step.why,
-                hold.fingerprint.hex(),
-                hold.fingerprint.hex(),
+                name,
+                name,
             )
 
     def pause(self) -> None:

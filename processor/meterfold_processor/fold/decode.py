@@ -1,10 +1,12 @@
 """Messages to columns, all at once. The first byte tells the formats apart: `{` begins JSON (json_values.py), anything
 else should be Avro, which is read here.
 
-Messages of one header share a schema (several headers may stand for the same one, since libraries compute
-fingerprints differently) and are read as one block (columns/avro_blocks.py), twelve times faster than by a decoder per
-message. Where the nonces show that not every message holds exactly one record, the block is halved until the culprits
-stand alone, read by the same decoder, so that what is decided about a message never depends on its neighbours.
+A message is a header and an Avro body. The header is magic and schema fingerprint (10 bytes), or, in the Confluent wire
+format, a zero byte and the schema's id in a registry (5 bytes). Messages of one header share a schema (several headers
+may stand for the same one, since libraries compute fingerprints differently) and are read as one block
+(columns/avro_blocks.py), twelve times faster than by a decoder per message. Where the nonces show that not every
+message holds exactly one record, the block is halved until the culprits stand alone, read by the same decoder, so that
+what is decided about a message never depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import compress, repeat
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -24,6 +27,7 @@ from meterfold_schemas import catalog, usage_fields
 from meterfold_schemas.catalog import MAGIC, EventSchema
 from meterfold_schemas.framing import HEADER_SIZE
 from meterfold_schemas.plurals import plural
+from meterfold_schemas.schema_keys import CONFLUENT_HEADER_SIZE, CONFLUENT_MAGIC, header_of, shown
 from meterfold_schemas.usage_json import OPENING
 
 _TYPES: dict[str, pl.DataType] = {"quantity": pl.Decimal(38, 9), "timestamp": pl.Datetime("us", "UTC")}
@@ -32,10 +36,14 @@ FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()
 
 UNDECODABLE = "undecodable"
 
+_START = itemgetter(slice(0, CONFLUENT_HEADER_SIZE))
+"""As many bytes of a message as both kinds of header have; few different ones begin the messages of a batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A message of a schema that nothing is decided about: its partition waits at this offset."""
+    """A message of a schema that nothing is decided about: its partition waits at this offset. `fingerprint`: 8 bytes,
+    or the 4 of a registry id."""
 
     partition: int
     offset: int
@@ -55,7 +63,7 @@ class Decoded:
 def decode(consumed: Consumed, schemas: Schemas | None = None) -> Decoded:
     """Read every message as it is decided for its fingerprint; without `schemas` only what is always read."""
     schemas = schemas or Schemas()
-    readers = {MAGIC + fingerprint: schema for fingerprint, schema in schemas.read.items()}
+    readers = {header_of(key): schema for key, schema in schemas.read.items() if schemas.confluent or len(key) == 8}
     for header, schema in readers.items():
         if all(map(bytes.startswith, consumed.values, repeat(header))):
             whole = read_block(schema, header, consumed.values)
@@ -68,45 +76,72 @@ def decode(consumed: Consumed, schemas: Schemas | None = None) -> Decoded:
         body = json_values.read(list(compress(consumed.values, is_json)))
         parts.append(_with_position(consumed, body, rows[chosen]))
         rows = rows[~chosen]
-    holds = _holds(consumed, rows, schemas)
-    parts += [
-        _with_position(consumed, body, those)
-        for group, own in _by_header(consumed.values, rows, readers, schemas)
-        for body, those in _bodies(group, consumed.values, own)
-    ]
+    for header, schema, those in _by_header(consumed.values, rows, readers):
+        rows = rows[~np.isin(rows, those, assume_unique=True)]
+        parts += [_with_position(consumed, body, own) for body, own in _bodies(header, schema, consumed.values, those)]
+    holds: dict[int, Hold] = {}
+    for framing, own in _by_framing(consumed.values, rows, schemas):
+        headers = [consumed.values[row][: framing.size] for row in own.tolist()]
+        _hold(headers, framing, consumed, own, schemas, holds)
+        parts += [
+            _with_position(consumed, _undecodable(len(those), why), those)
+            for why, those in _by_fault(headers, framing, own, schemas)
+        ]
     frame = pl.concat(parts).sort("row")
-    for hold in holds:
+    for hold in holds.values():
         frame = frame.filter((pl.col("partition") != hold.partition) | (pl.col("offset") < hold.offset))
-    return Decoded(frame, holds)
+    return Decoded(frame, list(holds.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class _Readable:
-    """Messages of one header. Each message begins with the same ten bytes, whichever library computed them."""
+class _Framing:
+    """How the header of a message is found: its first bytes, and its size."""
 
-    header: bytes
-    schema: EventSchema
+    magic: bytes
+    size: int
+
+
+_SINGLE_OBJECT = _Framing(MAGIC, HEADER_SIZE)
+_CONFLUENT = _Framing(CONFLUENT_MAGIC, CONFLUENT_HEADER_SIZE)
+
+
+def _by_framing(values: list[bytes], rows: Int64s, schemas: Schemas) -> Iterable[tuple[_Framing, Int64s]]:
+    if schemas.confluent:
+        those = np.array([values[row].startswith(CONFLUENT_MAGIC) for row in rows.tolist()], np.bool_)
+        if those.any():
+            yield _CONFLUENT, rows[those]
+            rows = rows[~those]
+    yield _SINGLE_OBJECT, rows
 
 
 def _by_header(
-    values: list[bytes], rows: Int64s, readers: Mapping[bytes, EventSchema], schemas: Schemas
-) -> Iterable[tuple[_Readable | str, Int64s]]:
-    """The rows of each header, and those of each thing that can be wrong with one: what is wrong, and not the header
-    itself, since text instead of Avro begins differently in every message."""
-    groups: dict[bytes, _Readable | str] = {header: _Readable(header, schema) for header, schema in readers.items()}
-    rows_of: dict[_Readable | str, list[int]] = {}
-    for row in rows.tolist():
-        header = values[row][:HEADER_SIZE]
-        rows_of.setdefault(groups.get(header) or _why_unknown(header, schemas), []).append(row)
-    return [(group, np.array(own)) for group, own in rows_of.items()]
+    values: list[bytes], rows: Int64s, readers: Mapping[bytes, EventSchema]
+) -> Iterable[tuple[bytes, EventSchema, Int64s]]:
+    """The rows of each header that is read. Each of their messages begins with the same bytes, whichever library
+    computed them."""
+    own = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
+    starts = set(map(_START, own))
+    for header, schema in readers.items():
+        if _START(header) in starts:
+            chosen = np.fromiter(map(bytes.startswith, own, repeat(header)), np.bool_, len(own))
+            if chosen.any():
+                yield header, schema, rows[chosen]
 
 
-def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame, Int64s]]:
-    """The events of these rows, and those rows that have none."""
-    if isinstance(group, str):
-        yield _undecodable(len(rows), group), rows
-        return
-    runs = list(_runs(group, values, rows))
+def _by_fault(headers: list[bytes], framing: _Framing, rows: Int64s, schemas: Schemas) -> Iterable[tuple[str, Int64s]]:
+    """The rows of each thing that can be wrong with a header: what is wrong, and not the header itself, since text
+    instead of Avro begins differently in every message."""
+    rows_of: dict[str, list[int]] = {}
+    for row, header in zip(rows.tolist(), headers, strict=True):
+        rows_of.setdefault(_why_unknown(header, framing, schemas), []).append(row)
+    return [(why, np.array(own)) for why, own in rows_of.items()]
+
+
+def _bodies(
+    header: bytes, schema: EventSchema, values: list[bytes], rows: Int64s
+) -> Iterable[tuple[pl.DataFrame, Int64s]]:
+    """The events of these rows of one header, and those rows that have none."""
+    runs = list(_runs(header, schema, values, rows))
     readable = [(frame, run) for frame, run in runs if frame is not None]
     if readable:
         # Once for all runs: among many damaged messages there are thousands of them.
@@ -114,23 +149,28 @@ def _bodies(group: _Readable | str, values: list[bytes], rows: Int64s) -> Iterab
         yield whole, np.concatenate([run for _, run in readable])
     damaged = [run for frame, run in runs if frame is None]
     if damaged:
-        why = f"the body is not one {group.schema.name} record of version {group.schema.version}"
+        why = f"the body is not one {schema.name} record of version {schema.version}"
         yield _undecodable(len(damaged), why), np.concatenate(damaged)
 
 
-def _holds(consumed: Consumed, rows: Int64s, schemas: Schemas) -> list[Hold]:
-    first: dict[int, Hold] = {}
-    for row in rows.tolist():
-        header = consumed.values[row][:HEADER_SIZE]
-        if len(header) < HEADER_SIZE or not header.startswith(MAGIC):
+def _hold(
+    headers: list[bytes],
+    framing: _Framing,
+    consumed: Consumed,
+    rows: Int64s,
+    schemas: Schemas,
+    first: dict[int, Hold],
+) -> None:
+    """Add the first message of each partition whose schema is not decided to `first`."""
+    for row, header in zip(rows.tolist(), headers, strict=True):
+        if len(header) < framing.size or not header.startswith(framing.magic):
             continue
-        fingerprint = header[len(MAGIC) :]
+        fingerprint = header[len(framing.magic) :]
         if fingerprint in schemas.read or fingerprint in schemas.poison or _other_event(fingerprint) is not None:
             continue
         partition, offset = int(consumed.partition[row]), int(consumed.offset[row])
         if partition not in first or offset < first[partition].offset:
             first[partition] = Hold(partition, offset, fingerprint)
-    return list(first.values())
 
 
 def _other_event(fingerprint: bytes) -> EventSchema | None:
@@ -139,31 +179,45 @@ def _other_event(fingerprint: bytes) -> EventSchema | None:
     return None if schema is None or schema.name == EVENT else schema
 
 
-def _why_unknown(header: bytes, schemas: Schemas) -> str:
-    if len(header) < HEADER_SIZE:
-        return f"{plural(len(header), 'byte')} where a header has {HEADER_SIZE}; publish {_formats(schemas)}"
-    if not header.startswith(MAGIC):
+def _why_unknown(header: bytes, framing: _Framing, schemas: Schemas) -> str:
+    if header.startswith(CONFLUENT_MAGIC) and len(header) >= CONFLUENT_HEADER_SIZE and not schemas.confluent:
+        return (
+            "the value begins with 00, the Confluent wire format, which this installation does not read: set url under "
+            "[schema_registry] and decoder_version 3 (docs/producing.md, 'A Schema Registry'), or publish "
+            f"{_formats(schemas)}"
+        )
+    if len(header) < framing.size:
+        return f"{plural(len(header), 'byte')} where a header has {framing.size}; publish {_formats(schemas)}"
+    if not header.startswith(framing.magic):
         return f"the bytes do not begin with c3 01; publish {_formats(schemas)}"
-    fingerprint = header[len(MAGIC) :]
+    fingerprint = header[len(framing.magic) :]
     other = _other_event(fingerprint)
     if other is not None and fingerprint not in schemas.poison:
         return f"a {other.name} event on the topic of {EVENT}"
-    return f"schema fingerprint {fingerprint.hex()} is poison (`meterfold schema list` says who decided it)"
+    what = "schema fingerprint" if framing is _SINGLE_OBJECT else "registry schema"
+    return f"{what} {shown(fingerprint)} is poison (`meterfold schema list` shows who decided it)"
 
 
 def _formats(schemas: Schemas) -> str:
-    return "Avro in single-object encoding" + (", or JSON that begins with {" if schemas.json else "")
+    found = ["Avro in single-object encoding"]
+    if schemas.json:
+        found.append("JSON that begins with {")
+    if schemas.confluent:
+        found.append("Avro in the Confluent wire format")
+    return ", or ".join(found)
 
 
-def _runs(group: _Readable, values: list[bytes], rows: Int64s) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
+def _runs(
+    header: bytes, schema: EventSchema, values: list[bytes], rows: Int64s
+) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
     """Halved until each part can be read, or is one message that cannot be (None)."""
-    frame = read_block(group.schema, group.header, [values[row] for row in rows])
+    frame = read_block(schema, header, [values[row] for row in rows])
     if frame is not None or len(rows) == 1:
         yield frame, rows
         return
     middle = len(rows) // 2
-    yield from _runs(group, values, rows[:middle])
-    yield from _runs(group, values, rows[middle:])
+    yield from _runs(header, schema, values, rows[:middle])
+    yield from _runs(header, schema, values, rows[middle:])
 
 
 def _events(records: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,9 @@ from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold.decode import Hold
 from meterfold_processor.fold.flush import progress_rows
 from meterfold_processor.fold.partition import PartitionFold
+from meterfold_processor.fold.registry import SchemaRegistry
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.schemas import Decided, Schemas, Wait, decided, look
+from meterfold_processor.fold.schemas import Decided, Recognized, Schemas, Wait, decided, look
 from meterfold_processor.fold.store import Progress
 from meterfold_processor.kafka import errors
 from meterfold_processor.kafka.offsets import log_edge
@@ -23,18 +25,19 @@ from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.periods import Period
 from meterfold_schemas.plurals import plural
+from meterfold_schemas.schema_keys import registry_id
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
-from meterfold_sink.schema_decisions import read_schema_facts, unknown_schema_hold, write_fact
+from meterfold_sink.schema_decisions import SchemaFacts, read_schema_facts, unknown_schema_hold, write_fact
 from meterfold_sink.windows import has_windows
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
-DECODER_VERSIONS = ("1", "2")
+DECODER_VERSIONS = ("1", "2", "3")
 """Those that this worker can judge by. A new one is added when the same bytes are judged differently: the stored one
 stops older and newer workers from working side by side."""
 
@@ -60,9 +63,15 @@ class StoredHistory:
 class Opening:
     """ClickHouse and the source topic, as a fold worker needs them when it starts and when it is given a partition."""
 
-    def __init__(self, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings) -> None:
+    def __init__(
+        self,
+        kafka_settings: KafkaSettings,
+        clickhouse_settings: ClickHouseSettings,
+        registry: SchemaRegistry | None = None,
+    ) -> None:
         self._kafka = kafka_settings
         self._clickhouse = clickhouse_settings
+        self._registry = registry
         self._topic = Topics(kafka_settings.topic_prefix).usage_recorded
         self._connected: Client | None = None
         self._stored: FoldRules | None = None
@@ -89,9 +98,15 @@ class Opening:
         if stored.decoder_version not in DECODER_VERSIONS:
             raise Fatal(
                 f"fold_settings says decoder_version {stored.decoder_version}, this worker has "
-                f"{' and '.join(DECODER_VERSIONS)}: "
+                f"{', '.join(DECODER_VERSIONS)}: "
                 "workers of different versions would judge the same events differently. Run the version that the "
                 "settings name, or stop all workers and follow docs/operations.md, 'Changing stored settings'"
+            )
+        if self._registry is not None and not stored.reads_registry_ids:
+            raise Fatal(
+                f"[schema_registry] is set, but fold_settings says decoder_version {stored.decoder_version}, which "
+                "rejects the Confluent wire format. Remove the setting, or stop all workers and store "
+                "decoder_version 3 as docs/operations.md, 'Changing stored settings', says"
             )
         check_source(self._kafka, stored)
         self._stored = stored
@@ -102,19 +117,31 @@ class Opening:
 
     def schemas(self) -> Schemas:
         """The schema fingerprints that are decided."""
-        return decided(read_schema_facts(self._client), json=self._stored_settings.reads_json)
+        return self._decided(read_schema_facts(self._client))
 
     def look_at(self, hold: Hold) -> tuple[Wait | Decided, Schemas]:
         """Make sure that a held fingerprint gets a decision. Returns its state, and all decisions so far."""
         step, stored = look(
             hold.fingerprint,
-            catalog.by_fingerprint(hold.fingerprint),
+            lambda: self._recognize(hold.fingerprint),
             unknown_schema_hold(self._client),
             f"partition {hold.partition}, offset {hold.offset}",
             lambda: read_schema_facts(self._client),
             lambda fingerprint, write: write_fact(self._client, fingerprint, write.fact, write.value, write.detail),
         )
-        return step, decided(stored, json=self._stored_settings.reads_json)
+        return step, self._decided(stored)
+
+    def _recognize(self, key: bytes) -> Recognized:
+        number = registry_id(key)
+        if number is None:
+            return Recognized(catalog.by_fingerprint(key))
+        if self._registry is None:
+            return Recognized(None, "this worker has no Schema Registry (url under [schema_registry])")
+        return self._registry.look_up(number)
+
+    def _decided(self, stored: Mapping[bytes, SchemaFacts]) -> Schemas:
+        rules = self._stored_settings
+        return decided(stored, json=rules.reads_json, confluent=rules.reads_registry_ids)
 
     def writer(self) -> Writer:
         """A writer on a connection of its own, for the thread that flushes."""

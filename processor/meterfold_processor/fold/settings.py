@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
-from meterfold_schemas.settings import Settings
+from meterfold_schemas.settings import Settings, http_url
 
 
 class FoldSettings(Settings):
@@ -22,3 +22,25 @@ class FoldSettings(Settings):
     """Session timeout of the classic protocol; with the consumer protocol the broker sets it."""
     stop_seconds: float = Field(default=6.0, ge=0, le=60)
     """How long a stop waits for flushes in progress."""
+
+
+class SchemaRegistrySettings(Settings):
+    """Table [schema_registry], variables METERFOLD_SCHEMA_REGISTRY_... Without a URL no registry is used."""
+
+    url: str = ""
+    """Address of the Confluent API, such as https://registry:8081."""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    ca_file: str = ""
+    """PEM file of the certificate authorities; empty: those of the system."""
+    certificate_file: str = ""
+    """PEM file of the client certificate, for a registry that asks for one."""
+    key_file: str = ""
+    """PEM file of its key, if the certificate file does not hold it."""
+    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    """How long a request may take to connect, and to answer."""
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return http_url(value) if value else value

@@ -61,6 +61,8 @@ class FoldStatus:
     """By partition the newest end that was reached, and the position from which on everything before it is flushed:
     transaction markers at the end of a log are behind every position there can be."""
     membership: Membership = field(default_factory=Membership)
+    backup: tuple[float, float] | None = None
+    """Of the newest complete backup: when it was started, and until when Kafka can repair it; both in UTC seconds."""
 
     def seconds_since_flush(self) -> float | None:
         return None if self.last_flush is None else time.monotonic() - self.last_flush

@@ -33,6 +33,7 @@ from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import MICROS_PER_SECOND
+from meterfold_schemas.schema_keys import shown
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
 
@@ -129,7 +130,7 @@ class FoldWorker:
             if fold.flushed_stamp is not None
         }
         self.status.holds = {
-            partition: held.hold.fingerprint.hex() for partition, held in self._assignment.held.items()
+            partition: shown(held.hold.fingerprint) for partition, held in self._assignment.held.items()
         }
 
     def _attend_to_partitions(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # not in its stubs
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from meterfold_processor.kafka import clients
 from meterfold_processor.kafka.admin import TIMEOUT_SECONDS, admin_for

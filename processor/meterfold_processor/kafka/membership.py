@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,3 +95,15 @@ def read(statistics: str, topic: str, now: float) -> MembershipState:
         # Unknown offsets are negative, and so is the number of a partition that means none.
         ends={entry.partition: entry.ls_offset for entry in partitions if entry.partition >= 0 <= entry.ls_offset},
     )
+
+
+def log_ends(statistics: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """(topic, partition) -> up to where a read_committed reader can read, where that is known."""
+    found = _Statistics.model_validate(json.loads(statistics))
+    return {
+        (topic, entry.partition): entry.ls_offset
+        for topic in topics
+        if topic in found.topics
+        for entry in found.topics[topic].partitions.values()
+        if entry.partition >= 0 <= entry.ls_offset
+    }

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs do not re-export it
+from confluent_kafka.admin import OffsetSpec
 
 from meterfold_processor.kafka.admin import Admin, admin_for
 from meterfold_processor.kafka.errors import as_error
@@ -96,9 +96,9 @@ def log_ends(settings: KafkaSettings, places: Iterable[Place]) -> dict[Place, in
 def _ask(
     admin: Admin, places: Iterable[Place], spec: OffsetSpec, level: IsolationLevel
 ) -> Mapping[TopicPartition, Future[Any]]:
-    return admin.list_offsets(
-        {at(*place): spec for place in places}, isolation_level=level, request_timeout=admin.timeout_seconds
-    )
+    wanted = {at(*place): spec for place in places}
+    admin.know_leaders({place.topic for place in wanted})
+    return admin.list_offsets(wanted, isolation_level=level, request_timeout=admin.timeout_seconds)
 
 
 def _listed(admin: Admin, futures: Mapping[TopicPartition, Future[Any]]) -> dict[Place, int]:
@@ -133,6 +133,7 @@ def offsets_at(settings: KafkaSettings, topic: str, partitions: Iterable[int], s
         return {}
     admin = admin_for(settings)
     spec = OffsetSpec.for_timestamp(stamp)
+    admin.know_leaders([topic])
     futures = admin.list_offsets(dict.fromkeys(wanted, spec), request_timeout=admin.timeout_seconds)
     doing = f"looking for a time in {topic}"
     offsets = {place.partition: int(admin.answer(future, doing).offset) for place, future in futures.items()}

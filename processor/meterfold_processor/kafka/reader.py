@@ -96,9 +96,13 @@ class TopicReader:
 
         `pump` is called repeatedly meanwhile.
         """
-        found: dict[Place, list[Message]] = {place: [] for place in ends}
         self._assign(dict.fromkeys(ends, OFFSET_BEGINNING))
         self.positions = dict.fromkeys(ends, -1)
+        return self.advance(ends, pump)
+
+    def advance(self, ends: Mapping[Place, int], pump: Callable[[], None] = lambda: None) -> dict[Place, list[Message]]:
+        """What follows on what was read, up to `ends` or beyond."""
+        found: dict[Place, list[Message]] = {place: [] for place in ends}
         last_progress = time.monotonic()
         while any(self.positions[place] < end for place, end in ends.items()):
             before = dict(self.positions)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs do not re-export them
+from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -35,7 +35,10 @@ __all__ = [
     "check_topics",
     "create_topics",
     "ensure_topics",
+    "read_retentions",
     "read_source",
+    "retention_seconds",
+    "set_retentions",
 ]
 
 _TIMEOUT: Final = 15.0
@@ -45,6 +48,7 @@ _HEADERS_BYTES: Final = 65_536
 #: Flushed windows are published in messages of up to this size.
 _WINDOWS_BYTES: Final = 1_000_000
 _COMPRESSION: Final = "compression.type"
+_RETENTION: Final = "retention.ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +117,45 @@ def adjust_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> list[s
 
     What was written before stays as it is stored. Raises Retryable or Fatal.
     """
-    admin = admin_for(settings)
     wanted = {spec.name: spec.config[_COMPRESSION] for spec in specs if _COMPRESSION in spec.config}
+    return _set_everywhere(settings, _COMPRESSION, wanted)
+
+
+def read_retentions(settings: KafkaSettings, names: Sequence[str]) -> dict[str, int]:
+    """Topic -> milliseconds for which it keeps messages, -1 for ever. Raises Retryable or Fatal."""
+    configs = _configs(admin_for(settings), names)
+    return {name: int(configs[name].get(_RETENTION, -1)) for name in names}
+
+
+def set_retentions(settings: KafkaSettings, wanted: Mapping[str, int]) -> list[str]:
+    """Have topics keep messages for so many milliseconds; the names of those that had another retention. Raises
+    Retryable or Fatal."""
+    return _set_everywhere(settings, _RETENTION, {name: str(milliseconds) for name, milliseconds in wanted.items()})
+
+
+def _set_everywhere(settings: KafkaSettings, key: str, wanted: Mapping[str, str]) -> list[str]:
+    """Set one configuration of topics (name -> value) and wait until the brokers show it; the names of those that
+    differed."""
+    admin = admin_for(settings)
 
     def differing() -> list[str]:
         configs = _configs(admin, list(wanted))
-        return [name for name, codec in wanted.items() if configs[name].get(_COMPRESSION) != codec]
+        return [name for name, value in wanted.items() if configs[name].get(key) != value]
 
-    changed = differing()
+    changed = differing() if wanted else []
     if not changed:
         return []
     resources = []
     for name in changed:
-        entry = ConfigEntry(_COMPRESSION, wanted[name], incremental_operation=AlterConfigOpType.SET)
+        entry = ConfigEntry(key, wanted[name], incremental_operation=AlterConfigOpType.SET)
         resources.append(ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry]))
     for resource, future in admin.incremental_alter_configs(resources, request_timeout=_TIMEOUT).items():
-        admin.answer(future, f"setting {_COMPRESSION} of {resource.name}")
+        admin.answer(future, f"setting {key} of {resource.name}")
     # The controller has answered; the brokers learn of it a moment later.
     until = time.monotonic() + _READY_SECONDS
     while missing := differing():
         if time.monotonic() > until:
-            raise Retryable(f"Kafka, setting {_COMPRESSION}: {', '.join(missing)} does not show it yet")
+            raise Retryable(f"Kafka, setting {key}: {', '.join(missing)} does not show it yet")
         time.sleep(0.05)
     return changed
 
@@ -144,6 +166,12 @@ def read_source(settings: KafkaSettings) -> SourceTopic:
     if found is None:
         raise Fatal(f"Kafka has no topic {Topics(settings.topic_prefix).usage_recorded}: run `meterfold migrate`")
     return found
+
+
+def retention_seconds(settings: KafkaSettings, topic: str) -> float | None:
+    """How long a topic keeps a message after its stamp; None: for ever. Raises Retryable or Fatal."""
+    milliseconds = int(_configs(admin_for(settings), [topic])[topic]["retention.ms"])
+    return None if milliseconds < 0 else milliseconds / 1000
 
 
 def _source(settings: KafkaSettings) -> SourceTopic | None:

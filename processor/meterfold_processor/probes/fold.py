@@ -71,6 +71,15 @@ class FoldSubject:
             {partition: max(0.0, now - stamp / MICROS_PER_SECOND) for partition, stamp in dict(status.stamps).items()},
             "partition",
         )
+        started, until = status.backup or (None, None)
+        yield gauge(
+            "fold_backup_age_seconds", "Age of the newest backup.", None if started is None else max(0.0, now - started)
+        )
+        yield gauge(
+            "fold_backup_left_seconds",
+            "Time until Kafka deletes the first event that the newest backup needs; negative: it may have.",
+            None if until is None else until - now,
+        )
         yield counter(
             "fold_stage_cpu_seconds", "CPU time of the worker's own thread.", dict(status.stages.seconds), "stage"
         )

@@ -18,8 +18,8 @@ AGAIN_SECONDS = 2.0
 _ANSWER_SECONDS = 10
 
 
-def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
-    """A function that logs in and runs a statement. For one thread; it raises Retryable or Fatal.
+def ping_clickhouse(settings: ClickHouseSettings, also: Callable[[Client], None] | None = None) -> Callable[[], None]:
+    """A function that logs in and runs a statement, and then `also`. For one thread; it raises Retryable or Fatal.
 
     The connection is kept while it works, because opening one costs more than the query.
     """
@@ -30,6 +30,8 @@ def ping_clickhouse(settings: ClickHouseSettings) -> Callable[[], None]:
             kept.append(connect(settings, timeout_seconds=_ANSWER_SECONDS))
         try:
             ping(kept[0])
+            if also is not None:
+                also(kept[0])
         except MeterfoldError:
             kept.pop().close()
             raise

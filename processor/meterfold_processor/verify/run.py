@@ -67,7 +67,7 @@ def verify(
         fixed = fix_offsets(log, client, range(count), wait_seconds, lambda text: tell(0, total, text))
         _name_unknown_partitions(client, count, findings)
         # Read after the progress: everything folded was decided by these.
-        schemas = judged_by(read_schema_facts(client), json=rules.reads_json)
+        schemas = judged_by(read_schema_facts(client), json=rules.reads_json, confluent=rules.reads_registry_ids)
         proofs = PartitionProofs(client, log, rules, schemas, micros(begun_at), findings, within, contents)
         parts = parts_of(kafka, client, rules, fixed, within)
         together = list(groups(fixed))

@@ -16,6 +16,7 @@ from meterfold_processor.checker.judged import Crossing, JudgedState, crossings
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_schemas import ids
 from meterfold_schemas.periods import HOUR
+from meterfold_schemas.vocabulary import Level
 from simulation.checker.worker import Variant, Worker
 
 
@@ -200,9 +201,7 @@ class OneCounter(Broken):
 
         patch.setattr(judge, "crossings", counted)
         alert_id = records._alert_id
-        patch.setattr(
-            records, "_alert_id", lambda target, level, number: alert_id(target, records.Level.EXCEEDED, number)
-        )
+        patch.setattr(records, "_alert_id", lambda target, level, number: alert_id(target, Level.EXCEEDED, number))
 
 
 class DeletionsElsewhere(Broken):

@@ -13,10 +13,11 @@ from typing import Literal
 
 from meterfold_processor.fold.messages import LOG_APPEND_TIME
 from meterfold_processor.fold.rules import Rules
-from meterfold_schemas import catalog, framing
+from meterfold_schemas import framing
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import DAY, HOUR, from_micros, micros
 from meterfold_schemas.quantities import exact_unscaled
+from meterfold_schemas.schema_keys import header_of, key_of
 from simulation.fold.oracle import Event
 
 PARTITION = 0
@@ -36,7 +37,11 @@ ALIAS = bytes.fromhex("f69a6eec52c0f203")
 """A fingerprint that a newer version knows, and an older one does not."""
 UNKNOWN = bytes(range(8))
 """One that no version knows."""
-FOREIGN = (ALIAS, UNKNOWN)
+REGISTERED = key_of(7)
+"""The id of our schema in a Schema Registry that some workers can ask, when it answers."""
+STRANGE = key_of(8)
+"""An id that the registry does not have."""
+FOREIGN = (ALIAS, UNKNOWN, REGISTERED, STRANGE)
 
 
 def _subjects_on(partition: int) -> list[Subject]:
@@ -171,12 +176,12 @@ def random_log(rng: random.Random, size: int) -> Log:
 
 
 def with_foreign_headers(rng: random.Random, log: Log) -> Log:
-    """Some of the readable events, as libraries send them that compute another fingerprint."""
+    """Some of the readable events, as libraries send them that compute another fingerprint or use a registry."""
     events, messages = list(log.events), list(log.messages)
     for number, (event, message) in enumerate(zip(log.events, log.messages, strict=True)):
         if event.poison is None and rng.random() < 0.3:
             fingerprint = rng.choice(FOREIGN)
-            value = catalog.MAGIC + fingerprint + value_of(event)[framing.HEADER_SIZE :]
+            value = header_of(fingerprint) + value_of(event)[framing.HEADER_SIZE :]
             events[number] = _with(event, fingerprint=fingerprint)
             messages[number] = FakeMessage(message.at_offset, message.stamp, message.raw_key, value)
     return Log(events, messages)

@@ -9,6 +9,7 @@ import itertools
 import random
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -17,13 +18,15 @@ from meterfold_processor.columns import limbs
 from meterfold_processor.fold.flush import InsertRows, window_messages
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.framing import HEADER_SIZE
 from meterfold_schemas.keys import partition_of, subject_key
 from meterfold_schemas.periods import DAY, Period
 from meterfold_schemas.quantities import to_decimal
+from meterfold_schemas.schema_keys import header_of
 from meterfold_sink.schema_decisions import POISON
 from simulation.fold import verdict
 from simulation.fold.histories import LAG
-from simulation.fold.logs import ALIAS, ELSEWHERE, RULES, Log, log_of, message_of, value_of
+from simulation.fold.logs import ALIAS, ELSEWHERE, REGISTERED, RULES, Log, log_of, message_of, value_of
 from simulation.fold.script import Hand, event, turns_red, world_of
 from simulation.fold.variants import Variant
 from simulation.fold.world import SETTLE, Parts, World
@@ -411,24 +414,24 @@ def test_history_37_sum_beyond_decimal_38(monkeypatch: pytest.MonkeyPatch) -> No
     assert min(history_37()) >= limbs.LIMIT  # 39 digits in a column of 38
 
 
-def log_of_an_alias() -> Log:
-    """One event, with the fingerprint that another library computes."""
-    only, header = event(0), catalog.MAGIC + ALIAS
-    message = replace(message_of(only), raw_value=header + value_of(only)[len(header) :])
-    return Log([replace(only, fingerprint=ALIAS)], [message])
+def log_of_a_foreign(key: bytes) -> Log:
+    """One event, with the fingerprint that another library computes, or with a registry id."""
+    only = event(0)
+    message = replace(message_of(only), raw_value=header_of(key) + value_of(only)[HEADER_SIZE:])
+    return Log([replace(only, fingerprint=key)], [message])
 
 
-def history_of_a_schema(variant: Variant) -> None:
+def history_of_a_schema(variant: Variant, key: bytes) -> None:
     """A worker that knows the fingerprint writes that it is read. An operator's `poison` has an earlier stamp and turns
     up later; the worker dies after its records were stored, and whoever comes next obeys the first decision."""
-    world = World(log_of_an_alias(), random.Random(0), variant.parts, gentle=True, schema_rng=random.Random(0))
+    world = World(log_of_a_foreign(key), random.Random(0), variant.parts, gentle=True, schema_rng=random.Random(0))
     world.batch_sizes = [1]
     a = world.start()
-    a.knows = {ALIAS: catalog.latest("usage_recorded")}
-    while ALIAS not in world.store.decisions:
+    a.knows = {key: catalog.latest("usage_recorded")}
+    while not any(row.fact == "decision" for row in world.store.decisions.get(key, [])):
         a.step()
-    (its_own,) = world.store.decisions[ALIAS]
-    world.store.write_fact(ALIAS, "decision", POISON, its_own.stamp - 1, SETTLE)
+    its_own = next(row for row in world.store.decisions[key] if row.fact == "decision")
+    world.store.write_fact(key, "decision", POISON, its_own.stamp - 1, SETTLE)
     while not world.store.now.records and world.ticks < its_own.stamp + 2 * SETTLE:
         a.step()
     world.finish()
@@ -436,22 +439,43 @@ def history_of_a_schema(variant: Variant) -> None:
 
 
 def test_a_decision_about_a_schema_is_obeyed_only_when_no_earlier_one_can_turn_up() -> None:
-    history_of_a_schema(Variant())
-    with pytest.raises(AssertionError):
-        history_of_a_schema(Variant(Parts(settle=0)))
+    for key in (ALIAS, REGISTERED):
+        history_of_a_schema(Variant(), key)
+        with pytest.raises(AssertionError):
+            history_of_a_schema(Variant(Parts(settle=0)), key)
 
 
 def test_what_decides_about_a_schema_is_stored() -> None:
-    """A worker of a newer version and one of an older one, which come to different ends by themselves."""
-    turns_red(history_of_two_versions, "39_own_clock_decides_a_schema", "39_version_decides_a_schema")
-    history_of_two_versions(Variant())
+    """A worker of a newer version and one of an older one, or one with a registry and one without, which would come to
+    different ends."""
+    for key in (ALIAS, REGISTERED):
+        history = partial(history_of_two_versions, key=key)
+        turns_red(history, "39_own_clock_decides_a_schema", "39_version_decides_a_schema")
+        history(Variant())
 
 
-def history_of_two_versions(variant: Variant) -> None:
+def test_an_id_means_what_was_stored_when_the_registry_is_gone() -> None:
+    """A worker with a registry stores what the id means, and dies. One without a registry counts the event."""
+    world = World(log_of_a_foreign(REGISTERED), random.Random(0), gentle=True, schema_rng=random.Random(0))
+    world.hold_ticks = 10**6
+    first = world.start()
+    first.knows = {REGISTERED: catalog.latest("usage_recorded")}
+    while not any(row.fact == "decision" for row in world.store.decisions.get(REGISTERED, [])):
+        first.step()
+    world.workers.clear()
+    last = world.start()
+    last.knows = {}
+    while last.step():
+        pass
+    assert set(world.store.now.records) == {0}
+    verdict.check_end(world.store, world.log, world.outcome)
+
+
+def history_of_two_versions(variant: Variant, key: bytes) -> None:
     """The older worker decides first: poison, by time. The newer one, which could read the message, takes over."""
-    world = World(log_of_an_alias(), random.Random(0), variant.parts, gentle=True, schema_rng=random.Random(0))
+    world = World(log_of_a_foreign(key), random.Random(0), variant.parts, gentle=True, schema_rng=random.Random(0))
     older, newer = world.start(), world.start()
-    older.knows, newer.knows = {}, {ALIAS: catalog.latest("usage_recorded")}
+    older.knows, newer.knows = {}, {key: catalog.latest("usage_recorded")}
     while newer.fold is None:
         newer.step()
     while not world.store.now.rejected:

@@ -196,7 +196,9 @@ def reads_without_nonce(schema: EventSchema, header: bytes, values: list[bytes])
     """17: what stands between two messages is read and not looked at; equal headers are the only proof."""
     gap = bytes(16)
     try:
-        frame = pl.read_avro(io.BytesIO(avro_blocks._container(schema, len(values), gap.join(values) + gap)))
+        frame = pl.read_avro(
+            io.BytesIO(avro_blocks._container(schema, len(header), len(values), gap.join(values) + gap))
+        )
     except (pl.exceptions.PanicException, pl.exceptions.ComputeError, OSError):
         return None
     if frame.height != len(values) or not frame.select((pl.col("_header") == pl.lit(header)).all()).item():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import Period
 from meterfold_sink.schema_decisions import POISON, SchemaFacts
 from simulation.fold import verdict
-from simulation.fold.logs import ALIAS, FOREIGN, PARTITION, RULES, Log
+from simulation.fold.logs import ALIAS, FOREIGN, PARTITION, REGISTERED, RULES, Log
 from simulation.fold.model_store import ModelStore, Tables
 from simulation.fold.oracle import Outcome, fold
 
@@ -87,7 +87,8 @@ class Worker:
             self.busy = False
 
     def _run(self) -> Steps:
-        self.schemas = decided(self.world.store.schema_facts(self.world.ticks), self.world.parts.settle)
+        facts = self.world.store.schema_facts(self.world.ticks)
+        self.schemas = decided(facts, self.world.parts.settle, confluent=self.world.foreign)
         yield from (self.world.parts.open or open_partition)(self.world, self)
         rng = self.world.rng
         while True:
@@ -149,7 +150,7 @@ class Worker:
             poison.add(fingerprint)
         else:
             read[fingerprint] = step.schema
-        self.schemas = Schemas(read, frozenset(poison))
+        self.schemas = replace(self.schemas, read=read, poison=frozenset(poison))
 
     def _flush_step(self) -> Steps:
         """One operation of the oldest flush: in part and again, twice, or once."""
@@ -170,6 +171,8 @@ def next_schema_step(worker: Worker, facts: SchemaFacts | None) -> Step:
     """The rule itself, with ticks for seconds."""
     assert worker.held is not None
     known = worker.knows.get(worker.held.fingerprint)
+    if worker.held.fingerprint == REGISTERED and worker.world.schema_rng.random() < 0.5:
+        known = None  # the registry does not answer
     return next_step(facts, known, worker.world.hold_ticks, "here", worker.world.parts.settle)
 
 
@@ -258,7 +261,9 @@ class World:
     def start(self) -> Worker:
         worker = Worker(self)
         if self.foreign and self.schema_rng.random() < 0.5:  # of a newer version
-            worker.knows = {ALIAS: catalog.latest("usage_recorded")}
+            worker.knows[ALIAS] = catalog.latest("usage_recorded")
+        if self.foreign and self.schema_rng.random() < 0.5:  # has the setting of the registry
+            worker.knows[REGISTERED] = catalog.latest("usage_recorded")
         self.workers.append(worker)
         return worker
 

@@ -3,7 +3,7 @@
 from support.fold.flow import Flow
 from support.fold.installation import Installation, Outgoing, event, in_json, raw_event, unique
 from support.fold.truth import Truth
-from support.fold.verdict import check
+from support.fold.verdict import check, verify_contents
 from support.fold.workers import FAST, Running, dying_worker, fold_environment, running, started
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "running",
     "started",
     "unique",
+    "verify_contents",
 ]

@@ -6,7 +6,7 @@ meterfold_schemas, windows and duplicates by the oracle of the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,11 +16,13 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from fastavro.io.binary_decoder import BinaryDecoder
 
 from meterfold_schemas import framing, usage_json
+from meterfold_schemas.catalog import latest
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.framing import HEADER_SIZE, schema_of
 from meterfold_schemas.keys import SUBJECT, parse_subject_key, partition_of
 from meterfold_schemas.periods import micros
 from meterfold_schemas.quantities import exact_unscaled
+from meterfold_schemas.schema_keys import CONFLUENT_HEADER_SIZE
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_sink.rules import FoldRules
 from simulation.fold.oracle import Event, Outcome, fold
@@ -37,12 +39,14 @@ class Truth:
     outcomes: dict[int, Outcome]
 
     @classmethod
-    def of(cls, log: Sequence[Message], rules: FoldRules) -> Truth:
+    def of(cls, log: Sequence[Message], rules: FoldRules, registered: Iterable[bytes] = ()) -> Truth:
+        """`registered`: the headers of 5 bytes that stand for our schema in a Schema Registry."""
+        headers = dict.fromkeys(registered, latest("usage_recorded").header)
         messages = {(message.partition(), message.offset()): message for message in log}
         events: dict[Position, UsageRecorded] = {}
         logs: dict[int, list[Event]] = {partition: [] for partition in range(rules.partition_count)}
         for position, message in sorted(messages.items()):
-            reason, event = _judged(message, rules.partition_count)
+            reason, event = _judged(message, rules.partition_count, headers)
             if event is not None:
                 events[position] = event
             logs[position[0]].append(_for_the_oracle(message, event, reason))
@@ -111,10 +115,14 @@ def _short(parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(part if len(part.encode()) <= 512 else "" for part in parts)
 
 
-def _judged(message: Message, partitions: int) -> tuple[str | None, UsageRecorded | None]:
+def _judged(
+    message: Message, partitions: int, headers: Mapping[bytes, bytes]
+) -> tuple[str | None, UsageRecorded | None]:
+    value = message.value() or b""
+    if value[:CONFLUENT_HEADER_SIZE] in headers:
+        value = headers[value[:CONFLUENT_HEADER_SIZE]] + value[CONFLUENT_HEADER_SIZE:]
     try:
-        event = UsageRecorded.from_bytes(message.value() or b"")
-        value = message.value() or b""
+        event = UsageRecorded.from_bytes(value)
         if not value.startswith(usage_json.OPENING) and _has_negative_branch(value):
             return "undecodable", None
     except Poison as poison:

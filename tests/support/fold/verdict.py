@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 
 from meterfold_processor.columns.tables import WINDOWS
+from meterfold_processor.fold.rules import Rules
+from meterfold_processor.fold.schemas import judged_by
 from meterfold_processor.fold.subjects import SUBJECT
+from meterfold_processor.kafka.reader import TopicReader
+from meterfold_processor.verify.contents import Contents
+from meterfold_processor.verify.log import Log
+from meterfold_processor.verify.report import Finding, Findings
 from meterfold_schemas.periods import micros
+from meterfold_sink.positions import Span
+from meterfold_sink.schema_decisions import read_schema_facts
 from support import consume_all
 from support.fold.installation import DEADLINE, Installation, headers_of
 from support.fold.truth import Truth, stamp_of, subject_of
@@ -19,10 +28,10 @@ _TEXTS = ("source", "resource_type", "resource_id", "metadata")
 _STATE = ("record_count", "sum", "min", "max", "last", "last_timestamp", "last_offset", "folded_through")
 
 
-def check(installation: Installation, *, records_expire: bool = False) -> Truth:
+def check(installation: Installation, *, records_expire: bool = False, registered: Iterable[bytes] = ()) -> Truth:
     """AssertionError unless tables and topics hold exactly what the log comes to; returns that. Where records expire
-    everything is compared but them."""
-    truth = Truth.of(installation.log(), installation.rules)
+    everything is compared but them. `registered`: as for Truth.of."""
+    truth = Truth.of(installation.log(), installation.rules, registered)
     if not records_expire:
         _check_records(installation, truth)
     _check_duplicates(installation, truth)
@@ -30,6 +39,29 @@ def check(installation: Installation, *, records_expire: bool = False) -> Truth:
     _check_windows(installation, truth)
     _check_progress(installation, truth)
     return truth
+
+
+def verify_contents(installation: Installation) -> list[Finding]:
+    """What `verify` finds when it compares each row with its message; the checker's topics are not there."""
+    findings = Findings(100)
+    rules = installation.rules
+    reader = TopicReader(installation.kafka, "contents")
+    try:
+        compared = Contents(
+            installation.client,
+            Log(installation.kafka, reader),
+            Rules.of(rules),
+            judged_by(
+                read_schema_facts(installation.client), json=rules.reads_json, confluent=rules.reads_registry_ids
+            ),
+            findings,
+            lambda text: None,
+        )
+        folded = installation.progress().items()
+        compared.compare([Span(partition, row.log_start, row.next_offset) for partition, row in folded])
+    finally:
+        reader.close()
+    return list(findings.found)
 
 
 def same(found: dict[Any, Any], expected: dict[Any, Any], what: str) -> None:

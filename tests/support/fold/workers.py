@@ -28,7 +28,7 @@ class Running:
         self,
         installation: Installation,
         *,
-        opening: type[Opening] = Opening,
+        opening: Callable[..., Opening] = Opening,
         drive: Any = None,
         consumer: Callable[[], Any] | None = None,
         **settings: Any,

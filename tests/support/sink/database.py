@@ -25,6 +25,7 @@ _FILLED = (
     "usage_records",
     "usage_duplicates",
     "usage_rejected",
+    "rejected_redrives",
     "schema_decisions",
     "usage_windows",
     "fold_progress",

@@ -125,7 +125,7 @@ def windows_of(records: Iterable[Record]) -> list[Window]:
             total = EXACT.add(total, Decimal(record.quantity))
         quantities = [Decimal(record.quantity) for record in members]
         windows.append(
-            Window(
+            Window(  # type: ignore[call-arg]
                 *key,
                 record_count=len(members),
                 sum=total,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 from chaos.broken import CHECKERS, NAMES
 from chaos.journal import Journal, has_report, read
-from chaos.plan import KINDS, draw, kinds_on
+from chaos.plan import KINDS, SHORT, draw, kinds_on
 from chaos.scenes import SCENES
 from simulation.checker import variants as checkers
 from simulation.fold.variants import VARIANTS as FOLDS
@@ -33,6 +34,13 @@ def test_a_single_broker_has_the_faults_that_need_no_other() -> None:
         "transaction coordinator killed",
         "broker away at a commit",
     }
+
+
+def test_the_short_run_has_faults_of_every_group_and_both_workers() -> None:
+    def hit(kinds: Iterable[str]) -> set[tuple[str, str]]:
+        return {(KINDS[kind][0], kind.split()[0] if kind.startswith(("fold ", "checker ")) else "") for kind in kinds}
+
+    assert hit(KINDS) - hit(SHORT) == {("kill", "fold"), ("stop", "fold")}
 
 
 def test_every_broken_variant_of_the_simulations_runs_here() -> None:

@@ -111,4 +111,4 @@ def test_rich_is_imported_for_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("FORCE_COLOR", "1")
         console.say("a", "red")
         assert "rich.console" in sys.modules
-        assert "\x1b[31ma" in sys.stdout.getvalue()  # type: ignore[attr-defined]
+        assert "\x1b[31ma" in sys.stdout.getvalue()

@@ -129,3 +129,17 @@ def test_how_a_command_ends_is_its_exit_code(
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("meterfold ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["threshold", "create", "a.b", "--period", "weekly"], "'--period': 'weekly' is not one of 'hourly',"),
+        (["up", "--port", "99999"], "'--port': the value must be less than or equal to 65535"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_said_without_words_of_a_library(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(arguments) == exits.USAGE
+    assert said in capsys.readouterr().err

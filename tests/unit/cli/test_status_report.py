@@ -9,6 +9,7 @@ from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, StoredP
 from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, OpenTransaction, PendingHead, PendingHeads
 from meterfold_cli.status.report import MirrorLag, StatusReport, make_report, positions
 from meterfold_schemas import catalog
+from meterfold_sink.backup_catalogue import BackupRow
 from meterfold_sink.schema_decisions import SchemaFacts
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -50,6 +51,17 @@ def test_all_folded_is_well() -> None:
     assert (found.counted, found.duplicates, found.rejected) == (97, 2, 1)
     status = found.partitions[0]
     assert (status.state, status.lag, status.checker_lag) == ("ok", 0, 0)
+
+
+def test_a_backup_that_the_log_no_longer_reaches_is_a_problem() -> None:
+    backup = BackupRow(
+        *("b1", "disk:backups", "", "complete", NOW, NOW),
+        *({0: 40}, {0: 0}, NOW + timedelta(days=13), 1_000),
+    )
+    view = replace(stored(progress(100)), backup=backup)
+    assert report(kafka(start=40), view).well
+    (problem,) = report(kafka(start=41), view).problems
+    assert problem.startswith("the newest backup b1 can no longer be repaired from Kafka: partition 0 needs offset 40")
 
 
 def test_a_marker_of_a_transaction_at_the_end_is_no_lag() -> None:

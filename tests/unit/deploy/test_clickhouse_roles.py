@@ -15,7 +15,8 @@ from support.paths import ROOT
 
 FOLDER: Final = ROOT / "deploy" / "clickhouse"
 ROLES: Final = (FOLDER / "roles.sql").read_text(encoding="utf-8")
-GRANTS: Final = re.findall(r"^GRANT ([A-Z, ]+) ON (\w+)\.(\S+) TO (\w+);", ROLES, re.MULTILINE)
+GRANTS: Final = re.findall(r"^GRANT ([A-Z, ]+) ON ([\w*]+)\.(\S+) TO (\w+);", ROLES, re.MULTILINE)
+SOURCES: Final = re.findall(r"^GRANT ([A-Z, ]+) ON ([A-Z0-9]+) TO (\w+);", ROLES, re.MULTILINE)
 
 
 def granted(role: str, right: str) -> set[str]:
@@ -25,7 +26,7 @@ def granted(role: str, right: str) -> set[str]:
 def test_every_table_of_a_grant_exists() -> None:
     named = {table for _, database, table, _ in GRANTS if database == "meterfold" and "*" not in table}
     assert named - COMMENTS.keys() - {"schema_migrations"} == set()
-    assert len(GRANTS) == ROLES.count("\nGRANT "), "every grant is read by this test"
+    assert len(GRANTS) + len(SOURCES) == ROLES.count("\nGRANT "), "every grant is read by this test"
 
 
 def test_the_checker_inserts_what_it_mirrors() -> None:
@@ -55,7 +56,29 @@ def test_tables_that_are_made_for_a_while_can_be_made_and_dropped(role: str, pre
 
 def test_closing_a_period_inserts_what_it_may() -> None:
     stored = {"period_closings", "closed_windows", "closed_dimensions"}
-    assert granted("meterfold_service", "INSERT") == stored | {"schema_decisions", "closing_*"}
+    notified = {"notification_tries", "notification_endpoints"}
+    assert granted("meterfold_service", "INSERT") == stored | notified | {"schema_decisions", "closing_*"}
+
+
+def test_the_notifier_inserts_what_it_keeps() -> None:
+    source = (ROOT / "sink" / "meterfold_sink" / "notification_tries.py").read_text(encoding="utf-8")
+    written = set(re.findall(r'insert\("(\w+)"', source))
+    assert granted("meterfold_notify", "INSERT") == written
+    assert "notification_tries" in written
+
+
+def test_a_backup_reads_and_writes_the_catalogue_and_nothing_else() -> None:
+    own = [(rights, database, table) for rights, database, table, to in GRANTS if to == "meterfold_backup"]
+    assert granted("meterfold_backup", "BACKUP") == {"*"}
+    assert [table for rights, database, table in own if database == "meterfold" and "INSERT" in rights] == ["backups"]
+    assert {database for _, database, _ in own} == {"meterfold", "system", "meterfold_check_*"}
+    assert set(SOURCES) == {("READ, WRITE", "S3", "meterfold_backup"), ("READ, WRITE", "DISK", "meterfold_backup")}
+
+
+def test_only_redriving_stores_what_is_sent_again() -> None:
+    users = {to for rights, _, table, to in GRANTS if table == "rejected_redrives" and "INSERT" in rights}
+    assert users == {"meterfold_redrive"}
+    assert granted("meterfold_redrive", "INSERT") == {"rejected_redrives"}
 
 
 @pytest.mark.parametrize("role", ["meterfold_read", "meterfold_read_all"])

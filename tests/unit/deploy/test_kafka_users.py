@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from meterfold_processor.checker.settings import CheckerSettings
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_schemas.topics import NAMES
+from meterfold_service.notify.settings import NotifySettings
 from support.kafka_users import Rule, rules
 from support.paths import ROOT
 
@@ -53,6 +54,7 @@ def test_names_are_those_of_the_code() -> None:
     groups = {(rule.user, rule.name) for rule in rules() if rule.resource == "group"}
     assert ("meterfold-fold", FoldSettings().group_id) in groups
     assert ("meterfold-check", CheckerSettings().group_id) in groups
+    assert ("meterfold-notify", NotifySettings().group_id) in groups
     identities = {rule.name for rule in rules() if rule.resource == "transactionalId" and rule.prefix}
     assert identities == {f"{CheckerSettings().group_id}-"}
 
@@ -66,10 +68,11 @@ def test_nobody_has_more_than_one_part_needs() -> None:
         if rule.user == "meterfold-migrate":
             assert rule.operation not in ("Read", "Write"), "it makes topics and sees no message"
     readers = {rule.user for rule in rules() if (rule.name, rule.operation) == ("usage.recorded", "Read")}
-    assert readers == {"meterfold-fold", "meterfold-service", "meterfold-verify"}
-    assert writers["usage.recorded"] == {"meterfold-app"}
+    assert readers == {"meterfold-backup", "meterfold-fold", "meterfold-service", "meterfold-verify"}
+    assert writers["usage.recorded"] == {"meterfold-app", "meterfold-redrive"}
     assert writers["usage.windows"] == writers["usage.rejected"] == {"meterfold-fold"}
     assert writers["metric.defined"] == writers["alert.acted"] == {"meterfold-service"}
+    assert writers["endpoint.changed"] == {"meterfold-notify", "meterfold-service"}
     assert {user for topic, found in writers.items() if topic.startswith("threshold.") for user in found} == {
         "meterfold-check",
         "meterfold-service",

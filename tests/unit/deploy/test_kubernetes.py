@@ -4,6 +4,7 @@ With kubectl on this machine, the overlay is rendered and checked as well."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from support.paths import ROOT
 FOLDER = ROOT / "deploy" / "kubernetes"
 BASE, OVERLAY = FOLDER / "base", FOLDER / "overlays" / "example"
 VERSIONS = ("1.31", "1.37")
-WORKERS = {"fold", "check"}
+WORKERS = {"fold", "check", "notify"}
 KINDS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 ORDINAL = "1"
 """What a pod of a StatefulSet gets from its label."""
@@ -89,10 +90,12 @@ def test_every_variable_is_a_setting_and_every_command_and_option_exists(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_environment(environment(WORKLOADS[name]))
-    command, *options = container(WORKLOADS[name])["args"]
-    assert main.run([command, "--help"]) == 0
+    words = container(WORKLOADS[name])["args"]
+    options = [word for word in words if word.startswith("--")]
+    commands = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
+    assert main.run([*commands, "--help"]) == 0
     helped = capsys.readouterr().out
-    assert [option for option in options if option.startswith("--") and option not in helped] == []
+    assert [option for option in options if option not in helped] == []
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

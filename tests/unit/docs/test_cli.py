@@ -9,21 +9,33 @@ import pytest
 from meterfold.settings import SdkSettings
 from meterfold_cli import exits, main
 from meterfold_processor.checker.settings import CheckerSettings
-from meterfold_processor.fold.settings import FoldSettings
+from meterfold_processor.fold.settings import FoldSettings, SchemaRegistrySettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
+from meterfold_schemas.settings_sources import SECTIONS
+from meterfold_service.backups.settings import BackupSettings
+from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
 
 @pytest.mark.parametrize(
     ("section", "model"),
-    [("sdk", SdkSettings), ("fold", FoldSettings), ("checker", CheckerSettings), ("health", HealthSettings)],
+    [
+        ("sdk", SdkSettings),
+        ("fold", FoldSettings),
+        ("checker", CheckerSettings),
+        ("health", HealthSettings),
+        ("backup", BackupSettings),
+        ("schema_registry", SchemaRegistrySettings),
+        ("notify", NotifySettings),
+    ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     table = text.split(f"## [{section}]\n")[1].split("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", table, re.MULTILINE))
     assert rows.keys() == model.model_fields.keys()
+    assert section in SECTIONS, "a table of the settings file that is refused"
     for name, field in model.model_fields.items():
         default = field.default
         shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
@@ -37,8 +49,12 @@ def test_every_exit_code_is_documented() -> None:
 
 
 SUBCOMMANDS = {
+    "backup": ("create", "list", "check", "restore"),
     "alert": ("list", "acknowledge", "resolve"),
+    "rejected": ("list", "show", "redrive"),
+    "settings": ("show", "set"),
     "schema": ("export", "list", "poison", "alias", "wait"),
+    "notify": ("list", "show", "redeliver", "test", "endpoints", "enable", "secret", "new-secret"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
     "usage": ("get", "summary", "export"),

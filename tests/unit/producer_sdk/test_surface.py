@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import meterfold
@@ -159,7 +160,7 @@ def test_async_meter_takes_what_meter_takes() -> None:
 
 
 def test_every_error_is_a_meterfold_error_with_a_code() -> None:
-    kinds = [
+    kinds: list[typing.Any] = [
         kind
         for module in (errors, meterfold.errors)
         for name in module.__all__

@@ -12,6 +12,7 @@ import avro.io
 import avro.schema
 import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import fingerprint as fingerprint_of
 from fastavro.schema import to_parsing_canonical_form
 
 from meterfold_schemas import catalog, compatibility, derive, framing
@@ -69,7 +70,7 @@ def plain(schema: EventSchema) -> dict[str, Any]:
 
 
 def crc(rule: str, definition: dict[str, Any]) -> str:
-    return derive.fingerprint_of(derive.canonical(definition, derive.RULES[rule][1]()), "CRC-64-AVRO")
+    return fingerprint_of(derive.canonical(definition, derive.RULES[rule][1]()), "CRC-64-AVRO")
 
 
 def test_the_derived_files_are_current() -> None:

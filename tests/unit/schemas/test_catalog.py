@@ -22,6 +22,7 @@ EXAMPLES = list(examples())
 
 EVENTS = {
     "alert_acted",
+    "endpoint_changed",
     "metric_defined",
     "threshold_approaching",
     "threshold_cleared",

@@ -8,7 +8,7 @@ import pytest
 
 from meterfold_schemas.errors import Fatal
 from meterfold_sink import migrate
-from meterfold_sink.migrate import Migration, migrations, statements
+from meterfold_sink.migrate import OLDEST_COMPATIBLE, Migration, migrations, statements
 
 VALUES = {"record_retention_seconds": 8_640_000}
 ALL = [statement for migration in migrations() for statement in statements(migration, VALUES)]
@@ -27,6 +27,14 @@ def test_every_statement_may_be_repeated() -> None:
             r"ALTER TABLE \w+ (ADD COLUMN IF NOT EXISTS|MODIFY COLUMN IF EXISTS) "
         )
         assert re.match(repeatable, statement), statement[:80]
+
+
+def test_migrations_that_older_workers_work_with_only_add() -> None:
+    assert migrations()[-1].version >= OLDEST_COMPATIBLE
+    added = r"CREATE TABLE IF NOT EXISTS |CREATE OR REPLACE VIEW |ALTER TABLE \w+ ADD COLUMN IF NOT EXISTS "
+    for migration in migrations()[OLDEST_COMPATIBLE:]:
+        for statement in statements(migration, VALUES):
+            assert re.match(added, statement), f"{migration.name}: raise OLDEST_COMPATIBLE to {migration.version}"
 
 
 def test_every_place_is_filled() -> None:

@@ -16,7 +16,7 @@ def test_alone_then_without_servers_then_long_ones() -> None:
         ("integration/test_verify_live.py", False),
         ("unit/schemas/test_usage.py", False),
         ("simulation/fold/test_random_fold.py", False),
-        ("chaos/test_every_fault_once.py", True),
+        ("chaos/test_short_chaos.py", True),
     ]
     ordered = sorted(names, key=lambda one: order.place(TESTS / one[0], alone=one[1]))
     assert ordered == names[::-1]

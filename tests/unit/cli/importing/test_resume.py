@@ -13,6 +13,7 @@ from meterfold import DeliveryCounts, FlushTimeout
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing import mapping_file, resume
 from meterfold_cli.importing.checking import TimeLimits, check
+from meterfold_cli.importing.mapping import Mapping
 from meterfold_cli.importing.options import Options
 from meterfold_cli.importing.run import Import, Summary
 from meterfold_cli.importing.source import Form, Source
@@ -120,7 +121,7 @@ def test_an_import_does_not_end_while_events_are_delivered(tmp_path: Path) -> No
 
 def position(path: Path, text: str = "", topic: str = "t at k", org_id: str = "") -> resume.Position:
     base = mapping_file.preset("litellm").plain()
-    made = mapping_file.Mapping.model_validate({**base, "description": text})
+    made = Mapping.model_validate({**base, "description": text})
     return resume.fingerprint(path, made, org_id, topic)
 
 

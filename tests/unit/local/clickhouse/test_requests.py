@@ -212,6 +212,6 @@ def test_quoted_values_stay_one_token(value: str) -> None:
 
 def test_configuration_grants_no_source_and_no_reading_engine() -> None:
     granted = f"{config.PRIVILEGES} {config.TABLE_ENGINES} {config.DATABASE_ENGINES}".upper()
-    for word in ("ALL", "SOURCES", "FILE", "URL", "S3", "REMOTE", "DICTIONARY", "FUNCTION", "BACKUP", "INTROSPECTION"):
+    for word in ("ALL", "SOURCES", "FILE", "URL", "S3", "REMOTE", "DICTIONARY", "FUNCTION", "INTROSPECTION"):
         assert word not in granted.replace("MATERIALIZEDVIEW", "").replace(",", " ").split(), word
         assert f"'{word}'" not in granted

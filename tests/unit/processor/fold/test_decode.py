@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,8 @@ HEADER = catalog.latest("usage_recorded").header
 UNKNOWN = b"\xc3\x01" + b"\x01\x02\x03\x04\x05\x06\x07\x08"
 HAMBA = b"\xc3\x01" + bytes.fromhex("f69a6eec52c0f203")
 READS_HAMBA = Schemas({**always_read(), HAMBA[2:]: catalog.latest("usage_recorded")})
+REGISTERED = b"\0" + (7).to_bytes(4, "big")
+READS_ID = Schemas({**always_read(), REGISTERED[1:]: catalog.latest("usage_recorded")}, confluent=True)
 OTHER = catalog.latest("usage_aggregated").header
 CORRUPTIONS = 1000
 
@@ -109,7 +111,7 @@ def test_one_row_per_message_in_order_with_its_position() -> None:
         (HEADER[:9], "9 bytes where a header has 10"),
         (b'{"id": "half of an event"}', "metric_key is missing"),
         (b'["json"]   ', "do not begin with c3 01; publish Avro in single-object encoding, or JSON that begins with {"),
-        (b"\x00\x00\x00\x00\x01" + HEADER, "do not begin with c3 01"),
+        (b"\x00\x00\x00\x00\x01" + HEADER, "which this installation does not read: set url under [schema_registry]"),
         (HEADER, "not one usage_recorded record"),
         (event().to_bytes()[:-1], "not one usage_recorded record"),
         (event().to_bytes() + b"\0", "not one usage_recorded record"),
@@ -303,6 +305,54 @@ def test_messages_of_an_alias_alone_and_damaged_ones_among_them() -> None:
     frame = decode(consumed(theirs), READS_HAMBA).frame
     assert [row for row, reason in enumerate(frame["reason"]) if reason] == [7, 99]
     assert frame["id"].to_list() == [None if number in (7, 99) else str(number) for number in range(200)]
+
+
+def test_a_registry_id_is_read_only_by_an_installation_that_reads_them_and_once_it_is_decided() -> None:
+    ours = event("a").to_bytes()
+    theirs = REGISTERED + event("b").to_bytes()[10:]
+    for rejects in (Schemas(), replace(READS_ID, confluent=False)):
+        decoded = decode(consumed([ours, theirs, theirs[:3]]), rejects)
+        assert decoded.holds == []
+        assert decoded.frame["reason"].to_list() == [None, "undecodable", "undecodable"]
+        assert "set url under [schema_registry] and decoder_version 3" in decoded.frame["detail"][1]
+        assert "3 bytes where a header has 10" in decoded.frame["detail"][2]
+    undecided = decode(consumed([ours, theirs, ours]), Schemas(confluent=True))
+    assert [(hold.offset, hold.fingerprint) for hold in undecided.holds] == [(11, REGISTERED[1:])]
+    assert undecided.frame["id"].to_list() == ["a"]
+    decoded = decode(consumed([ours, theirs, theirs[:3], theirs]), READS_ID)
+    assert decoded.holds == []
+    assert decoded.frame["id"].to_list() == ["a", "b", None, "b"]
+    assert "3 bytes where a header has 5" in decoded.frame["detail"][2]
+    poison = Schemas(poison=frozenset({REGISTERED[1:]}), confluent=True)
+    rejected = decode(consumed([ours, theirs]), poison).frame
+    assert rejected["reason"].to_list() == [None, "undecodable"]
+    assert "registry schema id:7 is poison" in rejected["detail"][1]
+
+
+def test_the_first_undecided_message_holds_a_partition_whichever_header_it_has() -> None:
+    for values in ([UNKNOWN + b"x", REGISTERED + b"x"], [REGISTERED + b"x", UNKNOWN + b"x"]):
+        (hold,) = decode(consumed([event("a").to_bytes(), *values]), Schemas(confluent=True)).holds
+        assert (hold.offset, hold.fingerprint) == (11, UNKNOWN[2:] if values[0].startswith(UNKNOWN) else REGISTERED[1:])
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=12), st.randoms(use_true_random=False))
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_a_registry_id_and_a_fingerprint_say_the_same(events: list[UsageRecorded], chance: random.Random) -> None:
+    ours = [made.to_bytes() for made in events]
+    theirs = [REGISTERED + value[10:] if chance.random() < 0.5 else value for value in ours]
+    alone = [REGISTERED + value[10:] for value in ours]
+    expected = decode(consumed(ours)).frame
+    for values in (theirs, alone):
+        assert decode(consumed(values), READS_ID).frame.equals(expected)
+
+
+def test_damage_among_messages_with_a_registry_id_stays_alone() -> None:
+    values = [REGISTERED + event(str(number)).to_bytes()[10:] for number in range(200)]
+    values[7], values[99] = values[7][:-1], values[99] + values[100][5:]
+    values[150] = REGISTERED + event("a").to_bytes()[10:] + bytes(16) + REGISTERED + event("forged").to_bytes()[10:]
+    frame = decode(consumed(values), READS_ID).frame
+    assert [row for row, reason in enumerate(frame["reason"]) if reason] == [7, 99, 150]
+    assert frame["id"].to_list() == [None if number in (7, 99, 150) else str(number) for number in range(200)]
 
 
 def test_a_message_cannot_end_in_another_one_by_changing_headers() -> None:

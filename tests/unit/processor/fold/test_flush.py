@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold import flush as steps
-from meterfold_processor.fold import tables
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import flush, window_messages
@@ -35,7 +35,7 @@ class Nothing:
         return pl.DataFrame(schema=COUNTED_SCHEMA)
 
     def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:
-        return pl.DataFrame(pl.from_arrow(tables.WINDOWS.empty_table()))
+        return pl.DataFrame(pl.from_arrow(WINDOWS.empty_table()))
 
 
 def event(name: str, subject: str, **changes: Any) -> UsageRecorded:
@@ -176,7 +176,7 @@ def test_rows_of_every_table() -> None:
 def test_the_types_of_the_columns() -> None:
     answer = everything(0)
     utc, decimal = pa.timestamp("us", "UTC"), pa.decimal128(38, 9)
-    assert answer.windows.schema == tables.WINDOWS
+    assert answer.windows.schema == WINDOWS
     for table in (answer.records, answer.duplicates, answer.rejected):
         assert table.schema.field("partition").type == pa.int32()
         assert table.schema.field("offset").type == pa.int64()
@@ -221,4 +221,4 @@ def test_one_row_larger_than_the_limit_goes_alone(windows: pa.Table) -> None:
 
 
 def test_no_windows_no_message() -> None:
-    assert list(window_messages(tables.WINDOWS.empty_table())) == []
+    assert list(window_messages(WINDOWS.empty_table())) == []

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from meterfold_processor.columns.limbs import from_ints
-from meterfold_processor.fold import tables
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
@@ -43,7 +43,7 @@ class Stored:
     def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:
         self.asked.append((period, starts.tolist()))
         found = [row for (_, p, start), row in self.rows.items() if p == period and start in starts]
-        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=tables.WINDOWS)))
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
 
     def write(self, windows: pa.Table) -> None:
         for row in windows.to_pylist():

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from meterfold_processor.fold import tables
+from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.messages import Consumed
@@ -52,7 +52,7 @@ class Store:
         if period.value in self.down:
             raise Retryable("windows are away")
         if not self.windows:
-            return pl.DataFrame(pl.from_arrow(tables.WINDOWS.empty_table()))
+            return pl.DataFrame(pl.from_arrow(WINDOWS.empty_table()))
         code = STORED_NUMBER[period]
         rows = pl.concat(self.windows).filter(
             pl.col("period_type") == code, pl.col("period_start").to_physical().is_in(starts.tolist())

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from meterfold_processor.fold.schemas import Decided, Schemas, Wait, Write, always_read, decided, look, next_step
+from meterfold_processor.fold.schemas import (
+    Decided,
+    Recognized,
+    Schemas,
+    Wait,
+    Write,
+    always_read,
+    decided,
+    look,
+    next_step,
+)
 from meterfold_schemas import catalog
+from meterfold_schemas.schema_keys import key_of
 from meterfold_sink.schema_decisions import POISON, SchemaFacts
 
 FINGERPRINT = bytes(range(8))
+ID = key_of(7)
 SCHEMA = catalog.latest("usage_recorded")
 SETTLED = 100.0
 
@@ -45,7 +58,9 @@ def test_it_waits_for_ever_where_an_operator_or_the_policy_says_so(facts: Schema
 
 def test_a_decision_takes_effect_when_no_earlier_one_can_turn_up_any_more() -> None:
     young = SchemaFacts(decision=POISON, decision_age=4.0)
-    assert next_step(young, SCHEMA, 3600, "here", settle=5.0) == Wait("its decision takes effect in some seconds", 1.0)
+    assert next_step(young, SCHEMA, 3600, "here", settle=5.0) == Wait(
+        "its decision takes effect in some seconds", 1.0, settling=True
+    )
     old = SchemaFacts(decision=POISON, decision_age=5.0)
     assert next_step(old, SCHEMA, 3600, "here", settle=5.0) == Decided(None)
 
@@ -76,7 +91,7 @@ def test_a_look_writes_reads_back_and_obeys_what_won() -> None:
         written.append(step)
         stored[fingerprint] = SchemaFacts(decision=POISON, decision_age=SETTLED)
 
-    step, found = look(FINGERPRINT, SCHEMA, 3600, "here", lambda: dict(stored), write)
+    step, found = look(FINGERPRINT, lambda: Recognized(SCHEMA), 3600, "here", lambda: dict(stored), write)
     assert written == [Write("decision", "usage_recorded.v1", "a version of meterfold that knows the schema")]
     assert step == Decided(None)
     assert found == stored
@@ -93,8 +108,35 @@ def test_a_look_at_an_unknown_one_notes_it_and_waits() -> None:
     def read() -> Mapping[bytes, SchemaFacts]:
         return dict(stored)
 
-    step, _ = look(FINGERPRINT, None, 60, "here", read, write)
+    step, _ = look(FINGERPRINT, lambda: Recognized(None), 60, "here", read, write)
     assert step == Wait("it is rejected in 60 s unless something else is decided", 60.0)
+
+
+def test_a_look_asks_a_registry_only_about_what_is_not_decided() -> None:
+    stored: dict[bytes, SchemaFacts] = {}
+    asked: list[str] = []
+
+    def recognize() -> Recognized:
+        asked.append("registry")
+        return (
+            Recognized(SCHEMA, "schema 7 of the Schema Registry http://r")
+            if len(asked) > 1
+            else Recognized(None, "away")
+        )
+
+    def write(key: bytes, step: Write) -> None:
+        stored[key] = seen(0.0) if step.fact == "seen" else SchemaFacts(decision=step.value, decision_why=step.detail)
+
+    def one_look() -> Wait | Decided:
+        return look(ID, recognize, 60, "here", lambda: dict(stored), write)[0]
+
+    assert one_look() == Wait("away; it is rejected in 60 s unless something else is decided", 60.0)
+    assert one_look() == Wait("its decision takes effect in some seconds", 5.0, settling=True)
+    assert stored[ID].decision_why == "schema 7 of the Schema Registry http://r"
+    stored[ID] = replace(stored[ID], decision_age=SETTLED)
+    assert one_look() == Decided(SCHEMA)
+    assert len(asked) == 2
+    assert decided(stored, confluent=True).read == {**always_read(), ID: SCHEMA}
 
 
 def test_the_first_version_is_always_read_and_its_aliases_are_not() -> None:

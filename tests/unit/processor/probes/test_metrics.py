@@ -65,6 +65,7 @@ def fold_status() -> FoldStatus:
         positions={0: 50, 1: 70, 2: 12},
         stamps={0: 990_000_000, 1: 1_000_500_000},
         log_ends={1: (71, 70)},
+        backup=(400.0, 4_600.0),
     )
     status.reasons.update({"undecodable": 3, "too_old": 2})
     status.membership.seen = MembershipState(
@@ -101,6 +102,8 @@ FOLD: Samples = {
     ("meterfold_fold_arrival_to_readable_seconds_sum", ""): 1.25,
     ("meterfold_fold_freshness_seconds", "0"): 10,
     ("meterfold_fold_freshness_seconds", "1"): 0,
+    ("meterfold_fold_backup_age_seconds", ""): 600,
+    ("meterfold_fold_backup_left_seconds", ""): 3_600,
     ("meterfold_fold_flushes_total", ""): 9,
     ("meterfold_fold_flush_step_seconds_count", "records"): 2,
     ("meterfold_fold_flush_step_seconds_sum", "records"): 0.302,

@@ -29,7 +29,7 @@ RULES = WindowRules(open_for=10 * DAY, grace=0)
 
 def definitions(*, is_active: bool = True) -> Definitions:
     metric = MetricDefinition(id="m", key="calls", name="calls", unit="call", created_at=NOW, updated_at=NOW)
-    threshold = UsageThreshold(
+    threshold = UsageThreshold(  # type: ignore[call-arg]
         id="t1",
         org_id="acme",
         metric_key="calls",

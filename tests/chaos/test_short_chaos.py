@@ -1,6 +1,6 @@
-"""Every kind of fault of `make chaos` once, on three brokers, and the proof that nothing was lost or doubled.
+"""A short run of `make chaos`: some faults of every group, on three brokers, and the proof of every number.
 
-The long runs and what they showed are in docs/chaos.md.
+`make chaos FAULTS=52` injects every kind once. The long runs and what they showed are in docs/chaos.md.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.plan import KINDS
+from chaos.plan import SHORT
 from chaos.report import table
 from chaos.run import Options, run
 from support.seeds import seed_of
@@ -17,12 +17,12 @@ from support.seeds import seed_of
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 
 
-def test_every_kind_of_fault_once(tmp_path: Path) -> None:
+def test_some_faults_of_every_group(tmp_path: Path) -> None:
     seed = seed_of("every kind of fault once")
-    result = run(Options(seed, len(KINDS), tmp_path), print)
+    result = run(Options(seed, len(SHORT), tmp_path, kinds=SHORT), print)
     print(table(result.outcomes))  # noqa: T201
     assert result.findings.differences == []
-    assert {outcome.fault.kind for outcome in result.outcomes} == set(KINDS)
+    assert {outcome.fault.kind for outcome in result.outcomes} == set(SHORT)
     account, alerts = result.findings.account, result.findings.alerts
     assert account is not None
     assert alerts is not None

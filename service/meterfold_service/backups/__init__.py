@@ -1,0 +1,1 @@
+"""Backups of ClickHouse: written, listed, checked against the log, and restored."""

@@ -1,0 +1,51 @@
+"""What the operations on backups answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from meterfold_service.pages import Page
+from meterfold_sink.backup_catalogue import BackupRow
+
+if TYPE_CHECKING:
+    from meterfold_processor.kafka.replay import Replay
+
+__all__ = ["BackupCheck", "BackupPage", "Restored"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPage(Page[BackupRow]):
+    """Backups, the newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupCheck:
+    """A backup compared with Kafka. `restorable`: the log has everything that it needs, until `replayable_until`.
+
+    `schema_version`: the last migration of the restored tables. `base`: the full backup that it adds to, or empty; None
+    where the catalogue does not have it.
+    """
+
+    name: str
+    destination: str
+    base: str | None
+    schema_version: int
+    restorable: bool
+    replayable_until: datetime
+    partitions: tuple[Replay, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`replaced`: the name that the database with the former tables has now, or None. `partitions`: what the fold will
+    read again. `needs_migration`: the tables are older than this version."""
+
+    name: str
+    database: str
+    replaced: str | None
+    schema_version: int
+    needs_migration: bool
+    partitions: tuple[Replay, ...]

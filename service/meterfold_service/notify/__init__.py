@@ -1,0 +1,1 @@
+"""Notifications: events of thresholds to mailboxes, webhooks and the operators' chats."""

@@ -1,0 +1,290 @@
+"""Which notifications are due, what became of them, and how to send them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from meterfold_schemas.periods import micros
+
+if TYPE_CHECKING:
+    from meterfold_sink.client import Client
+
+__all__ = [
+    "FILTERS",
+    "DeliveryKey",
+    "DueDelivery",
+    "Failures",
+    "alert_targets",
+    "count_waiting",
+    "due_deliveries",
+    "endpoint_failures",
+    "known_deliveries",
+    "list_deliveries",
+    "list_endpoints",
+    "list_tries",
+    "planned_offsets",
+    "request_again",
+]
+
+FILTERS: Final = ("state", "channel", "target", "event_id", "event_type", "org_id", "threshold_id", "alert_id")
+"""The columns of notification_deliveries that a list may be restricted by."""
+
+_PROGRESS: Final = "SELECT topic, partition, next_offset FROM notification_progress FINAL"
+_KNOWN: Final = """
+SELECT DISTINCT event_id, channel, target FROM notification_tries WHERE has({event_ids:Array(String)}, event_id)
+"""
+_ALERT_TARGETS: Final = """
+SELECT DISTINCT alert_id, channel, target FROM notification_tries WHERE has({alert_ids:Array(String)}, alert_id)
+"""
+_CURRENT: Final = """
+SELECT
+    occurred_at, event_id, channel, target,
+    any(t.event_type) AS event_type, any(t.topic) AS topic, any(t.partition) AS partition, any(t.org_id) AS org_id,
+    any(t.threshold_id) AS threshold_id, any(t.alert_id) AS alert_id,
+    argMax((t.round, t.attempt, t.state, t.due_at, t.give_up_at), (t.round, t.attempt, t.stage)) AS last,
+    tupleElement(last, 1) AS round, tupleElement(last, 2) AS attempt, tupleElement(last, 3) AS state,
+    tupleElement(last, 4) AS due_at, tupleElement(last, 5) AS give_up_at
+FROM notification_tries AS t
+WHERE t.give_up_at >= fromUnixTimestamp64Micro({kept:Int64}, 'UTC')
+    AND has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))
+GROUP BY occurred_at, event_id, channel, target
+HAVING state IN ('pending', 'sending', 'retrying')
+"""
+_DUE: Final = f"""
+WITH due AS
+(
+    SELECT * EXCEPT last FROM ({_CURRENT})
+    WHERE due_at <= fromUnixTimestamp64Micro({{now:Int64}}, 'UTC')
+        AND NOT has({{busy:Array(String)}}, concat(event_id, ' ', channel, ' ', target))
+    ORDER BY due_at
+    LIMIT {{per_target:UInt32}} BY channel, target
+    LIMIT {{limit:UInt32}}
+)
+SELECT due.*, argMax(p.payload, p.round) AS payload
+FROM due
+INNER JOIN notification_tries AS p
+    ON p.occurred_at = due.occurred_at AND p.event_id = due.event_id AND p.channel = due.channel
+    AND p.target = due.target
+WHERE p.attempt = 0 AND p.event_id IN (SELECT event_id FROM due)
+GROUP BY ALL
+ORDER BY due_at
+"""  # noqa: S608
+_WAITING: Final = f"""
+SELECT channel, toInt64(count()) AS waiting, min(occurred_at) AS oldest FROM ({_CURRENT}) GROUP BY channel
+"""  # noqa: S608
+_FAILURES: Final = """
+WITH (
+    SELECT max(ended_at) FROM notification_tries
+    WHERE channel = 'webhook' AND target = {target:String} AND state = 'delivered'
+) AS delivered_at
+SELECT
+    toInt64(count()) AS tries, toInt64(countIf(state != 'sending')) AS failures,
+    min(assumeNotNull(started_at)) AS since
+FROM notification_tries FINAL
+WHERE channel = 'webhook' AND target = {target:String} AND state IN ('sending', 'retrying', 'failed')
+    AND isNotNull(started_at) AND ifNull(started_at > delivered_at, 1)
+"""
+_ENDPOINTS: Final = """
+SELECT endpoint, state, since, reason, changed_at FROM notification_endpoints FINAL ORDER BY endpoint
+"""
+_LIST: Final = """
+SELECT * EXCEPT payload FROM notification_deliveries
+WHERE {conditions}
+ORDER BY occurred_at DESC, event_id, channel, target
+LIMIT {{limit:UInt32}}
+"""
+_TRIES: Final = """
+SELECT
+    occurred_at, event_id, event_type, channel, target, round, toInt64(attempt) AS attempt, state, status, error,
+    due_at, started_at, ended_at
+FROM notification_tries FINAL
+WHERE event_id = {event_id:String}
+ORDER BY channel, target, round, attempt
+"""
+_AGAIN: Final = """
+INSERT INTO notification_tries
+(occurred_at, event_id, channel, target, round, attempt, stage, state, due_at, give_up_at, event_type, topic, partition,
+ org_id, threshold_id, alert_id, payload)
+SELECT
+    d.occurred_at, d.event_id, d.channel, d.target, {round:Int64}, 0, 0, 'pending',
+    fromUnixTimestamp64Micro({now:Int64}, 'UTC'), fromUnixTimestamp64Micro({give_up_at:Int64}, 'UTC'),
+    any(t.event_type), any(t.topic), any(t.partition), any(t.org_id), any(t.threshold_id), any(t.alert_id),
+    argMaxIf(t.payload, t.round, t.attempt = 0)
+FROM notification_deliveries AS d
+INNER JOIN notification_tries AS t
+    ON t.occurred_at = d.occurred_at AND t.event_id = d.event_id AND t.channel = d.channel AND t.target = d.target
+WHERE {conditions}
+GROUP BY d.occurred_at, d.event_id, d.channel, d.target
+"""
+
+
+class DeliveryKey(NamedTuple):
+    """An event to one target; `channel` is email, webhook or chat."""
+
+    event_id: str
+    channel: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """A delivery with a try to come: `attempt` is the number of its last one, 0 before the first."""
+
+    occurred_at: datetime
+    event_id: str
+    channel: str
+    target: str
+    event_type: str
+    topic: str
+    partition: int
+    org_id: str
+    threshold_id: str
+    alert_id: str
+    round: int
+    attempt: int
+    state: str
+    due_at: datetime
+    give_up_at: datetime
+    payload: str
+
+    @property
+    def key(self) -> DeliveryKey:
+        return DeliveryKey(self.event_id, self.channel, self.target)
+
+
+class Failures(NamedTuple):
+    """The tries of a webhook since its last success: how many have failed, and when the first one began, which may have
+    been interrupted; None where there are none. So the same failure has the same `since` after a crash."""
+
+    failed: int
+    since: datetime | None
+
+
+def planned_offsets(client: Client) -> dict[tuple[str, int], int]:
+    """(topic, partition) -> the next offset to plan. Raises Retryable or Fatal, as every function here."""
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in client.rows(_PROGRESS)}
+
+
+def known_deliveries(client: Client, event_ids: Sequence[str]) -> set[DeliveryKey]:
+    """The deliveries of these events that are planned already."""
+    rows = client.rows(_KNOWN, {"event_ids": list(event_ids)})
+    return {DeliveryKey(row["event_id"], row["channel"], row["target"]) for row in rows}
+
+
+def alert_targets(client: Client, alert_ids: Sequence[str]) -> dict[str, set[tuple[str, str]]]:
+    """alert -> (channel, target) of everything that was planned about it."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for row in client.rows(_ALERT_TARGETS, {"alert_ids": list(alert_ids)}):
+        found.setdefault(row["alert_id"], set()).add((row["channel"], row["target"]))
+    return found
+
+
+def due_deliveries(
+    client: Client,
+    owned: Iterable[tuple[str, int]],
+    busy: Iterable[DeliveryKey],
+    now: datetime,
+    kept: datetime,
+    *,
+    per_target: int,
+    limit: int,
+) -> list[DueDelivery]:
+    """Deliveries of the `owned` (topic, partition) whose next try is due, but not those in `busy`; the longest due ones
+    first, at most `per_target` of each target, so that a target with many leaves room for the others. Those that were
+    to be given up before `kept` are over."""
+    parameters = _owned(owned) | {
+        "busy": [" ".join(key) for key in busy],
+        "now": micros(now),
+        "kept": micros(kept),
+        "per_target": per_target,
+        "limit": limit,
+    }
+    return [DueDelivery(**row) for row in client.rows(_DUE, parameters)]
+
+
+def count_waiting(client: Client, owned: Iterable[tuple[str, int]], kept: datetime) -> dict[str, tuple[int, datetime]]:
+    """channel -> deliveries with a try to come, and the time of the oldest event among them."""
+    rows = client.rows(_WAITING, _owned(owned) | {"kept": micros(kept)})
+    return {row["channel"]: (row["waiting"], row["oldest"]) for row in rows}
+
+
+def endpoint_failures(client: Client, target: str) -> Failures:
+    """The failed tries of a webhook since it last answered with success."""
+    (row,) = client.rows(_FAILURES, {"target": target})
+    return Failures(row["failures"], row["since"] if row["tries"] else None)
+
+
+def list_endpoints(client: Client) -> list[dict[str, Any]]:
+    """Webhook endpoints that have failed or been disabled, with their state now."""
+    return client.rows(_ENDPOINTS)
+
+
+def list_deliveries(
+    client: Client,
+    wanted: Mapping[str, str | None],
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    after: tuple[datetime, str, str, str] | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Rows of notification_deliveries of events in [start, end), the newest events first. `wanted`: column of FILTERS
+    -> its value, None leaves it out. `after`: (occurred_at, event_id, channel, target) of the last row before."""
+    conditions, given = _conditions(wanted, start, end)
+    if after is not None:
+        conditions.append(
+            "(occurred_at < fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') "
+            "OR (occurred_at = fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') "
+            "AND (event_id, channel, target) > ({after_id:String}, {after_channel:String}, {after_target:String})))"
+        )
+        given |= dict(zip(("after_id", "after_channel", "after_target"), after[1:], strict=True))
+        given["after_at"] = micros(after[0])
+    sql = _LIST.format(conditions=" AND ".join(conditions) or "1")
+    return client.rows(sql, given | {"limit": limit})
+
+
+def list_tries(client: Client, event_id: str) -> list[dict[str, Any]]:
+    """Every try of every delivery of one event, by target and in order; attempt 0 is the plan."""
+    return client.rows(_TRIES, {"event_id": event_id})
+
+
+def request_again(
+    client: Client,
+    wanted: Mapping[str, str | None],
+    states: Sequence[str],
+    start: datetime | None,
+    end: datetime | None,
+    now: datetime,
+    give_up_at: datetime,
+) -> int:
+    """Plan one more round of the deliveries in one of `states`; the running notifier sends them. `now` numbers the
+    round: a repeated insert is the same rows. Returns how many there are."""
+    conditions, given = _conditions(wanted, start, end, "d.")
+    conditions.append("has({states:Array(String)}, d.state)")
+    given |= {"round": micros(now), "now": micros(now), "give_up_at": micros(give_up_at), "states": list(states)}
+    client.command(_AGAIN.replace("{conditions}", " AND ".join(conditions)), given)
+    return int(client.value(_COUNT_ROUND, {"round": micros(now)}))
+
+
+_COUNT_ROUND: Final = "SELECT toInt64(count()) FROM notification_deliveries WHERE round = {round:Int64}"
+
+
+def _conditions(
+    wanted: Mapping[str, str | None], start: datetime | None, end: datetime | None, of: str = ""
+) -> tuple[list[str], dict[str, Any]]:
+    if unknown := wanted.keys() - set(FILTERS):
+        raise ValueError(f"notification_deliveries cannot be restricted by {', '.join(sorted(unknown))}")
+    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"{of}{name} = {{{name}:String}}" for name in given]
+    for name, sign, value in (("start", ">=", start), ("end", "<", end)):
+        if value is not None:
+            conditions.append(f"{of}occurred_at {sign} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
+            given[name] = micros(value)
+    return conditions, given
+
+
+def _owned(owned: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    return {"owned": [f"{topic}:{partition}" for topic, partition in sorted(owned)]}

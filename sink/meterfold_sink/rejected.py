@@ -1,0 +1,300 @@
+"""Rejected messages one by one, and what was done about them: rejected_redrives.
+
+A message is named by its position, the partition and offset of usage.recorded. Only messages of the record retention
+are found: the claims of older ones may have expired, and without them a message could be sent again as two different
+events. Keys and values may be any bytes, so they travel in hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from meterfold_schemas.keys import SUBJECT
+from meterfold_schemas.periods import micros
+
+if TYPE_CHECKING:
+    from meterfold_sink.client import Client
+
+__all__ = [
+    "Claim",
+    "Place",
+    "RejectedRow",
+    "RejectionFilter",
+    "Result",
+    "Sent",
+    "StoredRedrive",
+    "count_rejected",
+    "find_places",
+    "list_rejected",
+    "read_redrives",
+    "rejected_at",
+    "results_at",
+    "write_claims",
+    "write_sent",
+]
+
+Place = tuple[int, int]
+"""Partition and offset of usage.recorded."""
+
+_KINDS: Final = {
+    "counted": "SELECT partition, offset, 'counted' AS kind, '' AS reason, '' AS detail, toInt64(-1) AS counted_offset "
+    "FROM usage_records FINAL WHERE ",
+    "duplicate": "SELECT partition, offset, 'duplicate' AS kind, '' AS reason, '' AS detail, counted_offset "
+    "FROM usage_duplicates FINAL WHERE ",
+    "rejected": "SELECT partition, offset, 'rejected' AS kind, CAST(reason AS String) AS reason, detail, "
+    "toInt64(-1) AS counted_offset FROM usage_rejected FINAL WHERE ",
+}
+_TOGETHER: Final = 1000
+"""Places of one statement: they travel in its address."""
+_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
+_COLUMNS: Final = (
+    f"partition, offset, received_at, {', '.join(SUBJECT)}, reason, detail, hex(key) AS key, hex(value) AS value"
+)
+_KEPT: Final = (
+    "received_at >= now64(6, 'UTC') - toIntervalSecond((SELECT toInt64(value) FROM fold_settings FINAL "
+    "WHERE name = 'record_retention_seconds'))"
+)
+_AT: Final = (
+    "(partition, offset) IN (SELECT arrayJoin(arrayZip({partitions:Array(Int32)}, {offsets:Array(Int64)}))) "
+    "AND received_at >= fromUnixTimestamp64Micro({earliest:Int64}, 'UTC')"
+)
+_SENT: Final = (
+    "(partition, received_at, offset) IN "
+    "(SELECT partition, received_at, offset FROM rejected_redrives WHERE fact = 'sent')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row of usage_rejected."""
+
+    partition: int
+    offset: int
+    received_at: datetime
+    org_id: str
+    metric_key: str
+    subject_type: str
+    subject_id: str
+    reason: str
+    detail: str
+    key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+
+    @property
+    def place(self) -> Place:
+        return self.partition, self.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionFilter:
+    """Which rejected messages. None: any. `since` and `until` are arrival times, the second exclusive. `redriven`:
+    whether it was sent again."""
+
+    reason: str | None = None
+    org_id: str | None = None
+    metric_key: str | None = None
+    subject_type: str | None = None
+    subject_id: str | None = None
+    partition: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    redriven: bool | None = None
+
+    def condition(self) -> tuple[str, dict[str, Any]]:
+        names = ("reason", "org_id", "metric_key", "subject_type", "subject_id")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        conditions = [_KEPT, *(f"{name} = {{{name}:String}}" for name in given)]
+        if self.partition is not None:
+            conditions.append("partition = {partition:Int32}")
+            given["partition"] = self.partition
+        for name, comparison, value in (("since", ">=", self.since), ("until", "<", self.until)):
+            if value is not None:
+                conditions.append(f"received_at {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
+                given[name] = max(micros(value), 0)
+        if self.redriven is not None:
+            conditions.append(_SENT if self.redriven else f"NOT {_SENT}")
+        return " AND ".join(conditions), given
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """With which event a message is redriven: the key and value to send, by whom and why."""
+
+    received_at: datetime
+    key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+    by: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where the event of a claim was written."""
+
+    received_at: datetime
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRedrive:
+    """The claim that won, its age in seconds by ClickHouse's clock, and where its event was written, if it was."""
+
+    claim: Claim
+    at: datetime
+    age: float
+    sent: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the fold made of an event. `reason` and `detail` of a rejected one, `counted_offset` of a duplicate: where
+    its identity was counted, in the same partition."""
+
+    kind: Literal["counted", "duplicate", "rejected"]
+    reason: str
+    detail: str
+    counted_offset: int | None
+
+
+def list_rejected(client: Client, wanted: RejectionFilter, *, limit: int, offset: int = 0) -> list[RejectedRow]:
+    """The newest first. Raises Retryable or Fatal, as every function here."""
+    condition, parameters = wanted.condition()
+    sql = (
+        f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {condition} "  # noqa: S608
+        "ORDER BY received_at DESC, partition DESC, offset DESC LIMIT {limit:UInt32} OFFSET {skip:UInt64}"
+    )
+    return [_row(row) for row in client.rows(sql, {**parameters, "limit": limit, "skip": offset}, _FINAL)]
+
+
+def count_rejected(client: Client, wanted: RejectionFilter) -> dict[str, int]:
+    """reason -> messages."""
+    condition, parameters = wanted.condition()
+    sql = (
+        f"SELECT reason, toInt64(count()) AS n FROM usage_rejected FINAL WHERE {condition} "  # noqa: S608
+        "GROUP BY reason ORDER BY n DESC, reason"
+    )
+    return {row["reason"]: row["n"] for row in client.rows(sql, parameters, _FINAL)}
+
+
+def find_places(
+    client: Client, wanted: RejectionFilter, *, after: tuple[int, int, int], limit: int
+) -> list[dict[str, Any]]:
+    """{partition, stamp, offset, size} of the messages behind `after`, which are a partition, an arrival in UTC
+    microseconds and an offset, in the table's order. `size` in bytes."""
+    condition, parameters = wanted.condition()
+    behind = "(partition, toUnixTimestamp64Micro(received_at), offset) > ({p:Int32}, {r:Int64}, {o:Int64})"
+    sql = (
+        "SELECT partition, toUnixTimestamp64Micro(received_at) AS stamp, offset, "  # noqa: S608
+        f"toInt64(length(value)) AS size FROM usage_rejected FINAL WHERE {condition} AND {behind} "
+        "ORDER BY partition, received_at, offset LIMIT {limit:UInt32}"
+    )
+    return client.rows(sql, {**parameters, **dict(zip("pro", after, strict=True)), "limit": limit}, _FINAL)
+
+
+def rejected_at(client: Client, places: Sequence[Place], *, earliest: int = 0) -> dict[Place, RejectedRow]:
+    """The messages at these places; no entry where none was rejected, or its row has expired. `earliest`: none arrived
+    before, in UTC microseconds."""
+    sql = f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {_KEPT} AND {_AT}"  # noqa: S608
+    found = [_row(row) for some in _places(places, earliest) for row in client.rows(sql, some, _FINAL)]
+    return {row.place: row for row in found}
+
+
+def read_redrives(client: Client, places: Sequence[Place], *, earliest: int = 0) -> dict[Place, StoredRedrive]:
+    """place -> its redrive; no entry where there is none."""
+    sql = (
+        "SELECT partition, offset, received_at, fact, by, note, hex(key) AS key, hex(value) AS value, "  # noqa: S608
+        "sent_partition, sent_offset, at, toFloat64(dateDiff('microsecond', at, now64(6, 'UTC'))) / 1e6 AS age "
+        f"FROM rejected_redrives FINAL WHERE {_AT} ORDER BY partition, offset, fact"
+    )
+    found: dict[Place, StoredRedrive] = {}
+    for row in (row for some in _places(places, earliest) for row in client.rows(sql, some, _FINAL)):
+        place = row["partition"], row["offset"]
+        if row["fact"] == "claim":
+            claim = Claim(
+                row["received_at"], bytes.fromhex(row["key"]), bytes.fromhex(row["value"]), row["by"], row["note"]
+            )
+            found[place] = StoredRedrive(claim, row["at"], row["age"], None)
+        elif place in found:  # the claim sorts first
+            claimed = found[place]
+            sent = row["sent_partition"], row["sent_offset"]
+            found[place] = StoredRedrive(claimed.claim, claimed.at, claimed.age, sent)
+    return found
+
+
+def results_at(client: Client, places: Sequence[Place], *, earliest: int) -> dict[Place, Result]:
+    """place -> what the fold made of the event there; no entry where it is not folded, or its row has expired."""
+    sql = " UNION ALL ".join(f"{select}{_AT}" for select in _KINDS.values())
+    found: dict[Place, Result] = {}
+    for row in (row for some in _places(places, earliest) for row in client.rows(sql, some, _FINAL)):
+        counted = row["counted_offset"]
+        result = Result(row["kind"], row["reason"], row["detail"], None if counted < 0 else counted)
+        found[(row["partition"], row["offset"])] = result
+    return found
+
+
+def write_claims(client: Client, claims: Mapping[Place, Claim]) -> None:
+    """Store claims. A message that has one already keeps it."""
+    import pyarrow as pa
+
+    rows = list(claims.items())
+    _write(
+        client,
+        "claim",
+        [(place, claim.received_at) for place, claim in rows],
+        {
+            "by": [claim.by for _, claim in rows],
+            "note": [claim.note for _, claim in rows],
+            "key": pa.array([claim.key for _, claim in rows], pa.binary()),
+            "value": pa.array([claim.value for _, claim in rows], pa.binary()),
+        },
+    )
+
+
+def write_sent(client: Client, sent: Mapping[Place, Sent]) -> None:
+    """Store where events were written; of an event that was written twice, the first place stays."""
+    import pyarrow as pa
+
+    rows = list(sent.items())
+    _write(
+        client,
+        "sent",
+        [(place, one.received_at) for place, one in rows],
+        {
+            "sent_partition": pa.array([one.partition for _, one in rows], pa.int32()),
+            "sent_offset": pa.array([one.offset for _, one in rows], pa.int64()),
+        },
+    )
+
+
+def _write(client: Client, fact: str, rows: Sequence[tuple[Place, datetime]], columns: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+
+    from meterfold_sink.writers import Writer
+
+    stamps = [micros(received_at) for _, received_at in rows]
+    table = {
+        "partition": pa.array([place[0] for place, _ in rows], pa.int32()),
+        "offset": pa.array([place[1] for place, _ in rows], pa.int64()),
+        "received_at": pa.array(stamps, pa.int64()).cast(pa.timestamp("us", "UTC")),
+        "fact": [fact] * len(rows),
+        **columns,
+    }
+    Writer(client).insert("rejected_redrives", pa.table(table))
+
+
+def _places(places: Sequence[Place], earliest: int) -> Iterator[dict[str, Any]]:
+    for first in range(0, len(places), _TOGETHER):
+        some = places[first : first + _TOGETHER]
+        yield {
+            "partitions": [partition for partition, _ in some],
+            "offsets": [offset for _, offset in some],
+            "earliest": max(earliest, 0),
+        }
+
+
+def _row(row: Mapping[str, Any]) -> RejectedRow:
+    return RejectedRow(**{**row, "key": bytes.fromhex(row["key"]), "value": bytes.fromhex(row["value"])})

@@ -1,0 +1,1 @@
+"""Every worker replaced under load: `make test-rolling`, `make test-upgrade`."""

@@ -1,0 +1,158 @@
+"""Many deliveries at a time, few to one target, whatever the servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_service.notify.dispatcher import PER_TARGET, Dispatcher
+from meterfold_service.notify.outcomes import Outcome
+from meterfold_service.notify.status import NotifyStatus
+from meterfold_sink.notification_tries import TryRow
+from meterfold_sink.notifications import DueDelivery
+from support import eventually
+from support.notifier import Fuse, MemoryStore, World
+
+SLOW = "https://slow.example.com/"
+
+
+@dataclass
+class Receiver:
+    """Holds every message to SLOW until `released`; counts what is under way."""
+
+    released: threading.Event = field(default_factory=threading.Event)
+    under_way: Counter[str] = field(default_factory=Counter)
+    most: Counter[str] = field(default_factory=Counter)
+    got: list[tuple[str, str]] = field(default_factory=list)
+
+    async def send(self, delivery: DueDelivery, now: datetime) -> Outcome:
+        target = delivery.target
+        self.under_way[target] += 1
+        self.most[target] = max(self.most[target], self.under_way[target])
+        while target == SLOW and not self.released.is_set():
+            await asyncio.sleep(0.01)
+        self.under_way[target] -= 1
+        self.got.append((delivery.event_id, target))
+        return Outcome("delivered", 200)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Failing(MemoryStore):
+    """Raises each of `failures` from one write or look, then works."""
+
+    def __init__(self, world: World, failures: list[Exception]) -> None:
+        super().__init__(world, Fuse(None))
+        self.errors = failures
+
+    def write(self, rows: Sequence[TryRow]) -> None:
+        super().write(rows)  # a write that raised may be there
+        self._fail()
+
+    def due(self, *arguments: object) -> list[DueDelivery]:  # type: ignore[override]
+        self._fail()
+        return super().due(*arguments)  # type: ignore[arg-type]
+
+    def _fail(self) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def world(**targets: int) -> World:
+    """So many planned deliveries for each target."""
+    found = World()
+    now = datetime.now(UTC)
+    for target, count in targets.items():
+        for number in range(count):
+            row = TryRow(
+                occurred_at=now,
+                event_id=f"{target}-{number}",
+                channel="webhook",
+                target=SLOW if target == "slow" else f"https://{target}.example.com/",
+                due_at=now,
+                give_up_at=now + timedelta(days=3),
+                event_type="threshold.exceeded",
+                topic="t",
+                partition=0,
+                payload="{}",
+            )
+            found.tries[row.event_id, row.channel, row.target, 0, 0] = row
+    return found
+
+
+@contextmanager
+def dispatching(store: MemoryStore, receiver: Receiver) -> Iterator[tuple[NotifyStatus, Callable[[], None]]]:
+    """A dispatcher in a thread; yields its status, and a function that raises what it raised."""
+    status, stop = NotifyStatus(), threading.Event()
+    raised: list[BaseException] = []
+    dispatcher = Dispatcher(
+        store,
+        {"webhook": receiver},
+        lambda event: None,
+        lambda: frozenset({("t", 0)}),
+        timedelta(days=5),
+        status,
+        look_seconds=0.05,
+    )
+
+    def run() -> None:
+        try:
+            dispatcher.run(stop)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def check() -> None:
+        if raised:
+            raise raised[0]
+
+    try:
+        yield status, check
+    finally:
+        receiver.released.set()
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_slow_target_delays_no_other() -> None:
+    there, receiver = world(slow=50, quick=50, other=50), Receiver()
+    with dispatching(MemoryStore(there, Fuse(None)), receiver):
+        eventually(lambda: len(receiver.got) == 100, 60, "the quick ones are done while the slow one holds its four")
+        assert receiver.under_way[SLOW] == PER_TARGET
+        receiver.released.set()
+        eventually(lambda: set(there.states().values()) == {"delivered"}, 60)
+    assert max(receiver.most.values()) == PER_TARGET
+    assert max(Counter(receiver.got).values()) == 1
+
+
+def test_a_store_that_is_away_for_a_while_costs_no_second_message() -> None:
+    there, receiver = world(quick=8), Receiver()
+    away: list[Exception] = [Retryable("ClickHouse is away")] * 4
+    with dispatching(Failing(there, away), receiver) as (status, _):
+        eventually(lambda: set(there.states().values()) == {"delivered"}, 60)
+        eventually(lambda: not status.errors, 20, "the trouble is over")
+    assert len(receiver.got) == 8
+    assert status.tries == {("webhook", "delivered"): 8}
+
+
+def test_a_fatal_error_ends_it() -> None:
+    with dispatching(Failing(world(quick=1), [Fatal("no such table")]), Receiver()) as (_, check):
+
+        def ended() -> bool:
+            try:
+                check()
+            except Fatal:
+                return True
+            return False
+
+        eventually(ended, 30)
