@@ -47,7 +47,6 @@ def test_random_histories() -> None:
         variants.NoReplacement,
         variants.OnlyOwnSubjects,
         variants.AggregatesFirst,
-        variants.ForgetsTheRest,
         variants.EmitsBeforeReadingBack,
         variants.WideIsWithoutOrg,
         variants.OrgDoesNotReplace,
