@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
@@ -177,7 +178,8 @@ class Following:
             id=threshold_id,
             metric_key="api.calls",
             name="quota",
-            threshold=1000,
+            threshold=Decimal(1000),
+            warn_threshold=Decimal(800),
             period_type=Period.MONTHLY,
             notify_emails=(MAIL,),
             notify_webhook=HOOK,

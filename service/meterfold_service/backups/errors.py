@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from meterfold_schemas.errors import Retryable
 from meterfold_schemas.plurals import noun, plural
 from meterfold_service.errors import OperationError
 
@@ -18,7 +17,7 @@ __all__ = [
     "CatalogueLost",
     "DatabaseNotEmpty",
     "NoBackup",
-    "WorkersRunning",
+    "RestoreIncomplete",
     "lost_text",
 ]
 
@@ -74,18 +73,18 @@ class BackupTooOld(OperationError):
         self.partitions = tuple(partitions)
 
 
-class WorkersRunning(OperationError, Retryable):
-    """`groups` (name and number of members) still have workers."""
+class RestoreIncomplete(OperationError):
+    """A restore broke off. The target has some of the tables, and no progress of the fold."""
 
-    code = "WORKERS_RUNNING"
+    code = "RESTORE_INCOMPLETE"
 
-    def __init__(self, groups: Sequence[tuple[str, int]]) -> None:
-        found = ", ".join(f"{name} has {plural(members, 'member')}" for name, members in groups)
+    def __init__(self, name: str, database: str, cause: Exception) -> None:
         super().__init__(
-            f"workers are running: {found}. Stop all of them, wait until they have left their groups, and repeat the "
-            "restore"
+            f"the restore of backup {name!r} into {database!r} is incomplete: {cause}. Start no worker; repeat it with "
+            "--replace, which keeps what was restored so far under another name"
         )
-        self.groups = tuple(groups)
+        self.name = name
+        self.database = database
 
 
 class DatabaseNotEmpty(OperationError):

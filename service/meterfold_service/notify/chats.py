@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final
@@ -66,6 +67,9 @@ def _target(name: str, url: str) -> Any:
         import apprise
     except ModuleNotFoundError:
         raise InvalidSettings("notify.chat_urls needs Apprise: pip install 'meterfold[notify-chat]'") from None
+    # Both write URLs into their messages.
+    for noisy in ("apprise", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL + 1)
     target = apprise.Apprise()
     if not target.add(url):
         raise InvalidSettings(f"notify.chat_urls: Apprise cannot read the URL of {name}")

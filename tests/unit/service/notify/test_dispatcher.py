@@ -46,11 +46,11 @@ class Receiver:
 
 
 class Failing(MemoryStore):
-    """Raises each of `failures` from one write or look, then works."""
+    """Raises each of `to_raise` from one write or look, then works."""
 
     def __init__(self, world: World, failures: list[Exception]) -> None:
         super().__init__(world, Fuse(None))
-        self.errors = failures
+        self.to_raise = failures
 
     def write(self, rows: Sequence[TryRow]) -> None:
         super().write(rows)  # a write that raised may be there
@@ -61,8 +61,8 @@ class Failing(MemoryStore):
         return super().due(*arguments)  # type: ignore[arg-type]
 
     def _fail(self) -> None:
-        if self.errors:
-            raise self.errors.pop(0)
+        if self.to_raise:
+            raise self.to_raise.pop(0)
 
 
 def world(**targets: int) -> World:
