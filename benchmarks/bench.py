@@ -1,7 +1,7 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
     python benchmarks/bench.py [--events N] [--runs N] [--seed N] [--identities N] [--windows N]
-                               [--only dense|sparse|latency|export|queries|frames|identities]
+                               [--only dense|sparse|checker|latency|export|queries|frames|identities]
     python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
@@ -21,6 +21,8 @@ from pathlib import Path
 import polars as pl
 
 import backlog
+import checker
+import checker_stack
 import exports
 import frames
 import growth
@@ -73,12 +75,16 @@ def main() -> None:
         return
     arguments = _arguments()
     console.say(f"{machine.describe()}; seed {arguments.seed}")
+    if arguments.only in (None, "checker"):
+        _checker()
     with tempfile.TemporaryDirectory() as folder, LocalStack(folder, kafka_port=0, clickhouse_port=0) as stack:
         for name in ("dense", "sparse"):
             if arguments.only in (None, name):
                 _bench(stack, name, arguments)
         if arguments.only in (None, "latency"):
             _latency(stack, arguments)
+        if arguments.only in (None, "checker"):
+            _checker_stack(stack, arguments)
         if arguments.only in (None, "export"):
             _export(stack, arguments)
         if arguments.only == "queries":
@@ -318,16 +324,59 @@ def _identities(stack: LocalStack, arguments: argparse.Namespace) -> None:
     )
 
 
+def _checker() -> None:
+    rows = [
+        [
+            f"{subjects:,}",
+            f"{one.first:.2f}",
+            f"{one.row:.2f}",
+            f"{one.emit:.2f}",
+            f"{one.read_back:.2f}",
+            f"{one.memory:.0f}",
+        ]
+        for subjects, one in checker.measured()
+    ]
+    console.say()
+    console.table(
+        [
+            "checker: subjects",
+            "judge stored us/row",
+            "judge stream us/row",
+            "emit us/aggregate",
+            "read back us/aggregate",
+            "bytes/window",
+        ],
+        rows,
+    )
+
+
+def _checker_stack(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    rows = []
+    for subjects in (size for size in checker.SIZES if size <= arguments.subjects):
+        place = _place(stack, f"checker{subjects}", f"checker_{subjects}")
+        found = checker_stack.measure(stack, place.kafka, place.clickhouse, str(place.config), subjects)
+        seconds = [f"{found.seconds[name]:.1f}" for name in ("assigned", "stored", "changed", "restarted")]
+        memory = [f"{found.memory[name] / 1e6:.0f}" for name in ("checker", "ClickHouse")]
+        rows.append([f"{subjects:,}", *seconds, round(found.rate), f"{found.cpu:.1f}", *memory])
+    console.say()
+    head = ["subjects", "first event s", "all events s", "changed s", "restart to a fresh event s"]
+    console.table([*head, "aggregates/s", "us/aggregate", "checker MB", "ClickHouse MB"], rows)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=backlog.EVENTS)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", choices=["dense", "sparse", "latency", "export", "queries", "frames", "identities"])
+    parser.add_argument(
+        "--only",
+        choices=["dense", "sparse", "checker", "latency", "export", "queries", "frames", "identities"],
+    )
     parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries.")
     parser.add_argument("--identities", type=int, default=100_000_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--subjects", type=int, default=checker.SIZES[-1], help="the most subjects of a checker")
     return parser.parse_args()
 
 

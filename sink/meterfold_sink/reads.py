@@ -8,7 +8,7 @@ bound.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,6 @@ __all__ = [
     "find_records",
     "iter_identities",
     "load_identities",
-    "load_open_windows",
     "load_windows",
     "read_mirrored",
     "write_settings_once",
@@ -94,45 +93,6 @@ def load_windows(client: Client, partition: int, period_type: str, period_starts
         f"SELECT fromUnixTimestamp64Micro(arrayJoin({_integers(period_starts)}), 'UTC'))",
         {"partition": partition, "period_type": Period(period_type).value},
         {**_FINAL, **_LARGE_STATEMENT},
-    )
-
-
-def load_open_windows(
-    client: Client,
-    partition: int,
-    *,
-    ends_after: int | None = None,
-    period_types: Sequence[str] = KEPT,
-    org_id: str | None = None,
-    metric_key: str | None = None,
-    subject: tuple[str, str] | None = None,
-) -> pa.Table:
-    """Windows of a partition that end after `ends_after` (a lifetime never ends), narrowed by what is given.
-
-    Columns: WINDOW_COLUMNS, newest version only. `subject` is (subject_type, subject_id).
-    """
-    conditions = ["partition = {partition:Int32}", "has({period_types:Array(String)}, toString(period_type))"]
-    parameters: dict[str, Any] = {"partition": partition, "period_types": [Period(p).value for p in period_types]}
-    if ends_after is not None:
-        # The second condition is implied by the first (no kept window is longer than 31 days); it can use the index.
-        conditions.append(
-            "(period_type = 'lifetime' OR "
-            f"({END_OF_WINDOW} > "
-            "fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') "
-            "AND period_start > fromUnixTimestamp64Micro({ends_after:Int64}, 'UTC') - INTERVAL 32 DAY))"
-        )
-        parameters["ends_after"] = ends_after
-    for column, value in (("org_id", org_id), ("metric_key", metric_key)):
-        if value is not None:
-            conditions.append(f"{column} = {{{column}:String}}")
-            parameters[column] = value
-    if subject is not None:
-        conditions.append("subject_type = {subject_type:String} AND subject_id = {subject_id:String}")
-        parameters["subject_type"], parameters["subject_id"] = subject
-    return client.query(
-        f"SELECT {_WINDOWS} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}",  # noqa: S608
-        parameters,
-        _FINAL,
     )
 
 

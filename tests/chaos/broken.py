@@ -69,7 +69,9 @@ class LateFlushEarlyEnds(checkers.LateFlushEarlyEnds):
     def install(self, patch: pytest.MonkeyPatch) -> None:
         read_states = driver.Driver._read_states
 
-        def exactly(self: driver.Driver, partitions: tuple[int, ...], ends: ops.Ends) -> dict[int, ops.CommittedStates]:
+        def exactly(
+            self: driver.Driver, partitions: tuple[int, ...], ends: Mapping[int, int]
+        ) -> dict[int, tuple[bytes, ...]]:
             read = self._states.read
 
             def up_to(wanted: Any, pump: Any) -> Any:

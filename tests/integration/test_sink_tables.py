@@ -15,7 +15,7 @@ import pytest
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.keys import partition_of, subject_key
-from meterfold_schemas.periods import Period, micros
+from meterfold_schemas.periods import KEPT, STORED_NUMBER, Period, micros
 from meterfold_sink import conservation, fold_state, positions, reads, schema_decisions
 from meterfold_sink.client import Client
 from meterfold_sink.positions import Positions, Span
@@ -24,6 +24,7 @@ from meterfold_sink.usage_groups import Grouping
 from meterfold_sink.usage_records import RecordPage, usage_records
 from meterfold_sink.usage_states import Of, Piece
 from meterfold_sink.usage_sums import usage_sums
+from meterfold_sink.windows_by_key import iter_windows_by_key
 from support.sink.database import RULES, database, empty, insert, rows, store
 from support.sink.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
 
@@ -209,7 +210,7 @@ def test_identities_are_loaded_by_stamp(client: Client) -> None:
     assert loaded(since, since + 120_000_000) == [2, 3]
 
 
-def test_open_windows_end_after_the_given_time(client: Client) -> None:
+def test_windows_by_key_from_any_key_on(client: Client) -> None:
     ends = {
         Period.HOURLY: datetime(2026, 3, 10, 13, tzinfo=UTC),
         Period.DAILY: datetime(2026, 3, 11, tzinfo=UTC),
@@ -224,23 +225,36 @@ def test_open_windows_end_after_the_given_time(client: Client) -> None:
     stored = [window(period, start, 1, subject_id=s) for period, start in starts.items() for s in HOSTILE[1:3]]
     insert(client, "usage_windows", windows_table(stored))
 
-    def found(**filters: Any) -> list[tuple[int, str]]:
-        table = reads.load_open_windows(client, 0, **filters)
-        assert tuple(table.column_names) == reads.WINDOW_COLUMNS
-        return sorted((row["period_type"], row["subject_id"]) for row in table.to_pylist())
+    def found(**filters: Any) -> list[dict[str, Any]]:
+        wanted = {"ends_after": 0, "period_types": KEPT, **filters}
+        batches = list(iter_windows_by_key(client, 0, **wanted))
+        return [row for batch in batches for row in batch.to_pylist()]
 
     def periods(**filters: Any) -> set[int]:
-        return {period for period, _ in found(**filters)}
+        return {row["period_type"] for row in found(**filters)}
 
-    assert len(found()) == 8
-    for code, (period, end) in enumerate(ends.items(), start=1):
-        assert code in periods(ends_after=micros(end) - 1), period
-        assert code not in periods(ends_after=micros(end)), period
-    assert periods(ends_after=2**52) == {4}  # a lifetime never ends
-    assert periods(period_types=["daily", "lifetime"]) == {2, 4}
-    assert found(subject=("user", HOSTILE[1]), period_types=["daily"]) == [(2, HOSTILE[1])]
-    assert found(org_id="acme", metric_key="calls", period_types=["hourly"]) != []
-    assert found(org_id="other") == found(metric_key="'") == []
+    def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+        subject = (row[name] for name in ("org_id", "metric_key", "subject_type", "subject_id"))
+        return row["period_type"], micros(row["period_start"]), *subject
+
+    everything = found()
+    keys = [key_of(row) for row in everything]
+    assert len(keys) == 8
+    assert keys == sorted(keys)
+    for period, end in ends.items():
+        assert STORED_NUMBER[period] in periods(ends_after=micros(end) - 1), period
+        assert STORED_NUMBER[period] not in periods(ends_after=micros(end)), period
+    assert periods(ends_after=2**52) == {4}  # it never ends
+    assert periods(period_types=[Period.DAILY, Period.LIFETIME]) == {2, 4}
+    assert periods(start=micros(starts[Period.DAILY])) == {2}
+    assert len(found(org_ids={"acme", "other"}, metric_keys={"calls"}, period_types=[Period.HOURLY])) == 2
+    assert found(org_ids={"other"}) == found(metric_keys={"'"}) == []
+    for at, key in enumerate(keys):  # from any key on, of hostile texts too
+        assert found(after=key) == everything[at + 1 :]
+    newer = window(Period.DAILY, starts[Period.DAILY], 9, subject_id=HOSTILE[1], folded_through=99)
+    insert(client, "usage_windows", windows_table([newer]))
+    assert [key_of(row) for row in found()] == keys
+    assert max(row["folded_through"] for row in found(period_types=[Period.DAILY])) == 99
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -65,6 +65,7 @@ def _checker() -> WorkerKind:
         assigned=[0],
         positions={0: 1},
         mirrored={"thresholds": 1},
+        sweeps={"judge": 1},
         errors=Troubles(mirror="refused"),
     )
     status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})

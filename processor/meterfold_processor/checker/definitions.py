@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeVar
 
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
@@ -53,7 +54,8 @@ class Definitions:
         self.poison = 0
         self._metrics: dict[tuple[str, str], MetricDefinition] = {}
         self._thresholds: dict[str, UsageThreshold] = {}
-        self._of_metric: dict[tuple[str | None, str], dict[str, UsageThreshold]] = {}
+        self._of_metric: dict[tuple[str | None, str], dict[str | None, dict[str, UsageThreshold]]] = {}
+        """By organization and metric, then by the subject_id that they name (None: any)."""
 
     def apply(self, read: DefinitionsRead) -> Affected:
         """Take what was read; the metrics whose windows have to be judged again. Raises UnknownSchema."""
@@ -118,7 +120,8 @@ class Definitions:
             return []
         by_name: dict[str, list[UsageThreshold]] = {}
         for scope in _scopes(org_id):
-            for threshold in self._of_metric.get((scope, metric_key), {}).values():
+            by_subject = self._of_metric.get((scope, metric_key), {})
+            for threshold in chain(by_subject.get(None, {}).values(), by_subject.get(subject_id, {}).values()):
                 if threshold.is_active and threshold.matches(org_id, subject_type, subject_id):
                     by_name.setdefault(threshold.name, []).append(threshold)
         kept = []
@@ -147,11 +150,12 @@ class Definitions:
         affected: set[tuple[str | None, str]] = set()
         before = self._thresholds.pop(record.key.decode("utf-8", "replace"), None)
         if before is not None:
-            del self._of_metric[before.org_id, before.metric_key][before.id]
+            del self._of_metric[before.org_id, before.metric_key][before.subject_id][before.id]
             affected.add((before.org_id, before.metric_key))
         if threshold is not None:
             self._thresholds[threshold.id] = threshold
-            self._of_metric.setdefault((threshold.org_id, threshold.metric_key), {})[threshold.id] = threshold
+            by_subject = self._of_metric.setdefault((threshold.org_id, threshold.metric_key), {})
+            by_subject.setdefault(threshold.subject_id, {})[threshold.id] = threshold
             affected.add((threshold.org_id, threshold.metric_key))
         return affected
 

@@ -36,7 +36,7 @@ __all__ = ["Mirror"]
 
 _LOG = logging.getLogger("meterfold.checker.mirror")
 
-_MESSAGES = 2_000
+_MESSAGES = 10_000
 _POLL_SECONDS = 0.2
 
 

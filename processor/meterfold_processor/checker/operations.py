@@ -4,10 +4,12 @@ The checker decides the order; the driver only performs, and answers. So a test 
 and a simulation can perform them on a model. An operation that raises ends the step: the checker drops what it has in
 memory and starts again from what is committed.
 
-    opening a partition   FetchCommitted, FetchEnds, ReadDefinitions, ReadStates, ReadStamps, LoadWindows, then a
-                          transaction, then StartReading
-    a step                PollRows, PollDefinitions, (LoadWindows), (ReadStamps), then a transaction
-    a transaction         Begin, Produce, Flush, SendOffsets, Commit
+    opening a partition   FetchCommitted, FetchEnds, ReadDefinitions, ReadStates, ReadStamps, then a transaction, then
+                          StartReading
+    a step                PollRows, PollDefinitions, (ReadStamps), a transaction for what was judged,
+                          (LoadWindows), a transaction for what was judged of the stored windows,
+                          (ReadEmitted), (LoadWindows), a transaction for aggregates
+    a transaction         Begin, Produce or ProduceRun, FlushMessages, SendOffsets, CommitTransaction
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from meterfold_processor.checker.definitions import Affected
-from meterfold_processor.kafka.clients import Outgoing
+from meterfold_processor.checker.sweeps import WindowKey
+from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
 from meterfold_schemas.periods import Period
 
 __all__ = [
@@ -27,18 +30,21 @@ __all__ = [
     "Begin",
     "CommitTransaction",
     "Committed",
-    "CommittedStates",
     "Drive",
     "Ends",
     "FetchCommitted",
     "FetchEnds",
     "FlushMessages",
+    "Folded",
     "LoadWindows",
     "Operation",
+    "Piece",
     "PollDefinitions",
     "PollRows",
     "Produce",
+    "ProduceRun",
     "ReadDefinitions",
+    "ReadEmitted",
     "ReadStamps",
     "ReadStates",
     "SendOffsets",
@@ -92,40 +98,67 @@ class ReadDefinitions:
 
 @dataclass(frozen=True, slots=True)
 class ReadStates:
-    """Read `threshold.state` and `usage.aggregated` of these partitions from their beginnings to `ends`, committed
-    messages only. Answer: {p: States}."""
+    """Read `threshold.state` of these partitions from its beginning to `ends`, committed messages only. Answer:
+    {p: the newest value under each key, without tombstones}."""
 
     partitions: tuple[int, ...]
-    ends: Ends
-
-
-@dataclass(frozen=True, slots=True)
-class CommittedStates:
-    """The newest value under each key, without tombstones."""
-
-    states: tuple[bytes, ...]
-    aggregates: tuple[bytes, ...]
+    ends: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadStamps:
-    """The broker's stamp of the last folded event of each partition (UTC microseconds). Answer: {p: stamp or None}.
-    With `required` false None instead of the dictionary where ClickHouse does not answer."""
+    """How far the fold of each partition is. Answer: {p: Folded}. With `required` false None instead of the dictionary
+    where ClickHouse does not answer."""
 
     partitions: tuple[int, ...]
     required: bool
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """`stamp`: the broker's of the last folded event (UTC microseconds), None where there is none. Rows of all windows
+    up to below `offset` are stored."""
+
+    stamp: int | None
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoadWindows:
-    """The stored windows of a partition that end after `ends_after` (UTC microseconds; lifetime never ends), of these
-    periods, and of the affected metrics or (None) of all. Answer: an iterable of tables of `usage_windows`; rows that
-    were not asked for may be among them."""
+    """At most `rows` stored windows of a partition behind the key `after`, in the order of their key, that end after
+    `ends_after` (UTC microseconds; lifetime never ends), of these periods, of one start or (None) any, and of the
+    affected metrics or (None) of all. Answer: Piece, or None where ClickHouse does not answer.
+
+    Pieces of one `sweep` may come from one moment: a row that is stored after its first piece may be missing.
+    """
 
     partition: int
+    sweep: int
     ends_after: int
     periods: frozenset[Period]
+    start: int | None
     affected: Affected | None
+    after: WindowKey | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of `usage_windows`; some that were not asked for may be among them. `last`: the key of the last one, None
+    where no more follow."""
+
+    table: pa.Table | None
+    last: WindowKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEmitted:
+    """The next messages of `usage.aggregated` of a partition, from its beginning up to `end`, committed ones only.
+    Answer: at most `messages` of (key, value or None) in order, or None when all were read."""
+
+    partition: int
+    end: int
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +170,10 @@ class StartReading:
 
 @dataclass(frozen=True, slots=True)
 class PollRows:
-    """What has arrived on `usage.windows`, perhaps nothing. Answer: {p: Batch}. Partitions may be lost meanwhile."""
+    """What has arrived on `usage.windows`, perhaps nothing; `wait`: a little, for the first. Answer: {p: Batch}.
+    Partitions may be lost meanwhile."""
+
+    wait: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +205,13 @@ class Produce:
 
 
 @dataclass(frozen=True, slots=True)
+class ProduceRun:
+    """Events of `usage.aggregated`."""
+
+    run: OutgoingRun
+
+
+@dataclass(frozen=True, slots=True)
 class FlushMessages:
     """Wait until the broker has every message: a produce that is still queued when the offsets are in would escape the
     next owner's view of the end."""
@@ -193,11 +236,13 @@ Operation = (
     | ReadStates
     | ReadStamps
     | LoadWindows
+    | ReadEmitted
     | StartReading
     | PollRows
     | PollDefinitions
     | Begin
     | Produce
+    | ProduceRun
     | FlushMessages
     | SendOffsets
     | CommitTransaction

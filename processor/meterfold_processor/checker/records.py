@@ -6,40 +6,37 @@ at several times the cost. A test compares the bytes of both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any, Final
 
 from fastavro import schemaless_writer
 
-from meterfold_processor.checker.aggregates import Aggregate
-from meterfold_processor.checker.index import Window
+from meterfold_processor.checker.aggregates import AggregateColumns
+from meterfold_processor.checker.emitted import encoded
 from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import LEVELS, Crossing, JudgedState, ReadPositions, Terms
+from meterfold_processor.checker.panes import Window
 from meterfold_processor.checker.rules import CODES, NEVER, end_of
-from meterfold_processor.kafka.clients import Outgoing
+from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
 from meterfold_schemas import catalog, cloudevents, framing, ids
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.keys import threshold_event_key
 from meterfold_schemas.periods import Period, from_micros
 from meterfold_schemas.quantities import to_avro_bytes
-from meterfold_schemas.topics import USAGE_AGGREGATED, Topics
+from meterfold_schemas.topics import Topics
 from meterfold_schemas.totals import percentage
 from meterfold_schemas.vocabulary import Action, Level
 
-__all__ = ["Emitted", "Records", "read_emitted", "read_state"]
+__all__ = ["Records", "read_state"]
 
 SOURCE: Final = "/meterfold/checker"
 
-
-@dataclass(frozen=True, slots=True)
-class Emitted:
-    """What `usage.aggregated` holds of a window."""
-
-    window: Window
-    revision: int
-    is_final: bool
-    total: int
+_SCHEMAS: Final = {
+    "threshold.approaching": "threshold_approaching",
+    "threshold.exceeded": "threshold_exceeded",
+    "threshold.cleared": "threshold_cleared",
+}
 
 
 class Records:
@@ -48,7 +45,6 @@ class Records:
     def __init__(self, topics: Topics, partition: int) -> None:
         self._topics = topics
         self._partition = partition
-        self._aggregated = catalog.default().latest("usage_aggregated")
         self._alert_topics = {
             "threshold.approaching": topics.threshold_approaching,
             "threshold.exceeded": topics.threshold_exceeded,
@@ -60,45 +56,15 @@ class Records:
         events = [self._event(judgement, crossing, now) for crossing in judgement.events]
         return [self._state(judgement, now), *events]
 
-    def aggregate(self, aggregate: Aggregate, now: int) -> Outgoing:
-        window, values = aggregate.window, aggregate.values
-        name = (*window.subject, window.period.value, window.start)
-        previous = aggregate.previous_total
-        record = {
-            "event_id": ids.aggregated_event_id(*name, aggregate.revision, aggregate.is_final),
-            "occurred_at": now,
-            **_window_fields(window),
-            "partition": self._partition,
-            "total_quantity": to_avro_bytes(aggregate.total),
-            "record_count": values.count,
-            "sum": to_avro_bytes(values.sum),
-            "min": to_avro_bytes(values.min),
-            "max": to_avro_bytes(values.max),
-            "last": to_avro_bytes(values.last),
-            "revision": aggregate.revision,
-            "is_final": aggregate.is_final,
-            "previous_total": None if previous is None else to_avro_bytes(previous),
-        }
-        # Not through framing.encode: this is the one event of high volume, and looking at every field of values that
-        # were made here costs more than writing them.
-        out = BytesIO()
-        out.write(self._aggregated.header)
-        schemaless_writer(out, self._aggregated.raw, record)
-        return Outgoing(
-            self._topics.usage_aggregated,
-            out.getvalue(),
-            ids.window_key(*name),
-            self._partition,
-            _headers(USAGE_AGGREGATED, record["event_id"], now, window),
-        )
+    def aggregates(self, events: AggregateColumns, now: int) -> OutgoingRun:
+        return encoded(events, self._topics.usage_aggregated, self._partition, SOURCE, now)
 
     def forgotten_state(self, target: Target) -> Outgoing:
         """The tombstone of a state."""
         return Outgoing(self._topics.threshold_state, None, _state_key(target), self._partition)
 
-    def forgotten_window(self, window: Window) -> Outgoing:
-        """The tombstone of an emitted window."""
-        key = ids.window_key(*window.subject, window.period, window.start)
+    def forgotten_window(self, key: bytes) -> Outgoing:
+        """The tombstone of an emitted window, by the key of its events."""
         return Outgoing(self._topics.usage_aggregated, None, key, self._partition)
 
     def _state(self, judgement: Judgement, now: int) -> Outgoing:
@@ -122,7 +88,7 @@ class Records:
             "exceeded_alert_id": _alert_id(target, Level.EXCEEDED, exceeded) if state.level >= 2 else None,
             "occurred_at": now,
         }
-        value = framing.encode("threshold_state", record)
+        value = _encoded("threshold_state", record)
         return Outgoing(self._topics.threshold_state, value, _state_key(target), self._partition)
 
     def _event(self, judgement: Judgement, crossing: Crossing, now: int) -> Outgoing:
@@ -145,7 +111,7 @@ class Records:
         }
         return Outgoing(
             self._alert_topics[crossing.event_type],
-            framing.encode(crossing.event_type.replace(".", "_"), record),
+            _encoded(_SCHEMAS[crossing.event_type], record),
             threshold_event_key(target.threshold_id, *target.window.subject),
             headers=_headers(crossing.event_type, event_id, now, target.window),
         )
@@ -161,10 +127,20 @@ def read_state(value: bytes) -> tuple[Target, JudgedState]:
     return Target(record["threshold_id"], _window(record)), state
 
 
-def read_emitted(value: bytes) -> Emitted:
-    """A value of `usage.aggregated`. Raises Poison or UnknownSchema."""
-    record = _record(value, "usage_aggregated")
-    return Emitted(_window(record), record["revision"], record["is_final"], record["total_quantity"])
+def _encoded(name: str, record: dict[str, Any]) -> bytes:
+    """As framing.encode, which also checks every field: those of a judgement are made here."""
+    schema = catalog.default().latest(name)
+    for field in _decimals(name):
+        record[field] = to_avro_bytes(record[field])
+    out = BytesIO()
+    out.write(schema.header)
+    schemaless_writer(out, schema.raw, record)
+    return out.getvalue()
+
+
+@cache
+def _decimals(name: str) -> tuple[str, ...]:
+    return tuple(field for field, kind in catalog.default().latest(name).fields.items() if kind == "decimal")
 
 
 def _record(value: bytes, name: str) -> dict[str, Any]:
@@ -204,6 +180,7 @@ def _state_key(target: Target) -> bytes:
     return ids.state_key(target.threshold_id, *window.subject, window.period, window.start)
 
 
+@lru_cache(maxsize=64)  # a state and its events name the same alerts
 def _alert_id(target: Target, level: Level, number: int) -> str:
     window = target.window
     return ids.alert_id(target.threshold_id, *window.subject, window.period.value, window.start, level.value, number)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meterfold_processor.checker.hashing import hashes_of
+from meterfold_processor.checker.panes import Int64s, Subject, SubjectHashes
 from meterfold_processor.checker.rules import CODES
-from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.columns.limbs import Limbs, from_arrow
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
@@ -20,17 +21,20 @@ from meterfold_schemas.totals import AMOUNTS, WindowValues
 
 __all__ = ["Interest", "WindowColumns", "newest", "read_message", "rows_of"]
 
-Int64s = npt.NDArray[np.int64]
-
 _NAMES = (*SUBJECT, "period_type", "period_start", "record_count", *AMOUNTS, "folded_through")
 _SHAPE = pa.schema([WINDOWS.field(name) for name in _NAMES])
 
 
 @dataclass(frozen=True, slots=True)
 class WindowColumns:
-    """Columns of one length. `periods` holds rules.CODES, `starts` UTC microseconds; amounts are unscaled."""
+    """Columns of one length. `periods` holds rules.CODES, `starts` UTC microseconds; amounts are unscaled.
 
-    slots: Int64s
+    The four columns of a subject are those of `names` at the rows `at`: a column of text is not copied for a choice.
+    """
+
+    names: pa.RecordBatch
+    at: Int64s
+    subjects: SubjectHashes
     periods: npt.NDArray[np.int8]
     starts: Int64s
     count: Int64s
@@ -41,12 +45,14 @@ class WindowColumns:
     through: Int64s
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return len(self.at)
 
     def take(self, at: npt.NDArray[Any]) -> WindowColumns:
         """The rows at these places (integers)."""
         return WindowColumns(
-            self.slots[at],
+            self.names,
+            self.at[at],
+            self.subjects.take(at),
             self.periods[at],
             self.starts[at],
             self.count[at],
@@ -56,6 +62,17 @@ class WindowColumns:
             self.last.take(at),
             self.through[at],
         )
+
+    def name(self, row: int) -> Subject:
+        """The subject of one row."""
+        at = int(self.at[row])
+        org_id, metric_key, subject_type, subject_id = (self.names.column(name)[at].as_py() for name in SUBJECT)
+        return org_id, metric_key, subject_type, subject_id
+
+    def text(self, name: str) -> Any:
+        """One of the four columns of a subject, as a pyarrow array."""
+        column: Any = self.names.column(name)
+        return column.take(pa.array(self.at))
 
     def values(self, row: int) -> WindowValues:
         amounts = (_one(getattr(self, name), row) for name in AMOUNTS)
@@ -79,13 +96,21 @@ class Interest:
         return table.filter(wanted)
 
 
-def rows_of(table: pa.Table, subjects: SubjectSlots, interest: Interest | None = None) -> WindowColumns:
-    """A table with the columns of `usage_windows`; subjects seen first get a slot."""
+def rows_of(table: pa.Table, interest: Interest | None = None, *, since: int = 0) -> WindowColumns:
+    """A table with the columns of `usage_windows`, without the rows whose folded_through is below `since`."""
     table = _in_shape(table)
+    if since > 0:
+        older = pc.less(table.column("folded_through"), pa.scalar(since, pa.int64()))
+        if pc.any(older).as_py():
+            table = table.filter(pc.invert(older))
     if interest is not None:
         table = interest.keep(table)
+    columns: list[Any] = [table.column(name).combine_chunks() for name in SUBJECT]
+    names = pa.RecordBatch.from_arrays(columns, list(SUBJECT))
     return WindowColumns(
-        subjects.slots(table),
+        names,
+        np.arange(names.num_rows),
+        hashes_of(names),
         table.column("period_type").to_numpy(),
         table.column("period_start").cast(pa.int64()).to_numpy(),
         table.column("record_count").to_numpy(),

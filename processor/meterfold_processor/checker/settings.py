@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -9,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from meterfold_schemas.periods import KEPT, Period
 from meterfold_schemas.settings import Settings
 
-__all__ = ["CheckerSettings"]
+__all__ = ["CheckerSettings", "MetricPatterns"]
 
 
 def _kept(period: Period) -> Period:
@@ -19,6 +21,7 @@ def _kept(period: Period) -> Period:
 
 
 AggregatedPeriod = Annotated[Period, AfterValidator(_kept)]
+MetricPattern = Annotated[str, Field(pattern=r"^!?[a-z0-9_.*?-]{1,200}$")]
 
 
 def _words(value: object) -> object:
@@ -26,6 +29,19 @@ def _words(value: object) -> object:
     if isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
     return value
+
+
+class MetricPatterns:
+    """Whether a metric is among those that some patterns name. The last pattern that matches decides; what no pattern
+    matches is included only if all of them exclude."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = [(not pattern.startswith("!"), pattern.removeprefix("!")) for pattern in patterns]
+        self._otherwise = bool(patterns) and not any(includes for includes, _ in self._patterns)
+
+    def wants(self, metric_key: str) -> bool:
+        matching = (includes for includes, pattern in reversed(self._patterns) if fnmatchcase(metric_key, pattern))
+        return next(matching, self._otherwise)
 
 
 class CheckerSettings(Settings):
@@ -44,5 +60,10 @@ class CheckerSettings(Settings):
         Period.LIFETIME,
     )
     """The periods of usage.aggregated; empty: none."""
+    aggregated_metrics: Annotated[tuple[MetricPattern, ...], BeforeValidator(_words)] = ("*",)
+    """The metrics of usage.aggregated: keys or patterns with * and ?; with ! in front, what it matches is excluded."""
+    aggregated_per_second: float = Field(default=20_000, ge=0, le=10_000_000)
+    """The maximum rate of aggregates of this checker; 0: no limit. Windows that have to wait are published once, with
+    their newest values."""
     session_timeout_seconds: int = Field(default=30, ge=6, le=300)
     """Session timeout of the classic protocol; with the consumer protocol the broker sets it."""

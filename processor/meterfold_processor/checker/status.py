@@ -38,8 +38,13 @@ class CheckerStatus:
     positions: dict[int, int] = field(default_factory=dict)
     """By judged partition the next offset to read."""
     waiting: int = 0
-    """Windows whose aggregate is yet to be emitted."""
+    """Windows in memory whose aggregate is yet to be emitted."""
+    sweeps: dict[str, int] = field(default_factory=dict)
+    """Ranges of stored windows that are yet to be read, by purpose (sweeps.Purpose)."""
+    windows: int = 0
+    """Windows in memory."""
     memory: int = 0
+    """Bytes of those and of what waits."""
     mirrored: dict[str, int] = field(default_factory=dict)
     """Rows written to ClickHouse by table."""
     membership: Membership = field(default_factory=Membership)

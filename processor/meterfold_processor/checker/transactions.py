@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from meterfold_processor.kafka import errors
-from meterfold_processor.kafka.clients import Outgoing
+from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
 from meterfold_processor.kafka.offsets import at
 from meterfold_schemas.errors import Fatal, MeterfoldError, Retryable
 from meterfold_schemas.plurals import plural
@@ -112,6 +112,23 @@ class Transactions:
                     _call(lambda: producer.poll(0.1), "producing")
                 except KafkaException as error:
                     raise _error(error, f"producing to {message.topic}") from error
+
+    def produce_run(self, run: OutgoingRun) -> None:
+        """As `produce`: a loop of its own, since this is the one of many messages."""
+        producer = self._ready()
+        until = time.monotonic() + _CALL_SECONDS
+        produce, topic, partition = producer.produce, run.topic, run.partition
+        for key, value, headers in zip(run.keys, run.values, run.headers, strict=True):
+            while True:
+                try:
+                    produce(topic, value, key, partition, headers=headers)
+                    break
+                except BufferError:
+                    if time.monotonic() > until:
+                        raise Retryable(f"Kafka takes no messages for {_CALL_SECONDS:.0f} s") from None
+                    _call(lambda: producer.poll(0.1), "producing")
+                except KafkaException as error:
+                    raise _error(error, f"producing to {topic}") from error
 
     def flush(self) -> None:
         try:

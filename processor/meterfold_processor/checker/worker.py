@@ -23,7 +23,7 @@ from meterfold_processor.checker.opening import check
 from meterfold_processor.checker.operations import Drive, drive_all
 from meterfold_processor.checker.partition import CheckPlan
 from meterfold_processor.checker.rules import WindowRules
-from meterfold_processor.checker.settings import CheckerSettings
+from meterfold_processor.checker.settings import CheckerSettings, MetricPatterns
 from meterfold_processor.checker.slots import Slot, SlotTaken
 from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.checker.stored import CheckerStore
@@ -84,6 +84,7 @@ class CheckerWorker:
         self._checker = Checker(self._plan(rules), self._clock)
         self._group = CheckerGroup(self._consumer(), self._topics.usage_windows, self._checker.drop)
         self._transactions = Transactions(self._kafka, self._transactional_id)
+        self._judged = 0
         self._driver = Driver(self._kafka, self._group_id, self._group, self._transactions, stored, self._pump)
         try:
             self._group.join()
@@ -124,7 +125,6 @@ class CheckerWorker:
         else:
             self._backoff.reset()
             self.status.errors.pop("step", None)
-            self._driver.busy = self._checker.backlog
         self._update_status(committed)
 
     def _start_again(self, error: Retryable) -> None:
@@ -166,12 +166,20 @@ class CheckerWorker:
         status.partitions = checker.ready
         status.positions = checker.positions
         status.waiting = checker.waiting
+        status.sweeps = checker.sweeps
+        status.windows = checker.windows
         status.memory = checker.memory
         if checker.transactions != transactions_before:
             status.transactions = checker.transactions
             status.last_step = time.monotonic()
+        if self._driver.judged != self._judged:
+            self._judged = self._driver.judged
             status.step_seconds = self._driver.step_seconds
             status.durations.observe(status.step_seconds)
+        if self._driver.unavailable is not None:
+            status.errors["windows"] = f"stored windows cannot be read: {self._driver.unavailable}"
+        else:
+            status.errors.pop("windows", None)
 
     def _pump(self) -> None:
         if self._stop.is_set():
@@ -184,6 +192,8 @@ class CheckerWorker:
             rules=rules,
             aggregated=frozenset(self._settings.aggregated_periods),
             interval=self._settings.emit_interval_seconds,
+            is_aggregated=MetricPatterns(self._settings.aggregated_metrics).wants,
+            per_second=self._settings.aggregated_per_second or float("inf"),
         )
 
     @property

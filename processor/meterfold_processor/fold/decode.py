@@ -2,37 +2,30 @@
 else should be Avro, which is read here.
 
 A message is a header and an Avro body. The header is magic and schema fingerprint (10 bytes), or, in the Confluent wire
-format, a zero byte and the schema's id in a registry (5 bytes). Messages of one header share a schema
-(and several headers may stand for the same one, since libraries compute fingerprints differently), so header + body of
-each, with a random nonce behind it, make one block of an Avro container whose records begin with `fixed(10)` and end
-with `fixed(16)`: polars reads the block in one call, twelve times faster than a decoder per message. A damaged message
-could shift its neighbours, or hold a forged second record. It cannot guess the nonce: only
-when every row ends with it does every row stand for exactly its own message. Otherwise the block is halved until the
-culprits stand alone, read by the same decoder, so that what is decided about a message never depends on its
-neighbours.
+format, a zero byte and the schema's id in a registry (5 bytes). Messages of one header share a schema (several headers
+may stand for the same one, since libraries compute fingerprints differently) and are read as one block
+(columns/avro_blocks.py), twelve times faster than by a decoder per message. Where the nonces show that not every
+message holds exactly one record, the block is halved until the culprits stand alone, read by the same decoder, so that
+what is decided about a message never depends on its neighbours.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import compress, repeat
 from operator import itemgetter
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PanicException
 
+from meterfold_processor.columns.avro_blocks import read_block
 from meterfold_processor.fold import json_values
 from meterfold_processor.fold.messages import Consumed, Int64s
 from meterfold_processor.fold.schemas import EVENT, Schemas
 from meterfold_schemas import catalog, usage_fields
 from meterfold_schemas.catalog import MAGIC, EventSchema
-from meterfold_schemas.framing import HEADER_SIZE, avro_long
+from meterfold_schemas.framing import HEADER_SIZE
 from meterfold_schemas.plurals import plural
 from meterfold_schemas.schema_keys import CONFLUENT_HEADER_SIZE, CONFLUENT_MAGIC, header_of, shown
 from meterfold_schemas.usage_json import OPENING
@@ -42,8 +35,6 @@ FIELDS: dict[str, pl.DataType] = {field.name: _TYPES.get(field.rule, pl.String()
 """The columns of an event and their types; every rule but these two is about text."""
 
 UNDECODABLE = "undecodable"
-
-_NONCE_SIZE = 16
 
 _START = itemgetter(slice(0, CONFLUENT_HEADER_SIZE))
 """As many bytes of a message as both kinds of header have; few different ones begin the messages of a batch."""
@@ -75,7 +66,7 @@ def decode(consumed: Consumed, schemas: Schemas | None = None) -> Decoded:
     readers = {header_of(key): schema for key, schema in schemas.read.items() if schemas.confluent or len(key) == 8}
     for header, schema in readers.items():
         if all(map(bytes.startswith, consumed.values, repeat(header))):
-            whole = _read(schema, header, consumed.values)
+            whole = read_block(schema, header, consumed.values)
             if whole is not None:
                 return Decoded(_with_position(consumed, _events(whole), np.arange(len(consumed))), [])
     rows = np.arange(len(consumed))
@@ -220,32 +211,13 @@ def _runs(
     header: bytes, schema: EventSchema, values: list[bytes], rows: Int64s
 ) -> Iterable[tuple[pl.DataFrame | None, Int64s]]:
     """Halved until each part can be read, or is one message that cannot be (None)."""
-    frame = _read(schema, header, [values[row] for row in rows])
+    frame = read_block(schema, header, [values[row] for row in rows])
     if frame is not None or len(rows) == 1:
         yield frame, rows
         return
     middle = len(rows) // 2
     yield from _runs(header, schema, values, rows[:middle])
     yield from _runs(header, schema, values, rows[middle:])
-
-
-def _read(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
-    """The records of messages of one header as they stand there, or None when not every message holds exactly one."""
-    nonce = os.urandom(_NONCE_SIZE)
-    container = _container(schema, len(header), len(values), nonce.join(values) + nonce)
-    try:
-        frame = pl.read_avro(io.BytesIO(container))
-    except (PanicException, pl.exceptions.ComputeError, OSError):
-        return None
-    if frame.height != len(values):
-        return None
-    proof = frame.select((pl.col("_header") == pl.lit(header)).all(), (pl.col("_nonce") == pl.lit(nonce)).all())
-    return frame.drop("_header", "_nonce") if proof.row(0) == (True, True) else None
-
-
-def read_block(schema: EventSchema, header: bytes, values: list[bytes]) -> pl.DataFrame | None:
-    """The records of messages that all begin with `header`, one row each; None when a message is damaged."""
-    return _read(schema, header, values)
 
 
 def _events(records: pl.DataFrame) -> pl.DataFrame:
@@ -272,22 +244,3 @@ def _with_position(consumed: Consumed, body: pl.DataFrame, rows: Int64s) -> pl.D
         }
     )
     return pl.concat([position, body], how="horizontal")
-
-
-def _container(schema: EventSchema, header_size: int, count: int, data: bytes) -> bytes:
-    """An Avro object container file of one uncompressed block (Avro specification 1.12, "Object Container Files")."""
-    sync = os.urandom(16)
-    return b"".join((_container_head(schema, header_size), sync, avro_long(count), avro_long(len(data)), data, sync))
-
-
-@cache
-def _container_head(schema: EventSchema, header_size: int) -> bytes:
-    record = dict(schema.definition)
-    record["fields"] = [
-        {"name": "_header", "type": {"type": "fixed", "name": "MessageHeader", "size": header_size}},
-        *schema.definition["fields"],
-        {"name": "_nonce", "type": {"type": "fixed", "name": "MessageNonce", "size": _NONCE_SIZE}},
-    ]
-    meta = {b"avro.codec": b"null", b"avro.schema": json.dumps(record).encode()}
-    pairs = b"".join(avro_long(len(k)) + k + avro_long(len(v)) + v for k, v in meta.items())
-    return b"".join((b"Obj\x01", avro_long(len(meta)), pairs, avro_long(0)))

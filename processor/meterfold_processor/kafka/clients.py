@@ -31,6 +31,20 @@ class Outgoing:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class OutgoingRun:
+    """Many messages for one partition, in this order; the lists have one length."""
+
+    topic: str
+    partition: int
+    keys: list[bytes]
+    values: list[bytes]
+    headers: list[list[tuple[str, str | bytes | None]]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
 def with_fresh_clients(serve: Callable[[], None], stop: Event, report: Callable[[Retryable | None], None]) -> None:
     """Run `serve` until it returns; restart it, as after a crash, each time its client fails. `report` gets the
     error."""

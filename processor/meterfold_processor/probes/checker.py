@@ -50,5 +50,13 @@ class CheckerSubject:
         since = status.seconds_since_step()
         yield gauge("checker_last_step_age_seconds", "Time since the last committed transaction.", since)
         yield gauge("checker_waiting_windows", "Windows whose aggregate has not been emitted yet.", status.waiting)
+        yield gauge(
+            "checker_pending_sweeps",
+            "Ranges of stored windows to read: to judge them, to emit aggregates that do not fit into memory, or to "
+            "forget them.",
+            dict(status.sweeps),
+            "purpose",
+        )
+        yield gauge("checker_windows", "Windows in memory.", status.windows)
         yield gauge("checker_memory_bytes", "Memory of judged and emitted states.", status.memory)
         yield counter("checker_mirrored_rows", "Rows copied to ClickHouse.", dict(status.mirrored), "table")

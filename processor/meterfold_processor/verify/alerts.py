@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Target
 from meterfold_processor.checker.judged import LEVELS, Crossing, JudgedState
+from meterfold_processor.checker.panes import Window
 from meterfold_processor.checker.rules import CODES, end_of
 from meterfold_schemas import ids
 from meterfold_schemas.events import AlertType

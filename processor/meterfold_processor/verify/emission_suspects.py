@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 from confluent_kafka import Message
 
-from meterfold_processor.fold.decode import read_block
+from meterfold_processor.columns.avro_blocks import read_block
 from meterfold_processor.verify.timerange import TimeRange
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import MAGIC

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from meterfold_processor.checker.definitions import Definitions
-from meterfold_processor.checker.index import Window
+from meterfold_processor.checker.hashing import hashes_of_subjects
 from meterfold_processor.checker.judge import Judge, Target
 from meterfold_processor.checker.judged import LEVELS, JudgedState
+from meterfold_processor.checker.panes import Panes, Subject, Window
 from meterfold_processor.checker.records import read_state
 from meterfold_processor.checker.rows import WindowColumns, rows_of
-from meterfold_processor.checker.rules import PERIODS, WindowRules
-from meterfold_processor.checker.subjects import SubjectSlots
+from meterfold_processor.checker.rules import CODES, WindowRules
 from meterfold_processor.verify.report import Finding, WindowName
 from meterfold_schemas.errors import Poison, UnknownSchema
 from meterfold_schemas.periods import from_micros
@@ -29,6 +29,8 @@ from meterfold_schemas.quantities import to_decimal
 __all__ = ["Compared", "States", "compare", "name_of", "read_states"]
 
 _NOTHING: Final = "no state"
+
+_Open = dict[tuple[Subject, int, int], list[Target]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +89,17 @@ def compare(
 
     Every row with folded_through below `published_below` was judged before the states were read.
     """
-    subjects = SubjectSlots()
-    judge = Judge(definitions, subjects, rules)
-    for target, state in states.by_target.items():
-        judge.restore(target, state)
+    judge = Judge(definitions, Panes(), rules)
+    judge.restore(states.by_target.items())
     compared = Compared(findings=list(states.unreadable))
-    waiting = _open_targets(states, subjects, rules, mark)
+    waiting = _open_targets(states, rules, mark)
+    judged = hashes_of_subjects(subject for subject, _, _ in waiting).key
     for table in windows:
-        rows = rows_of(table, subjects)
+        rows = rows_of(table)
         compared.windows += len(rows)
-        _check_ahead(topic, partition, rows, states, waiting, compared)
+        _check_ahead(
+            topic, partition, rows.take(np.flatnonzero(np.isin(rows.subjects.key, judged))), states, waiting, compared
+        )
         for judgement in judge.judge(rows, mark):
             before = states.by_target.get(judgement.target)
             through = judgement.state.positions.folded_through
@@ -119,17 +122,13 @@ def compare(
     return compared
 
 
-def _open_targets(
-    states: States, subjects: SubjectSlots, rules: WindowRules, mark: int
-) -> dict[tuple[int, int, int], list[Target]]:
-    """The states of open windows by (slot, period code, start)."""
-    codes = {period: code for code, period in PERIODS.items()}
-    found: dict[tuple[int, int, int], list[Target]] = {}
+def _open_targets(states: States, rules: WindowRules, mark: int) -> _Open:
+    """The states of open windows by subject, period code and start."""
+    found: _Open = {}
     for target in states.by_target:
         window = target.window
         if rules.is_open(window.end, mark):
-            slot = subjects.slot(window.subject)
-            found.setdefault((slot, codes[window.period], window.start), []).append(target)
+            found.setdefault((window.subject, CODES[window.period], window.start), []).append(target)
     return found
 
 
@@ -138,13 +137,12 @@ def _check_ahead(
     partition: int,
     rows: WindowColumns,
     states: States,
-    waiting: dict[tuple[int, int, int], list[Target]],
+    waiting: _Open,
     compared: Compared,
 ) -> None:
     """A state that was judged with more than its stored window holds: the window was stored first, so it went back."""
-    slots = np.fromiter({slot for slot, _, _ in waiting}, np.int64)
-    for at in np.flatnonzero(np.isin(rows.slots, slots)).tolist():
-        targets = waiting.pop((int(rows.slots[at]), int(rows.periods[at]), int(rows.starts[at])), ())
+    for at in range(len(rows)):
+        targets = waiting.pop((rows.name(at), int(rows.periods[at]), int(rows.starts[at])), ())
         for target in targets:
             judged = states.by_target[target].positions.folded_through
             if judged > int(rows.through[at]):

@@ -10,10 +10,10 @@ import numpy as np
 
 from meterfold.batch import BatchResults, Recorded
 from meterfold.frames import columns
-from meterfold.frames.bytes_columns import bytes_list
 from meterfold.frames.repeats import earlier_rows
 from meterfold.frames.sources import Source
 from meterfold.tables import rows
+from meterfold_schemas.avro_columns import bytes_list
 from meterfold_schemas.errors import MeterfoldError
 
 if TYPE_CHECKING:

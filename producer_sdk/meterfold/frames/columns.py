@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meterfold.frames import json_objects
-from meterfold.frames.bytes_columns import joined, varints
 from meterfold.frames.quantities import is_quantity, quantities
-from meterfold.frames.texts import is_text, optional_text, plain_in_json, required_text, text_of
+from meterfold.frames.texts import is_text, optional_text, required_text, text_of
+from meterfold_schemas.avro_columns import joined, plain_in_json, varints
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_schemas.quantities import UNIT, to_avro_bytes

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meterfold.frames.bytes_columns import joined
-from meterfold.frames.texts import is_text, plain_in_json, text_of
+from meterfold.frames.texts import is_text, text_of
+from meterfold_schemas.avro_columns import joined, plain_in_json
 
 __all__ = ["is_json", "is_object", "json_texts"]
 

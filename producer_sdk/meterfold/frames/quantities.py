@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meterfold.frames.bytes_columns import big_endian
+from meterfold_schemas.avro_columns import big_endian
 from meterfold_schemas.quantities import MAX_UNSCALED, SCALE, UNIT
 
 __all__ = ["is_quantity", "quantities"]

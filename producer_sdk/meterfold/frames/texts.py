@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meterfold_schemas.avro_columns import without_nul
 from meterfold_schemas.framing import avro_long
 from meterfold_schemas.usage_rules import MAX_TEXT_BYTES
 
@@ -64,7 +65,7 @@ def required_text(column: Any, *, empty: bool = False) -> Text:
     valid &= lengths <= MAX_TEXT_BYTES
     if not empty:
         valid &= lengths > 0
-    valid &= _without(texts, "\0", rb"\x00", _has_nul)
+    valid &= without_nul(texts)
     encoded = _SIZES.take(_clipped(lengths, MAX_TEXT_BYTES)), texts.view(pa.binary())
     return Text(texts, valid, encoded)
 
@@ -73,36 +74,10 @@ def optional_text(column: Any) -> Text:
     present = _not_null(column)
     texts = column.fill_null(_EMPTY) if column.null_count else column
     lengths = pc.binary_length(texts).to_numpy()
-    valid = (lengths <= MAX_TEXT_BYTES) & _without(texts, "\0", rb"\x00", _has_nul)
+    valid = (lengths <= MAX_TEXT_BYTES) & without_nul(texts)
     places = np.where(present, lengths + 1, 0)
     encoded = _OPTIONAL_SIZES.take(_clipped(places, MAX_TEXT_BYTES + 1)), texts.view(pa.binary())
     return Text(texts, valid, encoded)
-
-
-def plain_in_json(texts: Any) -> Any:
-    """Which texts are in JSON as they are, between quotes."""
-    return _without(texts, "", r'[\x00-\x1f"\\]', _has_special)
-
-
-def _without(texts: Any, exact: str, pattern: Any, any_in: Any) -> Any:
-    """Which texts are without the characters; looks at single texts only where the column has one of them."""
-    _, ends, data = texts.buffers()
-    rows = len(texts)
-    if not rows or data is None:
-        return np.ones(rows, bool)
-    first, last = np.frombuffer(ends, np.int32, rows + 1, 4 * texts.offset)[[0, -1]]
-    if not any_in(np.frombuffer(data, np.uint8, int(last - first), int(first))):
-        return np.ones(rows, bool)
-    found = pc.match_substring(texts, exact) if exact else pc.match_substring_regex(texts, pattern)
-    return ~found.to_numpy(zero_copy_only=False)
-
-
-def _has_nul(data: Any) -> bool:
-    return bool((data == 0).any())
-
-
-def _has_special(data: Any) -> bool:
-    return bool(((data < 0x20) | (data == ord('"')) | (data == ord("\\"))).any())
 
 
 def _not_null(column: Any) -> Any:

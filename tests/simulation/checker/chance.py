@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from meterfold_processor.checker.pace import Sizes
 from meterfold_schemas.periods import DAY, HOUR, Period
 from simulation.checker.model_store import Flush
 from simulation.checker.verdict import check
@@ -19,7 +20,15 @@ class Chance:
     def __init__(self, seed: int, variant: Variant | None = None) -> None:
         self.random = random.Random(seed)
         aggregated = self.random.choice([{Period.DAILY, Period.LIFETIME}, {Period.HOURLY, Period.MONTHLY}, set()])
-        self.world = World(self.random.choice([1, 1, 2]), seed, variant or Variant(), aggregated=frozenset(aggregated))
+        # Most histories know pieces of a few rows only, so that whatever goes wrong goes wrong between two of them.
+        sizes = Sizes()
+        if self.random.random() < 0.8:
+            number = self.random.choice
+            sizes = Sizes(
+                number([1, 2]), number([1, 3]), number([1, 2, 5]), number([1, 4]), number([1, 2, 7]), number([1, 2, 9])
+            )
+        partitions = self.random.choice([1, 1, 2])
+        self.world = World(partitions, seed, variant or Variant(), frozenset(aggregated), sizes)
         self.flushes: dict[int, tuple[str, Flush]] = {}
         self.compaction = self.random.random() < 0.3
         # Few kinds of faults per history find more than all of them at once.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from meterfold_processor.checker.rules import CODES, end_of
+from meterfold_processor.checker.sweeps import WindowKey
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.periods import KEPT, Period, period_start
 from meterfold_schemas.quantities import UNIT, to_decimal
@@ -29,6 +30,11 @@ class Name(NamedTuple):
     @property
     def end(self) -> int:
         return end_of(CODES[self.period], self.start)
+
+
+def key_of(name: Name) -> WindowKey:
+    """The order in which windows are stored."""
+    return (CODES[name.period], name.start, *name.subject)
 
 
 @dataclass(frozen=True)

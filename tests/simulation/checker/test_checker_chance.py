@@ -10,6 +10,7 @@ import os
 import pytest
 
 from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.pace import Sizes
 from simulation.checker import variants
 from simulation.checker.chance import Chance
 from simulation.checker.variants import Broken
@@ -45,6 +46,8 @@ def test_random_histories() -> None:
         variants.ForgetsEarly,
         variants.NoReplacement,
         variants.OnlyOwnSubjects,
+        variants.AggregatesFirst,
+        variants.EmitsBeforeReadingBack,
         variants.WideIsWithoutOrg,
         variants.OrgDoesNotReplace,
         variants.OneTypePerThreshold,
@@ -72,7 +75,7 @@ def test_a_process_is_killed_at_every_operation() -> None:
     kinds = [kind for kind in ops.Operation.__args__ if kind is not ops.PollRows]
     for crashing in kinds:
         for fault in (None, "lost answer", "late marker", "aborted"):
-            world = World()
+            world = World(sizes=Sizes() if fault is None else Sizes(1, 2, 1, 2, 2, 3))
             world.metric()
             world.threshold()
             worker = world.start()

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from meterfold_processor.checker import operations as ops
+from meterfold_processor.checker.pace import Sizes
 from meterfold_schemas.periods import DAY, HOUR
 from simulation.checker import variants
 from simulation.checker.variants import Broken
 from simulation.checker.verdict import Violation, check, name_of, read
 from simulation.checker.worker import Worker
 from simulation.checker.world import NO_ORG, OTHER, T0, TOPICS, U1, U2, World
+
+U3 = ("acme", "api.calls", "user", "u3")
 
 History = Callable[[World], None]
 
@@ -482,6 +485,72 @@ def test_a_threshold_of_one_organization_replaces_that_of_every_organization_the
         finish(world)
 
     holds(history, variants.WideIsWithoutOrg(), variants.OrgDoesNotReplace(), variants.NoReplacement())
+
+
+def test_an_abort_between_two_pieces_of_stored_windows() -> None:
+    """Windows 1 and 2 are judged from ClickHouse, one piece each, and the transaction of the second piece aborts."""
+
+    def history(world: World) -> None:
+        world.sizes = Sizes(smallest=1, pieces=1, events=1)
+        world.metric()
+        worker = world.start()
+        world.run()
+        for subject in (U1, U2, U3):
+            world.use(120, subject)
+        world.fold()
+        world.tick(2_000_000)
+        world.run()
+        world.threshold()
+        for _ in range(2):
+            advance_to(worker, ops.Produce, after=True)
+        worker.faults["commit"] = "aborted"
+        world.run()
+        finish(world)
+        assert_levels(world, dict.fromkeys((("t1", "u1"), ("t1", "u2"), ("t1", "u3")), "exceeded"))
+
+    holds(history, variants.ForgetsTheRest())
+
+
+def test_rows_of_the_stream_that_are_older_than_the_stored_ones() -> None:
+    """The group's offsets are lost: the log is read from its beginning, where the value was above a limit that a later
+    threshold has. No event may tell of it."""
+
+    def history(world: World) -> None:
+        world.sizes = Sizes(smallest=1, pieces=1, events=1)
+        world.metric("last")
+        for value in (120, 20):
+            world.use(value, U2)
+            world.use(1, U1)
+            world.fold()
+        world.threshold()
+        worker = world.start()
+        worker.faults["lag"] = "yes"
+        world.random.randint = lambda low, high: min(1, high)  # type: ignore[method-assign]  # one message per poll
+        world.run()
+        finish(world)
+        if read(world).events:
+            raise Violation("a value that is long gone was judged")
+
+    holds(history, variants.BelievesTheStream())
+
+
+def test_aggregates_wait_for_judging() -> None:
+    def history(world: World) -> None:
+        world.sizes = Sizes(smallest=1, pieces=1, events=1)
+        world.metric()
+        world.threshold()
+        worker = world.start()
+        for subject in (U1, U2, U3):
+            world.use(120, subject)
+            world.fold()
+        world.run()
+        world.kill(worker)
+        world.start()
+        world.run()
+        world.threshold(limit=50)
+        finish(world)
+
+    holds(history, variants.AggregatesFirst(), variants.EmitsBeforeReadingBack())
 
 
 def assert_levels(world: World, expected: dict[tuple[str, str], str], part: int = 3) -> None:

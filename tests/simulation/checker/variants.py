@@ -41,9 +41,10 @@ class PositionPerSubject(Broken):
             def judge(self, rows: Any, mark: int) -> Iterator[judge.Judgement]:
                 highest = self.__dict__.setdefault("highest", {})
                 kept = []
-                for row, (slot, through) in enumerate(zip(rows.slots.tolist(), rows.through.tolist(), strict=True)):
-                    if through >= highest.get(slot, -1):
-                        highest[slot] = through
+                keys = zip(rows.subjects.key.tolist(), rows.through.tolist(), strict=True)
+                for row, (subject, through) in enumerate(keys):
+                    if through >= highest.get(subject, -1):
+                        highest[subject] = through
                         kept.append(row)
                 yield from super().judge(rows.take(kept), mark)
 
@@ -57,8 +58,9 @@ class PositionsInMemory(Broken):
         restore = judge.Judge.restore
         before = -1
 
-        def forgetful(self: judge.Judge, target: judge.Target, state: JudgedState) -> None:
-            restore(self, target, replace(state, positions=replace(state.positions, folded_through=before)))
+        def forgetful(self: judge.Judge, states: list[tuple[judge.Target, JudgedState]]) -> None:
+            without = [(t, replace(s, positions=replace(s.positions, folded_through=before))) for t, s in states]
+            restore(self, without)
 
         patch.setattr(judge.Judge, "restore", forgetful)
 
@@ -68,7 +70,7 @@ class StreamOnly(Broken):
 
     def perform(self, worker: Worker, operation: ops.Operation) -> Any:
         if isinstance(operation, ops.LoadWindows) and operation.affected is None:
-            return []
+            return ops.Piece(None, None)
         return worker.perform(operation)
 
 
@@ -88,8 +90,8 @@ class OnlyNewerRows(Broken):
     def install(self, patch: pytest.MonkeyPatch) -> None:
         counts = judge.Judge._counts
 
-        def strictly(self: judge.Judge, places: Any, through: Any, mark: int) -> Any:
-            return counts(self, places, through - 1, mark)
+        def strictly(self: judge.Judge, pane: Any, places: Any, through: Any) -> Any:
+            return counts(self, pane, places, through - 1)
 
         patch.setattr(judge.Judge, "_counts", strictly)
 
@@ -108,7 +110,7 @@ class ClosedAtTheEnd(Broken):
     """25: a window is judged only until its period ends."""
 
     def make(self, world: Any) -> Checker:
-        return Checker(replace(world.plan, rules=WindowRules(0, world.plan.rules.grace)), world)
+        return Checker(replace(world.plan, rules=WindowRules(0, world.plan.rules.grace)), world, sizes=world.sizes)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(WindowRules, "is_forgotten", lambda self, end, mark: end + 8 * 24 * HOUR < mark)
@@ -286,8 +288,53 @@ class OnlyOwnSubjects(Broken):
 
     def perform(self, worker: Worker, operation: ops.Operation) -> Any:
         if isinstance(operation, ops.LoadWindows) and operation.affected is not None:
-            return []
+            return ops.Piece(None, None)
         return worker.perform(operation)
+
+
+class AggregatesFirst(Broken):
+    """Aggregates are emitted before the stored windows are judged."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        judge_stored = Checker._judge_stored
+
+        def late(self: Checker) -> ops.Steps[None]:
+            yield from self._emit({})
+            yield from judge_stored(self)
+
+        patch.setattr(Checker, "_judge_stored", late)
+
+
+class ForgetsTheRest(Broken):
+    """After an abort, stored windows are read on behind the last key that was read, judged or not."""
+
+    def __init__(self) -> None:
+        self.behind: dict[tuple[int, int], Any] = {}
+
+    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
+        if not isinstance(operation, ops.LoadWindows) or operation.start is not None:
+            return worker.perform(operation)
+        place = (worker.process, operation.partition)
+        after = operation.after or self.behind.get(place)
+        answer = worker.perform(replace(operation, after=after))
+        if answer is not None:
+            self.behind[place] = answer.last
+        return answer
+
+
+class EmitsBeforeReadingBack(Broken):
+    """What was emitted before an assignment is not read back before more is emitted."""
+
+    def perform(self, worker: Worker, operation: ops.Operation) -> Any:
+        return None if isinstance(operation, ops.ReadEmitted) else worker.perform(operation)
+
+
+class BelievesTheStream(Broken):
+    """Rows that the stream holds in older versions than ClickHouse are judged."""
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        start = partition.PartitionChecker.start
+        patch.setattr(partition.PartitionChecker, "start", lambda self, folded, until: start(self, 0, until))
 
 
 History = Callable[[Any], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from meterfold_processor.checker import operations as ops
@@ -12,6 +12,7 @@ from meterfold_processor.checker.definitions import DefinitionRecord, Definition
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.topics import Topics
 from simulation.checker.model_kafka import Entry, Fenced, NotAMember, Producer
+from simulation.checker.model_store import Name, Row, key_of
 
 if TYPE_CHECKING:
     from simulation.checker.world import World
@@ -28,7 +29,7 @@ class Variant:
     """What a deliberately broken checker does differently; this one does nothing wrong."""
 
     def make(self, world: World) -> Checker:
-        return Checker(world.plan, world)
+        return Checker(world.plan, world, sizes=world.sizes)
 
     def steps(self, steps: ops.Steps[None]) -> ops.Steps[None]:
         """The operations of an opening or a step, perhaps others or in another order."""
@@ -61,6 +62,9 @@ class Worker:
         self.quiet_steps = 0
         self.failed_steps = 0
         self.faults: dict[str, str] = {}
+        self.emitted_read: dict[int, int] = {}
+        self.sweep: tuple[int, list[tuple[Name, Row]]] | None = None
+        self.emits = False
 
     def new_producer(self) -> None:
         self.producer = Producer(self.world.kafka, f"slot-{self.slot}", self.world.incarnations())
@@ -93,6 +97,7 @@ class Worker:
             self.quiet = True
             return
         assert self.operation is not None
+        self.check_order(self.operation)
         try:
             answer = self.world.variant.perform(self, self.operation)
         except STEP_ERRORS as error:
@@ -109,6 +114,20 @@ class Worker:
         except StopIteration:
             self.steps = self.operation = None
             self.quiet_steps = self.quiet_steps + 1 if self.quiet else 0
+
+    def check_order(self, operation: ops.Operation) -> None:
+        """Of a step, judging comes first: nothing of usage.aggregated while stored windows are to be judged, and no
+        threshold event after it."""
+        from simulation.checker.verdict import require
+
+        if isinstance(operation, ops.PollRows):
+            self.emits = False
+        elif isinstance(operation, ops.ProduceRun):
+            self.emits = True
+            require(not self.checker.sweeps["judge"], "aggregates before stored windows were judged")
+        elif isinstance(operation, ops.Produce):
+            late = self.emits and any(m.topic.startswith("threshold.") and m.value for m in operation.messages)
+            require(not late, "threshold events after aggregates")
 
     def fail(self, error: Exception) -> None:
         """As the real loop: abort, drop everything, open all again."""
@@ -159,6 +178,7 @@ class Worker:
             case ops.FetchCommitted(partitions=partitions):
                 if any(kafka.pending_offsets(p) for p in partitions):
                     return WAIT
+                self.emitted_read = {}
                 logs = {p: kafka.log(topics.usage_windows, p) for p in partitions}
                 return {p: ops.Committed(kafka.offsets.get(p), log.start, log.end) for p, log in logs.items()}
             case ops.FetchEnds(partitions=partitions):
@@ -179,18 +199,15 @@ class Worker:
                     if required:
                         raise Retryable("ClickHouse is down")
                     return None
-                return dict(store.stamps)
-            case ops.LoadWindows(partition=partition, ends_after=ends_after, periods=periods, affected=affected):
+                return {p: ops.Folded(store.stamps[p], store.folded[p]) for p in store.stamps}
+            case ops.LoadWindows():
                 if store.down:
-                    raise Retryable("ClickHouse is down")
-                rows = [
-                    row
-                    for name, row in store.stored[partition].items()
-                    if name.end > ends_after
-                    and name.period in periods
-                    and (affected is None or is_affected(affected, name.subject[0], name.subject[1]))
-                ]
-                return [store.table(partition, rows)] if rows else []
+                    return None
+                self.quiet = False
+                return self.load_windows(operation)
+            case ops.ReadEmitted(partition=partition, end=end, messages=messages):
+                self.quiet = False
+                return self.read_emitted(partition, end, messages)
             case ops.StartReading(offsets=offsets):
                 self.positions.update(offsets)
                 self.to_open -= set(offsets)
@@ -211,6 +228,10 @@ class Worker:
                         partition = kafka.partition_for(message.key)
                     self.producer.queue.append((message.topic, partition, message.key, message.value))
                 self.producer.deliver(self.world.random.randint(0, len(messages)))
+            case ops.ProduceRun(run=run):
+                topic, partition = run.topic, run.partition
+                self.producer.queue += [(topic, partition, *pair) for pair in zip(run.keys, run.values, strict=True)]
+                self.producer.deliver(self.world.random.randint(0, len(run)))
             case ops.FlushMessages():
                 self.producer.deliver()
             case ops.SendOffsets(offsets=sent):
@@ -229,21 +250,49 @@ class Worker:
         if fault != "late marker":
             self.world.kafka.finish_decided()
 
-    def read_states(self, partitions: Iterable[int], ends: ops.Ends) -> Any:
+    def read_states(self, partitions: Iterable[int], ends: Mapping[int, int]) -> Any:
         found = {}
         for partition in partitions:
-            parts = []
-            for topic, until in (
-                (self.topics.threshold_state, ends.states[partition]),
-                (self.topics.usage_aggregated, ends.aggregates[partition]),
-            ):
-                log = self.world.kafka.log(topic, partition)
-                if log.stable_end() < until:
-                    return WAIT
-                # A real reader may see more by then; it must not need to.
-                parts.append(self.newest([e for e in log.committed()[0] if e.offset < until]))
-            found[partition] = ops.CommittedStates(*parts)
+            log = self.world.kafka.log(self.topics.threshold_state, partition)
+            if log.stable_end() < ends[partition]:
+                return WAIT
+            # A real reader may see more by then; it must not need to.
+            found[partition] = self.newest([e for e in log.committed()[0] if e.offset < ends[partition]])
         return found
+
+    def read_emitted(self, partition: int, end: int, most: int) -> list[tuple[bytes, bytes | None]] | None:
+        """A piece of at most so many; nothing where a transaction is open."""
+        log = self.world.kafka.log(self.topics.usage_aggregated, partition)
+        begin = self.emitted_read.get(partition, 0)
+        entries, position = log.committed(begin)
+        entries = [e for e in entries if e.offset < end][:most]
+        if entries:
+            self.emitted_read[partition] = entries[-1].offset + 1
+            return [(e.key or b"", e.value) for e in entries]
+        if position < end:
+            self.time_passes()
+            return []
+        return None
+
+    def load_windows(self, wanted: ops.LoadWindows) -> ops.Piece:
+        """From one moment, as a query that stays open between the pieces of a sweep; or from now, as a fresh one."""
+        kept = self.sweep if self.sweep is not None and self.sweep[0] == wanted.sweep else None
+        if kept is None or self.world.random.random() < 0.2:
+            stored = self.world.store.stored[wanted.partition]
+            kept = self.sweep = (wanted.sweep, sorted(stored.items(), key=lambda item: key_of(item[0])))
+        rows = [
+            row
+            for name, row in kept[1]
+            if name.end > wanted.ends_after
+            and name.period in wanted.periods
+            and wanted.start in (None, name.start)
+            and (wanted.affected is None or is_affected(wanted.affected, name.subject[0], name.subject[1]))
+            and (wanted.after is None or key_of(name) > wanted.after)
+        ]
+        piece = rows[: wanted.rows]
+        table = self.world.store.table(wanted.partition, piece) if piece else None
+        # A query whose last row is the last of a piece does not know yet that it is.
+        return ops.Piece(table, key_of(piece[-1].name) if len(piece) == wanted.rows else None)
 
     @staticmethod
     def newest(entries: list[Entry]) -> tuple[bytes, ...]:

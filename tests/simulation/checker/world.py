@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from meterfold_processor.checker.pace import Sizes
 from meterfold_processor.checker.partition import CheckPlan
 from meterfold_processor.checker.rules import WindowRules
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
@@ -37,6 +38,7 @@ class World:
     seed: int = 0
     variant: Variant = field(default_factory=Variant)
     aggregated: frozenset[Period] = frozenset({Period.DAILY, Period.LIFETIME})
+    sizes: Sizes = field(default_factory=Sizes)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)

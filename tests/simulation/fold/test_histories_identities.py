@@ -55,7 +55,7 @@ def history_of_a_hit(variant: Variant) -> None:
 
 def test_a_hit_is_only_a_candidate() -> None:
     history_of_a_hit(Variant())
-    turns_red(history_of_a_hit, "40_trusts_a_hit")
+    turns_red(history_of_a_hit, "41_trusts_a_hit")
 
 
 def history_of_a_retry(variant: Variant) -> None:
@@ -72,7 +72,7 @@ def history_of_a_retry(variant: Variant) -> None:
 
 def test_a_hit_is_looked_up_in_the_week_of_its_table() -> None:
     history_of_a_retry(Variant())
-    turns_red(history_of_a_retry, "40_asks_the_wrong_week", "40_empty_tables")
+    turns_red(history_of_a_retry, "41_asks_the_wrong_week", "41_empty_tables")
 
 
 def history_in_flight(variant: Variant) -> None:
@@ -91,7 +91,7 @@ def history_in_flight(variant: Variant) -> None:
 
 def test_a_table_is_built_of_what_is_acknowledged() -> None:
     history_in_flight(Variant())
-    turns_red(history_in_flight, "40_builds_before_the_flush")
+    turns_red(history_in_flight, "41_builds_before_the_flush")
 
 
 def history_while_building(variant: Variant) -> None:
@@ -110,7 +110,7 @@ def history_while_building(variant: Variant) -> None:
 
 def test_identities_stay_exact_until_their_table_is_there() -> None:
     history_while_building(Variant())
-    turns_red(history_while_building, "40_replaces_at_once")
+    turns_red(history_while_building, "41_replaces_at_once")
 
 
 def history_at_an_assignment(variant: Variant) -> None:
@@ -133,7 +133,7 @@ def history_at_an_assignment(variant: Variant) -> None:
 
 def test_what_is_not_loaded_is_looked_up() -> None:
     history_at_an_assignment(Variant())
-    turns_red(history_at_an_assignment, "40_serves_with_what_is_loaded")
+    turns_red(history_at_an_assignment, "41_serves_with_what_is_loaded")
 
 
 def history_of_a_late_stamp(variant: Variant) -> None:
@@ -155,7 +155,7 @@ def history_of_a_late_stamp(variant: Variant) -> None:
 
 def test_what_was_counted_in_a_tables_time_after_it_was_built_is_loaded_too() -> None:
     history_of_a_late_stamp(Variant())
-    turns_red(history_of_a_late_stamp, "40_loads_nothing_late")
+    turns_red(history_of_a_late_stamp, "41_loads_nothing_late")
 
 
 def history_of_damage(variant: Variant) -> None:
@@ -186,7 +186,7 @@ def history_of_damage(variant: Variant) -> None:
 
 def test_a_damaged_table_is_built_again() -> None:
     history_of_damage(Variant())
-    turns_red(history_of_damage, "40_trusts_damaged_tables")
+    turns_red(history_of_damage, "41_trusts_damaged_tables")
 
 
 def test_a_table_of_another_time_is_not_used() -> None:

@@ -14,6 +14,7 @@ import polars as pl
 import polars_hash as plh
 import pyarrow as pa
 
+from meterfold_processor.columns import avro_blocks
 from meterfold_processor.fold import compact, decode, json_values, ledger, partition, recall, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
@@ -227,7 +228,9 @@ def reads_without_nonce(schema: EventSchema, header: bytes, values: list[bytes])
     """17: what stands between two messages is read and not looked at; equal headers are the only proof."""
     gap = bytes(16)
     try:
-        frame = pl.read_avro(io.BytesIO(decode._container(schema, len(header), len(values), gap.join(values) + gap)))
+        frame = pl.read_avro(
+            io.BytesIO(avro_blocks._container(schema, len(header), len(values), gap.join(values) + gap))
+        )
     except (pl.exceptions.PanicException, pl.exceptions.ComputeError, OSError):
         return None
     if frame.height != len(values) or not frame.select((pl.col("_header") == pl.lit(header)).all()).item():
@@ -422,19 +425,19 @@ VARIANTS = {
     "40_evicts_unacknowledged": Variant(patched=((ledger, "PeriodWindows", EvictsUnacknowledged),)),
     "40_opens_evicted_as_new": Variant(patched=((ledger, "PeriodWindows", OpensEvictedAsNew),)),
     "40_forgets_what_was_evicted": Variant(patched=((ledger, "PeriodWindows", ForgetsWhatWasEvicted),)),
-    "17_no_nonce": Variant(patched=((decode, "_read", reads_without_nonce),)),
+    "17_no_nonce": Variant(patched=((decode, "read_block", reads_without_nonce),)),
     "17_json_lines": Variant(patched=((json_values, "read", reads_json_lines),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),)),
-    "40_trusts_a_hit": Variant(Parts(fold=TrustsHits), aging=True),
-    "40_asks_the_wrong_week": Variant(Parts(fold=AsksTheWrongWeek), aging=True),
-    "40_serves_with_what_is_loaded": Variant(Parts(fold=ServesWithWhatIsLoaded), aging=True),
-    "40_builds_before_the_flush": Variant(Parts(fold=BuildsBeforeTheFlush), aging=True, seeds=range(38, 98)),
-    "40_loads_nothing_late": Variant(patched=((recall, "_Load", LoadsNothingLate),), seeds=range(0)),
-    "40_empty_tables": Variant(patched=((recall, "IdentityTable", BuildsEmptyTables),), aging=True),
-    "40_trusts_damaged_tables": Variant(
+    "41_trusts_a_hit": Variant(Parts(fold=TrustsHits), aging=True),
+    "41_asks_the_wrong_week": Variant(Parts(fold=AsksTheWrongWeek), aging=True),
+    "41_serves_with_what_is_loaded": Variant(Parts(fold=ServesWithWhatIsLoaded), aging=True),
+    "41_builds_before_the_flush": Variant(Parts(fold=BuildsBeforeTheFlush), aging=True, seeds=range(38, 98)),
+    "41_loads_nothing_late": Variant(patched=((recall, "_Load", LoadsNothingLate),), seeds=range(0)),
+    "41_empty_tables": Variant(patched=((recall, "IdentityTable", BuildsEmptyTables),), aging=True),
+    "41_trusts_damaged_tables": Variant(
         patched=((compact.Piece, "is_sound", lambda *_: True),), aging=True, seeds=range(30, 90)
     ),
-    "40_replaces_at_once": Variant(patched=((Remembered, "set_aside", replaces_at_once),), aging=True),
+    "41_replaces_at_once": Variant(patched=((Remembered, "set_aside", replaces_at_once),), aging=True),
     "39_own_clock_decides_a_schema": Variant(Parts(next_step=own_clock_decides), foreign=True),
     "39_version_decides_a_schema": Variant(Parts(next_step=version_decides), foreign=True),
     "39_own_decision_of_a_schema_obeyed": Variant(Parts(next_step=own_decision_obeyed), foreign=True),

@@ -51,7 +51,9 @@ def test_every_broken_variant_of_the_simulations_runs_here() -> None:
     simulated = {variant.__name__ for variant in checkers.Broken.__subclasses__()} - {"PublishBeforeInsert"}
     here = {variant.__name__ for variant in CHECKERS.values()}
     # 32 is DeletionsExpired here, and all usage is that of one organization, whose metric has one type at a time.
-    assert simulated - here == {"DeletionsElsewhere", "OneTypePerThreshold"}
+    # The order of aggregates, and pieces of stored windows, need a moment that a run does not reach on purpose.
+    order = {"AggregatesFirst", "EmitsBeforeReadingBack", "ForgetsTheRest", "BelievesTheStream"}
+    assert simulated - here == {"DeletionsElsewhere", "OneTypePerThreshold", *order}
 
 
 def test_a_journal_is_read_back_also_behind_a_torn_line(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterfold_processor.checker.aggregates import Aggregate
-from meterfold_processor.checker.index import Window, WindowIndex
+from meterfold_processor.checker.aggregates import AggregateColumns
+from meterfold_processor.checker.emitted import pane_of_key, read_emitted
+from meterfold_processor.checker.hashing import hashes_of_subjects
 from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import (
     LEVELS,
@@ -25,14 +26,14 @@ from meterfold_processor.checker.judged import (
     judge_again,
     level_of,
 )
-from meterfold_processor.checker.records import Records, read_emitted, read_state
+from meterfold_processor.checker.panes import Subject, Window
+from meterfold_processor.checker.records import Records, read_state
 from meterfold_processor.checker.rows import Interest, newest, read_message, rows_of
 from meterfold_processor.checker.rules import CODES, NEVER, WindowRules, end_of, mark_of
-from meterfold_processor.checker.stored import _queries
-from meterfold_processor.checker.subjects import SubjectSlots
 from meterfold_processor.checker.values import TYPE_CODES, values_of
 from meterfold_processor.columns.limbs import from_ints
 from meterfold_processor.columns.tables import WINDOWS
+from meterfold_schemas import cloudevents, keys
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.events import ThresholdEvent, ThresholdState, UsageAggregated
 from meterfold_schemas.periods import DAY, HOUR, Period, from_micros
@@ -43,6 +44,7 @@ from meterfold_schemas.vocabulary import Action, AggregationType
 
 AMOUNTS = st.integers(-MAX_STORED, MAX_STORED)
 COUNTS = st.integers(1, 10**9)
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=80)
 SUBJECT = ("acme", "api.calls", "user", 'u"1')
 TERMS = Terms("cap", 100, 80, Action.BLOCK)
 
@@ -133,28 +135,6 @@ def test_windows_are_open_final_and_forgotten_in_this_order() -> None:
     assert (mark_of(7, 5), mark_of(5, 7), mark_of(5, None)) == (5, 5, 0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5), st.booleans()), min_size=1, max_size=60))
-def test_rows_of_windows_are_dense_and_distinct(asked: list[tuple[int, int, bool]]) -> None:
-    index = WindowIndex()
-    naive: dict[tuple[int, int], int] = {}
-    for slot, hour, create in asked:
-        one = np.array([slot]), np.array([1], np.int8), np.array([hour * HOUR]), np.array([create])
-        row = int(index.locate(*one)[0])
-        if (slot, hour) in naive:
-            assert row == naive[slot, hour]
-        elif create:
-            assert row not in naive.values()
-            naive[slot, hour] = row
-            assert index.window(row).start == hour * HOUR
-            assert int(index.slot[row]) == slot
-        else:
-            assert row == -1
-    assert index.size == len(naive)
-    for pane in list(index.panes()):
-        dropped = index.drop(pane).tolist()
-        assert sorted(dropped) == sorted(row for (_, hour), row in naive.items() if hour * HOUR == pane.start)
-
-
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=40))
 def test_the_newest_row_of_each_window_is_kept(rows: list[tuple[int, int]]) -> None:
     places = np.array([row[0] for row in rows], dtype=np.int64)
@@ -189,9 +169,8 @@ def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_ans
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    subjects = SubjectSlots()
-    rows = rows_of(read_message(sink.getvalue().to_pybytes()), subjects)
-    assert [subjects[slot] for slot in rows.slots.tolist()] == [
+    rows = rows_of(read_message(sink.getvalue().to_pybytes()))
+    assert [rows.name(row) for row in range(3)] == [
         ("acme", "api.calls", "user", "u1"),
         ("acme", "storage", "user", 'u"2'),
         ("acme", "api.calls", "user", "u1"),
@@ -200,39 +179,28 @@ def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_ans
     words = pa.array(["hourly", "daily", "lifetime"])
     answered = table.set_column(4, "period_type", words).set_column(0, "org_id", pa.array(["acme"] * 3))
     for stored in (answered, answered.set_column(4, "period_type", words.dictionary_encode())):
-        again = rows_of(stored, subjects)
+        again = rows_of(stored)
         assert again.periods.tolist() == rows.periods.tolist() == [1, 2, 4]
-        assert again.slots.tolist() == rows.slots.tolist()
+        assert again.subjects.key.tolist() == rows.subjects.key.tolist()
+        assert again.subjects.check.tolist() == rows.subjects.check.tolist()
         assert again.starts.tolist() == [3600_000_000, 0, 0]
+    assert rows.subjects.key[0] == rows.subjects.key[2] != rows.subjects.key[1]
 
 
-def test_subjects_of_a_metric_in_one_organization_or_in_all() -> None:
-    subjects = SubjectSlots()
-    slots = [subjects.slot((org_id, key, "user", "u")) for org_id in ("", "acme") for key in ("calls", "tokens")]
-    assert [list(subjects.of_metric(org_id, "tokens")) for org_id in ("", "acme", "other")] == [
-        [slots[1]],
-        [slots[3]],
-        [],
-    ]
-    assert sorted(subjects.of_metric(None, "tokens")) == [slots[1], slots[3]]
-    assert list(subjects.of_metric(None, "unknown")) == []
-
-
-def test_a_change_for_every_organization_reads_no_window_twice() -> None:
-    """A threshold of every organization and one of acme: the windows of acme are among those of all."""
-    affected = frozenset({(None, "tokens"), ("acme", "tokens"), ("acme", "calls"), ("", "tokens")})
-    assert set(_queries(affected)) == {(None, "tokens"), ("acme", "calls")}
-    assert len(list(_queries(affected))) == 2
+def test_rows_that_are_stored_in_a_newer_version_are_left_out() -> None:
+    table = window_table(folded_through=[6, 7, 8])
+    assert rows_of(table, since=7).through.tolist() == [7, 8]
+    assert len(rows_of(table, since=9)) == 0
 
 
 def test_rows_that_no_one_asks_for_are_left_out() -> None:
     interest = Interest(frozenset({4}), {1: frozenset({"storage"}), 2: frozenset({"storage"})})
-    rows = rows_of(window_table(), SubjectSlots(), interest)
+    rows = rows_of(window_table(), interest)
     assert rows.periods.tolist() == [2, 4]
 
 
 def test_no_interest_leaves_nothing() -> None:
-    assert len(rows_of(window_table(), SubjectSlots(), Interest(frozenset(), {}))) == 0
+    assert len(rows_of(window_table(), Interest(frozenset(), {}))) == 0
 
 
 @pytest.mark.parametrize("value", [None, b"", b"no arrow", b"\xff" * 200])
@@ -251,6 +219,7 @@ def test_a_table_without_its_columns_or_with_nulls_is_poison() -> None:
 
 
 WINDOW = Window(SUBJECT, Period.DAILY, 3 * DAY, 4 * DAY)
+LIFETIME = Window(SUBJECT, Period.LIFETIME, 0, NEVER)
 NOW = 4 * DAY + 17
 
 
@@ -279,25 +248,77 @@ def test_messages_are_those_of_the_models(window: Window, value: int, threshold:
     assert model.exceeded_alert_id == exceeded.alert_id
 
 
-@given(AMOUNTS, st.booleans(), st.none() | AMOUNTS)
-def test_aggregates_are_those_of_the_model(total: int, is_final: bool, previous: int | None) -> None:
-    message = Records(Topics(""), 5).aggregate(
-        Aggregate(WINDOW, WindowValues(4, total, -1, 2, 3), total, 11, is_final, previous), NOW
+@given(st.lists(st.tuples(AMOUNTS, st.booleans(), st.none() | AMOUNTS, TEXTS, st.booleans()), min_size=1, max_size=5))
+def test_aggregates_are_those_of_the_model(events: list[tuple[int, bool, int | None, str, bool]]) -> None:
+    columns = aggregate_columns(
+        [
+            (("acme", "api.calls", "user", text), LIFETIME if lifetime else WINDOW, total, 11 + at, is_final, previous)
+            for at, (total, is_final, previous, text, lifetime) in enumerate(events)
+        ]
     )
-    event = UsageAggregated.from_bytes(message.value or b"")
-    assert event.to_bytes() == message.value
-    assert (event.key, event.partition, event.occurred_at) == (message.key, 5, from_micros(NOW))
-    assert dict(message.headers) == {
-        "ce_specversion": b"1.0",
-        "ce_type": b"usage.aggregated",
-        "ce_id": event.event_id.encode(),
-        "ce_source": b"/meterfold/checker",
-        "ce_subject": f"{event.subject_type}:{event.subject_id}".encode(),
-        "ce_time": from_micros(NOW).isoformat(timespec="microseconds").replace("+00:00", "Z").encode(),
-        "content-type": b"application/avro",
-    }
-    emitted = read_emitted(message.value or b"")
-    assert (emitted.window, emitted.revision, emitted.is_final, emitted.total) == (WINDOW, 11, is_final, total)
+    run = Records(Topics("p."), 5).aggregates(columns, NOW)
+    assert (run.topic, run.partition, len(run)) == ("p.usage.aggregated", 5, len(events))
+    back = read_emitted(run.values)
+    assert back is not None
+    assert back.total.to_ints() == [event[0] for event in events]
+    assert back.is_final.tolist() == [event[1] for event in events]
+    assert back.revision.tolist() == [11 + at for at in range(len(events))]
+    for at, (total, is_final, previous, text, lifetime) in enumerate(events):
+        event = UsageAggregated.from_bytes(run.values[at])
+        assert event.to_bytes() == run.values[at]
+        assert (event.key, event.partition, event.occurred_at) == (run.keys[at], 5, from_micros(NOW))
+        assert (event.subject_id, event.is_final) == (text, is_final)
+        assert event.total_quantity == to_decimal(total)
+        assert event.previous_total == (None if previous is None else to_decimal(previous))
+        assert dict(run.headers[at]) == {
+            "ce_specversion": b"1.0",
+            "ce_type": b"usage.aggregated",
+            "ce_id": event.event_id.encode(),
+            "ce_source": b"/meterfold/checker",
+            "ce_subject": cloudevents.headers("", "", "", from_micros(NOW), f"user:{text}")[4][1],
+            "ce_time": from_micros(NOW).isoformat(timespec="microseconds").replace("+00:00", "Z").encode(),
+            "content-type": b"application/avro",
+        }
+        window = LIFETIME if lifetime else WINDOW
+        assert pane_of_key(run.keys[at]) == (CODES[window.period], window.start)
+        assert (int(back.periods[at]), int(back.starts[at])) == (CODES[window.period], window.start)
+        name = ("acme", "api.calls", "user", text)
+        assert (back.subjects.key[at], back.subjects.check[at]) == tuple(
+            int(part[0]) for part in (lambda found: (found.key, found.check))(hashes_of_subjects([name]))
+        )
+
+
+def test_a_value_that_is_no_aggregate_is_poison() -> None:
+    columns = aggregate_columns([(SUBJECT, WINDOW, 5, 1, False, None)])
+    (value,) = Records(Topics(""), 0).aggregates(columns, NOW).values
+    assert read_emitted([]) is None
+    for wrong in (b"", b"text", value[:-1], value + b"\0"):
+        with pytest.raises(Poison):
+            read_emitted([value, wrong])
+    for key in (b"", b"key", b'["a","b","c","d","weekly?",0]', b'["a","b","c","d","daily",x]'):
+        with pytest.raises(Poison):
+            pane_of_key(key)
+
+
+def aggregate_columns(
+    events: list[tuple[Subject, Window, int, int, bool, int | None]],
+) -> AggregateColumns:
+    """Of (subject, window, total, revision, is_final, previous total)."""
+    subjects = list(zip(*(event[0] for event in events), strict=True))
+    total = from_ints([event[2] for event in events])
+    return AggregateColumns(
+        names={name: np.array(texts, object) for name, texts in zip(keys.SUBJECT, subjects, strict=True)},
+        periods=np.array([CODES[event[1].period] for event in events], np.int8),
+        starts=np.array([event[1].start for event in events]),
+        ends=np.array([event[1].end for event in events]),
+        count=np.arange(len(events)) + 4,
+        amounts={"sum": total, **{name: from_ints([-1] * len(events)) for name in ("min", "max", "last")}},
+        total=total,
+        revision=np.array([event[3] for event in events]),
+        is_final=np.array([event[4] for event in events]),
+        has_previous=np.array([event[5] is not None for event in events]),
+        previous=from_ints([event[5] or 0 for event in events]),
+    )
 
 
 def test_tombstones_stand_under_the_keys_of_what_they_remove() -> None:
@@ -307,7 +328,7 @@ def test_tombstones_stand_under_the_keys_of_what_they_remove() -> None:
     written = records.judgement(Judgement(target, state, ()), NOW)[0]
     gone = records.forgotten_state(target)
     assert (gone.key, gone.partition, gone.value) == (written.key, 2, None)
-    emitted = records.aggregate(Aggregate(WINDOW, WindowValues(1, 1, 1, 1, 1), 1, 0, False, None), NOW)
-    forgotten = records.forgotten_window(WINDOW)
-    assert (forgotten.key, forgotten.partition, forgotten.value) == (emitted.key, 2, None)
+    run = records.aggregates(aggregate_columns([(SUBJECT, WINDOW, 1, 0, False, None)]), NOW)
+    forgotten = records.forgotten_window(run.keys[0])
+    assert (forgotten.topic, forgotten.key, forgotten.partition, forgotten.value) == (run.topic, run.keys[0], 2, None)
     assert (gone.headers, forgotten.headers) == ((), ())

@@ -179,7 +179,7 @@ def test_an_address_that_is_not_ours_is_refused(address: str) -> None:
     "address", ["", "9400", ":9400", "localhost", "localhost:", "localhost:x", "localhost:99999", "a@b:1", "h:1/x"]
 )
 def test_nonsense_is_refused_when_settings_are_read(address: str) -> None:
-    with pytest.raises(InvalidSettings, match=r"health\.address: .*HOST:PORT"):
+    with pytest.raises(InvalidSettings, match=r"health\.address\): .*HOST:PORT"):
         load_settings(HealthSettings, "health", environ={"METERFOLD_HEALTH_ADDRESS": address})
 
 
@@ -210,7 +210,7 @@ def test_a_worker_says_in_one_line_what_is_wrong_with_its_address(
     assert "Traceback" not in said
     monkeypatch.setenv("METERFOLD_HEALTH_ADDRESS", "everywhere")
     assert main.run([command]) == 2
-    assert 'health.address: give HOST:PORT such as "0.0.0.0:9400"' in capsys.readouterr().err
+    assert 'health.address): give HOST:PORT such as "0.0.0.0:9400"' in capsys.readouterr().err
 
 
 def _answers(url: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import JudgedState, ReadPositions, Terms, crossings, judge_again
+from meterfold_processor.checker.panes import Window
 from meterfold_processor.checker.records import Records
 from meterfold_processor.checker.rules import NEVER, WindowRules
 from meterfold_processor.kafka.offsets import Place

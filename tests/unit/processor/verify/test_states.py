@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from meterfold_processor.checker.definitions import DefinitionRecord, Definitions, DefinitionsRead
-from meterfold_processor.checker.index import Window
 from meterfold_processor.checker.judge import Judgement, Target
 from meterfold_processor.checker.judged import JudgedState, ReadPositions, Terms
+from meterfold_processor.checker.panes import Window
 from meterfold_processor.checker.records import Records
 from meterfold_processor.checker.rules import NEVER, WindowRules
 from meterfold_processor.columns.tables import WINDOWS

@@ -1,4 +1,7 @@
-"""Columns of bytes: built from matrices of numbers, joined, taken apart."""
+"""Columns of bytes: Avro values built from columns of numbers, joined, taken apart.
+
+Only for processes that have numpy and pyarrow; nothing else in this package imports it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["big_endian", "bytes_list", "joined", "of_matrix", "varints"]
+__all__ = ["big_endian", "bytes_list", "joined", "of_matrix", "plain_in_json", "texts", "varints", "without_nul"]
 
 _BYTE: Final = np.uint8
 
@@ -92,3 +95,39 @@ def bytes_list(column: Any) -> list[bytes]:
     as fast as `to_pylist`, which makes a scalar of each."""
     found: list[bytes] = column.to_numpy(zero_copy_only=False).tolist()
     return found
+
+
+def texts(column: Any) -> tuple[Any, Any]:
+    """Avro's string of each value of a string column without nulls: pieces for `joined`."""
+    return varints(pc.binary_length(column).to_numpy().astype(np.int64)), column.view(pa.binary())
+
+
+def plain_in_json(texts: Any) -> Any:
+    """Which texts are in JSON as they are, between quotes."""
+    return _without(texts, "", r'[\x00-\x1f"\\]', _has_special)
+
+
+def without_nul(texts: Any) -> Any:
+    """Which texts have no NUL character."""
+    return _without(texts, "\0", rb"\x00", _has_nul)
+
+
+def _without(texts: Any, exact: str, pattern: Any, any_in: Any) -> Any:
+    """Which texts are without the characters; looks at single texts only where the column has one of them."""
+    _, ends, data = texts.buffers()
+    rows = len(texts)
+    if not rows or data is None:
+        return np.ones(rows, bool)
+    first, last = np.frombuffer(ends, np.int32, rows + 1, 4 * texts.offset)[[0, -1]]
+    if not any_in(np.frombuffer(data, np.uint8, int(last - first), int(first))):
+        return np.ones(rows, bool)
+    found = pc.match_substring(texts, exact) if exact else pc.match_substring_regex(texts, pattern)
+    return ~found.to_numpy(zero_copy_only=False)
+
+
+def _has_nul(data: Any) -> bool:
+    return bool((data == 0).any())
+
+
+def _has_special(data: Any) -> bool:
+    return bool(((data < 0x20) | (data == ord('"')) | (data == ord("\\"))).any())
