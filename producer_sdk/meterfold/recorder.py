@@ -182,7 +182,7 @@ class Recorder:
         from meterfold.frames.columns import Clock, takes
         from meterfold.frames.generated_ids import new_ids
 
-        if not takes(source.table.schema):
+        if not takes(source.table.schema, objects=not hasattr(source.frame, "iloc")):
             return None
 
         def clock() -> Clock:

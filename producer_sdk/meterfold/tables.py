@@ -105,9 +105,17 @@ def _slices(table: Any) -> Iterator[dict[str, list[Any]]] | None:
 def _arrow_slices(table: Any) -> Iterator[dict[str, list[Any]]]:
     check_names(table.column_names)
     return (
-        dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns), strict=True))
+        dict(zip(batch.schema.names, map(_values, batch.columns), strict=True))
         for batch in table.to_batches(max_chunksize=_SLICE_ROWS)
     )
+
+
+def _values(column: Any) -> list[Any]:
+    """A column of Arrow as Python's values; maps are dictionaries, in which the last value of a key counts."""
+    found: list[Any] = column.to_pylist()
+    if str(column.type).startswith("map<"):
+        return [None if pairs is None else dict(pairs) for pairs in found]
+    return found
 
 
 def _without_nan(column: Any) -> list[Any]:

@@ -112,7 +112,8 @@ class KafkaSettings(Settings):
                 "settings file with bootstrap_servers under [kafka]. `meterfold up` starts a local stack and prints "
                 "that setting"
             )
-        return _validated(cls, "kafka", values, sources.path)
+        from_variables = {name: PREFIX + name.upper() for name in given if name not in arguments}
+        return _validated(cls, "kafka", values, sources.path, from_variables)
 
     def client(self, **more: Any) -> dict[str, Any]:
         """The dictionary for a confluent_kafka client; `more` (dotted names) wins over what was passed through."""
@@ -150,14 +151,15 @@ class ClickHouseSettings(Settings):
         """Raises InvalidSettings. Arguments that are None count as not given."""
         sources = sources or Sources.read(environ=environ, config=config)
         given = {name: value for name, value in arguments.items() if value is not None}
-        values = {**sources.table("clickhouse"), **sources.words("clickhouse", cls.model_fields), **given}
+        words = sources.words("clickhouse", cls.model_fields)
+        values = {**sources.table("clickhouse"), **words, **given}
         _check_names(cls, "clickhouse", values, sources.path)
         if "url" not in values:
             raise InvalidSettings(
                 f"the ClickHouse server is not configured: set {PREFIX}CLICKHOUSE_URL, or set {PREFIX}CONFIG to a "
                 "settings file with url under [clickhouse]. `meterfold up` starts a local stack and prints that setting"
             )
-        return _validated(cls, "clickhouse", values, sources.path)
+        return _validated(cls, "clickhouse", values, sources.path, _variables("clickhouse", words, given))
 
 
 def load_settings(
@@ -176,7 +178,8 @@ def load_settings(
     sources = sources or Sources.read(environ=environ, config=config)
     given = {name: value for name, value in arguments.items() if value is not None}
     words = sources.words(section, model.model_fields)
-    return _validated(model, section, {**sources.table(section), **words, **given}, sources.path)
+    values = {**sources.table(section), **words, **given}
+    return _validated(model, section, values, sources.path, _variables(section, words, given))
 
 
 def http_url(value: str) -> str:
@@ -200,17 +203,32 @@ def librdkafka_refuses(text: str, environ: Mapping[str, str] | None = None) -> I
     return InvalidSettings(f"librdkafka refuses the settings: {text}. {where}")
 
 
-def _validated(model: type[S], section: str, values: Mapping[str, Any], path: Path | None) -> S:
+def _variables(section: str, words: Iterable[str], given: Mapping[str, Any]) -> dict[str, str]:
+    """Field -> the variable that sets it, of those that no argument sets."""
+    return {name: f"{PREFIX}{section.upper()}_{name.upper()}" for name in words if name not in given}
+
+
+def _validated(
+    model: type[S], section: str, values: Mapping[str, Any], path: Path | None, variables: Mapping[str, str]
+) -> S:
+    """`variables`: field -> the variable that it comes from."""
     _check_names(model, section, values, path)
     try:
         return model(**values)
     except ValidationError as error:
         # Location and message only: the input may be a secret.
         found = [
-            f"{'.'.join([section, *map(str, entry['loc'])])}: {entry['msg'].removeprefix('Value error, ')}"
+            f"{_place(section, entry['loc'], variables)}: {entry['msg'].removeprefix('Value error, ')}"
             for entry in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         raise InvalidSettings("; ".join(found)) from None
+
+
+def _place(section: str, location: tuple[int | str, ...], variables: Mapping[str, str]) -> str:
+    """Where to correct a value: its variable if it comes from one, and its name in a file."""
+    name = ".".join([section, *map(str, location)])
+    variable = variables.get(str(location[0])) if location else None
+    return name if variable is None else f"{variable} ({name})"
 
 
 def _check_names(model: type[Settings], section: str, values: Mapping[str, Any], path: Path | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from meterfold_schemas.errors import MeterfoldError, Retryable
 from meterfold_schemas.plurals import listed, noun, plural
@@ -181,6 +181,17 @@ class RecordsExpired(OperationError):
         self.kept_from = kept_from
         self.fields = tuple(fields)
 
+    @classmethod
+    def of_export(cls, metric_key: str, hour: datetime, missing: int, kept_from: datetime) -> Self:
+        """`missing` of all records that were to be exported; `metric_key` is empty where every metric was asked for."""
+        error = cls(metric_key, hour, missing, kept_from)
+        error.args = (
+            f"{plural(missing, 'record')}{_of(metric_key)} {noun(missing, 'has', 'have')} expired, the first in the "
+            f"hour from {hour:%Y-%m-%d %H:%M} UTC. Export from {kept_from:%Y-%m-%d %H:%M} UTC on, export summaries, "
+            "which are kept, or export the records that are left with partial=True (--partial)",
+        )
+        return error
+
 
 class PeriodRecordsExpired(RecordsExpired):
     """A period cannot be closed: `missing` of its records have expired. `hour` is the start of the period, and
@@ -304,19 +315,18 @@ class NotFoldedInTime(OperationError, Retryable):
         self.seconds = seconds
 
 
-class WorkersRunning(OperationError):
-    """A stored setting cannot be changed while `workers` run. `seconds`: what is known of them ends after so long."""
+class WorkersRunning(OperationError, Retryable):
+    """What was asked for needs every worker to be stopped; `groups` (name and number of members) still have some."""
 
     code = "WORKERS_RUNNING"
 
-    def __init__(self, workers: Sequence[str], seconds: int = 60) -> None:
+    def __init__(self, groups: Sequence[tuple[str, int]]) -> None:
+        found = ", ".join(f"{name} has {plural(members, 'member')}" for name, members in groups)
         super().__init__(
-            f"{plural(len(workers), 'worker')} {noun(len(workers), 'runs', 'run')}: "
-            f"{listed(workers[:3], len(workers))}. Workers with different settings would judge the same events "
-            "differently. Stop every `meterfold fold` and "
-            f"`meterfold check` with SIGTERM and repeat the change; a killed worker is listed for up to {seconds} s"
+            f"workers are running: {found}. Stop all of them, wait until they have left their groups, and repeat it; a "
+            "worker that was killed leaves when its session times out"
         )
-        self.workers = tuple(workers)
+        self.groups = tuple(groups)
 
 
 class NotAtRest(OperationError):

@@ -1,4 +1,4 @@
-"""What the checker's mirror has copied from topics: definitions and threshold events, as rows."""
+"""What the checker's mirror has copied from topics: definitions, actions on alerts and threshold events, as rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from meterfold_sink.client import Client, to_rows
 
-__all__ = ["mirrored_definitions", "mirrored_events"]
+__all__ = ["mirrored_actions", "mirrored_definitions", "mirrored_events"]
 
 _DEFINITIONS: Final = frozenset({"metric_definitions", "thresholds"})
 
@@ -17,6 +17,14 @@ def mirrored_definitions(client: Client, table: str, columns: Sequence[str]) -> 
     if table not in _DEFINITIONS:
         raise ValueError(f"{table} holds no definitions")
     for batch in client.batches(f"SELECT {', '.join(columns)} FROM {table} FINAL"):  # noqa: S608
+        yield from to_rows(batch)
+
+
+def mirrored_actions(client: Client) -> Iterator[dict[str, Any]]:
+    """The valid row of each alert and action. `earlier` is minus the offset on alert.acted; `action` is 1 for
+    acknowledge, 2 for resolve."""
+    sql = "SELECT alert_id, toInt8(action) AS action, by, at, earlier FROM alert_actions FINAL"
+    for batch in client.batches(sql):
         yield from to_rows(batch)
 
 

@@ -13,7 +13,15 @@ from typing import Any, Final, Self
 from meterfold_schemas.errors import Fatal, InvalidSettings
 from meterfold_schemas.periods import DAY_SECONDS, MICROS_PER_SECOND
 
-__all__ = ["DEFAULT_HOLD_SECONDS", "POISON", "POISON_FINGERPRINT", "UNKNOWN_SCHEMA_HOLD", "WITH_REGISTRY", "FoldRules"]
+__all__ = [
+    "DECODER_VERSIONS",
+    "DEFAULT_HOLD_SECONDS",
+    "POISON",
+    "POISON_FINGERPRINT",
+    "UNKNOWN_SCHEMA_HOLD",
+    "WITH_REGISTRY",
+    "FoldRules",
+]
 
 
 #: fold_settings rows "poison_fingerprint:<16 hex digits>" of earlier versions: messages of that schema are rejected.
@@ -22,6 +30,9 @@ POISON_FINGERPRINT: Final = "poison_fingerprint:"
 #: The fold_settings row with the seconds for which an unknown schema is held. It may change at any time.
 UNKNOWN_SCHEMA_HOLD: Final = "unknown_schema_hold_seconds"
 DEFAULT_HOLD_SECONDS: Final = 3600
+
+#: What a worker of this version can run with.
+DECODER_VERSIONS: Final = ("1", "2", "3")
 
 #: The decision about a fingerprint whose messages are rejected.
 POISON: Final = "poison"

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from meterfold_sink.fold_state import read_progress
 from meterfold_sink.positions import Span, positions_outside
 
 if TYPE_CHECKING:
@@ -65,16 +64,15 @@ def write_settings(client: Client, values: Mapping[str, str]) -> None:
     Writer(client).insert("fold_settings", pa.table(rows))
 
 
-def unfinished(client: Client, partition_count: int) -> tuple[dict[int, ProgressRow], dict[int, int]]:
-    """The progress rows, and partition -> the first offset at or above its progress that has a row all the same: a
-    flush began there and did not end."""
-    progress = read_progress(client)
+def unfinished(client: Client, progress: Mapping[int, ProgressRow], partition_count: int) -> dict[int, int]:
+    """partition -> the first offset at or above its progress that has a row all the same: a flush began there and did
+    not end. Reads every stored position."""
     spans = [
         Span(partition, 0, progress[partition].next_offset if partition in progress else 0)
         for partition in range(partition_count)
     ]
     rows = positions_outside(client, spans, 1)
-    return progress, {row["partition"]: row["offset"] for row in rows}
+    return {row["partition"]: row["offset"] for row in rows}
 
 
 def any_expired(client: Client, progress: Iterable[ProgressRow]) -> bool:

@@ -9,20 +9,22 @@ before the captured positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas import usage_fields
 from meterfold_schemas.keys import SUBJECT
+from meterfold_schemas.periods import HOUR, from_micros
 from meterfold_sink.rules import FoldRules
+from meterfold_sink.usage_sums import MissingRecords, first_kept_hour
 
 if TYPE_CHECKING:
     from meterfold_sink.arrow_reader import ArrowReader
     from meterfold_sink.client import Client
     from meterfold_sink.small import Parameter
 
-__all__ = ["ExportFilter", "binary_columns", "count_rows", "read_rows"]
+__all__ = ["ExportFilter", "binary_columns", "count_rows", "expired_records", "read_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ _KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
         ),
     }
 )
+_HOURS: Final = _Kind("usage_windows", (), "period_start", (), bounded=False)
 _SETTINGS: Final[Mapping[str, Any]] = {
     # The partition key is a function of the sort key, so no row has versions in two partitions.
     "do_not_merge_across_partitions_select_final": 1,
@@ -130,6 +133,43 @@ def count_rows(client: Client, rules: FoldRules, kind: str, wanted: ExportFilter
     )
     found: int = row["n"]
     return found
+
+
+def expired_records(client: Client, rules: FoldRules, wanted: ExportFilter, now: int) -> MissingRecords | None:
+    """How many records of the hours that the selection touches have expired at `now` (UTC microseconds), and the first
+    such hour. None: all are there.
+
+    Hours are counted in the windows, which outlive the records. Raises Retryable or Fatal.
+    """
+    kept_from = first_kept_hour(rules, now)
+    end = kept_from if wanted.end is None else min(kept_from, wanted.end + -wanted.end % HOUR)
+    start = None if wanted.start is None else wanted.start - wanted.start % HOUR
+    if start is not None and start >= end:
+        return None
+    whole = replace(wanted, start=start, end=end, period=None)
+    windows, parameters = _where(_HOURS, rules, whole, {})
+    records, more = _where(replace(_KINDS["records"], bounded=False), rules, whole, {})
+    sql = f"""
+SELECT toInt64(count()) AS hours, toInt64(min(hour)) AS hour, toInt64(sum(missing)) AS missing
+FROM
+(
+    SELECT hour, sum(counted) - sum(kept) AS missing
+    FROM
+    (
+        SELECT toUnixTimestamp64Micro(s.period_start) AS hour, s.record_count AS counted, toInt64(0) AS kept
+        FROM usage_windows AS s FINAL WHERE {windows} AND s.period_type = 'hourly'
+        UNION ALL
+        SELECT intDiv(toUnixTimestamp64Micro(s.timestamp), {HOUR}) * {HOUR} AS hour, toInt64(0), toInt64(1)
+        FROM usage_records AS s FINAL WHERE {records}
+    )
+    GROUP BY hour
+    HAVING missing > 0
+)
+"""  # noqa: S608
+    (row,) = client.rows(sql, {**parameters, **more}, _SETTINGS)
+    if not row["hours"]:
+        return None
+    return MissingRecords(from_micros(row["hour"]), row["missing"], from_micros(kept_from))
 
 
 def binary_columns(kind: str) -> tuple[str, ...]:

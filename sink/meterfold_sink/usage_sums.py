@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from meterfold_sink.usage_groups import Grouping
     from meterfold_sink.usage_states import Of, Piece
 
-__all__ = ["MissingRecords", "UsageSum", "missing_records", "usage_sums"]
+__all__ = ["MissingRecords", "UsageSum", "first_kept_hour", "missing_records", "usage_sums"]
 
 _SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1, "max_query_size": 1 << 26}
 
@@ -154,8 +154,7 @@ def missing_records(
 
     Only hours whose records may have expired are looked at: in a newer one the fold may be at work, which is no loss.
     """
-    kept_from = now - (rules.record_retention_seconds - rules.future_tolerance_seconds - 1) * MICROS_PER_SECOND
-    kept_from = _hour_after(kept_from)
+    kept_from = first_kept_hour(rules, now)
     hours = [
         (piece.start - piece.start % HOUR, min(_hour_after(piece.end), kept_from))
         for piece in pieces
@@ -185,6 +184,11 @@ LIMIT 1
     if not rows:
         return None
     return MissingRecords(from_micros(rows[0]["hour"]), rows[0]["missing"], from_micros(kept_from))
+
+
+def first_kept_hour(rules: FoldRules, now: int) -> int:
+    """The first hour of which no record can have expired at `now`; both in UTC microseconds."""
+    return _hour_after(now - (rules.kept_seconds - 1) * MICROS_PER_SECOND)
 
 
 def _hour_after(instant: int) -> int:

@@ -19,7 +19,8 @@ from meterfold_processor.probes.backups import BackupWatch
 from meterfold_processor.verify import VerifyReport
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
-from meterfold_service.backups.errors import BackupExists, BackupTooOld, DatabaseNotEmpty, WorkersRunning
+from meterfold_service.backups.errors import BackupExists, BackupTooOld, DatabaseNotEmpty
+from meterfold_service.errors import WorkersRunning
 from meterfold_sink import backup_parts, fold_state
 from meterfold_sink.backup_catalogue import BackupRow
 from meterfold_sink.client import connect

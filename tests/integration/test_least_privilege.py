@@ -4,7 +4,7 @@ refused."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from support.kafka_users import Rule, settings_of
 pytestmark = pytest.mark.stack
 
 DEADLINE = 120.0
+YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
 USERS = sorted({rule.user for rule in kafka_users.rules()})
 AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
 
@@ -59,8 +60,10 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         with Meter(**settings_of("meterfold-app", kafka).model_dump(), strict=True) as meter:
             for number in range(10):
                 meter.record("api.calls", ("user", "ada"), id=str(number))
+            meter.record("api.calls", ("user", "ada"), id="earlier", timestamp=YESTERDAY)
         eventually(lambda: answer("alert", "list", env=service)["total"] >= 1, DEADLINE, "the alert is in ClickHouse")
         answer("status", "--wait", "60", env=service)
+        _closed_and_exported(service, tmp_path)
         # No key: the fold rejects it wherever it lands.
         lost = UsageRecorded(
             id="lost", metric_key="api.calls", subject_type="user", subject_id="bob", quantity=Decimal(1),
@@ -73,13 +76,30 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         sent = answer("rejected", "redrive", "--reason", "misrouted", "--yes", env=environment("redrive"))
         assert (sent["sent"], sent["states"]) == (1, {"counted": 1})
         report = answer("verify", "--wait", "60", env=environment("verify"))
-        assert sum(partition["counted"] for partition in report["partitions"]) == 11
+        assert sum(partition["counted"] for partition in report["partitions"]) == 12
+        assert (report["closings"], report["thresholds"]["actions"]) == (1, 1)
         assert fold.terminate(20) == 0
         assert check.terminate(20) == 0
     for process in (fold, check):
         assert "AUTHORIZATION" not in process.output().upper(), process.output()
 
     _each_user_writes_and_reads_what_the_rules_say(guarded.kafka_settings("matrix."))
+
+
+def _closed_and_exported(service: dict[str, str], folder: Path) -> None:
+    """A day is closed, adjusted and exported, and an alert acknowledged, by the user of the service."""
+    day = f"{YESTERDAY:%Y-%m-%d}"
+    closed = answer("periods", "close", "--period", "daily", "--day", day, env=service)
+    assert [one["revision"] for one in closed["closings"]] == [1], closed
+    assert answer("periods", "list", env=service)["total"] == 1
+    assert answer("periods", "due", env=service) is not None
+    assert answer("periods", "adjustments", env=service)["total"] == 0
+    for what, rows in (("records", 11), ("summaries", 2), ("adjustments", 0)):
+        file = folder / f"{what}.csv"
+        answer("usage", "export", what, "--output", file, "--since", "3d", env=service)
+        assert len(file.read_text().splitlines()) == rows + 1, what
+    (alert, *_) = answer("alert", "list", env=service)["rows"]
+    answer("alert", "acknowledge", alert["id"], "--by", "ann", env=service)
 
 
 def _each_user_writes_and_reads_what_the_rules_say(kafka: KafkaSettings) -> None:

@@ -61,13 +61,13 @@ def test_settings_change_with_what_depends_on_them(
         installation.wait_folded(worker)
         assert [row["reason"] for row in installation.rejects()] == ["too_old"]
         # A worker runs.
-        assert "WORKERS_RUNNING" in refused("horizon=60d", "record_retention=120d")
+        assert "WORKERS_RUNNING" in refused("horizon=60d", "record_retention=120d", code=3)
         assert change("unknown_schema_hold=2h")["changes"] == [
             {"name": "unknown_schema_hold_seconds", "old": "3600", "new": "7200"}
         ]
 
     def stopped() -> bool:
-        assert answer("settings", "show", env=stack_environment)["workers"] == []
+        assert answer("settings", "show", env=stack_environment)["workers"] == {}
         return True
 
     eventually(stopped, DEADLINE, "the worker has left its group")
@@ -127,7 +127,7 @@ def test_rows_of_a_flush_that_did_not_complete_keep_the_rules_as_they_are(
         installation.send(event("u1", id="1"))
         installation.wait_folded(worker)
     eventually(
-        lambda: answer("settings", "show", env=stack_environment)["workers"] == [], DEADLINE, "the worker has left"
+        lambda: answer("settings", "show", env=stack_environment)["workers"] == {}, DEADLINE, "the worker has left"
     )
     installation.client.command(
         "INSERT INTO usage_records SELECT * REPLACE (offset + 1 AS offset, 'x' AS id) FROM usage_records"

@@ -19,6 +19,7 @@ import pytest
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.errors import InvalidUsage
+from meterfold_service import RecordsExpired
 from meterfold_service.exports.results import Days, Exported
 from meterfold_service.usage.operations import Usage
 from meterfold_sink.client import Client
@@ -280,6 +281,46 @@ def test_the_other_kinds(client: Client, tmp_path: Path) -> None:
     found = read(safe)
     assert [row["source"] for row in found] == quoted
     assert [row["quantity"] for row in found] == [row["quantity"] for row in expected(kept)]  # -0.5 is a number
+
+
+def test_records_that_have_expired_are_named_or_left_out(client: Client, stack: LocalStack, tmp_path: Path) -> None:
+    """The windows know how many there were, in whole hours; another selection that is complete is exported."""
+    made = records()
+    lost = [record for record in made if record.partition == 0 and record.offset < 3]
+    store(client, [record for record in made if record not in lost])
+    client.command("TRUNCATE TABLE usage_windows")
+    insert(client, "usage_windows", windows_table(windows_of(made)))
+    later = DAY + timedelta(days=200)
+    service = usage(client, now=later)
+    with pytest.raises(RecordsExpired, match=r"^3 records have expired, the first in the hour from 2026-11-01 00"):
+        service.export("records", to=tmp_path / "all.csv")
+    with pytest.raises(RecordsExpired, match="2 records for calls have expired") as expired:
+        service.stream("records", metric_key="calls", start=lost[1].timestamp, end=DAY + timedelta(days=2))
+    assert expired.value.code == "RECORDS_EXPIRED"
+    assert expired.value.hour == lost[1].timestamp.replace(minute=0, second=0, microsecond=0)
+    assert list(tmp_path.iterdir()) == []
+    done = service.export("records", to=tmp_path / "rest.csv", partial=True)
+    assert (done.rows, done.expired) == (len(made) - 3, 3)
+    for whole in (
+        {"metric_key": "bytes"},
+        {"start": lost[-1].timestamp + timedelta(hours=1)},
+        {"subject": ("user", "s0"), "metric_key": "calls", "start": DAY + timedelta(hours=1)},
+    ):
+        assert service.export("records", to=tmp_path / "whole.csv", overwrite=True, **whole).expired == 0
+    # Within the retention the fold may be at work, which is no loss.
+    assert usage(client).export("records", to=tmp_path / "now.csv").expired == 0
+    assert service.export("summaries", to=tmp_path / "summaries.csv").rows > 0
+    path = tmp_path / "meterfold.toml"
+    write_settings(path, stack.kafka_settings("none."), stack.clickhouse_settings(client.database))
+    env = {"METERFOLD_CONFIG": str(path)}
+    client.command(
+        "INSERT INTO usage_windows SELECT * REPLACE (toDateTime64('2026-01-01', 6, 'UTC') AS period_start) "
+        "FROM usage_windows FINAL WHERE period_type = 'hourly' LIMIT 1"
+    )
+    refused = inside("usage", "export", "records", "-o", tmp_path / "cli.csv", env=env)
+    assert (refused.returncode, "1 record has expired" in refused.stderr) == (1, True), refused.stderr
+    left = inside("usage", "export", "records", "-o", tmp_path / "cli.csv", "--partial", env=env)
+    assert (left.returncode, "; 1 record of these hours expired before" in left.stderr) == (0, True), left.stderr
 
 
 def test_one_file_for_each_complete_day(client: Client, tmp_path: Path) -> None:

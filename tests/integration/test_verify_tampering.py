@@ -12,9 +12,11 @@ from meterfold_cli import exits
 from meterfold_cli.commands.verify import exit_code
 from meterfold_local.stack import LocalStack
 from meterfold_processor.verify import Finding, TimeRange, VerifyReport, VerifyResult
+from meterfold_schemas.vocabulary import AlertAction
 from support.verify.history import METRIC, Copy, History, folded, installed
 
 HOURS = timedelta(hours=30)
+ACKNOWLEDGE, RESOLVE = AlertAction.ACKNOWLEDGE, AlertAction.RESOLVE
 TWO_TABLES = "2 rows (usage_duplicates, usage_records)"
 ONE_TABLE = "2 rows (usage_records, usage_records)"
 
@@ -34,6 +36,8 @@ def history(stack: LocalStack) -> Iterator[History]:
             [history.event(f"x{i}", f"s{i}", 9) for i in range(7)],
         )
         history.send(*again, history.event("b", "u1", 60))
+        for action, by in ((ACKNOWLEDGE, "ann"), (ACKNOWLEDGE, "bob"), (RESOLVE, "bob")):
+            history.act("a1", action, by)
         with history.checking(), history.folding():
             folded(history)
             history.there.seen_soon([*_reached("u1"), ("t1", "u2", "approaching approaching", 1), *_others(history)])
@@ -118,6 +122,7 @@ def test_a_whole_history_is_proven(history: History, copy: Copy) -> None:
     assert (report.thresholds.thresholds, report.unfolded) == (1, [])
     assert report.thresholds.events == report.thresholds.mirrored >= 5
     assert report.thresholds.definitions == 2
+    assert report.thresholds.actions == 2
     assert report.aggregates > 0
     for p in partitions:
         assert [(o.org_id, o.in_log) for o in p.orgs] == [
@@ -279,6 +284,25 @@ def test_definitions_that_were_changed_are_named(tampered: Tampered) -> None:
         ("metric_definitions", "metric 'api.calls'"): ("aggregation_type 'sum'", "aggregation_type 'max'"),
         ("metric_definitions", "metric 'made.up'"): ("no row", "one row"),
         ("thresholds", "threshold 't1'"): ("one row", "none"),
+    }
+    assert len(report.findings) == 3
+
+
+def test_actions_on_alerts_that_were_changed_are_named(tampered: Tampered) -> None:
+    report = tampered(
+        "INSERT INTO alert_actions SELECT * REPLACE ('bob' AS by, earlier + 1 AS earlier) "
+        "FROM alert_actions FINAL WHERE action = 'acknowledge'",
+        "DELETE FROM alert_actions WHERE action = 'resolve'",
+        "INSERT INTO alert_actions SELECT * REPLACE ('a2' AS alert_id) "
+        "FROM (SELECT * FROM alert_actions FINAL LIMIT 1)",
+        "INSERT INTO alert_actions SELECT * REPLACE ('a3' AS alert_id, -3 AS earlier) "
+        "FROM (SELECT * FROM alert_actions FINAL LIMIT 1)",
+    )
+    found = {f.name: (f.place, f.expected, f.found) for f in of(report, "actions")}
+    assert found.pop("acknowledge of alert a1")[1:] == ("by 'ann', offset 0", "by 'bob', offset -1")
+    assert found == {
+        "resolve of alert a1": ("alert_actions", "one row", "none"),
+        "acknowledge of alert a2": ("alert_actions", "no row", "one row"),
     }
     assert len(report.findings) == 3
 

@@ -125,6 +125,7 @@ def cur_rows(now: datetime) -> list[dict[str, Any]]:
         "lineItem/UsageAmount": "1.0000000000",
         "product/region": "eu-central-1",
         "pricing/unit": "Hrs",
+        "resourceTags/user:env": "prod",
     }
     return [
         used,

@@ -174,7 +174,7 @@ class Following:
         """It never changes."""
 
     def get(self, threshold_id: str) -> UsageThreshold | None:
-        return UsageThreshold(
+        return UsageThreshold(  # type: ignore[call-arg]
             id=threshold_id,
             metric_key="api.calls",
             name="quota",

@@ -61,7 +61,7 @@ def list_(
     ] = None,
     write: Annotated[
         Path | None,
-        typer.Option("--write", metavar="FILE", help="Write the rows as JSON Lines, to correct for `redrive --file`."),
+        typer.Option("--write", metavar="FILE", help="Write the shown rows as JSON Lines, for `redrive --file`."),
     ] = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,

@@ -23,6 +23,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: meterfold settings show
     """
+    from meterfold_schemas.plurals import plural
     from meterfold_service.settings.durations import duration_text
 
     with metering(config) as service:
@@ -45,7 +46,8 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             ("setting", "value", "that is"),
             [(name, None if value is None else str(value), text) for name, value, text in rows],
         )
-        console.note(f"workers: {', '.join(view.workers) or 'none'}")
+        running = [f"{plural(members, 'member')} of {group}" for group, members in view.workers.items()]
+        console.note(f"workers: {', '.join(running) or 'none'}")
         for problem in view.problems:
             console.say(f"! {problem}")
     if view.problems:

@@ -67,6 +67,9 @@ def export(
         bool,
         typer.Option("--safe-for-spreadsheets", help="In CSV, put an apostrophe before text that is a formula."),
     ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Export the records that are left if some have expired.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -103,6 +106,7 @@ def export(
         "org_id": org,
         "period": period,
         "safe_for_spreadsheets": safe,
+        "partial": partial,
     }
     with metering(config) as service, console.progress(f"exporting {what}", "rows") as show:
         if by is not None and begin is not None:
@@ -157,7 +161,8 @@ def _show_days(days: Days, *, as_json: bool) -> None:
 
 def _line(done: Exported) -> str:
     where = "" if done.path is None else f" in {done.path}"
-    return f"exported {_amount(done.rows, done.size)}{where}"
+    lost = f"; {plural(done.expired, 'record')} of these hours expired before" if done.expired else ""
+    return f"exported {_amount(done.rows, done.size)}{where}{lost}"
 
 
 def _amount(rows: int, size: int) -> str:

@@ -46,9 +46,9 @@ def verify(
     """Prove every number of this installation. Works on a running system.
 
     Each offset of usage.recorded below the fold's progress is one record, one duplicate or one rejected message, and
-    its row matches the message; no identity is counted twice; windows equal a recount of their records; metrics and
-    thresholds match their topics; threshold states follow from windows and definitions, and each crossing has exactly
-    one event. Every difference is listed.
+    its row matches the message; no identity is counted twice; windows equal a recount of their records; metrics,
+    thresholds and actions on alerts match their topics; threshold states follow from windows and definitions, and each
+    crossing has exactly one event. Every difference is listed.
 
     With --from and --to (ISO 8601 with a UTC offset, or a date in UTC): every event time in the range, and the hours,
     days and months that lie entirely in it. A range contains no lifetime.
@@ -175,7 +175,7 @@ def _show_thresholds(report: VerifyReport) -> None:
         console.say(
             f"thresholds   {plural(t.thresholds, 'threshold')}, {plural(t.windows, 'open window')} judged again, "
             f"{plural(t.states, 'state')}, {plural(t.events, 'event')}, {t.mirrored:,} of them in ClickHouse; "
-            f"{plural(t.definitions, 'definition')} compared"
+            f"{plural(t.definitions, 'definition')} and {plural(t.actions, 'action')} on alerts compared"
         )
     else:
         console.say(f"thresholds   {plural(t.thresholds, 'threshold')}, not judged")

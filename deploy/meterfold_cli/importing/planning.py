@@ -11,6 +11,7 @@ from meterfold_cli.importing import mapping as model
 from meterfold_cli.importing.amounts import amount_of, is_plain
 from meterfold_cli.importing.metadata import Entry, json_value, metadata_step
 from meterfold_cli.importing.metric_keys import metric_key_of
+from meterfold_cli.importing.patterns import is_pattern, matches
 from meterfold_cli.importing.plan import MeasurePlan, Plan, Reader, Row, Step, Tally, cell_text
 from meterfold_cli.importing.subjects import Choice, subject_step
 from meterfold_schemas.errors import InvalidUsage
@@ -244,7 +245,7 @@ class _Planner:
         ]
         entries: list[Entry] = []
         fixed: dict[str, Any] = {}
-        for name, value in mapping.metadata.items():
+        for name, value in self._metadata_values().items():
             where = f"metadata.{name}"
             if value.column is None:
                 fixed[name] = self._constant(where, value)
@@ -263,6 +264,26 @@ class _Planner:
             self._steps.append(metadata_step(objects, entries, fixed))
             return ()
         return tuple((name, index) for name, index, _, _ in entries)
+
+    def _metadata_values(self) -> dict[str, model.MetadataValue]:
+        """The entries by name, with those of each pattern in its place. An entry of its own wins over a pattern's."""
+        named: dict[str, model.MetadataValue] = {}
+        found: dict[str, model.MetadataValue] = {}
+        for name, value in self._mapping.metadata.items():
+            if value.column is None or not is_pattern(value.column, name):
+                named[name] = value
+                continue
+            pairs = matches(self._columns, value.column, name)
+            if not pairs and not value.optional:
+                raise WrongInput(f"{self._name}: metadata.{name}: the file has no column that matches {value.column!r}")
+            for column, entry in pairs:
+                if entry in found:
+                    raise WrongInput(
+                        f"{self._name}: metadata: the columns {found[entry].column!r} and {column!r} both provide "
+                        f"{entry!r}"
+                    )
+                found[entry] = value.model_copy(update={"column": column})
+        return {**found, **named}
 
     def _is_text(self, column: str) -> bool:
         return "metadata" not in self._readers or self._readers["metadata"](column) is None

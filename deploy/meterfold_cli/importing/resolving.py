@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
@@ -10,6 +11,7 @@ from meterfold_cli.exits import WrongInput
 from meterfold_cli.importing import mapping as model
 from meterfold_cli.importing.changes import changed
 from meterfold_cli.importing.options import Options
+from meterfold_cli.importing.patterns import is_pattern, matches
 from meterfold_cli.importing.plan import REJECTED_LINE, REJECTED_REASON
 from meterfold_schemas import usage_fields
 
@@ -23,12 +25,27 @@ _METADATA: Final = "metadata."
 
 def resolve(columns: Sequence[str], options: Options) -> model.Mapping:
     """The whole mapping for a file with these columns. Raises WrongInput, naming the option."""
+    options = _expanded(columns, options)
     _check_columns(columns, options)
     pairs = dict(options.mapping)
     if options.base is None:
         pairs = _pairs_by_name(columns, options)
         _check_complete(pairs.values(), options)
     return changed(options, pairs)
+
+
+def _expanded(columns: Sequence[str], options: Options) -> Options:
+    """The same with a pattern such as resourceTags/*=metadata.* replaced by the columns that match it. A column that is
+    named itself keeps its own field."""
+    mapping: dict[str, str] = {}
+    for column, name in options.mapping.items():
+        found = matches(columns, column, name) if column not in columns and _is_metadata_pattern(column, name) else []
+        mapping |= {one: field for one, field in found if one not in options.mapping} or {column: name}
+    return replace(options, mapping=mapping)
+
+
+def _is_metadata_pattern(column: str, name: str) -> bool:
+    return name.startswith(_METADATA) and is_pattern(column, name)
 
 
 def _pairs_by_name(columns: Sequence[str], options: Options) -> dict[str, str]:

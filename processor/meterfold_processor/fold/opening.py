@@ -31,13 +31,12 @@ from meterfold_schemas.topics import Topics
 from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
-from meterfold_sink.rules import FoldRules
+from meterfold_sink.rules import DECODER_VERSIONS, FoldRules
 from meterfold_sink.schema_decisions import SchemaFacts, read_schema_facts, unknown_schema_hold, write_fact
 from meterfold_sink.windows import has_windows
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
-DECODER_VERSIONS = ("1", "2", "3")
 """Those that this worker can judge by. A new one is added when the same bytes are judged differently: the stored one
 stops older and newer workers from working side by side."""
 

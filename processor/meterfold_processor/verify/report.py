@@ -37,6 +37,7 @@ Check = Literal[
     "states",
     "events",
     "definitions",
+    "actions",
     "aggregates",
     "closings",
 ]
@@ -195,7 +196,7 @@ class ThresholdReport:
 
     windows: open stored windows that were judged again. states: values of threshold.state. events: messages on the
     three event topics. mirrored: rows of threshold_events. definitions: rows of metric_definitions and thresholds that
-    were compared with their topics.
+    were compared with their topics. actions: rows of alert_actions that were compared with alert.acted.
     """
 
     judged: bool
@@ -205,6 +206,7 @@ class ThresholdReport:
     events: int = 0
     mirrored: int = 0
     definitions: int = 0
+    actions: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

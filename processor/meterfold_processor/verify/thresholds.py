@@ -10,7 +10,8 @@ In this order, so that changes during the verification are not differences:
 
 What differs in 4 is looked at again until it stays: a definition may be on its way to the checker.
 
-A range of time narrows 3 to 5 to windows that lie in it as a whole; definitions and their mirror are always compared.
+A range of time narrows 3 to 5 to windows that lie in it as a whole; definitions and actions on alerts are always
+compared with their mirror.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from meterfold_processor.checker.rules import WindowRules, mark_of
 from meterfold_processor.kafka.groups import CommittedOffsets
 from meterfold_processor.kafka.offsets import Place, bounds, topic_bounds
 from meterfold_processor.kafka.reader import TopicReader
+from meterfold_processor.verify.actions import prove_actions
 from meterfold_processor.verify.alerts import Crossed, expected_events
 from meterfold_processor.verify.definitions import DefinitionTables
 from meterfold_processor.verify.events import EventLog, read_mirror
@@ -83,19 +85,20 @@ class ThresholdProofs:
         """`groups`: the partitions that are small enough to go together."""
         tell("comparing definitions")
         definitions = self._tables.compare()
+        actions = prove_actions(self._kafka, self._client, self._reader, self._patience, self._findings)
         tell("reading events and definitions")
         self._events.read_on()
         early = {event_id for event_id, seen in self._events.seen.items() if self._asked(seen.crossed)}
         self._read_definitions()
         thresholds = sum(1 for _ in self._definitions.watched())
         if not thresholds and not early and not self._any_state() and not read_mirror(self._client):
-            return ThresholdReport(judged=True, definitions=definitions)
+            return ThresholdReport(judged=True, definitions=definitions, actions=actions)
         tell("waiting for the checker")
         expected: dict[str, Crossed] = {}
         counts = [0, 0]
         progress = self._wait_for_checker()
         if progress is None:
-            return ThresholdReport(judged=False, thresholds=thresholds, definitions=definitions)
+            return ThresholdReport(judged=False, thresholds=thresholds, definitions=definitions, actions=actions)
         for states, compared in self._judged(groups, progress, tell):
             follows = expected_events(states.by_target.items())
             expected.update((event_id, crossed) for event_id, crossed in follows.items() if self._asked(crossed))
@@ -111,6 +114,7 @@ class ThresholdProofs:
             events=self._events.messages,
             mirrored=rows,
             definitions=definitions,
+            actions=actions,
         )
 
     def _asked(self, crossed: Crossed) -> bool:

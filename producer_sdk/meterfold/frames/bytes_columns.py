@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Final
 
 import numpy as np
@@ -89,12 +88,7 @@ def joined(*pieces: Any) -> Any:
 
 
 def bytes_list(column: Any) -> list[bytes]:
-    """The values as bytes. Several times faster than `to_pylist`, which makes a scalar of each."""
-    _, ends, data = column.buffers()
-    rows = len(column)
-    if not rows:
-        return []
-    offsets = np.frombuffer(ends, np.int32, rows + 1, 4 * column.offset).tolist()
-    raw = b"" if data is None else memoryview(data)[offsets[0] : offsets[-1]].tobytes()
-    first = offsets[0]
-    return [raw[start - first : end - first] for start, end in itertools.pairwise(offsets)]
+    """The values as bytes. Arrow makes the objects itself: three times as fast as slices of one buffer, and many times
+    as fast as `to_pylist`, which makes a scalar of each."""
+    found: list[bytes] = column.to_numpy(zero_copy_only=False).tolist()
+    return found

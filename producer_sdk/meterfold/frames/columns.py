@@ -50,22 +50,23 @@ class Encoded:
     values: Any
 
 
-def takes(schema: Any) -> bool:
-    """Whether these columns can be encoded here; otherwise every row takes the way of `record`."""
+def takes(schema: Any, *, objects: bool = True) -> bool:
+    """Whether these columns can be encoded here; otherwise every row takes the way of `record`. `objects`: whether
+    structs and maps are what the frame holds (Arrow makes structs of pandas' dictionaries, with keys they lack)."""
     names = set(schema.names)
     if "subject" in names or not names.issuperset(_NEEDED):
         return False
-    return all(_takes(field.name, field.type) for field in schema)
+    return all(_takes(field.name, field.type, objects) for field in schema)
 
 
-def _takes(name: str, kind: Any) -> bool:
+def _takes(name: str, kind: Any, objects: bool) -> bool:
     if name in _TEXTS:
         return is_text(kind, integers=name in _IDS)
     if name == "quantity":
         return is_quantity(kind)
     if name == "timestamp":
         return pa.types.is_timestamp(kind) and kind.tz is not None
-    return name == "metadata" and json_objects.takes(kind)
+    return name == "metadata" and json_objects.takes(kind, objects=objects)
 
 
 def encoded(

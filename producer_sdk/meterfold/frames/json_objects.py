@@ -1,4 +1,4 @@
-"""Metadata columns: text that is plainly a JSON object."""
+"""Metadata columns: text that is plainly a JSON object, and structs and maps, which become one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meterfold.frames.json_columns import is_object, json_texts
 from meterfold.frames.texts import is_text, text_of
 from meterfold_schemas.framing import avro_long
 from meterfold_schemas.usage_rules import MAX_METADATA_BYTES
@@ -23,18 +24,25 @@ _FLAT: Final = rf"^{_SPACE}\{{{_SPACE}({_MEMBER}({_SPACE},{_SPACE}{_MEMBER})*)?{
 _SIZES: Final = pa.array([b"\0", *(b"\x02" + avro_long(size) for size in range(MAX_METADATA_BYTES + 1))], pa.binary())
 
 
-def takes(kind: Any) -> bool:
-    """Whether `encoded` takes columns of this type."""
-    return is_text(kind, integers=False)
+def takes(kind: Any, *, objects: bool) -> bool:
+    """Whether `encoded` takes columns of this type; structs and maps only with `objects`."""
+    return is_text(kind, integers=False) or (objects and is_object(kind))
 
 
 def encoded(column: Any) -> tuple[Any, tuple[Any, ...]]:
     """(which rows are certainly valid, their encoded form)."""
-    texts = text_of(column)
-    present = texts.is_valid().to_numpy(zero_copy_only=False)
-    filled: Any = texts.fill_null("")
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if is_object(column.type):
+        filled, flat = json_texts(column)
+    else:
+        texts = text_of(column)
+        present = texts.is_valid().to_numpy(zero_copy_only=False)
+        filled = texts.fill_null("")
+        flat = pc.match_substring_regex(filled, _FLAT).to_numpy(zero_copy_only=False)
     lengths = pc.binary_length(filled).to_numpy()
-    flat = pc.match_substring_regex(filled, _FLAT).to_numpy(zero_copy_only=False)
     valid = ~present | (flat & (lengths <= MAX_METADATA_BYTES))
     places: Any = np.where(present, np.minimum(lengths, MAX_METADATA_BYTES) + 1, 0).astype(np.int32)
-    return valid, (_SIZES.take(places), filled.view(pa.binary()))
+    body = filled.view(pa.binary())
+    if is_object(column.type) and column.null_count:
+        body = pc.if_else(column.is_valid(), body, pa.scalar(b"", pa.binary()))
+    return valid, (_SIZES.take(places), body)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from meterfold_schemas.errors import Retryable
 from meterfold_schemas.plurals import noun, plural
 from meterfold_service.errors import OperationError
 
@@ -18,7 +17,6 @@ __all__ = [
     "CatalogueLost",
     "DatabaseNotEmpty",
     "NoBackup",
-    "WorkersRunning",
     "lost_text",
 ]
 
@@ -72,20 +70,6 @@ class BackupTooOld(OperationError):
         )
         self.name = name
         self.partitions = tuple(partitions)
-
-
-class WorkersRunning(OperationError, Retryable):
-    """`groups` (name and number of members) still have workers."""
-
-    code = "WORKERS_RUNNING"
-
-    def __init__(self, groups: Sequence[tuple[str, int]]) -> None:
-        found = ", ".join(f"{name} has {plural(members, 'member')}" for name, members in groups)
-        super().__init__(
-            f"workers are running: {found}. Stop all of them, wait until they have left their groups, and repeat the "
-            "restore"
-        )
-        self.groups = tuple(groups)
 
 
 class DatabaseNotEmpty(OperationError):

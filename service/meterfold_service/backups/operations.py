@@ -17,9 +17,9 @@ from meterfold_service.backups.errors import (
     CatalogueLost,
     DatabaseNotEmpty,
     NoBackup,
-    WorkersRunning,
 )
 from meterfold_service.backups.results import BackupCheck, BackupPage, Restored
+from meterfold_service.errors import WorkersRunning
 from meterfold_service.pages import check_page
 from meterfold_sink.backup_catalogue import COMPLETE, FAILED, RUNNING
 

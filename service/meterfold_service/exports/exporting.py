@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import date, datetime
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Exporting:
         end: datetime | None = None,
         period: str | None = None,
         safe_for_spreadsheets: bool = False,
+        partial: bool = False,
         overwrite: bool = False,
         on_progress: ExportProgress | None = None,
     ) -> Exported:
@@ -57,13 +58,14 @@ class Exporting:
                     hourly, daily or monthly, by default all of them
         safe_for_spreadsheets
                     of CSV: text that a spreadsheet would run as a formula gets an apostrophe in front
+        partial     export the records that are left if some have expired; `Exported.expired` says how many
         overwrite   replace a file that exists
 
         Rows are ordered by partition, received_at and offset; summaries and adjustments by period_start, org_id,
         metric_key, subject_type and subject_id. What is folded while the export runs is not in it: see
         `Exported.positions`.
 
-        Raises InvalidUsage, ExportIncomplete, and OSError for what the disk refuses.
+        Raises InvalidUsage, RecordsExpired, ExportIncomplete, and OSError for what the disk refuses.
         """
         from meterfold_service.exports.operations import export
 
@@ -71,7 +73,7 @@ class Exporting:
         kind = _format(format, target)
         if safe_for_spreadsheets and kind is not Format.CSV:
             raise InvalidUsage(f"safe_for_spreadsheets changes text in CSV; {kind.value} needs no change")
-        selection = _selection(what, metric_key, subject, org_id, start, end, period)
+        selection = _selection(what, metric_key, subject, org_id, start, end, period, partial)
         return export(
             self._clients,
             selection,
@@ -80,6 +82,7 @@ class Exporting:
             overwrite=overwrite,
             safe_for_spreadsheets=safe_for_spreadsheets,
             on_progress=on_progress,
+            now=self._now,
         )
 
     def export_days(
@@ -96,6 +99,7 @@ class Exporting:
         org_id: str | None = None,
         period: str | None = None,
         safe_for_spreadsheets: bool = False,
+        partial: bool = False,
         on_progress: Callable[[date, int, int, int], None] | None = None,
     ) -> Days:
         """usage.export by day: one file per UTC day from `start` to `end` (default: now) in the folder `to`, such as
@@ -131,7 +135,7 @@ class Exporting:
             complete = day in days.due
             unfinished = folder / file_name(selection.what, day, kind, complete=False)
             begin, until = span_of(day)
-            show = None if on_progress is None else partial(on_progress, day)
+            show = None if on_progress is None else functools.partial(on_progress, day)
             written.append(
                 self.export(
                     selection.what,
@@ -144,6 +148,7 @@ class Exporting:
                     end=until,
                     period=period,
                     safe_for_spreadsheets=safe_for_spreadsheets,
+                    partial=partial,
                     overwrite=not complete,
                     on_progress=show,
                 )
@@ -162,6 +167,7 @@ class Exporting:
         start: datetime | None = None,
         end: datetime | None = None,
         period: str | None = None,
+        partial: bool = False,
     ) -> ExportStream:
         """The rows of `export` as Arrow record batches, one at a time: iterate over it, once, and close it.
 
@@ -169,11 +175,12 @@ class Exporting:
                 for batch in batches:
                     ...
 
-        Decimals are decimal128(38, 9), times timestamp[us, UTC], metadata is JSON text.
+        Decimals are decimal128(38, 9), times timestamp[us, UTC], metadata is JSON text. Raises what `export` raises.
         """
         from meterfold_service.exports.operations import ExportStream
 
-        return ExportStream(self._clients, _selection(what, metric_key, subject, org_id, start, end, period))
+        selection = _selection(what, metric_key, subject, org_id, start, end, period, partial)
+        return ExportStream(self._clients, selection, self._now)
 
 
 def _format(given: Format | str | None, to: Path | IO[bytes]) -> Format:
@@ -199,6 +206,7 @@ def _selection(
     start: datetime | None,
     end: datetime | None,
     period: str | None,
+    partial: bool = False,
 ) -> Selection:
     from meterfold_service.exports.operations import Selection
     from meterfold_sink.usage_export import ExportFilter
@@ -223,4 +231,5 @@ def _selection(
     return Selection(
         kind,
         ExportFilter(metric_key=metric_key, subject=subject, org_id=org_id, start=first, end=last, period=period),
+        partial,
     )

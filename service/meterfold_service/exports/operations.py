@@ -13,18 +13,22 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
 import pyarrow as pa
 
-from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
-from meterfold_service.errors import ExportIncomplete, NotFoldedInTime
+from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
+from meterfold_service.errors import ExportIncomplete, NotFoldedInTime, RecordsExpired
 from meterfold_service.exports.ahead import read_ahead
 from meterfold_service.exports.files import new_file
 from meterfold_service.exports.formats import open_writer
 from meterfold_service.exports.results import Exported, ExportProgress, Format, What
 from meterfold_sink.fold_state import read_progress, read_rules
-from meterfold_sink.usage_export import ExportFilter, binary_columns, count_rows, read_rows
+from meterfold_sink.usage_export import ExportFilter, binary_columns, count_rows, expired_records, read_rows
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from meterfold_schemas.settings import KafkaSettings
+    from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["ExportStream", "Selection", "export", "fold_mark"]
 
@@ -34,24 +38,28 @@ _FOLD_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is exported."""
+    """What is exported. `partial`: also if some of the records have expired."""
 
     what: What
     rows: ExportFilter
+    partial: bool = False
 
 
 class ExportStream:
-    """The batches of an export, in order, and what is known before the first: `schema`, `expected` rows, `positions`.
+    """The batches of an export, in order, and what is known before the first: `schema`, `expected` rows, `positions`,
+    and how many records have `expired`.
 
     Iterate once. It holds a connection until the last batch was taken or it is closed.
     """
 
-    def __init__(self, clients: ClientPool, selection: Selection) -> None:
+    def __init__(self, clients: ClientPool, selection: Selection, now: Callable[[], datetime]) -> None:
         self._held = ExitStack()
         try:
             client = self._held.enter_context(clients.client())
             rules = read_rules(client)
             self.positions = {one.partition: one.next_offset for one in read_progress(client).values()}
+            self._lost: Callable[[], int] = lambda: _expired(client, rules, selection, micros(now()))
+            self.expired = self._lost()
             asked = selection.what.value, selection.rows, self.positions
             self.expected = count_rows(client, rules, *asked)
             self._reader = read_rows(client, rules, *asked)
@@ -71,6 +79,8 @@ class ExportStream:
             # A broken answer may look like a shorter one. Records can only become fewer, when they expire.
             if self.rows < self.expected and self.rows < self._recount():
                 raise ExportIncomplete(self.rows, self.expected)
+            if self.rows < self.expected:
+                self.expired = self._lost()
         except BaseException:
             self._held.__exit__(*sys.exc_info())
             raise
@@ -87,6 +97,18 @@ class ExportStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held.__exit__(kind, error, trace)
+
+
+def _expired(client: Client, rules: FoldRules, selection: Selection, now: int) -> int:
+    """How many records have expired. Raises RecordsExpired where all are wanted."""
+    if selection.what is not What.RECORDS:
+        return 0
+    lost = expired_records(client, rules, selection.rows, now)
+    if lost is None:
+        return 0
+    if not selection.partial:
+        raise RecordsExpired.of_export(selection.rows.metric_key or "", lost.hour, lost.missing, lost.kept_from)
+    return lost.missing
 
 
 def fold_mark(
@@ -123,12 +145,13 @@ def export(
     overwrite: bool,
     safe_for_spreadsheets: bool,
     on_progress: ExportProgress | None,
+    now: Callable[[], datetime],
 ) -> Exported:
     """Write all rows to a file or a binary stream. Raises what `new_file` and the queries raise."""
     with ExitStack() as held:
         out = held.enter_context(new_file(to, overwrite=overwrite)) if isinstance(to, Path) else to
         counted = _Counted(out)
-        stream = held.enter_context(ExportStream(clients, selection))
+        stream = held.enter_context(ExportStream(clients, selection, now))
         writer = open_writer(
             kind,
             cast("IO[bytes]", counted),
@@ -154,6 +177,7 @@ def export(
         None if selection.rows.start is None else from_micros(selection.rows.start),
         None if selection.rows.end is None else from_micros(selection.rows.end),
         stream.positions,
+        stream.expired,
     )
 
 

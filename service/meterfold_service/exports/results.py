@@ -42,7 +42,8 @@ class Exported:
     """A finished export of `rows` rows in `size` bytes; `path` is None for a stream.
 
     `positions`: partition -> next offset, as the fold had stored them when the export began. Records, duplicates and
-    rejected messages are exactly those below these offsets; summaries include them.
+    rejected messages are exactly those below these offsets; summaries include them. `expired`: how many records of the
+    hours that were asked for are not kept any more; always 0 unless the export was `partial`.
     """
 
     what: What
@@ -53,6 +54,7 @@ class Exported:
     start: datetime | None
     end: datetime | None
     positions: Mapping[int, int]
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True)

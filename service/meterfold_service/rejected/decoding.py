@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meterfold_schemas import catalog, usage_json
-from meterfold_schemas.catalog import MAGIC, EventSchema
+from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.errors import InvalidUsage, Poison, UnknownSchema
 from meterfold_schemas.framing import HEADER_SIZE, decode
 from meterfold_schemas.periods import from_micros
 from meterfold_schemas.quantities import to_decimal
+from meterfold_schemas.schema_keys import CONFLUENT_HEADER_SIZE, CONFLUENT_MAGIC, key_in
 from meterfold_schemas.usage_fields import SCHEMA
 
 __all__ = ["DecodedEvent", "decoded_event", "schema_labelled"]
@@ -40,17 +41,17 @@ class DecodedEvent:
 def decoded_event(
     value: bytes, aliases: Mapping[bytes, EventSchema] = _NOTHING, read_as: EventSchema | None = None
 ) -> DecodedEvent:
-    """The event in a value. `aliases`: how further fingerprints (8 bytes) are read. With `read_as`, the bytes after a
-    header of ten bytes are read as that schema, whatever the header says."""
+    """The event in a value. `aliases`: how further schema keys are read, fingerprints of 8 bytes and registry ids of 4
+    (see schema_keys.py). With `read_as`, the bytes after the header are read as that schema, whatever it says."""
     try:
         if value.startswith(usage_json.OPENING) and read_as is None:
             fields, problems = usage_json.readable_fields(value)
             return DecodedEvent("json", fields, problems)
-        schema = read_as
-        if schema is None and value.startswith(MAGIC):
-            schema = aliases.get(value[len(MAGIC) : HEADER_SIZE])
-        if schema is not None and len(value) >= HEADER_SIZE:
-            value = schema.header + value[HEADER_SIZE:]
+        size = CONFLUENT_HEADER_SIZE if value.startswith(CONFLUENT_MAGIC) else HEADER_SIZE
+        key = key_in(value[:HEADER_SIZE], confluent=True)
+        schema = read_as or (None if key is None else aliases.get(key))
+        if schema is not None and len(value) >= size:
+            value = schema.header + value[size:]
         found, record = decode(value)
     except Poison as error:
         return DecodedEvent(None, problem=error.detail)

@@ -61,7 +61,7 @@ def redrive_state(place: Place, result: Result | None, reached: Mapping[int, int
 
 
 def read_aliases(client: Client) -> dict[bytes, EventSchema]:
-    """How fingerprints (8 bytes) are read that somebody decided about. Raises Retryable or Fatal."""
+    """How schema keys (see schema_keys.py) are read that are decided. Raises Retryable or Fatal."""
     found = {}
     for fingerprint, facts in read_schema_facts(client).items():
         schema = catalog.labelled(facts.decision) if facts.decision else None

@@ -13,7 +13,7 @@ from meterfold_schemas.topics import Topics, topic_specs
 from meterfold_service.errors import NotAtRest, WorkersRunning
 from meterfold_service.settings.planning import Actual, Change, Plan, history_needed, parsed, plan, require_history
 from meterfold_sink import settings_change
-from meterfold_sink.fold_state import read_rules, read_settings
+from meterfold_sink.fold_state import read_progress, read_rules, read_settings
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.schema_decisions import unknown_schema_hold
@@ -35,14 +35,14 @@ _DECIDING: Final = frozenset({"decoder_version", "horizon_seconds", "future_tole
 @dataclass(frozen=True, slots=True)
 class SettingsView:
     """What is stored, and what is in effect: table -> seconds (None: no such TTL), topic -> milliseconds (-1: ever).
-    `problems` are sentences about what does not fit. `workers` are members of the workers' groups, as client@host."""
+    `problems` are sentences about what does not fit. `workers`: groups that have members -> how many."""
 
     rules: FoldRules
     unknown_schema_hold_seconds: int
     table_retentions: Mapping[str, int | None]
     topic_retentions: Mapping[str, int]
     problems: tuple[str, ...]
-    workers: tuple[str, ...]
+    workers: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class StoredSettings:
             actual.ttls,
             {topics.usage_recorded: actual.source_retention, topics.usage_rejected: actual.rejected_retention},
             tuple(_problems(actual)),
-            tuple(self._workers(kafka)),
+            dict(self._running(kafka)),
         )
 
     def change(self, values: Mapping[str, str], *, dry_run: bool = False) -> SettingsChange:
@@ -115,21 +115,24 @@ class StoredSettings:
     def _require_possible(self, kafka: KafkaSettings, client: Client, actual: Actual, planned: Plan) -> None:
         """Raises InvalidSettings, WorkersRunning or NotAtRest."""
         now = server_now(client)
-        progress, unfinished = settings_change.unfinished(client, actual.rules.partition_count)
+        progress = read_progress(client)
         needed = history_needed(actual.rules, planned.rules)
         if needed is not None:
             since = _complete_since(client, actual.rules, now)
             if now - needed * MICROS_PER_SECOND < since and settings_change.any_expired(client, progress.values()):
                 require_history(needed, since, now)
         if planned.needs_rest:
-            if workers := self._workers(kafka):
-                raise WorkersRunning(workers)
+            if running := self._running(kafka):
+                raise WorkersRunning(running)
             fresh = [p for p, row in progress.items() if now - row.flushed_at < _FRESH_SECONDS * MICROS_PER_SECOND]
             if fresh:
-                raise WorkersRunning(
-                    [f"one that flushed partition {min(fresh)} within the last {_FRESH_SECONDS} s"], _FRESH_SECONDS
+                raise NotAtRest(
+                    f"partition {min(fresh)} was flushed within the last {_FRESH_SECONDS} s: a worker runs, or ran "
+                    f"until now. Stop it, and repeat the change {_FRESH_SECONDS} s later"
                 )
-            if unfinished and _DECIDING & {change.name for change in planned.changes}:
+            decides = not _DECIDING.isdisjoint(change.name for change in planned.changes)
+            count = actual.rules.partition_count
+            if decides and (unfinished := settings_change.unfinished(client, progress, count)):
                 partition, offset = min(unfinished.items())
                 raise NotAtRest(
                     f"partition {partition} has rows from offset {offset} on, of a flush that did not complete. Start "
@@ -179,16 +182,19 @@ class StoredSettings:
         for table, seconds in planned.shorter_ttls.items():
             settings_change.write_ttl(client, table, seconds)
         set_retentions(kafka, {topic: kept for topic, kept in topics.items() if topic not in shorter})
-        if planned.needs_rest and (workers := self._workers(kafka)):
+        if planned.needs_rest and (running := self._running(kafka)):
+            groups = listed([name for name, _ in running], len(running))
             raise Fatal(
-                f"the settings were changed, but workers started meanwhile, perhaps with the old ones: "
-                f"{listed(workers[:3], len(workers))}. Restart them"
+                f"the settings were changed, but workers of {groups} started meanwhile, perhaps with the old ones: "
+                "restart them"
             )
 
-    def _workers(self, kafka: KafkaSettings) -> list[str]:
+    def _running(self, kafka: KafkaSettings) -> list[tuple[str, int]]:
+        """The groups that have members, and how many."""
         from meterfold_processor.kafka.groups import members
 
-        return [f"{member.client_id}@{member.host}" for group in self._groups() for member in members(kafka, group)]
+        found = [(group, len(members(kafka, group))) for group in self._groups()]
+        return [(group, count) for group, count in found if count]
 
 
 def _actual(kafka: KafkaSettings, client: Client) -> Actual:

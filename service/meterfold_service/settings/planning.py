@@ -13,11 +13,10 @@ from typing import Final
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.periods import DAY_SECONDS, MICROS_PER_SECOND, from_micros
 from meterfold_service.settings.durations import duration_seconds, duration_text
-from meterfold_sink.rules import UNKNOWN_SCHEMA_HOLD, FoldRules
+from meterfold_sink.rules import DECODER_VERSIONS, UNKNOWN_SCHEMA_HOLD, FoldRules
 
 __all__ = ["CHANGEABLE", "Actual", "Change", "Plan", "history_needed", "parsed", "plan", "require_history"]
 
-_DECODER_VERSIONS: Final = ("1", "2")
 _FIXED: Final = {
     "partition_count": "Changing the partition count",
     "cluster_id": "Moving to another cluster",
@@ -90,8 +89,8 @@ def parsed(name: str, text: str) -> tuple[str, Value]:
     if known not in CHANGEABLE:
         raise InvalidSettings(f"{name!r} is not a stored setting. These can be changed: {', '.join(CHANGEABLE)}")
     if known == "decoder_version":
-        if text not in _DECODER_VERSIONS:
-            raise InvalidSettings(f"decoder_version must be {' or '.join(_DECODER_VERSIONS)}, not {text!r}")
+        if text not in DECODER_VERSIONS:
+            raise InvalidSettings(f"decoder_version must be one of {', '.join(DECODER_VERSIONS)}, not {text!r}")
         return known, text
     seconds = duration_seconds(text)
     if seconds is None:
@@ -184,10 +183,11 @@ def _effects(old: FoldRules, planned: Plan) -> Iterator[str]:
             "verify` judges them by the new settings and reports ids that were used again between the two"
         )
     if "decoder_version" in changed:
+        registry = f"ids of a Schema Registry are {'read' if new.reads_registry_ids else 'rejected'}"
         yield (
-            f"JSON that is folded afterwards is {'counted' if new.reads_json else 'rejected'}. Messages that were "
-            "folded before stay as they are; `meterfold verify --contents` reports JSON among them until it leaves "
-            "the log"
+            f"in messages that are folded afterwards, JSON is {'read' if new.reads_json else 'rejected'} and "
+            f"{registry}. Messages that were folded before stay as they are; `meterfold verify --contents` reports "
+            "those that the new version would judge otherwise until they leave the log"
         )
     if "slack_seconds" in changed:
         yield f"brokers' clocks may step back by up to {duration_text(new.slack_seconds)}"

@@ -15,9 +15,11 @@ from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.worker import FoldWorker
 from meterfold_processor.verify import VerifyReport, verify
+from meterfold_schemas.alert_actions import AlertActed
 from meterfold_schemas.keys import partition_of
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
+from meterfold_schemas.vocabulary import AlertAction
 from meterfold_sink import fold_state, reads
 from meterfold_sink.client import Client, connect
 from meterfold_sink.positions import KINDS
@@ -30,7 +32,7 @@ from support.kafka import delete_topics
 METRIC = "api.calls"
 COPIED = (
     *(*KINDS.values(), "usage_windows", "fold_progress"),
-    *("threshold_events", "metric_definitions", "thresholds", "mirror_progress"),
+    *("threshold_events", "alert_actions", "metric_definitions", "thresholds", "mirror_progress"),
 )
 
 
@@ -74,6 +76,10 @@ class History:
         for event in events:
             partition = partition_of(event.key, self.there.partitions)
             self.there.send(self.there.topics.usage_recorded, event.key, event.to_bytes(), partition)
+
+    def act(self, alert_id: str, action: AlertAction, by: str) -> None:
+        acted = AlertActed(occurred_at=datetime.now(UTC), alert_id=alert_id, action=action, by=by)
+        self.there.send(self.there.topics.alert_acted, acted.key, acted.to_bytes(), 0)
 
     def send_in_transactions(self, committed: list[UsageRecorded], aborted: list[UsageRecorded]) -> None:
         """One transaction that is committed, then one that is aborted."""

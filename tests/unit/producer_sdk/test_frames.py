@@ -20,6 +20,7 @@ from meterfold.batch import BatchResults
 from meterfold.disabled import Disabled
 from meterfold.errors import BufferFull, InvalidUsage, MeterfoldError
 from meterfold.event_ids import EventIds
+from meterfold.frames.batch import FrameBatch
 from meterfold.frames.generated_ids import new_ids
 from meterfold.meter import Meter
 from meterfold.metrics import DefinedMetrics
@@ -179,6 +180,28 @@ MOMENT = st.one_of(
 ZONES = (None, "UTC", "Europe/Berlin")
 
 
+STRUCT = pa.struct(
+    [
+        ("a", pa.string()),
+        ("b", pa.int32()),
+        ("c", pa.float64()),
+        ("d", pa.bool_()),
+        ("e", pa.struct([("f", pa.float32())])),
+    ]
+)
+NUMBER = st.none() | st.floats(width=32) | st.integers(-(10**6), 10**6).map(float) | st.just(-0.0)
+VALUES = st.none() | st.fixed_dictionaries(
+    {
+        "a": TEXT | st.none(),
+        "b": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "c": NUMBER | st.floats(),
+        "d": st.none() | st.booleans(),
+        "e": st.none() | st.fixed_dictionaries({"f": NUMBER}),
+    }
+)
+PAIRS = st.none() | st.lists(st.tuples(st.sampled_from(["k", "l", "m", 'q"']), NUMBER), max_size=3)
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> pa.Table:
     """Any columns of any of the types, some rows of them bad."""
@@ -200,7 +223,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
         "source": [(TEXT, pa.string()), (INTEGER, pa.int64()), (st.none(), pa.null())],
         "resource_type": [(TEXT, pa.large_string())],
         "resource_id": [(TEXT, pa.string()), (INTEGER, pa.int64())],
-        "metadata": [(METADATA, pa.string())],
+        "metadata": [(METADATA, pa.string()), (VALUES, STRUCT), (PAIRS, pa.map_(pa.string(), pa.float64()))],
     }.items():
         if draw(st.booleans()):
             found[name] = column(*draw(st.sampled_from(choices)))
@@ -210,6 +233,37 @@ def tables(draw: st.DrawFn) -> pa.Table:
     if draw(st.booleans()):
         found["timestamp"] = column(MOMENT, pa.timestamp("us", draw(st.sampled_from(ZONES))))
     return pa.table(found)
+
+
+def test_structs_and_maps_are_encoded_by_column_and_as_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row takes the way of `record` but those that need escapes, an exponent, or have a key twice."""
+    rows: list[Any] = [
+        {"model": "large", "n": 3, "price": 2.0, "hot": True, "where": {"zone": "eu", "rack": None}},
+        {"model": None, "n": -1, "price": 0.1, "hot": False, "where": None},
+        None,
+        {"model": "ünï\u2028", "n": 2**62, "price": -0.0, "hot": None, "where": {"zone": "", "rack": 7}},
+    ]
+    base = {"metric_key": ["m"] * 4, "subject_type": ["u"] * 4, "subject_id": ["x"] * 4, "id": list("abcd")}
+    maps = pa.array([[("a", "x"), ("b", None)], [], None, [("c", "y")]], pa.map_(pa.string(), pa.string()))
+    by_row: list[int] = []
+    real = FrameBatch._one_by_one
+    monkeypatch.setattr(FrameBatch, "_one_by_one", lambda self, places: by_row.extend(places) or real(self, places))
+    for metadata in (pa.array(rows), maps, pa.array(rows)[1:].cast(pa.array(rows).type), maps[1:]):
+        table = pa.table({name: values[: len(metadata)] for name, values in base.items()} | {"metadata": metadata})
+        assert_same(table)
+        if not pa.types.is_map(metadata.type):
+            assert_same(pl.from_arrow(table))
+    assert by_row == []
+    wild = pa.array([{"a": 'quo"te', "b": 1e300}, {"a": "\n", "b": 1e-7}, {"a": "x", "b": 1e16}, {"a": "y", "b": 5.5}])
+    assert_same(pa.table({**base, "metadata": wild}))
+    assert {0, 1, 2} <= set(by_row)
+    assert 3 not in by_row
+    twice = pa.array([[("k", "1"), ("k", "2")], [("k", "3")], [("k", "4")], []], pa.map_(pa.string(), pa.string()))
+    by_row.clear()
+    assert_same(pa.table({**base, "metadata": twice}))
+    assert set(by_row) == {0}
+    # Arrow gives pandas' dictionaries the keys of their neighbours: these rows stay as they are.
+    assert_same(pd.DataFrame({**base, "metadata": [{"a": 1}, {"b": 2}, None, {}]}))
 
 
 def sliced(table: pa.Table) -> pa.Table:

@@ -248,6 +248,46 @@ def test_metadata_comes_from_json_columns_and_from_single_ones() -> None:
         made.events(row(tags="{"))
 
 
+TAGGED = (*COLUMNS, "tag/env", "tag/user:team", "tag/", "other/env")
+
+
+def tagged(tables: str, **cells: Any) -> dict[str, Any]:
+    named = {"id": "e1", "at": "t", "user": "ada", "tag/env": "prod", "tag/user:team": "red", **cells}
+    (found,) = plan(METRIC + "[metadata]\n" + tables, TAGGED).events([named.get(column, "") for column in TAGGED])
+    return found.get("metadata", {})
+
+
+def test_a_pattern_makes_an_entry_of_every_column_that_matches() -> None:
+    assert tagged('"*" = "tag/*"') == {"env": "prod", "user:team": "red"}
+    assert tagged('"tag.*" = "tag/*"', **{"tag/env": ""}) == {"tag.user:team": "red"}
+    assert tagged('"*.env" = "*/env"', **{"other/env": "x"}) == {"tag.env": "prod", "other.env": "x"}
+    assert tagged('"*" = { column = "tag/*", json = true }', **{"tag/env": "[1]", "tag/user:team": "2"}) == {
+        "env": [1],
+        "user:team": 2,
+    }
+    # An entry of its own wins, wherever it stands.
+    assert tagged('env = "region"\n"*" = "tag/*"', region="eu") == {"env": "eu", "user:team": "red"}
+    assert tagged('"*" = { column = "nothing/*", optional = true }') == {}
+    with pytest.raises(WrongInput, match=r"metadata.\*: the file has no column that matches 'nothing/\*'"):
+        tagged('"*" = "nothing/*"')
+    with pytest.raises(WrongInput, match="the columns 'tag/env' and 'other/env' both provide 'env'"):
+        tagged('"*" = "tag/*"\n"*v" = "other/*v"')
+
+
+def test_a_pattern_in_an_option_stands_for_its_columns() -> None:
+    columns = ("id", "metric_key", "subject_type", "subject_id", "timestamp", "tag/env", "tag/team", "tag/cost")
+    given = {"tag/*": "metadata.tag.*", "tag/cost": "quantity"}
+    found = resolve(columns, options(mapping=given))
+    assert {name: value.column for name, value in found.metadata.items()} == {
+        "tag.env": "tag/env",
+        "tag.team": "tag/team",
+    }
+    assert found.quantity is not None
+    assert found.quantity.column == "tag/cost"
+    with pytest.raises(WrongInput, match=r"--map x/\*: the file has no column 'x/\*'"):
+        resolve(columns, options(mapping={"x/*": "metadata.*"}))
+
+
 def test_a_single_json_column_is_taken_to_the_digit() -> None:
     text = '{"price": 1.10, "big": 12345678901234567890.123}'
     assert plan(METRIC, top=METADATA).events(row(tags=text))[0]["metadata"] == text

@@ -125,6 +125,7 @@ def test_the_aws_reports(tmp_path: Path) -> None:
     assert (found.left_out, found.rounded, len(found.conflicts)) == (1, 1, 0)
     assert seen.events[0].timestamp == YESTERDAY
     assert metadata(seen.events[0])["unit"] == "Hrs"
+    assert metadata(seen.events[0])["user:env"] == "prod"
     assert seen.events[0].id != seen.events[1].id
     again = [{**row, "identity/LineItemId": "other"} for row in files.cur_rows(NOW)]
     (tmp_path / "again.csv").write_text(files.csv_text(files.CUR_COLUMNS, again), encoding="utf-8")

@@ -96,6 +96,10 @@ def test_the_bytes_after_a_foreign_header_are_read_as_the_schema_that_is_named()
     assert decoded_event(foreign).problem == "the schema fingerprint 1111111111111111 is unknown"
     assert corrected(decoded_event(foreign, read_as=schema), Correction(), ARRIVED) == EVENT
     assert corrected(decoded_event(foreign, {b"\x11" * 8: schema}), Correction(), ARRIVED) == EVENT
+    registered = b"\x00" + (42).to_bytes(4, "big") + first[10:]
+    assert decoded_event(registered).format is None
+    assert corrected(decoded_event(registered, {(42).to_bytes(4, "big"): schema}), Correction(), ARRIVED) == EVENT
+    assert corrected(decoded_event(registered, read_as=schema), Correction(), ARRIVED) == EVENT
     with pytest.raises(InvalidUsage, match=r"known: usage_recorded\.v1"):
         schema_labelled("usage_recorded.v99")
 

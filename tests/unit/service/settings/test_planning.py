@@ -71,7 +71,7 @@ def test_names_may_be_short(name: str) -> None:
         ("cluster_id", "x", "'Moving to another cluster'"),
         ("horizont", "60d", "not a stored setting.*horizon_seconds"),
         ("horizon", "60 days", "whole seconds"),
-        ("decoder_version", "3", "1 or 2"),
+        ("decoder_version", "4", "one of 1, 2, 3"),
     ],
 )
 def test_each_refusal_names_the_setting(name: str, text: str, message: str) -> None:
