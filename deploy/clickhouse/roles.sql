@@ -58,14 +58,15 @@ GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_verify
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_verify;
 GRANT SELECT ON system.tables TO meterfold_verify;
 
--- `meterfold backup create`, `list` and `check`. `check` reads a backup in a database named meterfold_check_...; a restore
+-- `meterfold backup create`, `list` and `check`, which reads a backup in a database named meterfold_check_... A restore
 -- needs an administrator. Grant the source that your destination uses: DISK, S3 or FILE.
 CREATE ROLE IF NOT EXISTS meterfold_backup;
 GRANT SELECT, BACKUP ON meterfold.* TO meterfold_backup;
 GRANT INSERT ON meterfold.backups TO meterfold_backup;
 GRANT SELECT ON system.tables TO meterfold_backup;
 GRANT SELECT ON system.backups TO meterfold_backup;
-GRANT CREATE DATABASE, CREATE TABLE, INSERT, SELECT, DROP DATABASE, DROP TABLE ON meterfold_check_*.* TO meterfold_backup;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP DATABASE, DROP TABLE, DROP VIEW ON meterfold_check_*.* TO meterfold_backup;
+GRANT SELECT, INSERT, ALTER DELETE, TRUNCATE ON meterfold_check_*.* TO meterfold_backup;
 GRANT READ, WRITE ON S3 TO meterfold_backup;
 GRANT READ, WRITE ON DISK TO meterfold_backup;
 

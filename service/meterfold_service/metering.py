@@ -116,15 +116,18 @@ class Metering:
     @cached_property
     def backups(self) -> Backups:
         """Backups of ClickHouse: create, list, check, restore."""
+        from meterfold_service.backups.access import Access
         from meterfold_service.backups.operations import Backups
         from meterfold_service.backups.settings import BackupSettings
 
         return Backups(
-            self._clickhouse_settings,
-            self._kafka_settings,
-            lambda: load_settings(BackupSettings, "backup", sources=self._sources),
-            self._worker_groups,
-            self._now,
+            Access(
+                self._clickhouse_settings,
+                self._kafka_settings,
+                lambda: load_settings(BackupSettings, "backup", sources=self._sources),
+                self._consumer_groups,
+                self._now,
+            )
         )
 
     @cached_property
@@ -187,6 +190,13 @@ class Metering:
         notify = load_settings(NotifySettings, "notify", sources=self._sources)
         names = (fold.group_id, checker.group_id, f"{checker.group_id}-mirror", notify.group_id)
         return tuple(prefix + name for name in names)
+
+    def _consumer_groups(self) -> tuple[str, ...]:
+        """Those of the workers, and of the notifier."""
+        from meterfold_service.notify.settings import NotifySettings
+
+        notify = load_settings(NotifySettings, "notify", sources=self._sources)
+        return *self._worker_groups(), self._kafka_settings().topic_prefix + notify.group_id
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.

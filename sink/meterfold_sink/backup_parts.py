@@ -5,7 +5,7 @@ windows, then progress. A backup reads in the opposite direction, so whatever a 
 a later one: the windows below a progress row, the records in a window, the numbers of a closing. Newer rows in a later
 part do no harm, since the fold begins at the progress row and writes them again.
 
-    1-progress   fold_progress, mirror_progress, notification_progress, period_closings, schema_migrations
+    1-progress   the tables that say how far others are complete: VOUCHING
     2-windows    usage_windows
     3-rest       every other table
 

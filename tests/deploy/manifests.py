@@ -25,7 +25,7 @@ from support.helm_chart import BASE, CHART, base_documents
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meterfold" / "tools"
 MODULES = {
-    "helm": "helm.sh/helm/v3/cmd/helm@v3.19.2",
+    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
 }
 FETCH_SECONDS = 1800
@@ -41,7 +41,7 @@ def main() -> int:
     if missing:
         print(f"manifests: NOT RUN without {' and '.join(missing)}; see tests/deploy/manifests.py", flush=True)
         return UNAVAILABLE
-    done = _run([str(tools["helm"]), "template", "meterfold", str(CHART)])
+    done = _run([str(tools["helm"]), "template", "meterfold", str(CHART), "--kube-version", VERSION])
     rendered: dict[tuple[str, str], Any] = {}
     for document in yaml.safe_load_all(done):
         if document["kind"] == "Job":  # named after its release
@@ -51,7 +51,7 @@ def main() -> int:
     differing = {key for key in rendered.keys() | expected.keys() if rendered.get(key) != expected.get(key)}
     for key in sorted(differing):
         print(f"manifests: the chart and the base differ in {key}", flush=True)
-    _run([str(tools["helm"]), "lint", "--strict", str(CHART)])
+    _run([str(tools["helm"]), "lint", "--strict", "--kube-version", VERSION, str(CHART)])
     with tempfile.TemporaryDirectory() as folder:
         chart = Path(folder) / "chart.yaml"
         chart.write_text(done, encoding="utf-8")

@@ -15,7 +15,7 @@ from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
     from meterfold_processor.kafka.replay import Replay
-    from meterfold_service.backups.results import BackupCheck
+    from meterfold_service.backups.results import BackupCheck, BackupProof
     from meterfold_sink.backup_catalogue import BackupRow
 
 app = typer.Typer(help="Back up ClickHouse, check backups against Kafka, and restore one.", no_args_is_help=True)
@@ -96,6 +96,9 @@ def check(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Name of the backup. [default: the newest complete one]")
     ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Restore it into a database for a moment, and prove its numbers.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,17 +107,20 @@ def check(
     For each partition of usage.recorded, the log must still have every offset from the one at which the fold would
     begin. The progress is read from the backup itself, so this also works after the database was lost.
 
-    Exit code 0: it can be restored. 1: it cannot. 3: a server does not answer; run it again later.
+    --restore is a drill beside production: every record and window of the restored tables is compared with Kafka, up to
+    the progress of the backup. Nothing else is touched.
+
+    Exit code 0: it can be restored. 1: it cannot, or a number differs. 3: a server does not answer; run it again later.
 
     Example: meterfold backup check
     """
-    with metering(config) as service:
-        found = service.backups.check(name)
+    with metering(config) as service, console.progress("check") as meter:
+        found = service.backups.check(name, restore=restore, tell=meter)
     if as_json:
         console.emit(found)
     else:
         _show_check(found)
-    if not found.restorable:
+    if not found.restorable or (found.proof is not None and found.proof.findings):
         raise typer.Exit(exits.FAILED)
 
 
@@ -177,6 +183,8 @@ def _show_check(found: BackupCheck) -> None:
     console.say(f"backup {found.name} in {found.destination}{base}; tables of version {found.schema_version}")
     for problem in found.problems:
         console.say(f"! {problem}", "bold red")
+    if found.proof is not None:
+        _show_proof(found.proof)
     lost = [one for one in found.partitions if one.lost or one.missing]
     if lost:
         from meterfold_service.backups.errors import lost_text
@@ -189,6 +197,15 @@ def _show_check(found: BackupCheck) -> None:
     else:
         number = len(found.problems) + len(lost)
         console.say(f"it cannot be restored: {plural(number, 'problem')}", "bold red")
+
+
+def _show_proof(proof: BackupProof) -> None:
+    for finding in proof.findings:
+        console.say(f"! {finding}", "bold red")
+    for unproven in proof.unproven:
+        console.say(f"? {unproven}", "yellow")
+    if not proof.findings:
+        console.say(f"proven: {plural(proof.records, 'record')} in {plural(proof.windows, 'window')}", "green")
 
 
 def _show_partitions(partitions: Sequence[Replay]) -> None:

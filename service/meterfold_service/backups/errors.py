@@ -17,6 +17,7 @@ __all__ = [
     "CatalogueLost",
     "DatabaseNotEmpty",
     "NoBackup",
+    "RestoreIncomplete",
     "lost_text",
 ]
 
@@ -70,6 +71,20 @@ class BackupTooOld(OperationError):
         )
         self.name = name
         self.partitions = tuple(partitions)
+
+
+class RestoreIncomplete(OperationError):
+    """A restore broke off. The target has some of the tables, and no progress of the fold."""
+
+    code = "RESTORE_INCOMPLETE"
+
+    def __init__(self, name: str, database: str, cause: Exception) -> None:
+        super().__init__(
+            f"the restore of backup {name!r} into {database!r} is incomplete: {cause}. Start no worker; repeat it with "
+            "--replace, which keeps what was restored so far under another name"
+        )
+        self.name = name
+        self.database = database
 
 
 class DatabaseNotEmpty(OperationError):

@@ -11,8 +11,9 @@ from meterfold_sink.backup_catalogue import BackupRow
 
 if TYPE_CHECKING:
     from meterfold_processor.kafka.replay import Replay
+    from meterfold_processor.verify import Finding, Unproven
 
-__all__ = ["BackupCheck", "BackupPage", "Restored"]
+__all__ = ["BackupCheck", "BackupPage", "BackupProof", "Restored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,22 @@ class BackupPage(Page[BackupRow]):
 
 
 @dataclass(frozen=True, slots=True)
+class BackupProof:
+    """What `verify` says about the usage in a restored backup, up to its progress. `findings` is empty if all of it is
+    proven. `unproven`: what has expired and cannot be recounted."""
+
+    records: int
+    windows: int
+    findings: tuple[Finding, ...]
+    unproven: tuple[Unproven, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BackupCheck:
     """A backup compared with Kafka. `restorable`: the log has everything that it needs, until `replayable_until`.
 
     `schema_version`: the last migration of the restored tables. `base`: the full backup that it adds to, or empty; None
-    where the catalogue does not have it.
+    where the catalogue does not have it. `proof`: only if it was asked for.
     """
 
     name: str
@@ -36,6 +48,7 @@ class BackupCheck:
     replayable_until: datetime
     partitions: tuple[Replay, ...]
     problems: tuple[str, ...]
+    proof: BackupProof | None = None
 
 
 @dataclass(frozen=True, slots=True)

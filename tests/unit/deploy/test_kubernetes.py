@@ -178,3 +178,16 @@ def test_the_overlay_renders_to_valid_resources(tmp_path: Path) -> None:
             ((kind, reference),) = source.items()
             assert ({"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind], reference["name"]) in names
         assert container(found)["image"] == "localhost/meterfold:0.1.0"
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_with_the_component_keda_sets_the_number_of_fold_workers(tmp_path: Path) -> None:
+    copy = shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    overlay = copy / "overlays" / "scaled"
+    overlay.mkdir()
+    lines = "resources: [../../base]\ncomponents: [../../components/keda]\n"
+    (overlay / "kustomization.yaml").write_text(lines, encoding="utf-8")
+    done = subprocess.run(["kubectl", "kustomize", overlay], check=True, capture_output=True, text=True, timeout=60)
+    rendered = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(done.stdout)}
+    assert "replicas" not in rendered["Deployment", "meterfold-fold"]["spec"]
+    assert rendered["ScaledObject", "meterfold-fold"]["spec"]["maxReplicaCount"] == 6
