@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from meterfold_schemas.errors import InvalidSettings
 from meterfold_service.notify.messages import message_of
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.settings import NotifySettings
+from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notifications import DueDelivery
 
 __all__ = ["ChatSender", "chat_names"]
@@ -39,7 +39,7 @@ class ChatSender:
     """The channel `chat`. Raises InvalidSettings when it is made, if there are targets that Apprise cannot use."""
 
     def __init__(self, settings: NotifySettings) -> None:
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "meterfold-chat")
+        self._threads = DaemonThreads("meterfold-chat", _AT_ONCE)
         self._targets = {name: _target(name, url) for name, url in chat_names(settings).items()}
 
     async def send(self, delivery: DueDelivery, now: datetime) -> Outcome:
@@ -47,9 +47,7 @@ class ChatSender:
         if target is None:
             return Outcome("refused", error="the chat target is not in notify.chat_urls any longer")
         message = message_of(delivery.payload)
-        call = asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: target.notify(title=message.subject, body=message.text, body_format="text")
-        )
+        call = self._threads.run(lambda: target.notify(title=message.subject, body=message.text, body_format="text"))
         try:
             sent = await asyncio.wait_for(call, _SECONDS)
         except TimeoutError:
@@ -59,7 +57,7 @@ class ChatSender:
         return Outcome("delivered") if sent else Outcome("retry", error="the chat service refused the message")
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing is kept open."""
 
 
 def _target(name: str, url: str) -> Any:

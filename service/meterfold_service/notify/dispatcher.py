@@ -10,7 +10,6 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event
@@ -24,6 +23,7 @@ from meterfold_service.notify.delivering import Deliverer
 from meterfold_service.notify.outcomes import Sender
 from meterfold_service.notify.status import NotifyStatus
 from meterfold_service.notify.store import Endpoints, Store
+from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notification_tries import EndpointRow, TryRow
 from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures
 
@@ -66,8 +66,8 @@ class Dispatcher:
         self._clock = clock
         self._look_seconds = look_seconds
         self._deliverer = Deliverer(senders, self, disable_after, random.random, clock)
-        self._threads = ThreadPoolExecutor(1, "meterfold-notify-store")
-        self._publishing = ThreadPoolExecutor(1, "meterfold-notify-publish")
+        self._threads = DaemonThreads("meterfold-notify-store", 1)
+        self._publishing = DaemonThreads("meterfold-notify-publish", 1)
         self._tasks: dict[DeliveryKey, asyncio.Task[None]] = {}
         self._rows: list[tuple[TryRow, asyncio.Future[None]]] = []
         self._endpoints = Endpoints({})
@@ -111,8 +111,6 @@ class Dispatcher:
             writing.cancel()
             for sender in self._senders.values():
                 await sender.close()
-            for threads in (self._threads, self._publishing):
-                threads.shutdown(wait=False, cancel_futures=True)
 
     # Of Journal.
 
@@ -203,12 +201,12 @@ class Dispatcher:
                 if not done.done():
                     done.set_result(None)
 
-    async def _do(self, activity: str, call: Callable[[], T], threads: Executor | None = None) -> T:
+    async def _do(self, activity: str, call: Callable[[], T], threads: DaemonThreads | None = None) -> T:
         """The answer of a call to the servers, which is repeated while they are away."""
         report, backoff, failed = self._status.errors.of(activity), Backoff(), False
         while True:
             try:
-                answer = await asyncio.get_running_loop().run_in_executor(threads or self._threads, call)
+                answer = await (threads or self._threads).run(call)
             except Retryable as error:
                 failed = True
                 report(error)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import smtplib
 import ssl
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -18,6 +16,7 @@ from meterfold_schemas.errors import InvalidSettings
 from meterfold_service.notify.messages import message_of
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.settings import NotifySettings
+from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notifications import DueDelivery
 
 __all__ = ["MailSender", "mail_of"]
@@ -50,7 +49,7 @@ class MailSender:
 
     def __init__(self, settings: NotifySettings) -> None:
         self._settings = settings
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "meterfold-smtp")
+        self._threads = DaemonThreads("meterfold-smtp", _AT_ONCE)
         try:
             self._tls = ssl.create_default_context(cafile=settings.smtp_ca_file or None)
         except OSError as error:
@@ -59,10 +58,10 @@ class MailSender:
     async def send(self, delivery: DueDelivery, now: datetime) -> Outcome:
         if not self._settings.smtp_host:
             return Outcome("retry", error="no mail server is configured: set notify.smtp_host")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._send, delivery, now)
+        return await self._threads.run(lambda: self._send(delivery, now))
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing is kept open."""
 
     def _send(self, delivery: DueDelivery, now: datetime) -> Outcome:
         settings = self._settings

@@ -6,16 +6,15 @@ TLS still verifies the name: httpcore takes it from the URL, not from the addres
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from typing import Any, Final
 
 import httpcore
 
 from meterfold_service.notify.addresses import EndpointRules, check_address
+from meterfold_service.notify.threads import DaemonThreads
 
 __all__ = ["PinnedBackend", "Resolve", "connection_pool", "resolver"]
 
@@ -68,13 +67,11 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-def resolver(threads: Executor) -> Resolve:
+def resolver(threads: DaemonThreads) -> Resolve:
     """The system's resolver in threads of its own: a slow name server must not delay anything else."""
 
     async def resolve(host: str, port: int) -> Sequence[str]:
-        found = await asyncio.get_running_loop().run_in_executor(
-            threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
+        found = await threads.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
     return resolve

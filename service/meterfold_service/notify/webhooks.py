@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +17,7 @@ from meterfold_service.notify.network import PinnedBackend, Resolve, connection_
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.schedule import retry_after
 from meterfold_service.notify.settings import NotifySettings
+from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notifications import DueDelivery
 
 __all__ = ["WebhookSender", "rules_of"]
@@ -39,7 +39,7 @@ class WebhookSender:
         self._secrets = settings.webhook_secrets
         self._seconds = settings.webhook_timeout_seconds
         self._rules = rules_of(settings)
-        self._threads = ThreadPoolExecutor(_RESOLVERS, "meterfold-resolve")
+        self._threads = DaemonThreads("meterfold-resolve", _RESOLVERS)
         backend = PinnedBackend(self._rules, resolve or resolver(self._threads))
         try:
             self._pool = connection_pool(backend, settings.webhook_ca_file)
@@ -68,7 +68,6 @@ class WebhookSender:
 
     async def close(self) -> None:
         await self._pool.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _post(self, delivery: DueDelivery, now: datetime) -> Outcome:
         endpoint = endpoint_of(delivery.target, self._rules)
