@@ -19,6 +19,7 @@ Tests run in several processes at once. One that is marked `alone` shares the ma
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import secrets
@@ -59,6 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("stack")
+        if not without_servers(item.path) or item.get_closest_marker("loopback"):
+            # Connections break with servers and threads that are killed; their sockets close when they are collected.
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
     # With `--dist loadfile --no-loadscope-reorder` this is the order in which processes take files.
     items.sort(key=lambda item: place(item.path, alone=_alone(item)))
 
@@ -71,6 +75,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
 
 def _alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a file with servers leaves is collected in its own last test, not in somebody else's."""
+    yield
+    if not without_servers(request.path) or "notify" in request.path.parts:
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -219,7 +219,8 @@ def test_the_sdk_brings_nothing_of_the_server(tmp_path: Path) -> None:
         "import pkgutil, importlib, meterfold_schemas\n"
         "for package in (meterfold, meterfold_schemas):\n"
         "    for module in pkgutil.iter_modules(package.__path__):\n"
-        "        importlib.import_module(f'{package.__name__}.{module.name}')\n"
+        "        if module.name != 'avro_columns':\n"  # for frames, an extra, and for the server
+        "            importlib.import_module(f'{package.__name__}.{module.name}')\n"
         "meter.close(0)\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])\n"
     )
