@@ -34,7 +34,7 @@ def test_clickhouse_and_kafka_are_killed(own_stack: LocalStack) -> None:
 
         # A definition waits for it.
         there.define_threshold("t2", 130)
-        eventually(lambda: "step" in checker.worker.status.errors, 30, "the trouble shows")
+        eventually(lambda: "windows" in checker.worker.status.errors, 30, "the trouble shows")
         own_stack.clickhouse.restart()
         there.client = connect(settings)
         there.writer = type(there.writer)(there.client)

@@ -268,6 +268,7 @@ def test_a_poison_fingerprint_that_is_none_is_refused(installation: Installation
 
 def test_tables_of_a_newer_version_are_refused(installation: Installation) -> None:
     installation.client.command("INSERT INTO schema_migrations (version, name, checksum) VALUES (999, 'later', 'x')")
+    installation.store_setting("schema_compatible_with", "999", earlier=2**62)
     assert "use the newer version that migrated it" in _refused(installation)
 
 

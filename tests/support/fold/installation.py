@@ -174,11 +174,11 @@ class Installation:
 
         eventually(moved, DEADLINE, "the group is empty")
 
-    def store_setting(self, name: str, value: str) -> None:
-        """Overwrite a row of fold_settings, as nothing of ours ever does."""
+    def store_setting(self, name: str, value: str, earlier: int = 0) -> None:
+        """Overwrite a row of fold_settings, as nothing of ours ever does; of one name the largest `earlier` wins."""
         self.client.command(
-            "INSERT INTO fold_settings (name, value, earlier) VALUES ({name:String}, {value:String}, 0)",
-            {"name": name, "value": value},
+            "INSERT INTO fold_settings (name, value, earlier) VALUES ({name:String}, {value:String}, {earlier:Int64})",
+            {"name": name, "value": value, "earlier": earlier},
         )
 
     def rows(self, table: str, order: str = "partition, offset") -> list[dict[str, Any]]:
