@@ -80,11 +80,11 @@ SHORT: Final = tuple(
     for kind in KINDS
     if kind
     not in {
-        *("fold killed", "fold stands still", "broker killed"),
-        *(f"fold killed at {step}" for step in ("records", "duplicates", "rejected", "publish_rejected", "commit")),
-        *(f"checker killed at {step}" for step in ("Begin", "Flush", "SendOffsets")),
-        *(f"clickhouse: {harm}" for harm in ("reset after insert", "slow answer", *HARMS[-3:])),
-        *("fold changes protocol", "checker rolls to the other protocol"),
+        *("fold killed", "fold stands still", "broker killed", "checker stands still in a transaction"),
+        *(f"fold killed at {step}" for step in FLUSH_STEPS if step not in ("windows", "progress")),
+        *(f"checker killed at {step}" for step in TRANSACTION if step != "Commit"),
+        *(f"clickhouse: {harm}" for harm in ("reset after insert", "slow answer", "late insert", *HARMS[-3:])),
+        *("fold changes protocol", "checker rolls to the other protocol", "fold rolls to the other protocol"),
         *(f"definitions: {change}" for change in ("threshold", "other limit", "rest")),
     }
 )

@@ -70,7 +70,7 @@ def test_a_registered_event_is_counted_also_by_a_worker_without_the_registry(
     installation.send(*theirs, *(event(f"u{number}", number) for number in range(20)))
     with running(installation, opening=opening_with(registry)) as worker:
         eventually(lambda: set(worker.status.holds.values()) == {f"id:{ID}"}, 60, "the partitions are held")
-        (held,) = schema_decisions.list_schemas(installation.client)
+        (held,) = eventually(lambda: schema_decisions.list_schemas(installation.client), 60, "the hold is stored")
         assert (held.fingerprint, held.state) == (f"id:{ID}", "waits")
         registry.status = 0
         installation.wait_folded(worker)

@@ -119,7 +119,7 @@ def test_clickhouse_is_killed_and_comes_back(own_stack: LocalStack) -> None:
         own_stack.clickhouse.kill()
         there.define_threshold("t2", 130)
         probes.wait_unready("is failing and being retried: ")
-        probes.wait_dead("has made no progress")
+        # Not dead: it still judges what arrives.
         own_stack.clickhouse.restart()
         assert probes.wait_ready() == []
         there.seen_soon([*UP, *(("t2", *event[1:]) for event in UP)])

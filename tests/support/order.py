@@ -14,6 +14,8 @@ _WITHOUT_SERVERS: Final = (TESTS / "unit", TESTS / "simulation")
 _LONG: Final = (
     "simulation/fold/test_random_fold.py",
     "simulation/checker/test_checker_chance.py",
+    "integration/test_docs_pages.py",
+    "integration/test_backup.py",
     "integration/test_verify_tampering.py",
     "integration/test_fold_servers_down.py",
     "integration/test_verify_live.py",
@@ -29,6 +31,16 @@ _LONG: Final = (
     "integration/test_cli_thresholds.py",
     "integration/test_sink_reconciliation.py",
     "integration/test_sink_summaries.py",
+    "integration/test_service_usage.py",
+    "integration/test_stored_settings.py",
+    "integration/test_rejected_redrive.py",
+    "integration/test_checker_servers_down.py",
+    "integration/test_least_privilege.py",
+    "integration/test_sink_thresholds.py",
+    "integration/test_readme.py",
+    "integration/test_notify.py",
+    "integration/test_local_stack_three_brokers.py",
+    "integration/test_local_stack_servers.py",
 )
 """Files that take longer than half a minute, the longest first, by what they cost in CPU and waiting."""
 
