@@ -3,6 +3,7 @@
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
+# test-long     backups: written while events are folded, restored, repaired by the log
 # test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
 # test-upgrade  the same from an earlier version (FROM=v0.1.0) to this one
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
@@ -12,7 +13,7 @@
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients test-deploy test-rolling test-upgrade chaos nightly check celery docs bench
+.PHONY: demo up test test-clients test-deploy test-long test-rolling test-upgrade chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -26,7 +27,10 @@ up: .venv/.installed-local
 	@$(BIN)/meterfold up $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/long $(ARGS)
+
+test-long: .venv/.installed-dev
+	@$(BIN)/python -m pytest tests/long $(ARGS)
 
 test-clients: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m clients.run $(ARGS)
@@ -47,6 +51,7 @@ chaos: .venv/.installed-dev
 
 nightly: .venv/.installed-dev
 	@METERFOLD_SEED=new METERFOLD_SIMULATIONS=5000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/simulation $(ARGS)
+	@$(MAKE) --no-print-directory test-long
 	@$(MAKE) --no-print-directory chaos
 
 check: .venv/.installed-dev

@@ -15,7 +15,6 @@ _LONG: Final = (
     "simulation/fold/test_random_fold.py",
     "simulation/checker/test_checker_chance.py",
     "integration/test_docs_pages.py",
-    "integration/test_backup.py",
     "integration/test_verify_tampering.py",
     "integration/test_fold_servers_down.py",
     "integration/test_verify_live.py",
