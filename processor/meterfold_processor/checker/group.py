@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
-from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.errors import Retryable
 from meterfold_schemas.plurals import plural
 
 __all__ = ["CheckerGroup"]
@@ -102,10 +102,7 @@ class CheckerGroup:
                 f"partition {message.partition()} of {self._topic}: the next offset was deleted from the log "
                 f"({error.str()}); the stored windows are judged instead"
             )
-        found = errors.consuming_error(error)
-        if isinstance(found, Fatal):
-            raise found
-        _LOG.warning("%s", found)
+        errors.warn_or_raise(error, _LOG)
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -22,6 +22,9 @@ __all__ = ["FencedOut", "Transactions"]
 
 _LOG = logging.getLogger("meterfold.checker")
 
+_Message = tuple[str, bytes | None, bytes | None, int, list[tuple[str, str | bytes | None]]]
+"""Topic, value, key, partition, headers."""
+
 TRANSACTION_TIMEOUT_SECONDS = 10
 """How long the open transaction of a killed checker blocks readers, unless its slot is started again before."""
 _CALL_SECONDS = 6.0
@@ -91,37 +94,21 @@ class Transactions:
         self._open = True
 
     def produce(self, messages: Iterable[Outgoing]) -> None:
+        self._produce((one.topic, one.value, one.key, one.partition, list(one.headers)) for one in messages)
+
+    def produce_run(self, run: OutgoingRun) -> None:
+        rows = zip(run.keys, run.values, run.headers, strict=True)
+        self._produce((run.topic, value, key, run.partition, headers) for key, value, headers in rows)
+
+    def _produce(self, messages: Iterable[_Message]) -> None:
         # Without delivery callbacks: a message that fails makes the transaction fail. And in a callback of a producer
         # that is fenced, confluent-kafka has an exception set already, so that any call ends as a SystemError.
         producer = self._ready()
         until = time.monotonic() + _CALL_SECONDS
-        for message in messages:
+        for topic, value, key, partition, headers in messages:
             while True:
                 try:
-                    producer.produce(
-                        message.topic,
-                        message.value,
-                        message.key,
-                        message.partition,
-                        headers=list(message.headers),
-                    )
-                    break
-                except BufferError:
-                    if time.monotonic() > until:
-                        raise Retryable(f"Kafka takes no messages for {_CALL_SECONDS:.0f} s") from None
-                    _call(lambda: producer.poll(0.1), "producing")
-                except KafkaException as error:
-                    raise _error(error, f"producing to {message.topic}") from error
-
-    def produce_run(self, run: OutgoingRun) -> None:
-        """As `produce`: a loop of its own, since this is the one of many messages."""
-        producer = self._ready()
-        until = time.monotonic() + _CALL_SECONDS
-        produce, topic, partition = producer.produce, run.topic, run.partition
-        for key, value, headers in zip(run.keys, run.values, run.headers, strict=True):
-            while True:
-                try:
-                    produce(topic, value, key, partition, headers=headers)
+                    producer.produce(topic, value, key, partition, headers=headers)
                     break
                 except BufferError:
                     if time.monotonic() > until:

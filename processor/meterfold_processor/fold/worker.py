@@ -203,10 +203,7 @@ class FoldWorker:
                 f"partition {message.partition()}: the next offset to fold is not in the log any more ({error.str()}). "
                 "Its events were deleted before they were folded; nothing can bring them back from Kafka"
             )
-        answer = errors.consuming_error(error)
-        if isinstance(answer, Fatal):
-            raise answer
-        _LOG.warning("%s", answer)
+        errors.warn_or_raise(error, _LOG)
         return False
 
     def _fold_buffer(self, stop: Event) -> None:

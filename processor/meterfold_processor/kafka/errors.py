@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,14 @@ def consuming_error(error: KafkaError) -> MeterfoldError:
     if error.fatal() or error.code() == KafkaError._FATAL:
         return GaveUp(f"Kafka, consuming: {error.str()}: this client has left its group for good")
     return as_error(error, "consuming")
+
+
+def warn_or_raise(error: KafkaError, log: logging.Logger) -> None:
+    """Log an error that came in place of a message and can pass. Raises Fatal for any other."""
+    found = consuming_error(error)
+    if isinstance(found, Fatal):
+        raise found
+    log.warning("%s", found)
 
 
 @contextmanager

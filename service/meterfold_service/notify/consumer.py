@@ -10,21 +10,20 @@ beginning of the log; events that are too old by then are `expired`, see plannin
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from threading import Event
 from typing import Final, Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message
 
 from meterfold_processor.backoff import Backoff, persist
-from meterfold_processor.kafka import clients, errors
+from meterfold_processor.kafka import clients
 from meterfold_processor.kafka.membership import log_ends
-from meterfold_processor.kafka.offsets import at
+from meterfold_processor.kafka.stored_start import Position, StoredStart, next_offsets
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.endpoint_changes import EndpointChanged
-from meterfold_schemas.errors import Fatal, Poison, Retryable
+from meterfold_schemas.errors import Poison, Retryable
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -41,9 +40,6 @@ _LOG = logging.getLogger("meterfold.notify")
 
 _MESSAGES: Final = 500
 _POLL_SECONDS: Final = 0.2
-
-Position = tuple[str, int]
-"""(topic, partition)."""
 
 
 class Thresholds(Protocol):
@@ -122,9 +118,6 @@ class EventConsumer:
         self._endpoint_topic = names.endpoint_changed
         self._group_id = kafka.topic_prefix + settings.group_id
         self._thresholds = ThresholdFollower(kafka, names.threshold_defined, self._group_id)
-        self._to_open: set[Position] = set()
-        self._opening = Backoff()
-        self._open_at = 0.0
         self._positions: dict[Position, int] = {}
         self.owned: frozenset[Position] = frozenset()
         """The partitions whose deliveries this process sends; read by any thread."""
@@ -134,46 +127,40 @@ class EventConsumer:
         report = self._status.errors.of("events")
         persist(self._store.check, stop, self._status.errors.of("start"))
         consumer = self._consumer()
+        partitions = StoredStart(consumer, _LOG, self._on_revoked)
         try:
-            consumer.subscribe(
-                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-            )
+            partitions.subscribe(self._topics)
             while not stop.is_set():
-                if self._to_open and time.monotonic() >= self._open_at:
-                    self._open(consumer, report)
+                if partitions.open(self._store.positions, report, self._on_opened):
+                    self._on_planned()
                 messages = clients.arrived(consumer, _MESSAGES, _POLL_SECONDS)
                 ends = self._ends(messages)
-                found = [message for message in messages if self._is_message(consumer, message)]
-                if found:
-                    self._plan(consumer, found, stop, report)
+                if found := partitions.messages(messages):
+                    self._plan(partitions, found, stop, report)
                 self._advance(ends)
-                self._show()
+                self._status.opening = sorted(partitions.waiting)
+                self._status.positions = dict(self._positions)
         finally:
             consumer.close()
             self._thresholds.close()
             self.owned = frozenset()
 
     def _plan(
-        self, consumer: Consumer, messages: list[Message], stop: Event, report: Callable[[Retryable | None], None]
+        self, partitions: StoredStart, messages: list[Message], stop: Event, report: Callable[[Retryable | None], None]
     ) -> None:
         backoff = Backoff()
         while not stop.is_set():
             try:
-                sources, positions = self._sources(messages), _next_offsets(messages)
+                sources, positions = self._sources(messages), next_offsets(messages)
                 rows = plan(sources, positions, self._thresholds, self._store, self._rules, datetime.now(UTC))
             except Retryable as error:
                 report(error)
-                pause = backoff.next()
-                _LOG.warning("%s; trying again in %.1f s", error, pause)
-                # Polling on keeps the membership. Only a partition that is assigned meanwhile is not paused.
-                consumer.pause(consumer.assignment())
-                messages += [message for message in consumer.consume(1, pause) if self._is_message(consumer, message)]
-                consumer.resume([p for p in consumer.assignment() if (p.topic, p.partition) not in self._to_open])
+                messages += partitions.wait(error, backoff.next())
             else:
                 report(None)
                 self._status.planned += len(rows)
                 self._advance(positions)
-                _commit(consumer, positions)
+                partitions.commit(positions, "the notifier's offsets are not committed")
                 if rows:
                     self._on_planned()
                 return
@@ -195,30 +182,6 @@ class EventConsumer:
                 sources.append(Source(topic, message.partition() or 0, event))
         return sources
 
-    def _open(self, consumer: Consumer, report: Callable[[Retryable | None], None]) -> None:
-        """Read assigned partitions from the stored progress, or from the beginning where there is none."""
-        try:
-            stored = self._store.positions()
-            for topic, partition in sorted(self._to_open):
-                offset = stored.get((topic, partition), OFFSET_BEGINNING)
-                consumer.seek(at(topic, partition, offset))
-                consumer.resume([at(topic, partition)])
-                self._to_open.discard((topic, partition))
-                self._positions[topic, partition] = max(offset, 0)
-                self.owned |= {(topic, partition)}
-        except (Retryable, KafkaException) as error:  # the fetcher of a partition just assigned may not be up yet
-            trouble = error if isinstance(error, Retryable) else errors.as_error(error.args[0], "seeking")
-            if not isinstance(trouble, Retryable):
-                raise trouble from error
-            report(trouble)
-            pause = self._opening.next()
-            _LOG.warning("%s; trying again in %.1f s", trouble, pause)
-            self._open_at = time.monotonic() + pause
-        else:
-            report(None)
-            self._opening.reset()
-            self._on_planned()
-
     def _ends(self, messages: list[Message]) -> dict[Position, int]:
         """Ends of logs that were reached: a log can end with markers of transactions, which no message passes."""
         return {
@@ -227,37 +190,11 @@ class EventConsumer:
             if (error := message.error()) is not None and error.code() == KafkaError._PARTITION_EOF
         }
 
-    def _is_message(self, consumer: Consumer, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.code() == KafkaError._PARTITION_EOF:
-            return False
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            place = at(message.topic() or "", message.partition() or 0, OFFSET_BEGINNING)
-            _LOG.warning("%s: the offset is not in the log, reading from its start (%s)", place.topic, error.str())
-            consumer.incremental_unassign([place])
-            consumer.incremental_assign([place])
-            return False
-        found = errors.consuming_error(error)
-        if isinstance(found, Fatal):
-            raise found
-        _LOG.warning("%s", found)
-        return False
+    def _on_opened(self, position: Position, offset: int) -> None:
+        self._positions[position] = max(offset, 0)
+        self.owned |= {position}
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Paused, at the beginning. librdkafka looks that offset up later; if its answer undoes our seek, events are
-        only read again."""
-        for place in partitions:
-            place.offset = OFFSET_BEGINNING
-        consumer.incremental_assign(partitions)
-        consumer.pause(partitions)
-        self._to_open |= {(place.topic, place.partition) for place in partitions}
-        self._open_at = 0.0
-
-    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {(place.topic, place.partition) for place in partitions}
-        self._to_open -= gone
+    def _on_revoked(self, gone: set[Position]) -> None:
         self.owned -= gone
         for position in gone:
             self._positions.pop(position, None)
@@ -266,10 +203,6 @@ class EventConsumer:
         for position, offset in positions.items():
             if position in self._positions:
                 self._positions[position] = max(self._positions[position], offset)
-
-    def _show(self) -> None:
-        self._status.opening = sorted(self._to_open)
-        self._status.positions = dict(self._positions)
 
     def _consumer(self) -> Consumer:
         settings = self._settings
@@ -292,15 +225,3 @@ class EventConsumer:
                 **({"session.timeout.ms": session} if settings.group_protocol == "classic" else {}),
             },
         )
-
-
-def _next_offsets(messages: list[Message]) -> dict[Position, int]:
-    return {(message.topic() or "", message.partition() or 0): (message.offset() or 0) + 1 for message in messages}
-
-
-def _commit(consumer: Consumer, positions: Mapping[Position, int]) -> None:
-    """A failed commit is not repeated: the next one includes it."""
-    try:
-        consumer.commit(offsets=[at(*place, offset) for place, offset in positions.items()], asynchronous=False)
-    except KafkaException as error:
-        _LOG.warning("the notifier's offsets are not committed: %s", error)
