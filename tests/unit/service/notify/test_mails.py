@@ -17,6 +17,8 @@ from support.certificates import authority
 from support.deliveries import delivery, event
 from support.receivers import Mailbox, mailbox
 
+pytestmark = pytest.mark.loopback
+
 NOW = datetime(2026, 11, 29, 12, 30, tzinfo=UTC)
 
 
@@ -39,7 +41,6 @@ def send(box: Mailbox, target: str = "ada@example.com", **more: Any) -> Outcome:
     return asyncio.run(run())
 
 
-@pytest.mark.loopback
 def test_a_mail_has_a_text_and_an_html_part_and_an_id_of_its_event() -> None:
     with mailbox() as box:
         assert send(box) == send(box) == Outcome("delivered", 250)
@@ -55,7 +56,6 @@ def test_a_mail_has_a_text_and_an_html_part_and_an_id_of_its_event() -> None:
     assert "<td>1200.5</td>" in html
 
 
-@pytest.mark.loopback
 def test_tls_and_login(tmp_path: Path) -> None:
     ca_file, tls = authority(tmp_path, "127.0.0.1")
     secure = {"smtp_security": "starttls", "smtp_ca_file": str(ca_file), "smtp_username": "mail"}
@@ -70,7 +70,6 @@ def test_tls_and_login(tmp_path: Path) -> None:
     assert len(box.mails) == 1
 
 
-@pytest.mark.loopback
 def test_what_a_refusal_means() -> None:
     with mailbox() as box:
         box.unknown.add("gone@example.com")
@@ -82,7 +81,6 @@ def test_what_a_refusal_means() -> None:
         assert box.mails == []
 
 
-@pytest.mark.loopback
 def test_a_server_that_is_away_is_tried_again() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
