@@ -116,7 +116,7 @@ def main() -> None:
         for phase in sys.argv[2:]:
             name, events, batch = phase.split("=")[0], *map(int, phase.split("=")[1].split("/"))
             print(json.dumps({"phase": name, **worker.run(events, batch)}), flush=True)
-        Event().wait(STAY_SECONDS)  # until it is ended, so that nobody takes an end for a failure
+        Event().wait(STAY_SECONDS)  # until it is ended: exiting earlier would look like a failure
 
 
 if __name__ == "__main__":

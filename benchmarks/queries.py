@@ -1,7 +1,7 @@
 """Each operation on a database with millions of stored windows, beside the statement that a person would write by hand.
 
-No worker runs: ClickHouse makes the rows (see stored.py). Run by itself, it keeps its database in a folder for the next
-run: python benchmarks/queries.py --keep FOLDER.
+No worker runs: ClickHouse makes the rows (see stored.py). Run as a program, it keeps its database in a folder for
+the next run: python benchmarks/queries.py --keep FOLDER.
 """
 
 from __future__ import annotations

@@ -228,12 +228,12 @@ def _run(client: Client, statement: str, settings: str = "") -> int:
 
 
 def _failure(statement: str, status: str, text: str) -> Fatal:
-    told = re.sub(r", Stack trace.*", "", text, flags=re.DOTALL)
-    told = re.sub(r"DB::Exception: ", "", told)
-    code = re.match(r"Code: (\d+)", told)
+    reason = re.sub(r", Stack trace.*", "", text, flags=re.DOTALL)
+    reason = re.sub(r"DB::Exception: ", "", reason)
+    code = re.match(r"Code: (\d+)", reason)
     if code is not None and int(code[1]) in _NOT_FOUND:
-        return BackupNotFound(f"`{statement}`: {told}. List the destination, and check the name and the database")
-    return Fatal(f"`{statement}` ended with {status}: {told}")
+        return BackupNotFound(f"`{statement}`: {reason}. List the destination, and check the name and the database")
+    return Fatal(f"`{statement}` ended with {status}: {reason}")
 
 
 def _named(error: Fatal, statement: str) -> Fatal:

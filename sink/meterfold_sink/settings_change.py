@@ -46,7 +46,7 @@ def read_ttls(client: Client) -> dict[str, int | None]:
 
 
 def write_ttl(client: Client, table: str, seconds: int) -> None:
-    """Keep the rows of a table of KEPT_TABLES for so many seconds. Rows that are older expire at the next merges."""
+    """Set the TTL of a table of KEPT_TABLES, in seconds. Rows that are older expire at the next merges."""
     if table not in KEPT_TABLES:
         raise ValueError(f"{table} has no retention")
     client.command(f"ALTER TABLE {table} MODIFY TTL toDateTime(received_at) + toIntervalSecond({int(seconds)})")

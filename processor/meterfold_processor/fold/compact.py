@@ -4,7 +4,7 @@ The first bits of an identity's hash number a bucket, the next 16 are kept in it
 always found. Another one is found with a probability of (identities per bucket) / 65,536, 0.01 to 0.02 %: a hit is
 only a candidate, which is looked up exactly.
 
-A table is stored in pieces, each a range of buckets: small enough to be read by itself, so that `rests`, the last 32
+A table is stored in pieces, each a range of buckets: small enough to be read alone, so that `rests`, the last 32
 bits of each hash, can dismiss most false hits without a look at the records. Only counts and remainders are kept in
 memory.
 """
@@ -30,8 +30,8 @@ _HASH_BITS = 64
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How tables are made. A table has so many buckets that each holds `load` to 2 x `load` identities on average;
-    a piece has 2 ** piece_bits buckets."""
+    """How tables are made: a bucket holds `load` to 2 x `load` identities on average, and a piece has 2 ** piece_bits
+    buckets."""
 
     remainder_bits: int = 16
     rest_bits: int = 32

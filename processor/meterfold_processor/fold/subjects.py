@@ -40,7 +40,7 @@ _PLAIN_KEY = pl.concat_str(
 _QUOTE, _BACKSLASH, _FIRST_PLAIN = b'"'[0], b"\\"[0], b" "[0]
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
 _SEED = int.from_bytes(os.urandom(8))
-"""Of the hashes of keys, so that nobody can choose subjects whose hashes are equal; no result depends on it."""
+"""Of the hashes of keys, so that a producer cannot choose subjects whose hashes are equal; no result depends on it."""
 _HASH_AND_START, _LENGTH_AND_WINDOWS = 0, 1
 _FREE = -1
 """In place of the windows of a row that is not in use."""

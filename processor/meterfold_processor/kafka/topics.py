@@ -128,7 +128,7 @@ def read_retentions(settings: KafkaSettings, names: Sequence[str]) -> dict[str, 
 
 
 def set_retentions(settings: KafkaSettings, wanted: Mapping[str, int]) -> list[str]:
-    """Have topics keep messages for so many milliseconds; the names of those that had another retention. Raises
+    """Set how long topics keep messages, in milliseconds; returns the names of those that had another retention. Raises
     Retryable or Fatal."""
     return _set_everywhere(settings, _RETENTION, {name: str(milliseconds) for name, milliseconds in wanted.items()})
 

@@ -85,7 +85,7 @@ def _struct(column: Any) -> tuple[Any, Any]:
 def _map(column: Any) -> tuple[Any, Any]:
     offsets = column.offsets.to_numpy()
     first, last = int(offsets[0]), int(offsets[-1])
-    # A row without a map may span entries that are nobody's.
+    # A row without a map may span entries that belong to no row.
     keys = text_of(column.keys.slice(first, last - first))
     values, fine = json_texts(column.items.slice(first, last - first))
     fine = fine & plain_in_json(keys)

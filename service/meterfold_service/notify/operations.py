@@ -204,7 +204,7 @@ class Notifications:
             channel=channel,
             target=target,
             due_at=now,
-            give_up_at=now,  # one try: nobody waits for a test for three days
+            give_up_at=now,  # one try: the caller of a test does not wait for three days
             event_type="notify.test",
             topic=Topics(self._kafka().topic_prefix).endpoint_changed,
             partition=0,

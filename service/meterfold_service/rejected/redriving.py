@@ -1,8 +1,8 @@
-"""Sends corrected events, one for each rejected message, whatever is repeated, raced or killed.
+"""Sends corrected events, one for each rejected message, also when redrives are repeated, race or are killed.
 
 1. **claim**: the corrected event is stored in rejected_redrives. Of two claims of a message the first one stays.
 2. wait SETTLE_SECONDS, until no earlier claim can turn up any more, and read which claim won
-3. **send** the event of the winner, and nobody else's
+3. **send** the event of the winner only
 4. **sent**: store where it was written
 
 After a crash, the same command finds the claim and sends the same event again. The fold counts an identity once within
