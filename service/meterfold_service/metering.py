@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.thresholds.operations import Thresholds
+    from meterfold_service.tokens.operations import Tokens
     from meterfold_service.usage.operations import Usage
 
 __all__ = ["Metering"]
@@ -150,6 +151,16 @@ class Metering:
         from meterfold_service.notify.operations import Notifications
 
         return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Tokens of the HTTP API: create, list, revoke."""
+        from meterfold_service.http.settings import HttpSettings
+        from meterfold_service.tokens.operations import Tokens
+
+        return Tokens(
+            self._clients, lambda: load_settings(HttpSettings, "http", sources=self._sources).token_key, self._now
+        )
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""

@@ -1,0 +1,34 @@
+"""Settings of the HTTP server: table [http], variables METERFOLD_HTTP_..."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr, field_validator
+
+from meterfold_schemas.settings import Settings
+
+__all__ = ["HttpSettings"]
+
+_KEY_LENGTH = 32
+
+
+class HttpSettings(Settings):
+    """Table [http], variables METERFOLD_HTTP_..."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """The address that the server listens on. Other machines reach it only on another address than this one."""
+    port: int = Field(default=8888, ge=0, le=65_535)
+    """0: a free port."""
+    token_key: SecretStr | None = None
+    """Key of the HMAC under which tokens are stored: 32 or more random characters, the same for every process. A new
+    key makes all tokens invalid."""
+    wait_seconds: float = Field(default=30.0, ge=0.1, le=300)
+    """How long an operation waits for ClickHouse to show a definition, or for the fold to reach a delivery."""
+    threads: int = Field(default=16, ge=1, le=256)
+    """Operations that run at the same time; others wait."""
+
+    @field_validator("token_key")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < _KEY_LENGTH:
+            raise ValueError(f"give {_KEY_LENGTH} or more random characters; `openssl rand -hex 32` makes some")
+        return value
