@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meterfold_service.access.alerts import ScopedAlerts
+from meterfold_service.access.limits import ScopedLimits
 from meterfold_service.access.metrics import ScopedMetrics
 from meterfold_service.access.notifications import ScopedNotifications
 from meterfold_service.access.periods import ScopedPeriods
@@ -47,6 +48,10 @@ class Scoped:
     @cached_property
     def usage(self) -> ScopedUsage:
         return ScopedUsage(self._metering, self.principal)
+
+    @cached_property
+    def limits(self) -> ScopedLimits:
+        return ScopedLimits(self._metering, self.principal)
 
     @cached_property
     def periods(self) -> ScopedPeriods:
