@@ -69,7 +69,11 @@ def plan(
 
 
 def _rows(sources: list[Source], thresholds: Thresholds, store: Store, rules: PlanRules, now: datetime) -> list[TryRow]:
-    events = {source.event.event_id: source for source in sources}
+    events: dict[str, Source] = {}
+    for source in sources:
+        # An event about an endpoint that is published again has the same id and other numbers. The first one counts,
+        # also when it is read again after ClickHouse was restored: a receiver got its contents under this id.
+        events.setdefault(source.event.event_id, source)
     if not events:
         return []
     thresholds.catch_up()
