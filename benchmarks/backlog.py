@@ -64,11 +64,12 @@ def make(name: str, now: int, seed: int, events: int = EVENTS) -> Backlog:
     return Backlog(name, key, identity, quantity, time)
 
 
-def send(backlog: Backlog, settings: KafkaSettings, partition_count: int) -> None:
-    """Write the backlog to `usage.recorded`, every message acknowledged."""
+def send(backlog: Backlog, settings: KafkaSettings, partition_count: int, *, json: bool = False) -> None:
+    """Write the backlog to `usage.recorded` as Avro or JSON, every message acknowledged."""
     encoder = UsageEncoder()
     topic = Topics(settings.topic_prefix).usage_recorded
     subjects = [encoder.subject(*subject(key)) for key in range(KEYS)]
+    objects = [_json_fields(*subject(key)) for key in range(KEYS)] if json else []
     partitions = [partition_of(encoded.key, partition_count) for encoded in subjects]
     failed: list[object] = []
     producer = Producer(
@@ -83,11 +84,14 @@ def send(backlog: Backlog, settings: KafkaSettings, partition_count: int) -> Non
             }
         )
     )
-    rows = zip(
-        backlog.key.tolist(), backlog.identity.tolist(), backlog.quantity.tolist(), backlog.time.tolist(), strict=True
-    )
+    times = np.datetime_as_string(backlog.time.astype("datetime64[us]")) if json else backlog.time
+    rows = zip(backlog.key.tolist(), backlog.identity.tolist(), backlog.quantity.tolist(), times.tolist(), strict=True)
     for key, identity, quantity, time in rows:
-        value = encoder.value(f"0192f3a0-1111-7222-8333-{identity:012d}", subjects[key], quantity, time)
+        event_id = f"0192f3a0-1111-7222-8333-{identity:012d}"
+        if json:
+            value = f'{{"id":"{event_id}",{objects[key]},"quantity":{quantity},"timestamp":"{time}Z"}}'.encode()
+        else:
+            value = encoder.value(event_id, subjects[key], quantity, time)
         while True:
             try:
                 producer.produce(
@@ -103,6 +107,12 @@ def send(backlog: Backlog, settings: KafkaSettings, partition_count: int) -> Non
     left = producer.flush(60)
     if failed or left:
         raise SystemExit(f"the backlog was not written: {len(failed)} failed, {left} unconfirmed")
+
+
+def _json_fields(org_id: str, metric_key: str, subject_type: str, subject_id: str) -> str:
+    return (
+        f'"org_id":"{org_id}","metric_key":"{metric_key}","subject_type":"{subject_type}","subject_id":"{subject_id}"'
+    )
 
 
 def expected_windows(backlog: Backlog) -> pl.DataFrame:
