@@ -10,13 +10,33 @@ from fastapi import FastAPI
 
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.problems import add_problems
-from meterfold_service.http.routes import metrics, usage
+from meterfold_service.http.responses import REFUSED
+from meterfold_service.http.routes import (
+    alerts,
+    exports,
+    metrics,
+    notifications,
+    periods,
+    rejected,
+    settings,
+    thresholds,
+    tokens,
+    usage,
+)
 
 __all__ = ["create_app"]
 
 ROUTERS = (
     metrics.router,
     usage.router,
+    exports.router,
+    thresholds.router,
+    alerts.router,
+    periods.router,
+    rejected.router,
+    notifications.router,
+    tokens.router,
+    settings.router,
 )
 
 
@@ -42,5 +62,5 @@ def create_app(service: HttpService) -> FastAPI:
     app.state.service = service
     add_problems(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=REFUSED)
     return app

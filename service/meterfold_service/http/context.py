@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -26,20 +26,34 @@ BEARER = HTTPBearer(auto_error=False, description="A token that `meterfold token
 
 
 class HttpService:
-    """What all requests of a process share. `run` calls an operation, which may block, beside the event loop."""
+    """What all requests of a process share. `run` calls an operation, which may block, beside the event loop; `change`
+    one that may wait for workers, in threads of its own, so that it never keeps a reader waiting."""
 
     def __init__(self, metering: Metering, authentication: Authentication, settings: HttpSettings) -> None:
         self.metering = metering
         self.authentication = authentication
         self.settings = settings
+        self.exports = asyncio.Semaphore(settings.exports)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http")
+        self._changes = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http-change")
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: operation(*args, **kwargs))
 
+    async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._changes, lambda: operation(*args, **kwargs))
+
+    def discard(self, chunks: Iterator[bytes]) -> None:
+        """Close a generator whose client is gone; nobody waits for it."""
+        closing = getattr(chunks, "close", None)
+        if closing is not None:
+            self._changes.submit(closing)
+
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._changes):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.metering.close()
 
 
@@ -53,6 +67,10 @@ class Caller:
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self.service.run(operation, *args, **kwargs)
+
+    async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """For operations that wait for workers."""
+        return await self.service.change(operation, *args, **kwargs)
 
 
 async def caller(
@@ -74,4 +92,5 @@ def needs(scope: Scope) -> Any:
             raise Forbidden.scope(scope)
         return found
 
+    allowed.scope = scope  # type: ignore[attr-defined]
     return Depends(allowed)

@@ -24,7 +24,9 @@ class HttpSettings(Settings):
     wait_seconds: float = Field(default=30.0, ge=0.1, le=300)
     """How long an operation waits for ClickHouse to show a definition, or for the fold to reach a delivery."""
     threads: int = Field(default=16, ge=1, le=256)
-    """Operations that run at the same time; others wait."""
+    """Queries that run at the same time, and changes that do; others wait."""
+    exports: int = Field(default=4, ge=1, le=64)
+    """Exports that run at the same time; others are refused for the moment. Each holds a connection to ClickHouse."""
 
     @field_validator("token_key")
     @classmethod

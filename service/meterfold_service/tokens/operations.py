@@ -11,7 +11,7 @@ from meterfold_schemas.errors import InvalidDefinition, InvalidSettings
 from meterfold_schemas.periods import micros
 from meterfold_service.access.errors import TokenNotFound
 from meterfold_service.access.principal import Scope
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page
 from meterfold_service.tokens.secrets import TokenText, digest
 from meterfold_sink import api_tokens
 from meterfold_sink.api_tokens import StoredToken
@@ -90,12 +90,23 @@ class Tokens:
             api_tokens.write_token(client, stored)
         return CreatedToken(_token(stored), text.text)
 
-    def list(self, *, org_id: str | None = None, limit: int = 100, offset: int = 0) -> Page[Token]:
-        """The newest first, revoked and expired ones too. Raises InvalidUsage for a wrong page."""
+    def list(
+        self,
+        *,
+        org_id: str | None = None,
+        sort: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        cursor: str | None = None,
+    ) -> Page[Token]:
+        """The newest first, or by `sort`: created_at or name, with a minus sign in reverse; revoked and expired ones
+        too. Raises InvalidUsage for a wrong page."""
         check_page(limit, offset)
+        order = RowOrder("tokens", api_tokens.TOKEN_SORTS, "-created_at")
+        keys, after = order.start(sort, cursor)
         with self._clients.client() as client:
-            rows, total = api_tokens.list_tokens(client, org_id=org_id, limit=limit, offset=offset)
-        return Page(total, tuple(map(_token, rows)))
+            page = api_tokens.list_tokens(client, keys, org_id=org_id, limit=limit, offset=offset, after=after)
+        return Page(page.total, tuple(map(_token, page.rows)), cursor=order.cursor(sort, page.end))
 
     def revoke(self, token_id: str) -> Token:
         """Every process refuses the token within 5 seconds. Safe to repeat. Raises TokenNotFound."""
