@@ -6,6 +6,7 @@ puts the organization and the subject of the principal in place of what was aske
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from meterfold_service.access.principal import Principal, Scope
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
+    from meterfold_service.ingest.documents import Document
+    from meterfold_service.ingest.operations import Pending
     from meterfold_service.metering import Metering
     from meterfold_service.metrics.operations import MetricPage
     from meterfold_service.pages import Page
@@ -32,6 +35,10 @@ class Scoped:
     @cached_property
     def metrics(self) -> ScopedMetrics:
         return ScopedMetrics(self._metering, self.principal)
+
+    @cached_property
+    def events(self) -> ScopedEvents:
+        return ScopedEvents(self._metering, self.principal)
 
     @cached_property
     def usage(self) -> ScopedUsage:
@@ -81,6 +88,14 @@ class ScopedMetrics(_Room):
     def get(self, key: str, org_id: str | None = None) -> MetricDefinition:
         self._need(Scope.READ)
         return self._metering.metrics.get(key, self._org(org_id) or "")
+
+
+class ScopedEvents(_Room):
+    """As Events. A principal of one organization sends its events only."""
+
+    def begin(self, documents: Iterable[Document], on_end: Callable[[], None]) -> Pending:
+        self._need(Scope.INGEST)
+        return self._metering.events.begin(documents, self._principal.org_id, on_end)
 
 
 class ScopedUsage(_Room):

@@ -10,11 +10,12 @@ from fastapi import FastAPI
 
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.problems import add_problems
-from meterfold_service.http.routes import metrics, usage
+from meterfold_service.http.routes import events, metrics, usage
 
 __all__ = ["create_app"]
 
 ROUTERS = (
+    events.router,
     metrics.router,
     usage.router,
 )
