@@ -137,6 +137,7 @@ def run_probed(
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
     from meterfold_processor.probes.store import StoreCheck, ping_clickhouse
+    from meterfold_service.status.groups import group_names
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
     store = StoreCheck(ping_clickhouse(installation.clickhouse(), also), worker.status.errors.of("store"))
@@ -157,16 +158,6 @@ def _name_others(name: str, kafka: KafkaSettings, group_id: str) -> None:
         return
     if others > 0:
         _LOG.info("%s in group %s; they share the partitions", plural(others, "more worker"), group_id)
-
-
-def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
-    """The consumer groups of the fold and of the checker."""
-    from meterfold_processor.checker.settings import CheckerSettings
-    from meterfold_processor.fold.settings import FoldSettings
-
-    fold = load_settings(FoldSettings, "fold", sources=sources)
-    checker = load_settings(CheckerSettings, "checker", sources=sources)
-    return kafka.topic_prefix + fold.group_id, kafka.topic_prefix + checker.group_id
 
 
 def _notify_group(sources: Sources, kafka: KafkaSettings) -> str:

@@ -15,6 +15,7 @@ from meterfold.recorder import Recorder
 from meterfold.sender import Sender
 from meterfold.settings import SdkSettings, producer_config
 from meterfold.subjects import Known, Resolver, Resolvers
+from meterfold.tracing import TraceMode, producer_class
 from meterfold.transport import Transport
 from meterfold_schemas.settings import KafkaSettings, Sources, load_settings
 from meterfold_schemas.topics import Topics
@@ -47,6 +48,7 @@ class BaseMeter(Generic[Known]):
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
         strict: bool | None = None,
+        propagate_trace: TraceMode | None = None,
         config: Path | str | None = None,
     ) -> None:
         """Raises InvalidSettings. Does not wait for the broker: events recorded before it is up are sent then."""
@@ -66,6 +68,7 @@ class BaseMeter(Generic[Known]):
             horizon_seconds=horizon_seconds,
             future_tolerance_seconds=future_tolerance_seconds,
             strict=strict,
+            propagate_trace=propagate_trace,
         )
         if not sdk.enabled:
             self._begin(NoRecorder(), Disabled(), sdk)
@@ -100,6 +103,7 @@ class BaseMeter(Generic[Known]):
             also_free=None if follower is None else follower.stop,
             keep_events=sdk.buffer_events,
             keep_bytes=sdk.buffer_bytes,
+            producer_class=producer_class(sdk.propagate_trace),
         )
         self._begin(recorder, transport, sdk)
 

@@ -47,8 +47,8 @@ _OUT_OF_TIME: Final = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OU
 ProducerFactory = Callable[[dict[str, Any]], Any]
 
 
-def _librdkafka(config: dict[str, Any]) -> Any:
-    return Producer(config, logger=client_logger)
+def _librdkafka(kind: type[Producer], config: dict[str, Any]) -> Any:
+    return kind(config, logger=client_logger)
 
 
 class Sender(Transport):
@@ -64,7 +64,8 @@ class Sender(Transport):
         on_delivery: DeliveryCallback | None = None,
         close_timeout: float = 30.0,
         also_free: Callable[[], None] | None = None,
-        make_producer: ProducerFactory = _librdkafka,
+        producer_class: type[Producer] = Producer,
+        make_producer: ProducerFactory | None = None,
         **keep: int,
     ) -> None:
         self._config = {**config, "error_cb": self._client_error}
@@ -74,7 +75,7 @@ class Sender(Transport):
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
         self._also_free = also_free
-        self._make_producer = make_producer
+        self._make_producer = make_producer or partial(_librdkafka, producer_class)
         super().__init__(**keep)
         self._ensure_producer()
         renew_after_fork(self)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
+    from meterfold_service.status.look import Inspector
+    from meterfold_service.status.operations import Status
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.tokens.operations import Tokens
     from meterfold_service.usage.operations import Usage
@@ -175,6 +177,18 @@ class Metering:
             self._clients, lambda: load_settings(HttpSettings, "http", sources=self._sources).token_key, self._now
         )
 
+    @cached_property
+    def status(self) -> Status:
+        """How the installation is: look, totals."""
+        from meterfold_service.status.operations import Status
+
+        def inspector() -> Inspector:
+            from meterfold_service.status.look import Inspector
+
+            return Inspector(self._sources, self._kafka_settings(), self._clickhouse_settings())
+
+        return Status(self._clients, inspector, self._now)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
@@ -183,6 +197,8 @@ class Metering:
         """Close the connections, after events that were taken are delivered."""
         if self._events is not None:
             self._events.close()
+        if "status" in vars(self):
+            self.status.close()
         self._clients.close()
         self._recounting.close()
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
-from meterfold_cli.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads, PendingPositions
-from meterfold_cli.wording import undefined
 from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
 from meterfold_schemas.plurals import listed, noun, plural
 from meterfold_schemas.schema_keys import key_in, shown
+from meterfold_service.status import undefined
+from meterfold_service.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_service.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads, PendingPositions
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD, WITH_REGISTRY
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]

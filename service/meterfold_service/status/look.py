@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Self
 
-from meterfold_cli.status import clickhouse_view
-from meterfold_cli.status.kafka_view import KafkaInspector, PendingHeads
-from meterfold_cli.status.report import StatusReport, make_report, positions
-from meterfold_cli.workers import group_names
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
+from meterfold_service.status import clickhouse_view
+from meterfold_service.status.groups import group_names
+from meterfold_service.status.kafka_view import KafkaInspector, PendingHeads
+from meterfold_service.status.report import StatusReport, make_report, positions
 
 
 class Inspector:
@@ -47,8 +47,12 @@ class Inspector:
                 kafka = replace(kafka, error=str(error))
         return make_report(kafka, clickhouse, waiting, datetime.now(UTC), self._stuck_after)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._kafka.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kafka.close()
+        self.close()

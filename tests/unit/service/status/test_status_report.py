@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, StoredProgress
-from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, OpenTransaction, PendingHead, PendingHeads
-from meterfold_cli.status.report import MirrorLag, StatusReport, make_report, positions
 from meterfold_schemas import catalog
+from meterfold_service.status.clickhouse_view import TABLES, ClickHouseView, StoredProgress
+from meterfold_service.status.kafka_view import Group, KafkaView, LogBounds, OpenTransaction, PendingHead, PendingHeads
+from meterfold_service.status.report import MirrorLag, StatusReport, make_report, positions
 from meterfold_sink.backup_catalogue import BackupRow
 from meterfold_sink.schema_decisions import SchemaFacts
 
