@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.ingest.operations import Events
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.notify.operations import Notifications
     from meterfold_service.periods.operations import Periods
@@ -77,6 +78,7 @@ class Metering:
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
         self._action_log: ActionLog | None = None
+        self._events: Events | None = None
         self._now = now
 
     # Each imports what it needs with its first use: a command uses one of them.
@@ -108,6 +110,17 @@ class Metering:
         from meterfold_service.usage.operations import Usage
 
         return Usage(self._clients, self._now, self._wait_seconds, self._kafka_settings)
+
+    @property
+    def events(self) -> Events:
+        """usage.record and usage.recordBatch of events that arrive over the network. Applications use the SDK."""
+        from meterfold_service.ingest.operations import Events
+        from meterfold_service.ingest.settings import sdk_settings
+
+        with self._lock:
+            if self._events is None:
+                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources))
+            return self._events
 
     @cached_property
     def periods(self) -> Periods:
@@ -181,7 +194,9 @@ class Metering:
         return self.periods.close(period_type, period_start, metric_key)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, after events that were taken are delivered."""
+        if self._events is not None:
+            self._events.close()
         if "status" in vars(self):
             self.status.close()
         self._clients.close()

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meterfold_service.access.alerts import ScopedAlerts
+from meterfold_service.access.events import ScopedEvents
 from meterfold_service.access.metrics import ScopedMetrics
 from meterfold_service.access.notifications import ScopedNotifications
 from meterfold_service.access.periods import ScopedPeriods
@@ -35,6 +36,10 @@ class Scoped:
     @cached_property
     def metrics(self) -> ScopedMetrics:
         return ScopedMetrics(self._metering, self.principal)
+
+    @cached_property
+    def events(self) -> ScopedEvents:
+        return ScopedEvents(self._metering, self.principal)
 
     @cached_property
     def thresholds(self) -> ScopedThresholds:

@@ -13,6 +13,7 @@ from meterfold_service.http.problems import add_problems
 from meterfold_service.http.responses import REFUSED
 from meterfold_service.http.routes import (
     alerts,
+    events,
     exports,
     metrics,
     notifications,
@@ -27,6 +28,7 @@ from meterfold_service.http.routes import (
 __all__ = ["create_app"]
 
 ROUTERS = (
+    events.router,
     metrics.router,
     usage.router,
     exports.router,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
@@ -13,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from meterfold_service.access.errors import Forbidden, InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.access.scoped import Scoped
+from meterfold_service.http.deliveries import Deliveries
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.metering import Metering
 from meterfold_service.tokens.authentication import Authentication
@@ -36,6 +38,11 @@ class HttpService:
         self.exports = asyncio.Semaphore(settings.exports)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http")
         self._changes = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http-change")
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """Of the event loop that asks first."""
+        return Deliveries(asyncio.get_running_loop())
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()

@@ -28,6 +28,17 @@ class HttpSettings(Settings):
     exports: int = Field(default=4, ge=1, le=64)
     """Exports that run at the same time; others are refused for the moment. Each holds a connection to ClickHouse."""
 
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024)
+    """The largest body of a request with events, before and after decompression."""
+    max_events: int = Field(default=10_000, ge=1, le=1_000_000)
+    """The most events of one request."""
+    body_seconds: float = Field(default=30.0, ge=0.1, le=3600)
+    """How long the body of a request with events may take to arrive."""
+    delivery_seconds: float = Field(default=10.0, ge=1, le=600)
+    """How long a request with events waits until every in-sync replica has them."""
+    strict: bool = False
+    """True: usage of metrics that are not defined or not active is refused."""
+
     @field_validator("token_key")
     @classmethod
     def _long(cls, value: SecretStr | None) -> SecretStr | None:
