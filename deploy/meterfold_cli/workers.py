@@ -142,7 +142,7 @@ def run_probed(
     store = StoreCheck(ping_clickhouse(installation.clickhouse(), also), worker.status.errors.of("store"))
     kafka = installation.kafka()
     groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
-    groups["notify"] = _notify_group(installation.sources, kafka)
+    groups["notify"] = notify_group(installation.sources, kafka)
     with serving(health, subject, store):
         run_worker(name, worker.run, look, as_json=as_json, on_ready=lambda: _name_others(name, kafka, groups[name]))
 
@@ -169,7 +169,7 @@ def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
     return kafka.topic_prefix + fold.group_id, kafka.topic_prefix + checker.group_id
 
 
-def _notify_group(sources: Sources, kafka: KafkaSettings) -> str:
+def notify_group(sources: Sources, kafka: KafkaSettings) -> str:
     """The consumer group of the notifiers."""
     from meterfold_service.notify.settings import NotifySettings
 
