@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from confluent_kafka.admin import AdminClient, NewTopic
 
 import backlog
+import meterfold_schemas
 from meterfold_local.errors import StackError
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
@@ -20,9 +22,11 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
 from meterfold_sink.client import Client, connect
 from peers import windows
-from peers.contestants import Peer
+from peers.contestants import FOLDER, Peer
 
 PARTITIONS = 4
+SCHEMA = Path(meterfold_schemas.__file__).parent / "avro" / "plain" / "usage_recorded.v1.avsc"
+"""Without logical types, which slow fastavro down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Place:
             "PEER_GROUP": self.run,
             "PEER_OUTPUT": f"{self.run}-windows",
             "PEER_STATE": str(self.state),
+            "PEER_SCHEMA": str(SCHEMA),
+            "PYTHONPATH": str(FOLDER / "python"),
             "PEER_CLICKHOUSE_URL": self.clickhouse.url,
             "PEER_CLICKHOUSE_USER": self.clickhouse.username,
             "PEER_CLICKHOUSE_PASSWORD": self.clickhouse.password.get_secret_value(),
@@ -92,19 +98,32 @@ class Arena:
         place.state.mkdir(parents=True)
         write_settings(place.config, kafka, clickhouse)
         migrate_all(kafka, clickhouse, MigrationOptions(partition_count=PARTITIONS))
-        if peer.windows and peer.programs:
+        if peer.programs:
             with connect(clickhouse) as client:
                 windows.create(client)
+            # Kept for ever: the times of the records are event times, which retention would find old.
+            topic = NewTopic(f"{run}-windows", PARTITIONS, 1, config={"retention.ms": "-1"})
+            admin = self._admin()  # it must live until its answers are there
+            for created in admin.create_topics([topic]).values():
+                created.result()
         if wire_format not in self._sent:
             backlog.send(self.made, kafka, PARTITIONS, json=wire_format == "json")
             self._sent.add(wire_format)
         return place
 
     def leave(self, place: Place) -> None:
-        """Remove what a run has left: its rows and its state."""
+        """Remove what a run has left: its rows, its topics and its state."""
         with connect(place.clickhouse) as client:
             client.command(f"DROP DATABASE IF EXISTS `{place.clickhouse.database}`")
+        admin = self._admin()
+        own = [topic for topic in admin.list_topics(timeout=30).topics if place.run in topic]
+        if own:
+            for deleted in admin.delete_topics(own).values():
+                deleted.result()
         shutil.rmtree(place.state, ignore_errors=True)
+
+    def _admin(self) -> AdminClient:
+        return AdminClient(self.stack.kafka_settings().client())
 
     def done(self, peer: Peer, client: Client) -> bool:
         """Whether everything is in ClickHouse."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import machine
 from meterfold_cli import console
-from peers import contest
+from peers import contest, page
 from peers.arena import Arena
 from peers.contestants import BACKLOGS, FOLDER, FORMATS, PEERS, Peer, chosen
-from peers.outcomes import Results, medians
+from peers.outcomes import Median, Results, medians
 from peers.tables import HEADERS, rows
 
 RESULTS = FOLDER / "results.json"
@@ -22,6 +22,9 @@ def main() -> int:
         console.table(["name", "peer", "guarantee"], [[p.name, p.title, p.guarantee] for p in PEERS])
         return 0
     results = Results(arguments.results)
+    if arguments.write_docs:
+        page.write(results.outcomes, _medians(results, arguments))
+        return 0
     peers = chosen(arguments.only)
     console.say(machine.describe())
     for name in arguments.backlog:
@@ -29,7 +32,7 @@ def main() -> int:
         if arguments.again:
             results.forget((peer.name, fmt, name, arguments.events) for peer, fmt in cases)
         _measure(results, name, cases, arguments)
-    found = [one for one in medians(results.outcomes) if one.events == arguments.events]
+    found = _medians(results, arguments)
     for name in arguments.backlog:
         console.say()
         console.table([name, *HEADERS], rows([one for one in found if one.backlog == name]))
@@ -38,6 +41,11 @@ def main() -> int:
         console.say()
         console.fail(f"{one.peer} on {one.format}, {one.backlog}: {one.failed}")
     return 1 if failed else 0
+
+
+def _medians(results: Results, arguments: argparse.Namespace) -> list[Median]:
+    """Of all peers in the file, also those that were not chosen now: a table without them would say less."""
+    return [one for one in medians(results.outcomes) if one.events == arguments.events]
 
 
 def _measure(results: Results, name: str, cases: list[tuple[Peer, str]], arguments: argparse.Namespace) -> None:
@@ -78,5 +86,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="Measure the chosen cases again.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--deadline", type=float, default=900.0, help="Seconds that one run may take.")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="Write docs/peers.md and docs/peers.svg; measure nothing."
+    )
     parser.add_argument("--list", action="store_true", help="Show the peers and exit.")
     return parser.parse_args()

@@ -13,7 +13,7 @@ from meterfold_cli.local_run import command
 from meterfold_local.errors import StackError
 from meterfold_local.process import ManagedProcess
 from meterfold_sink.client import connect
-from peers import venvs
+from peers import jvm, venvs
 from peers.arena import Arena, Place
 from peers.contestants import Peer, Runtime
 from peers.outcomes import Outcome
@@ -35,7 +35,7 @@ def commands(peer: Peer, events: int) -> list[list[str]]:
             python = str(venvs.python_of(peer.folder))
             return [[python, str(peer.folder / program)] for program in peer.programs]
         case Runtime.JAVA:
-            raise venvs.PreparationFailed("not yet")
+            return [jvm.command(peer, program) for program in peer.programs]
 
 
 def run(arena: Arena, peer: Peer, wire_format: str, deadline: float) -> Outcome:
@@ -67,11 +67,10 @@ def run(arena: Arena, peer: Peer, wire_format: str, deadline: float) -> Outcome:
             stamp["machine"],
             stamp["measured_at"],
         )
-    except venvs.PreparationFailed as error:
-        return Outcome(*case, error=str(error), **stamp)
-    except StackError as error:
+    except (Exception, SystemExit) as error:  # whatever it is, the other peers are still to be measured
         logs = "".join(process.quote(40) for process in processes)
-        return Outcome(*case, error=f"{str(error).splitlines()[0]}{logs}", **stamp)
+        told = str(error) if isinstance(error, venvs.PreparationFailed) else str(error).partition("\n---")[0]
+        return Outcome(*case, error=f"{told or type(error).__name__}{logs}", **stamp)
     finally:
         _leave(arena, place, processes)
 

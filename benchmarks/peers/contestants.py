@@ -47,6 +47,34 @@ PEERS: Final = (
     Peer("copy", "Bare copy", Runtime.COPY, "none: copies the raw rows", formats=("avro",)),
     Peer("meterfold", "Meterfold", Runtime.FOLD, "exactly once, up to the rows in ClickHouse"),
     Peer("hand_loop", "Hand-written loop", Runtime.PYTHON, "none: a restart loses or repeats events", ("loop.py",)),
+    Peer(
+        "quix_streams",
+        "Quix Streams",
+        Runtime.PYTHON,
+        "exactly once in its state; the sink repeats rows, which replace each other",
+        ("app.py",),
+    ),
+    Peer(
+        "bytewax",
+        "Bytewax",
+        Runtime.PYTHON,
+        "exactly once in its recovered state; the sink repeats rows, which replace each other",
+        ("flow.py",),
+    ),
+    Peer(
+        "kafka_streams",
+        "Kafka Streams",
+        Runtime.JAVA,
+        "exactly once up to its output topic; the sink repeats rows, which replace each other",
+        ("StreamsPeer", "WindowSink"),
+    ),
+    Peer(
+        "flink",
+        "Flink",
+        Runtime.JAVA,
+        "exactly once in its state; the sink repeats rows, which replace each other",
+        ("FlinkPeer",),
+    ),
 )
 
 
