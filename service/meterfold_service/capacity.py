@@ -61,7 +61,9 @@ class Measured:
     clickhouse_cpu: Figure = Figure(
         2.7, "µs", "CPU of ClickHouse per event while the fold writes", 'make bench ARGS="--only sparse"'
     )
-    merge_cpu: Figure = Figure(5.0, "µs", "CPU of ClickHouse per event for later merges", "python benchmarks/disk.py")
+    merge_cpu: Figure = Figure(
+        1.5, "µs", "CPU of ClickHouse per event to merge its rows once", "python benchmarks/disk.py"
+    )
     kafka_cpu: Figure = Figure(0.5, "µs", "CPU of Kafka per event", 'make bench ARGS="--only sparse"')
     worker_memory: Figure = Figure(
         1.1e9, "bytes", "memory of a worker with few subjects", 'make bench ARGS="--only sparse"'
@@ -79,14 +81,14 @@ class Measured:
         60, "bytes", "memory of a checker per window that a threshold watches", 'make bench ARGS="--only checker"'
     )
     record_disk: Figure = Figure(
-        60, "bytes", "a row of usage_records after merges, with a random id", "python benchmarks/disk.py"
+        44, "bytes", "a row of usage_records after merges, with a random id", "python benchmarks/disk.py"
     )
-    window_disk: Figure = Figure(60, "bytes", "a row of usage_windows after merges", "python benchmarks/disk.py")
-    unmerged: Figure = Figure(1.5, "times", "size of a table before its merges", "python benchmarks/disk.py")
+    window_disk: Figure = Figure(38, "bytes", "a row of usage_windows after merges", "python benchmarks/disk.py")
+    unmerged: Figure = Figure(1.3, "times", "size of usage_windows before merges", "python benchmarks/disk.py")
     event_log: Figure = Figure(
-        110, "bytes", "an event on usage.recorded, compressed with lz4", "python benchmarks/disk.py"
+        76, "bytes", "an event on usage.recorded, compressed with lz4", "python benchmarks/disk.py"
     )
-    touched_log: Figure = Figure(60, "bytes", "usage.windows per event", "python benchmarks/disk.py")
+    touched_log: Figure = Figure(77, "bytes", "usage.windows per event", "python benchmarks/disk.py")
 
     def figures(self) -> list[Figure]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -100,6 +102,8 @@ PARTITIONS_PER_WORKER: Final = 4
 """The number of partitions is fixed, so it is planned for four times as many workers."""
 LEAST_PARTITIONS: Final = 6
 WINDOWS_TOPIC_DAYS: Final = 1
+MERGES: Final = 6
+"""How often ClickHouse merges a row: parts grow about fivefold each time, from one flush to 150 GB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +165,7 @@ def plan(load: Load, measured: Measured = MEASURED) -> Capacity:
         partitions=partitions,
         workers=workers,
         worker_cores=worker_cores,
-        clickhouse_cores=rate * (measured.clickhouse_cpu.value + measured.merge_cpu.value) / 1e6,
+        clickhouse_cores=rate * (measured.clickhouse_cpu.value + MERGES * measured.merge_cpu.value) / 1e6,
         kafka_cores=rate * measured.kafka_cpu.value / 1e6,
         worker_memory=round(measured.worker_memory.value + state / workers),
         checker_memory=round(measured.worker_memory.value / 2 + 3 * subjects * measured.checked_memory.value),

@@ -12,7 +12,7 @@ from meterfold_cli.installation import JsonOption
 
 def capacity(
     events_per_second: Annotated[float, typer.Option(help="Events per second, on average.", show_default=False)],
-    subjects: Annotated[float, typer.Option(help="Subjects that are active in a month.", show_default=False)],
+    subjects: Annotated[int, typer.Option(help="Subjects that are active in a month.", show_default=False)],
     metrics_per_subject: Annotated[float, typer.Option(help="Metrics that a subject uses, on average.")] = 1,
     identities_days: Annotated[float, typer.Option(help="Days that ids are remembered: the horizon and a week.")] = 43,
     retention_days: Annotated[float, typer.Option(help="Days that `usage_records` are kept.")] = 100,

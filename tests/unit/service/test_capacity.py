@@ -34,7 +34,7 @@ def test_a_plan_by_hand() -> None:
     )  # fmt: skip
     found = plan(load, measured)
     assert found.worker_cores == pytest.approx(1.0)
-    assert found.clickhouse_cores == pytest.approx(0.04)
+    assert found.clickhouse_cores == pytest.approx(0.03 + 6 * 0.01)
     assert found.kafka_cores == pytest.approx(0.02)
     # 864,000,000 events a day: 10 days of 2 bytes, the newest of 10; and 400 MB of subjects, in 7 GB per worker.
     state = 864_000_000 * (10 * 2 + 10) + 400_000_000
