@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from meterfold_service.access.alerts import ScopedAlerts
 from meterfold_service.access.events import ScopedEvents
+from meterfold_service.access.limits import ScopedLimits
 from meterfold_service.access.metrics import ScopedMetrics
 from meterfold_service.access.notifications import ScopedNotifications
 from meterfold_service.access.periods import ScopedPeriods
@@ -52,6 +53,10 @@ class Scoped:
     @cached_property
     def usage(self) -> ScopedUsage:
         return ScopedUsage(self._metering, self.principal)
+
+    @cached_property
+    def limits(self) -> ScopedLimits:
+        return ScopedLimits(self._metering, self.principal)
 
     @cached_property
     def periods(self) -> ScopedPeriods:
