@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from meterfold_service.access.doors import ScopedLago, ScopedOpenMeter
 from meterfold_service.access.errors import Forbidden
 from meterfold_service.access.principal import Principal, Scope
 
@@ -39,6 +40,14 @@ class Scoped:
     @cached_property
     def events(self) -> ScopedEvents:
         return ScopedEvents(self._metering, self.principal)
+
+    @cached_property
+    def openmeter(self) -> ScopedOpenMeter:
+        return ScopedOpenMeter(self._metering, self.principal)
+
+    @cached_property
+    def lago(self) -> ScopedLago:
+        return ScopedLago(self._metering, self.principal)
 
     @cached_property
     def usage(self) -> ScopedUsage:
@@ -92,6 +101,14 @@ class ScopedMetrics(_Room):
 
 class ScopedEvents(_Room):
     """As Events. A principal of one organization sends its events only."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self._metering.events.is_doubtful
+
+    def check(self) -> None:
+        self._need(Scope.INGEST)
+        self._metering.events.check()
 
     def begin(self, documents: Iterable[Document], on_end: Callable[[], None]) -> Pending:
         self._need(Scope.INGEST)

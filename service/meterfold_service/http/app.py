@@ -10,12 +10,15 @@ from fastapi import FastAPI
 
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.problems import add_problems
-from meterfold_service.http.routes import events, metrics, usage
+from meterfold_service.http.routes import doors, events, lago, metrics, openmeter, usage
 
 __all__ = ["create_app"]
 
 ROUTERS = (
     events.router,
+    doors.router,
+    lago.router,
+    openmeter.router,
     metrics.router,
     usage.router,
 )

@@ -51,6 +51,7 @@ class HttpServer:
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        await self._service.run(self._service.metering.events.refresh)
         server = _Server(config)
         watch = asyncio.create_task(self._watch(server, stop))
         try:
@@ -62,6 +63,7 @@ class HttpServer:
         while not stop.is_set():
             self.ready = server.started
             await self._service.run(self._service.authentication.note_uses)
+            await self._service.run(self._service.metering.events.refresh)
             await asyncio.sleep(_LOOK_SECONDS)
         server.should_exit = True
 
