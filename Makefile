@@ -2,6 +2,7 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
+# test-doors    the clients of OpenMeter and Lago against the HTTP server, which are installed for it
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
 # test-long     backups: written while events are folded, restored, repaired by the log
 # test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
@@ -14,7 +15,7 @@
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery docs bench
+.PHONY: demo up test test-clients test-doors test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -35,6 +36,9 @@ test-long: .venv/.installed-dev
 
 test-clients: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m clients.run $(ARGS)
+
+test-doors: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m doors.run $(ARGS)
 
 test-deploy: .venv/.installed-dev
 	@$(BIN)/python tests/deploy/promtool.py

@@ -60,7 +60,7 @@ def _quantity(properties: Mapping[str, Any], metric: MetricDefinition | None) ->
         if name is not None:
             raise InvalidUsage(f"properties has no {name}, which metric {metric.key if metric else ''} adds up")
         return Decimal(1)
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise InvalidUsage(f"properties has the {name or _VALUE} {shown(value)}, which is not a number")
     return rounded(value.strip() if isinstance(value, str) else value, _ROUNDING)
 

@@ -129,7 +129,7 @@ def _measured(event: CloudEvent, meter: Meter) -> tuple[Decimal, dict[str, str]]
         raise InvalidUsage(f"the data has no value at {meter.value_path.text}")
     if not meter.needs_number:
         return Decimal(1), {**metadata, UNIQUE_VALUE: _text(value)}
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise InvalidUsage(f"the value {shown(value)} at {meter.value_path.text} is not a number")
     # OpenMeter computes with binary fractions, and 0.1 + 0.2 has 17 decimals in the programs that send them.
     quantity = rounded(value.strip() if isinstance(value, str) else value, _ROUNDING)

@@ -126,7 +126,7 @@ def changed_values(meter: Meter, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changeable(given: Mapping[str, Any]) -> dict[str, Any]:
-    group_by, metadata = given.get("groupBy") or {}, given.get("metadata") or {}
+    group_by, metadata = ({} if given.get(name) is None else given[name] for name in ("groupBy", "metadata"))
     if not isinstance(group_by, dict) or not isinstance(metadata, dict):
         raise _wrong("groupBy", "groupBy and metadata must be JSON objects")
     for name, path in group_by.items():
