@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "verify": Entry("verify", "verify", "Prove every number."),
     "import": Entry("import_file", "import_file", "Import events from a CSV, JSON or Parquet file."),
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
+    "capacity": Entry("capacity", "capacity", "Estimate what an installation of a given load needs."),
     "backup": Entry("backup", "app", "Back up ClickHouse, check backups against Kafka, and restore one."),
     "metric": Entry("metric", "app", "Define metrics."),
     "notify": Entry("notify", "app", "Send notifications of alerts, and show what became of them."),
@@ -48,8 +49,10 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
+    "serve": Entry("serve", "serve", "Serve the HTTP API."),
     "settings": Entry("settings", "app", "Show and change the stored settings of an installation."),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
+    "token": Entry("token", "app", "Create, list and revoke tokens of the HTTP API."),
     "usage": Entry("usage", "app", "Show usage: totals by period, or single records.", more=("usage_export",)),
 }
 

@@ -76,19 +76,30 @@ class BaseMeter(Generic[Known]):
         kafka = KafkaSettings.load(
             sources=sources, bootstrap_servers=bootstrap_servers, topic_prefix=topic_prefix, librdkafka=librdkafka
         )
+        self._connect(kafka, sdk, Resolvers(resolvers, resolver), rounding, callback)
+
+    def _connect(
+        self,
+        kafka: KafkaSettings,
+        sdk: SdkSettings,
+        resolvers: Resolvers,
+        rounding: str | None = None,
+        on_delivery: DeliveryCallback | None = None,
+    ) -> None:
+        """The last step of making a Meter that records."""
         topics = Topics(kafka.topic_prefix)
         follower = None
         if sdk.strict:
             follow = consumer_config(kafka.client(), kafka.topic_prefix)
             follower = MetricFollower(follow, topics.metric_defined, sdk.buffer_timeout)
-        recorder = Recorder.of(sdk, Resolvers(resolvers, resolver), rounding, follower)
+        recorder = Recorder.of(sdk, resolvers, rounding, follower)
         transport = Sender(
             producer_config(kafka, sdk),
             topics.usage_recorded,
             buffer_timeout=sdk.buffer_timeout,
             close_timeout=sdk.close_timeout,
             event_id_of=recorder.event_id_of,
-            on_delivery=callback,
+            on_delivery=on_delivery,
             also_free=None if follower is None else follower.stop,
             keep_events=sdk.buffer_events,
             keep_bytes=sdk.buffer_bytes,

@@ -1,0 +1,124 @@
+"""`meterfold token create|list|revoke`: tokens of the HTTP API."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from meterfold_cli import console
+from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
+from meterfold_cli.exits import WrongInput
+from meterfold_cli.installation import ConfigOption, JsonOption
+
+MOST_SECONDS = 100 * 366 * 86_400
+
+app = typer.Typer(help="Create, list and revoke tokens of the HTTP API.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Who uses it: an application, a person.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="ingest, read, manage or admin. Repeatable. [default with --subject: read]"),
+    ] = None,
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization. [default: all]")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            metavar="TYPE:ID",
+            help="Only the usage and limits of this subject: for a customer's page. Needs --org and --expires.",
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="TIME", help="Until it expires: 90m, 12h, 7d or 4w. [default: never]"),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a token and print it. It is shown once.
+
+    Example: meterfold token create billing --scope read --org acme
+
+    Example: meterfold token create "page of ada" --subject user:ada --org acme --expires 7d
+    """
+    from meterfold_cli.commands.usage import subject_of
+
+    whose = None if subject is None else subject_of(subject)
+    if not scope and whose is None:
+        raise WrongInput("--scope is missing: ingest, read, manage or admin")
+    lifetime = None if expires is None else _lifetime(expires)
+    with metering(config) as service:
+        created = service.tokens.create(
+            name=name, scopes=scope or ["read"], org_id=org, subject=whose, expires_in=lifetime
+        )
+    if as_json:
+        console.emit({**console.plain(created.token), "token": created.text})
+        return
+    console.say(created.text)
+    console.note("keep it now: it is not shown again")
+
+
+@app.command("list")
+def list_(
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization. [default: all]")] = None,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List tokens, the newest first.
+
+    Example: meterfold token list
+    """
+    with metering(config) as service:
+        page = service.tokens.list(org_id=org, limit=limit, offset=offset)
+    if as_json:
+        console.emit({"total": page.total, "rows": page.rows})
+        return
+    console.table(
+        ("id", "name", "scopes", "org", "created", "expires", "revoked", "last used", "subject"),
+        [
+            (
+                one.id,
+                one.name,
+                ", ".join(one.scopes),
+                one.org_id,
+                one.created_at.replace(microsecond=0),
+                one.expires_at,
+                one.revoked_at,
+                one.last_used_at,
+                None if one.subject is None else ":".join(one.subject),
+            )
+            for one in page.rows
+        ],
+    )
+    console.note(f"{len(page.rows)} of {page.total}")
+
+
+@app.command("revoke")
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it.")],
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a token. Every server refuses it within 5 seconds.
+
+    Example: meterfold token revoke 3kTq0aXb91Zc
+    """
+    with metering(config) as service:
+        found = service.tokens.revoke(token_id)
+    console.say(f"revoked {found.id} ({found.name})")
+
+
+def _lifetime(text: str) -> timedelta:
+    """Raises WrongInput."""
+    from meterfold_service.settings.durations import duration_seconds
+
+    seconds = duration_seconds(text)
+    if not seconds or seconds > MOST_SECONDS:
+        raise WrongInput(f"--expires {text!r} must be a duration up to 100 years, such as 90m, 12h, 7d or 4w")
+    return timedelta(seconds=seconds)
