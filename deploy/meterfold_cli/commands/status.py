@@ -61,7 +61,8 @@ def status(
     """Show offsets, lag, last flush, counts and problems.
 
     Exit code 0: no problems. 1: something is missing, events are stuck, messages were rejected recently, or events wait
-    for a notifier; the last lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch up in time.
+    for a notifier; the last lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch
+    up in time.
 
     Example: meterfold status --wait 30
     """
