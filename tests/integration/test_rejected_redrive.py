@@ -219,15 +219,15 @@ def test_of_very_many_rejected_messages_few_granules_are_read(
         return asked(self, sql, parameters, settings)
 
     with Metering(kafka=kafka_settings, clickhouse=clickhouse_settings) as metering:
-        assert metering.rejected.count() == {"undecodable": rows - 100, "invalid": 100}
+        assert metering.rejected.count() == {"undecodable": rows - 200, "invalid": 200}
         newest = metering.rejected.list(reason="invalid", limit=3, offset=1)
-        assert (newest.total, [str(one.position) for one in newest.rows]) == (100, ["0:49007", "1:48007", "0:48007"])
+        assert (newest.total, [str(one.position) for one in newest.rows]) == (200, ["0:99007", "1:98007", "0:98007"])
         monkeypatch.setattr(operations, "_MESSAGES", 30)
         seen: list[int] = []
         refused = metering.rejected.redrive_all(Correction(), dry_run=True, reason="invalid", on_progress=seen.append)
-        assert (refused.sent, refused.refused_total, seen) == (0, 100, [30, 50, 80, 100])
-        few = metering.rejected.redrive_all(Correction(), dry_run=True, reason="invalid", limit=70)
-        assert few.refused_total == 70
+        assert (refused.sent, refused.refused_total, seen) == (0, 200, [30, 60, 90, 100, 130, 160, 190, 200])
+        few = metering.rejected.redrive_all(Correction(), dry_run=True, reason="invalid", limit=150)
+        assert few.refused_total == 150
 
         monkeypatch.setattr(Client, "rows", noting)
         assert metering.rejected.get(Position(1, 31_337)).position == Position(1, 31_337)
