@@ -69,9 +69,12 @@ def fill(settings: ClickHouseSettings, rows: int) -> None:
 
 def measure(settings: ClickHouseSettings, kind: str) -> Run:
     """One of KINDS, in a new process."""
-    environment = {**os.environ, "BENCH_CLICKHOUSE": json.dumps(settings.model_dump(mode="json"))}
+    # The JSON of the settings hides the password.
+    values = {**settings.model_dump(mode="json"), "password": settings.password.get_secret_value()}
+    environment = {**os.environ, "BENCH_CLICKHOUSE": json.dumps(values)}
     command = [sys.executable, __file__, kind]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    # A failure shows its traceback: standard error is not captured.
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return Run(**json.loads(done.stdout))
 
 
@@ -88,7 +91,7 @@ def _child(kind: str) -> None:
             host=parts.hostname,
             port=parts.port,
             username=settings.username,
-            password=settings.password,
+            password=settings.password.get_secret_value(),
             database=settings.database,
         )
         sql = f"SELECT {COLUMNS} FROM usage_records FINAL ORDER BY partition, received_at, offset"

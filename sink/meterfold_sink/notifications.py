@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterfold_schemas.periods import micros
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, ordered, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
 __all__ = [
+    "DELIVERY_SORTS",
     "FILTERS",
     "KEPT",
     "Backlog",
@@ -109,18 +111,24 @@ WHERE channel = 'webhook' AND target = {target:String} AND state IN ('sending', 
 _ENDPOINTS: Final = """
 SELECT endpoint, state, since, reason, changed_at FROM notification_endpoints FINAL ORDER BY endpoint
 """
-_LIST: Final = """
-SELECT * EXCEPT payload FROM notification_deliveries
-WHERE {conditions}
-ORDER BY occurred_at DESC, event_id, channel, target
-LIMIT {{limit:UInt32}}
-"""
+DELIVERY_SORTS: Final[Mapping[str, Keys]] = {
+    "occurred_at": (
+        micros_of("occurred_at"),
+        *(Key(name, breaks_ties=True) for name in ("event_id", "toString(channel)", "target")),
+    )
+}
+"""What deliveries can be sorted by."""
+NEWEST: Final = ordered(DELIVERY_SORTS["occurred_at"], descending=True)
+#: An organization sees what its own thresholds have sent: those of every organization send to other addresses.
+_SEEN: Final = (
+    "{of}org_id = {seen_by:String} AND {of}threshold_id IN (SELECT id FROM thresholds WHERE org_id = {seen_by:String})"
+)
 _TRIES: Final = """
 SELECT
     occurred_at, event_id, event_type, channel, target, round, toInt64(attempt) AS attempt, state, status, error,
     due_at, started_at, ended_at
 FROM notification_tries FINAL
-WHERE event_id = {event_id:String}
+WHERE event_id = {event_id:String} AND :seen
 ORDER BY channel, target, round, attempt
 """
 _AGAIN: Final = """
@@ -264,30 +272,26 @@ def list_endpoints(client: Client) -> list[dict[str, Any]]:
 def list_deliveries(
     client: Client,
     wanted: Mapping[str, str | None],
+    keys: Keys = NEWEST,
     *,
     start: datetime | None,
     end: datetime | None,
-    after: tuple[datetime, str, str, str] | None,
     limit: int,
-) -> list[dict[str, Any]]:
-    """Rows of notification_deliveries of events in [start, end), the newest events first. `wanted`: column of FILTERS
-    -> its value, None leaves it out. `after`: (occurred_at, event_id, channel, target) of the last row before."""
-    conditions, given = _conditions(wanted, start, end)
-    if after is not None:
-        conditions.append(
-            "(occurred_at < fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') "
-            "OR (occurred_at = fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') "
-            "AND (event_id, channel, target) > ({after_id:String}, {after_channel:String}, {after_target:String})))"
-        )
-        given |= dict(zip(("after_id", "after_channel", "after_target"), after[1:], strict=True))
-        given["after_at"] = micros(after[0])
-    sql = _LIST.format(conditions=" AND ".join(conditions) or "1")
-    return client.rows(sql, given | {"limit": limit})
+    after: Position | None = None,
+    seen_by: str | None = None,
+) -> RowPage:
+    """Rows of notification_deliveries of events in [start, end). `wanted`: column of FILTERS -> its value, None leaves
+    it out. `seen_by`: see _conditions."""
+    conditions, given = _conditions(wanted, start, end, seen_by=seen_by)
+    select = f"SELECT * EXCEPT payload FROM notification_deliveries WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
+    return read_page(client, select, keys, given, limit=limit, after=after)
 
 
-def list_tries(client: Client, event_id: str) -> list[dict[str, Any]]:
-    """Every try of every delivery of one event, by target and in order; attempt 0 is the plan."""
-    return client.rows(_TRIES, {"event_id": event_id})
+def list_tries(client: Client, event_id: str, *, seen_by: str | None = None) -> list[dict[str, Any]]:
+    """Every try of every delivery of one event, by target and in order; attempt 0 is the plan. `seen_by`: see
+    _conditions."""
+    seen = "1" if seen_by is None else _SEEN.replace("{of}", "")
+    return client.rows(_TRIES.replace(":seen", seen), {"event_id": event_id, "seen_by": seen_by})
 
 
 def request_again(
@@ -298,10 +302,12 @@ def request_again(
     end: datetime | None,
     now: datetime,
     give_up_at: datetime,
+    *,
+    seen_by: str | None = None,
 ) -> int:
     """Plan one more round of the deliveries in one of `states`; the running notifier sends them. `now` numbers the
     round: a repeated insert is the same rows. Returns how many there are."""
-    conditions, given = _conditions(wanted, start, end, "d.")
+    conditions, given = _conditions(wanted, start, end, "d.", seen_by=seen_by)
     conditions.append("has({states:Array(String)}, d.state)")
     given |= {"round": micros(now), "now": micros(now), "give_up_at": micros(give_up_at), "states": list(states)}
     client.command(_AGAIN.replace("{conditions}", " AND ".join(conditions)), given)
@@ -312,8 +318,14 @@ _COUNT_ROUND: Final = "SELECT toInt64(count()) FROM notification_deliveries WHER
 
 
 def _conditions(
-    wanted: Mapping[str, str | None], start: datetime | None, end: datetime | None, of: str = ""
+    wanted: Mapping[str, str | None],
+    start: datetime | None,
+    end: datetime | None,
+    of: str = "",
+    *,
+    seen_by: str | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
+    """`seen_by`: only deliveries of this organization's own thresholds."""
     if unknown := wanted.keys() - set(FILTERS):
         raise ValueError(f"notification_deliveries cannot be restricted by {', '.join(sorted(unknown))}")
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -322,6 +334,9 @@ def _conditions(
         if value is not None:
             conditions.append(f"{of}occurred_at {sign} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
             given[name] = micros(value)
+    if seen_by is not None:
+        conditions.append(_SEEN.replace("{of}", of))
+        given["seen_by"] = seen_by
     return conditions, given
 
 

@@ -16,9 +16,9 @@ from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
-    from meterfold_cli.status.kafka_view import Group
-    from meterfold_cli.status.look import Inspector
-    from meterfold_cli.status.report import StatusReport
+    from meterfold_service.status.kafka_view import Group
+    from meterfold_service.status.look import Inspector
+    from meterfold_service.status.report import StatusReport
 
 WATCH_SECONDS = 2.0
 WAIT_SECONDS = 60
@@ -67,7 +67,7 @@ def status(
     Example: meterfold status --wait 30
     """
     from meterfold_cli.logs import configure
-    from meterfold_cli.status.look import Inspector
+    from meterfold_service.status.look import Inspector
 
     if watch and wait is not None:
         raise WrongInput("--wait shows the status once, when everything is processed; leave out --watch")
@@ -96,7 +96,7 @@ def status(
 
 
 def _wait(inspector: Inspector, seconds: float, *, as_json: bool) -> None:
-    from meterfold_cli.status.catching_up import wait_until_caught_up
+    from meterfold_service.status.catching_up import wait_until_caught_up
 
     with console.progress("status") as meter:
         end = wait_until_caught_up(inspector, seconds, lambda text: meter(0, None, text))

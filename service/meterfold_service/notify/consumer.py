@@ -27,6 +27,7 @@ from meterfold_schemas.errors import Poison, Retryable
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import NOTIFIED, Topics
+from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.following import ThresholdFollower
 from meterfold_service.notify.planning import PlanRules, Source, planned
 from meterfold_service.notify.settings import NotifySettings
@@ -108,6 +109,7 @@ class EventConsumer:
         store: Store,
         status: NotifyStatus,
         on_planned: Callable[[], None],
+        spans: DeliverySpans = UNTRACED,
     ) -> None:
         self._kafka = kafka
         self._settings = settings
@@ -115,6 +117,7 @@ class EventConsumer:
         self._store = store
         self._status = status
         self._on_planned = on_planned
+        self._spans = spans
         names = Topics(kafka.topic_prefix)
         self._topics = [kafka.topic_prefix + name for name in NOTIFIED]
         self._endpoint_topic = names.endpoint_changed
@@ -182,6 +185,7 @@ class EventConsumer:
                 self._status.damaged += 1
             else:
                 sources.append(Source(topic, message.partition() or 0, event))
+                self._spans.remember(event.event_id, message.headers())
         return sources
 
     def _ends(self, messages: list[Message]) -> dict[Position, int]:

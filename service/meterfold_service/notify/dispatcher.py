@@ -20,6 +20,7 @@ from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
 from meterfold_schemas.errors import Retryable
 from meterfold_service.notify.addresses import shown
 from meterfold_service.notify.delivering import Deliverer
+from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.outcomes import Sender
 from meterfold_service.notify.status import NotifyStatus
 from meterfold_service.notify.store import Endpoints, Store
@@ -53,6 +54,7 @@ class Dispatcher:
         disable_after: timedelta,
         status: NotifyStatus,
         *,
+        spans: DeliverySpans = UNTRACED,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
@@ -63,7 +65,7 @@ class Dispatcher:
         self._status = status
         self._clock = clock
         self._look_seconds = look_seconds
-        self._deliverer = Deliverer(senders, self, disable_after, random.random, clock)
+        self._deliverer = Deliverer(senders, self, disable_after, random.random, clock, spans)
         self._threads = DaemonThreads("meterfold-notify-store", 1)
         self._publishing = DaemonThreads("meterfold-notify-publish", 1)
         self._tasks: dict[DeliveryKey, asyncio.Task[None]] = {}

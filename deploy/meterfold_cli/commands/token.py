@@ -1,0 +1,89 @@
+"""`meterfold token create|list|revoke`: tokens of the HTTP API."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from meterfold_cli import console
+from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
+from meterfold_cli.installation import ConfigOption, JsonOption
+
+app = typer.Typer(help="Create, list and revoke tokens of the HTTP API.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Who uses it: an application, a person.")],
+    scope: Annotated[list[str], typer.Option("--scope", help="ingest, read, manage or admin. Repeatable.")],
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization. [default: all]")] = None,
+    expires_days: Annotated[
+        float | None, typer.Option("--expires-days", min=0.001, help="Days until it expires. [default: never]")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a token and print it. It is shown once.
+
+    Example: meterfold token create billing --scope read --org acme
+    """
+    expires = None if expires_days is None else timedelta(days=expires_days)
+    with metering(config) as service:
+        created = service.tokens.create(name=name, scopes=scope, org_id=org, expires_in=expires)
+    if as_json:
+        console.emit({"id": created.token.id, "token": created.text})
+        return
+    console.say(created.text)
+    console.note("keep it now: it is not shown again")
+
+
+@app.command("list")
+def list_(
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization. [default: all]")] = None,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List tokens, the newest first.
+
+    Example: meterfold token list
+    """
+    with metering(config) as service:
+        page = service.tokens.list(org_id=org, limit=limit, offset=offset)
+    if as_json:
+        console.emit({"total": page.total, "rows": page.rows})
+        return
+    console.table(
+        ("id", "name", "scopes", "org", "created", "expires", "revoked", "last used"),
+        [
+            (
+                one.id,
+                one.name,
+                ", ".join(one.scopes),
+                one.org_id,
+                one.created_at.replace(microsecond=0),
+                one.expires_at,
+                one.revoked_at,
+                one.last_used_at,
+            )
+            for one in page.rows
+        ],
+    )
+    console.note(f"{len(page.rows)} of {page.total}")
+
+
+@app.command("revoke")
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it.")],
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a token. Every server refuses it within 5 seconds.
+
+    Example: meterfold token revoke 3kTq0aXb91Zc
+    """
+    with metering(config) as service:
+        found = service.tokens.revoke(token_id)
+    console.say(f"revoked {found.id} ({found.name})")
