@@ -17,12 +17,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from meterfold_schemas.keys import SUBJECT
-<<<<<<< HEAD
 from meterfold_schemas.periods import from_micros, micros
-=======
-from meterfold_schemas.periods import micros
 from meterfold_sink.keyset import Key, Keys, Position, behind, micros_of, ordered, sorted_by
->>>>>>> main
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -84,10 +80,7 @@ _KEPT: Final = (
     "received_at >= now64(6, 'UTC') - toIntervalSecond((SELECT toInt64(value) FROM fold_settings FINAL "
     "WHERE name = 'record_retention_seconds'))"
 )
-_AT: Final = (
-    "has({partitions:Array(Int32)}, partition) AND "
-    "(partition, offset) IN (SELECT arrayJoin(arrayZip({partitions:Array(Int32)}, {offsets:Array(Int64)})))"
-)
+_AT: Final = "(partition, offset) IN (SELECT arrayJoin(arrayZip({partitions:Array(Int32)}, {offsets:Array(Int64)})))"
 _WITHIN: Final = (
     "received_at BETWEEN fromUnixTimestamp64Micro({earliest:Int64}, 'UTC') "
     "AND fromUnixTimestamp64Micro({latest:Int64}, 'UTC')"
@@ -224,24 +217,14 @@ def list_rejected(
     condition, parameters = wanted.condition()
     further, position = behind(keys, after)
     sql = (
-<<<<<<< HEAD
-        f"SELECT {_KEY} FROM usage_rejected FINAL WHERE {condition} "  # noqa: S608
-        "ORDER BY received_at DESC, partition DESC, offset DESC LIMIT {limit:UInt32} OFFSET {skip:UInt64}"
-    )
-    keys = [RowKey(**row) for row in client.rows(sql, {**parameters, "limit": limit, "skip": offset}, _FINAL)]
-    found = {row.row_key: row for row in rejected_rows(client, keys)}
-    return [found[key] for key in keys if key in found]
-=======
-        f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {condition} AND {further} "  # noqa: S608
+        f"SELECT {_KEY} FROM usage_rejected FINAL WHERE {condition} AND {further} "  # noqa: S608
         f"ORDER BY {sorted_by(keys)} LIMIT {{limit:UInt32}} OFFSET {{skip:UInt64}}"
     )
     rows = client.rows(sql, {**parameters, **position, "limit": limit + 1, "skip": offset}, _FINAL)
-    found = [_row(row) for row in rows[:limit]]
-    if len(rows) <= limit:
-        return found, None
-    last = found[-1]
-    return found, (micros(last.received_at), last.partition, last.offset)
->>>>>>> main
+    page = [RowKey(**row) for row in rows[:limit]]
+    found = {row.row_key: row for row in rejected_rows(client, page)}
+    shown = [found[key] for key in page if key in found]
+    return shown, (page[-1].stamp, page[-1].partition, page[-1].offset) if len(rows) > limit else None
 
 
 def count_rejected(client: Client, wanted: RejectionFilter) -> dict[str, int]:

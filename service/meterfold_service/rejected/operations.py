@@ -11,7 +11,7 @@ from meterfold_service.errors import RejectedNotFound
 from meterfold_service.pages import Page, RowOrder, check_page
 from meterfold_service.rejected.results import Position, RedriveReport, RejectedMessage
 from meterfold_sink.rejected import (
-<<<<<<< HEAD
+    REJECTED_SORTS,
     Place,
     RejectionFilter,
     RowKey,
@@ -21,15 +21,6 @@ from meterfold_sink.rejected import (
     keys_at,
     list_rejected,
     rejected_rows,
-=======
-    REJECTED_SORTS,
-    Place,
-    RejectionFilter,
-    count_rejected,
-    find_places,
-    list_rejected,
-    rejected_at,
->>>>>>> main
 )
 
 if TYPE_CHECKING:
