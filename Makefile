@@ -14,8 +14,11 @@
 # celery  the SDK in a real Celery worker, which is installed for it
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
+# bench-peers  the fold beside other engines on the same events (ARGS="--only kafka_streams --runs 1")
+# soak    an hour of steady load with restarts: memory, lag, parts and latency must not creep (SECONDS=600 RATE=5000)
 
-.PHONY: demo up test test-clients test-doors test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery docs bench
+.PHONY: demo up test test-clients test-doors test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery
+.PHONY: docs bench bench-peers soak
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -78,6 +81,12 @@ docs: .venv/.installed-docs
 
 bench: .venv/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-peers: .venv/.installed-dev
+	@$(BIN)/python benchmarks/peers/run.py $(ARGS)
+
+soak: .venv/.installed-dev
+	@$(BIN)/python benchmarks/soak.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
 .venv/.installed-local: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap local

@@ -15,8 +15,8 @@ from meterfold_service.ingest.operations import Pending
 __all__ = ["answer_of", "failed_delivery"]
 
 _FAILED: Final = (
-    "Kafka did not confirm every event, so the outcome of those with the status failed is unknown. Send them again with "
-    "the same ids; one that did arrive counts once"
+    "Kafka did not confirm every event, so the outcome of those with the status failed is unknown. Send them again "
+    "with the same ids; one that did arrive counts once"
 )
 
 

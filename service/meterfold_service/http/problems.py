@@ -97,12 +97,15 @@ def add_problems(app: FastAPI) -> None:
 async def _operation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MeterfoldError)
     status = status_of(error)
+    fields = None
+    if isinstance(error, InvalidDefinition):
+        fields = [FieldError(pointer=f"/{where.replace('.', '/')}", detail=text) for where, text in error.problems]
     headers = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_SECONDS)
-    return answer(status, error.code, str(error), headers=headers)
+    return answer(status, error.code, str(error), fields or None, headers)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:

@@ -68,12 +68,12 @@ def _all(client: Client) -> dict[str, dict[str, MetricDefinition]]:
     from meterfold_sink.definitions import list_metrics
 
     found: dict[str, dict[str, MetricDefinition]] = {}
-    offset = 0
+    after = None
     while True:
-        rows, total = list_metrics(client, {}, limit=MAX_LIMIT, offset=offset)
-        for row in rows:
+        page = list_metrics(client, {}, limit=MAX_LIMIT, after=after)
+        for row in page.rows:
             definition = MetricDefinition(**row)
             found.setdefault(definition.org_id, {})[definition.key] = definition
-        offset += len(rows)
-        if not rows or offset >= total:
+        after = page.end
+        if after is None:
             return found

@@ -26,7 +26,7 @@ from meterfold_schemas.endpoint_changes import EndpointChanged
 from meterfold_schemas.errors import Poison, Retryable
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import KafkaSettings
-from meterfold_schemas.topics import Topics
+from meterfold_schemas.topics import NOTIFIED, Topics
 from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.following import ThresholdFollower
 from meterfold_service.notify.planning import PlanRules, Source, planned
@@ -119,9 +119,7 @@ class EventConsumer:
         self._on_planned = on_planned
         self._spans = spans
         names = Topics(kafka.topic_prefix)
-        self._topics = [
-            *(names.threshold_approaching, names.threshold_exceeded, names.threshold_cleared, names.endpoint_changed)
-        ]
+        self._topics = [kafka.topic_prefix + name for name in NOTIFIED]
         self._endpoint_topic = names.endpoint_changed
         self._group_id = kafka.topic_prefix + settings.group_id
         self._thresholds = ThresholdFollower(kafka, names.threshold_defined, self._group_id)
