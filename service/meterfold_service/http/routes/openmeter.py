@@ -20,7 +20,7 @@ from meterfold_service.http.context import Caller, needs
 from meterfold_service.openmeter.operations import MOST_LISTED
 from meterfold_service.openmeter.queries import MeterQuery
 
-router = APIRouter(prefix="/api/v1", tags=["openmeter"])
+router = APIRouter(prefix="/api/v1", tags=["openmeter"], include_in_schema=False)
 
 Reader = Annotated[Caller, needs(Scope.READ)]
 Manager = Annotated[Caller, needs(Scope.MANAGE)]
@@ -30,7 +30,7 @@ _GROUP_FILTER = "filterGroupBy["
 @router.post("/meters", status_code=201)
 async def create(given: dict[str, Any], caller: Manager) -> dict[str, Any]:
     """Create a meter. The same one again changes nothing."""
-    return answers.meter(await caller.run(caller.may.openmeter.create, given))
+    return answers.meter(await caller.change(caller.may.openmeter.create, given))
 
 
 @router.get("/meters")
@@ -53,13 +53,13 @@ async def get(id_or_slug: str, caller: Reader) -> dict[str, Any]:
 @router.put("/meters/{id_or_slug}")
 async def update(id_or_slug: str, given: dict[str, Any], caller: Manager) -> dict[str, Any]:
     """Change the name, the description, the metadata or the groups of a meter."""
-    return answers.meter(await caller.run(caller.may.openmeter.update, id_or_slug, given))
+    return answers.meter(await caller.change(caller.may.openmeter.update, id_or_slug, given))
 
 
 @router.delete("/meters/{id_or_slug}", status_code=204)
 async def delete(id_or_slug: str, caller: Manager) -> Response:
     """Delete a meter. Its usage stays."""
-    await caller.run(caller.may.openmeter.delete, id_or_slug)
+    await caller.change(caller.may.openmeter.delete, id_or_slug)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
