@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from meterfold_service.console.app import add_console
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.problems import add_problems
 from meterfold_service.http.routes import metrics, usage
@@ -43,4 +44,5 @@ def create_app(service: HttpService) -> FastAPI:
     add_problems(app)
     for router in ROUTERS:
         app.include_router(router)
+    add_console(app, service)
     return app

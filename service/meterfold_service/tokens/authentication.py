@@ -52,6 +52,16 @@ class Authentication:
         stored = self._stored(token.id)
         if stored is None or not hmac.compare_digest(stored.digest, self._tokens.digest_of(token.secret)):
             raise InvalidToken
+        return self._principal(stored)
+
+    def principal_of(self, token_id: str) -> Principal:
+        """For a session of the console, which was opened with this token. Raises as `principal`."""
+        stored = self._stored(token_id)
+        if stored is None:
+            raise InvalidToken
+        return self._principal(stored)
+
+    def _principal(self, stored: StoredToken) -> Principal:
         now = self._now()
         if stored.revoked_at is not None or (stored.expires_at is not None and stored.expires_at <= now):
             raise InvalidToken

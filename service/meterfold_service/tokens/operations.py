@@ -85,7 +85,7 @@ class Tokens:
         )
         _check(stored)
         text = TokenText.new()
-        stored = replace(stored, id=text.id, digest=digest(text.secret, self._secret_key()))
+        stored = replace(stored, id=text.id, digest=digest(text.secret, self.key()))
         with self._clients.client() as client:
             api_tokens.write_token(client, stored)
         return CreatedToken(_token(stored), text.text)
@@ -121,9 +121,10 @@ class Tokens:
 
     def digest_of(self, secret: str) -> str:
         """Raises InvalidSettings."""
-        return digest(secret, self._secret_key())
+        return digest(secret, self.key())
 
-    def _secret_key(self) -> SecretStr:
+    def key(self) -> SecretStr:
+        """The key of the HMAC. Raises InvalidSettings where it is not configured."""
         key = self._key()
         if key is None:
             raise InvalidSettings(

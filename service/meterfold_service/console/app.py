@@ -1,0 +1,31 @@
+"""The console as routes of the HTTP application."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from meterfold_schemas.errors import InvalidSettings
+from meterfold_service.console.desk import Desk
+from meterfold_service.console.pages import overview, sign_in, static, usage
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from meterfold_service.http.context import HttpService
+
+__all__ = ["ROUTES", "add_console"]
+
+_LOG = logging.getLogger("meterfold.console")
+
+ROUTES: Final = (*static.ROUTES, *sign_in.ROUTES, *overview.ROUTES, *usage.ROUTES)
+
+
+def add_console(app: FastAPI, service: HttpService) -> None:
+    """Serve the console too. Without [http] token_key nobody can sign in, and there is none."""
+    try:
+        app.state.desk = Desk(service)
+    except InvalidSettings as error:
+        _LOG.warning("the console is off: %s", error)
+        return
+    app.router.routes.extend(ROUTES)
