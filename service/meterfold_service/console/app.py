@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_service.console.desk import Desk
-from meterfold_service.console.pages import overview, sign_in, static, usage
+from meterfold_service.console.pages import (
+    alerts,
+    deliveries,
+    metrics,
+    overview,
+    periods,
+    rejected,
+    sign_in,
+    static,
+    subjects,
+    thresholds,
+    tokens,
+    usage,
+    verify,
+)
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -18,7 +32,21 @@ __all__ = ["ROUTES", "add_console"]
 
 _LOG = logging.getLogger("meterfold.console")
 
-ROUTES: Final = (*static.ROUTES, *sign_in.ROUTES, *overview.ROUTES, *usage.ROUTES)
+_PAGES: Final = (
+    sign_in,
+    overview,
+    usage,
+    subjects,
+    metrics,
+    thresholds,
+    alerts,
+    periods,
+    verify,
+    rejected,
+    deliveries,
+    tokens,
+)
+ROUTES: Final = (*static.ROUTES, *(route for module in _PAGES for route in module.ROUTES))
 
 
 def add_console(app: FastAPI, service: HttpService) -> None:

@@ -32,6 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _FORM_BYTES: Final = 1_000_000
+_REFRESH_SECONDS: Final = 3
 NOTICES: Final[Mapping[str, str]] = {
     "defined": "The metric is defined.",
     "updated": "The change is stored.",
@@ -53,6 +54,15 @@ class CsrfFailed(MeterfoldError):
 
     def __init__(self) -> None:
         super().__init__("this form is too old, or does not come from this console; reload the page and try again")
+
+
+class Defect(MeterfoldError):
+    """A bug of ours."""
+
+    code = "INTERNAL"
+
+    def __init__(self) -> None:
+        super().__init__("an unexpected error, which the server logged. Try again, and report it if it fails again")
 
 
 @dataclass(slots=True)
@@ -85,7 +95,7 @@ class Visit:
         """An operation, which may block, beside the event loop."""
         return await self.desk.run(operation, *args, **kwargs)
 
-    def render(self, template: str, status: int = 200, **values: Any) -> Response:
+    def render(self, template: str, http_status: int = 200, /, **values: Any) -> Response:
         """A template as an answer."""
         found = environment().get_template(template)
         text = found.render(
@@ -97,7 +107,7 @@ class Visit:
             now=self.desk.now(),
             **values,
         )
-        return HTMLResponse(text, status)
+        return HTMLResponse(text, http_status)
 
     def go(self, path: str, **query: Any) -> Response:
         """To another page of ours, after a form."""
@@ -125,6 +135,9 @@ def page(path: str, handler: Handler, *, method: str = "GET", open_to_all: bool 
             answer = _to_sign_in(visit) if visit.who is None and not open_to_all else await handler(visit)
         except MeterfoldError as error:
             answer = _failed(visit, error)
+        except Exception:
+            _LOG.exception("%s %s failed", request.method, request.url.path)
+            answer = _failed(visit, Defect())
         return _finished(visit, answer)
 
     return Route(path, endpoint, methods=[method], include_in_schema=False)
@@ -175,7 +188,11 @@ def _failed(visit: Visit, error: MeterfoldError) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("%s failed: %s", visit.request.url.path, error)
     template = "_error.html" if visit.is_fragment else "error.html"
-    return visit.render(template, status, error=error, title=status.phrase)
+    answer = visit.render(template, status, error=error, title=status.phrase)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE and visit.request.method == "GET" and not visit.is_fragment:
+        # The page comes back with its server.
+        answer.headers["Refresh"] = str(_REFRESH_SECONDS)
+    return answer
 
 
 def _finished(visit: Visit, answer: Response) -> Response:

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_service.access.errors import Forbidden, InvalidToken
 from meterfold_service.console.live import Sample
+from meterfold_service.console.pages.subjects import one_subject
 from meterfold_service.console.rendering import ago, quantity, span, url
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.status.report import StatusReport
@@ -34,8 +35,11 @@ class Item:
 
 
 async def overview(visit: Visit) -> Response:
-    """For a person of one organization: its usage."""
-    if visit.principal.org_id is not None:
+    """For a person of one organization: its usage; for a customer: their page."""
+    who = visit.principal
+    if who.subject is not None:
+        return await one_subject(visit, who.subject, who.org_id or "")
+    if who.org_id is not None:
         return visit.go("/usage")
     totals = await visit.run(visit.may.status.totals)
     recent = visit.desk.feed.recent[-_SHOWN:]

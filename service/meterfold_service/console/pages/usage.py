@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.errors import InvalidUsage, MeterfoldError
+from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.zones import zone_of
 from meterfold_service.console import fields
 from meterfold_service.console.downloads import CONTENT_TYPES, chunks
@@ -20,7 +22,8 @@ from meterfold_service.console.snippets import Asked, snippets
 from meterfold_service.console.usage_table import before, columns_of, rows_of
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.http.problems import status_of
-from meterfold_service.usage.calendar import PERIODS, Calendar
+from meterfold_service.usage.calendar import LIFETIME, PERIODS, Calendar
+from meterfold_service.usage.operations import MAX_PERIODS
 
 __all__ = ["ROUTES"]
 
@@ -131,8 +134,15 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo) -> dict[str, Any]:
         "rows": rows_of(asked, zone, found.rows, earlier, calendar),
         "total": found.total,
         "has": columns_of(asked, found.rows),
-        "snippets": snippets(asked, str(visit.request.base_url), kind),
+        "snippets": snippets(replace(asked, start=_first(calendar, asked)), str(visit.request.base_url), kind),
     }
+
+
+def _first(calendar: Calendar, asked: Asked) -> datetime:
+    """The start of the first period that is shown."""
+    if asked.period == LIFETIME:
+        return asked.start
+    return from_micros(calendar.windows(micros(asked.start), micros(asked.end), MAX_PERIODS)[0].start)
 
 
 async def records(visit: Visit) -> Response:
