@@ -3,6 +3,7 @@
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
+# test-console  the console in Chromium, which is installed already; screenshots in .venv/console/screenshots
 # test-long     backups: written while events are folded, restored, repaired by the log
 # test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
 # test-upgrade  the same from an earlier version (FROM=v0.1.0) to this one
@@ -13,7 +14,7 @@
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
 
-.PHONY: demo up test test-clients test-deploy test-long test-rolling test-upgrade chaos nightly check celery docs bench
+.PHONY: demo up test test-console console-assets test-clients test-deploy test-long test-rolling test-upgrade chaos nightly check celery docs bench
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -27,7 +28,16 @@ up: .venv/.installed-local
 	@$(BIN)/meterfold up $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/long $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/long --ignore tests/console $(ARGS)
+
+test-console: .venv/.installed-browser .venv/console/axe.min.js
+	@$(BIN)/python -m pytest tests/console $(ARGS)
+
+console-assets:
+	@$(BIN)/python tests/packaging/console_assets.py
+
+.venv/console/axe.min.js: tests/console/axe.lock.json
+	@$(BIN)/python tests/packaging/console_assets.py axe.lock.json .venv/console
 
 test-long: .venv/.installed-dev
 	@$(BIN)/python -m pytest tests/long $(ARGS)
@@ -73,6 +83,9 @@ bench: .venv/.installed-dev
 
 .venv/.installed-local: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap local
+
+.venv/.installed-browser: pyproject.toml .ci/bootstrap
+	@.ci/bootstrap browser
 
 .venv/.installed-docs: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap docs

@@ -108,7 +108,7 @@ def _by_place(
     if start is None or end is None:
         return {}
     place = _places(calendar, start, end)
-    return {(place[micros(row.period_start)], _whose(row)): row.total_quantity for row in rows}
+    return {(place.get(micros(row.period_start), -2), _whose(row)): row.total_quantity for row in rows}
 
 
 def _whose(row: UsageSummary) -> tuple[str, ...]:
@@ -131,8 +131,8 @@ def _change(now: Decimal | None, was: Decimal | None) -> str:
 
 
 def _closer(asked: Asked, row: UsageSummary) -> tuple[str, str]:
-    """To the records of a subject, or to the subjects of a period."""
-    if row.period_end is None:
+    """To the records of a subject, or to the subjects of a period. A group of metadata is no place of its own."""
+    if row.period_end is None or row.group:
         return "", ""
     start, end = row.period_start.astimezone(UTC).isoformat(), row.period_end.astimezone(UTC).isoformat()
     if row.subject_type is not None:
