@@ -27,7 +27,8 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     env = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "METERFOLD_CONFIG": str(data / "meterfold.toml")}
     options = ("--data", str(data), "--port", "0", "--clickhouse-port", "0", "--http-port", "0", "--json")
     with running("up", *options, env=env, folder=folder, ready='"ready"', deadline=180) as up:
-        ready = next(json.loads(line) for line in up.output().splitlines() if '"event": "ready"' in line)
+        lines = (json.loads(line) for line in up.output().splitlines() if line.startswith("{"))
+        ready = next(line for line in lines if line.get("event") == "ready")
         yield Console(ready["console_url"], env, data, ready["sign_in_link"])
 
 
