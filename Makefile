@@ -6,6 +6,7 @@
 # test-console  the console in Chromium, which is installed already; screenshots in .venv/console/screenshots
 # test-long     backups: written while events are folded, restored, repaired by the log
 # test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
+# test-alerts   every alert rule is fired by a real fault, and resolved; needs promtool
 # test-upgrade  the same from an earlier version (FROM=v0.1.0) to this one
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
@@ -13,8 +14,11 @@
 # celery  the SDK in a real Celery worker, which is installed for it
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
+# bench-peers  the fold beside other engines on the same events (ARGS="--only kafka_streams --runs 1")
+# soak    an hour of steady load with restarts: memory, lag, parts and latency must not creep (SECONDS=600 RATE=5000)
 
-.PHONY: demo up test test-console console-assets test-clients test-deploy test-long test-rolling test-upgrade chaos nightly check celery docs bench
+.PHONY: demo up test test-console console-assets test-clients test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery
+.PHONY: docs bench bench-peers soak
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -55,6 +59,9 @@ test-rolling: .venv/.installed-dev
 test-upgrade: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m rolling --upgrade $(if $(FROM),--from $(FROM))
 
+test-alerts: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m alarms
+
 FAULTS ?= 300
 chaos: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
@@ -80,6 +87,12 @@ docs: .venv/.installed-docs
 
 bench: .venv/.installed-dev
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-peers: .venv/.installed-dev
+	@$(BIN)/python benchmarks/peers/run.py $(ARGS)
+
+soak: .venv/.installed-dev
+	@$(BIN)/python benchmarks/soak.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
 .venv/.installed-local: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap local

@@ -33,7 +33,7 @@ class Desk:
         self.spent = Spent(service.metering.clients)
         self.links = Links(self.signer, self.spent, self.time)
         self.watch = Watch(service.metering.status, self.run)
-        self.feed = Feed(service.metering.status, self.run)
+        self.feed = Feed(service.metering.status, self.run, service.stopping)
 
     @property
     def metering(self) -> Metering:
@@ -46,6 +46,10 @@ class Desk:
     def time(self) -> float:
         """Seconds since 1970."""
         return self.now().timestamp()
+
+    async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """For operations that wait for workers."""
+        return await self._service.change(operation, *args, **kwargs)
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._service.run(operation, *args, **kwargs)

@@ -38,9 +38,11 @@ class Sample:
 class Feed:
     """For the event loop. It polls while somebody watches, and for five minutes after."""
 
-    def __init__(self, status: Status, run: Run) -> None:
+    def __init__(self, status: Status, run: Run, stopping: asyncio.Event) -> None:
+        """`stopping`: the server waits for open answers; they end."""
         self._status = status
         self._run = run
+        self._stopping = stopping
         self._samples: deque[Sample] = deque(maxlen=_KEPT)
         self._next = asyncio.Condition()
         self._watchers = 0
@@ -59,7 +61,7 @@ class Feed:
             self._task = asyncio.create_task(self._poll())
         seen = -1
         try:
-            while True:
+            while not self._stopping.is_set():
                 async with self._next:
                     while not self._samples or self._samples[-1].number <= seen:
                         await self._next.wait()

@@ -92,8 +92,9 @@ class Visit:
         return self.request.query_params
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """An operation, which may block, beside the event loop."""
-        return await self.desk.run(operation, *args, **kwargs)
+        """An operation, which may block, beside the event loop. What a form does may wait for workers."""
+        call = self.desk.change if self.request.method == "POST" else self.desk.run
+        return await call(operation, *args, **kwargs)
 
     def render(self, template: str, http_status: int = 200, /, **values: Any) -> Response:
         """A template as an answer."""
@@ -153,6 +154,7 @@ async def _recognise(visit: Visit) -> None:
             if await desk.run(desk.spent.is_spent, f"session.{session.id}"):
                 return
             visit.who = await desk.run(desk.authentication.principal_of, session.token_id)
+            visit.request.state.principal = visit.who
         except InvalidToken:
             return
     visit.session = session if visit.is_fragment else session.renewed(desk.time())

@@ -63,7 +63,7 @@ async def _shown(
     visit: Visit, position: Position, *, problem: object = None, report: RedriveReport | None = None
 ) -> Response:
     found = await visit.run(visit.may.rejected.get, position)
-    may_send = visit.principal.may(Scope.MANAGE) and visit.principal.org_id is None
+    may_send = visit.principal.may(Scope.MANAGE)
     return visit.render(
         "rejected_one.html",
         422 if problem else 200,

@@ -13,11 +13,13 @@ from starlette.responses import Response
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_service.access.principal import Scope
+from meterfold_service.alerts.operations import UsageAlert
 from meterfold_service.console import fields
 from meterfold_service.console.links import LINK_MINUTES, link_of
 from meterfold_service.console.rendering import org_text, url
 from meterfold_service.console.visit import Visit, page
-from meterfold_service.errors import MetricNotFound
+from meterfold_service.errors import LimitsNotReady, MetricNotFound
+from meterfold_service.limits.table import Limit
 
 __all__ = ["ROUTES", "one_subject"]
 
@@ -40,19 +42,6 @@ class Row:
     link: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A threshold that has a window of the subject."""
-
-    name: str
-    metric_key: str
-    percent: Decimal | None
-    value: Decimal | None
-    limit: Decimal
-    action: str
-    until: datetime | None
-
-
 async def subjects(visit: Visit) -> Response:
     text = visit.query.get("q", "").strip()
     org = fields.org_of(visit.query)
@@ -72,8 +61,10 @@ async def one_subject(visit: Visit, subject: tuple[str, str], org: str, **more: 
     is_customer = visit.principal.subject is not None
     month = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     rows = await _rows(visit, subject, org, month)
-    limits = [] if is_customer else await _limits(visit, subject, org)
-    alerts = await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)
+    limits = await _limits(visit, subject, org)
+    alerts: Sequence[UsageAlert] = ()
+    if not is_customer:
+        alerts = (await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)).rows
     return visit.render(
         "subject.html",
         **{
@@ -83,7 +74,7 @@ async def one_subject(visit: Visit, subject: tuple[str, str], org: str, **more: 
             "rows": rows,
             "month": f"{month:%Y-%m}",
             "limits": limits,
-            "alerts": alerts.rows,
+            "alerts": alerts,
             "may_link": visit.principal.may(Scope.ADMIN) and not is_customer,
             "link": None,
             **more,
@@ -129,22 +120,12 @@ async def _rows(visit: Visit, subject: tuple[str, str], org: str, month: datetim
     return found
 
 
-async def _limits(visit: Visit, subject: tuple[str, str], org: str) -> list[Limit]:
-    page_of = await visit.run(visit.may.thresholds.list, limit=200, windows=200)
-    return [
-        Limit(
-            one.threshold.name,
-            one.threshold.metric_key,
-            window.percentage_used,
-            window.value,
-            one.threshold.threshold,
-            one.threshold.action,
-            window.period_end,
-        )
-        for one in page_of.rows
-        for window in one.standing.windows
-        if (window.org_id, window.subject_type, window.subject_id) == (org, *subject)
-    ]
+async def _limits(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[Limit]:
+    """What it has reached or approaches, from memory; nothing while that is being read."""
+    try:
+        return (await visit.run(visit.may.limits.get, subject, org_id=org)).limits
+    except LimitsNotReady:
+        return ()
 
 
 async def link(visit: Visit) -> Response:

@@ -119,6 +119,7 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo) -> dict[str, Any]:
             tz=asked.tz,
             anchor=asked.anchor,
             org_id=asked.org_id,
+            every_org=asked.org_id is None,
             subject=asked.subject,
             group_by=asked.group,
             top=_TOP if asked.group and asked.subject is None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action, AlertStatus, Level
 from meterfold_service.access.errors import InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.alerts.operations import UsageAlert
 from meterfold_service.console.app import ROUTES
 from meterfold_service.console.desk import Desk
+from meterfold_service.limits.table import Limit
 from meterfold_service.notify.operations import Delivery, DeliveryPage, DeliveryTry, WebhookEndpoint
 from meterfold_service.pages import Page
 from meterfold_service.periods.results import Adjustment, DuePeriods, PeriodClosing
@@ -66,6 +69,10 @@ RECORD = UsageRecord(
     MARKUP, MARKUP, "api.calls", MARKUP, MARKUP, Decimal(1), MARKUP, MARKUP, MARKUP, MARKUP, NOW, NOW, 3, 1042
 )
 WINDOW = WindowNow(MARKUP, MARKUP, MARKUP, NOW, None, "exceeded", Decimal(12), Decimal(120), NOW)
+LIMIT = Limit(
+    "t", MARKUP, "api.calls", Period.MONTHLY, NOW, None, Level.EXCEEDED, Action.BLOCK, Decimal(12), Decimal(10),
+    Decimal(8), NOW,
+)  # fmt: skip
 TOTALS = FoldTotals(NOW, 2, 107, 100, 4, 2, NOW, NOW)
 DELIVERY = Delivery(
     NOW, MARKUP, "threshold.exceeded", "webhook", MARKUP, MARKUP, "t", "a", "failed", 1, 3, NOW, 500, MARKUP, NOW
@@ -124,11 +131,12 @@ def metering() -> Any:
         ),
         rejected=Made(list=page_of(REJECTED), get=answers(REJECTED), count=answers({"invalid": 1})),
         notifications=Made(
-            list=answers(DeliveryPage((DELIVERY,), MARKUP)),
+            list=answers(DeliveryPage((DELIVERY,), MARKUP, 1)),
             tries=answers((TRY,)),
             endpoints=answers((WebhookEndpoint(MARKUP, "failing", NOW, MARKUP, NOW),)),
         ),
         tokens=Made(list=page_of(TOKEN), key=lambda: KEY),
+        limits=Made(get=answers(Made(limits=(LIMIT,)))),
         proofs=Made(list=answers([PROOF, PROOF]), get=answers(PROOF)),
         status=Made(totals=answers(TOTALS)),
     )  # fmt: skip
@@ -174,9 +182,12 @@ class Service:
     def __init__(self, metering: Any) -> None:
         self.metering = metering
         self.authentication = Known()
+        self.stopping = asyncio.Event()
 
     async def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return operation(*args, **kwargs)
+
+    change = run
 
 
 def application(service: Service, now: Callable[[], datetime] = lambda: NOW) -> Starlette:
