@@ -2,6 +2,7 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
+# test-doors    the clients of OpenMeter and Lago against the HTTP server, which are installed for it
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
 # test-console  the console in Chromium, which is installed already; screenshots in .venv/console/screenshots
 # test-long     backups: written while events are folded, restored, repaired by the log
@@ -17,8 +18,8 @@
 # bench-peers  the fold beside other engines on the same events (ARGS="--only kafka_streams --runs 1")
 # soak    an hour of steady load with restarts: memory, lag, parts and latency must not creep (SECONDS=600 RATE=5000)
 
-.PHONY: demo up test test-console console-assets test-clients test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery
-.PHONY: docs bench bench-peers soak
+.PHONY: demo up test test-console console-assets test-clients test-doors test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly
+.PHONY: check celery docs bench bench-peers soak
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -48,6 +49,9 @@ test-long: .venv/.installed-dev
 
 test-clients: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m clients.run $(ARGS)
+
+test-doors: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m doors.run $(ARGS)
 
 test-deploy: .venv/.installed-dev
 	@$(BIN)/python tests/deploy/promtool.py

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meterfold_service.access.alerts import ScopedAlerts
+from meterfold_service.access.doors import ScopedLago, ScopedOpenMeter
 from meterfold_service.access.events import ScopedEvents
 from meterfold_service.access.limits import ScopedLimits
 from meterfold_service.access.metrics import ScopedMetrics
@@ -43,6 +44,14 @@ class Scoped:
     @cached_property
     def events(self) -> ScopedEvents:
         return ScopedEvents(self._metering, self.principal)
+
+    @cached_property
+    def openmeter(self) -> ScopedOpenMeter:
+        return ScopedOpenMeter(self._metering, self.principal)
+
+    @cached_property
+    def lago(self) -> ScopedLago:
+        return ScopedLago(self._metering, self.principal)
 
     @cached_property
     def thresholds(self) -> ScopedThresholds:

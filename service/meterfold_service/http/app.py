@@ -22,11 +22,14 @@ from meterfold_service.http.problems import add_problems
 from meterfold_service.http.responses import REFUSED
 from meterfold_service.http.routes import (
     alerts,
+    doors,
     events,
     exports,
+    lago,
     limits,
     metrics,
     notifications,
+    openmeter,
     periods,
     probes,
     rejected,
@@ -43,6 +46,9 @@ __all__ = ["create_app", "described", "operations"]
 
 ROUTERS = (
     events.router,
+    doors.router,
+    lago.router,
+    openmeter.router,
     metrics.router,
     usage.router,
     limits.router,

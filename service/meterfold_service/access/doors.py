@@ -1,0 +1,84 @@
+"""OpenMeter's and Lago's operations as one principal may call them: on the meters and events of its organization.
+
+A principal of every organization acts on usage without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meterfold_service.access.errors import Forbidden
+from meterfold_service.access.principal import Principal, Scope
+
+if TYPE_CHECKING:
+    from meterfold_service.lago.operations import CurrentUsage, LagoIngested
+    from meterfold_service.metering import Metering
+    from meterfold_service.openmeter.meters import Meter
+    from meterfold_service.openmeter.operations import Ingested, ListedEvent, MeterRow, SubjectRow
+    from meterfold_service.openmeter.queries import MeterQuery
+
+__all__ = ["ScopedLago", "ScopedOpenMeter"]
+
+
+class _Door:
+    def __init__(self, metering: Metering, principal: Principal) -> None:
+        self._metering = metering
+        self._principal = principal
+
+    def _org(self, scope: Scope) -> str:
+        """The organization, where the principal has the scope."""
+        if not self._principal.may(scope):
+            raise Forbidden.scope(scope)
+        if self._principal.subject is not None:
+            raise Forbidden("a token of one subject cannot be used here; use one of its organization")
+        return self._principal.org_id or ""
+
+
+class ScopedOpenMeter(_Door):
+    """As OpenMeter."""
+
+    @property
+    def may_block(self) -> bool:
+        return self._metering.openmeter.may_block
+
+    def begin(self, documents: Sequence[Any], on_end: Callable[[], None]) -> Ingested:
+        return self._metering.openmeter.begin(documents, self._org(Scope.INGEST), on_end)
+
+    def create(self, given: Mapping[str, Any]) -> Meter:
+        return self._metering.openmeter.create(given, self._org(Scope.MANAGE))
+
+    def update(self, id_or_slug: str, given: Mapping[str, Any]) -> Meter:
+        return self._metering.openmeter.update(id_or_slug, given, self._org(Scope.MANAGE))
+
+    def delete(self, id_or_slug: str) -> None:
+        self._metering.openmeter.delete(id_or_slug, self._org(Scope.MANAGE))
+
+    def meters(self) -> Sequence[Meter]:
+        return self._metering.openmeter.meters(self._org(Scope.READ))
+
+    def get(self, id_or_slug: str) -> Meter:
+        return self._metering.openmeter.get(id_or_slug, self._org(Scope.READ))
+
+    def query(self, id_or_slug: str, query: MeterQuery) -> tuple[Meter, list[MeterRow]]:
+        return self._metering.openmeter.query(id_or_slug, query, self._org(Scope.READ))
+
+    def list_events(self, **values: Any) -> list[ListedEvent]:
+        return self._metering.openmeter.list_events(self._org(Scope.READ), **values)
+
+    def subjects(self, **values: Any) -> list[SubjectRow]:
+        return self._metering.openmeter.subjects(self._org(Scope.READ), **values)
+
+
+class ScopedLago(_Door):
+    """As Lago."""
+
+    @property
+    def may_block(self) -> bool:
+        return self._metering.lago.may_block
+
+    def begin(self, documents: Sequence[Any], on_end: Callable[[], None]) -> LagoIngested:
+        return self._metering.lago.begin(documents, self._org(Scope.INGEST), on_end)
+
+    def current_usage(self, subscription: str) -> CurrentUsage:
+        return self._metering.lago.current_usage(subscription, self._org(Scope.READ))
