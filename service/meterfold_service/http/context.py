@@ -43,6 +43,8 @@ class HttpService:
         self.settings = settings
         self.traffic = Traffic()
         self.ingesting = Ingesting()
+        self.stopping = asyncio.Event()
+        """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
         self.availability = Availability(metering.ping, self.traffic.errors)
         self._follower: StateFollower | None = None

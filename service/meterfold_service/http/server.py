@@ -77,6 +77,7 @@ class HttpServer:
             with suppress(MeterfoldError):
                 await self._service.run(self._service.authentication.note_uses)
             await asyncio.sleep(_LOOK_SECONDS)
+        self._service.stopping.set()
         server.should_exit = True
 
 
