@@ -5,6 +5,7 @@
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
 # test-long     backups: written while events are folded, restored, repaired by the log
 # test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
+# test-alerts   every alert rule is fired by a real fault, and resolved; needs promtool
 # test-upgrade  the same from an earlier version (FROM=v0.1.0) to this one
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
@@ -15,7 +16,8 @@
 # bench-peers  the fold beside other engines on the same events (ARGS="--only kafka_streams --runs 1")
 # soak    an hour of steady load with restarts: memory, lag, parts and latency must not creep (SECONDS=600 RATE=5000)
 
-.PHONY: demo up test test-clients test-deploy test-long test-rolling test-upgrade chaos nightly check celery docs bench bench-peers soak
+.PHONY: demo up test test-clients test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery
+.PHONY: docs bench bench-peers soak
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -46,6 +48,9 @@ test-rolling: .venv/.installed-dev
 
 test-upgrade: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m rolling --upgrade $(if $(FROM),--from $(FROM))
+
+test-alerts: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m alarms
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

@@ -5,16 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_sink.closing_checksum import BOUNDED
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
 
 if TYPE_CHECKING:
     from meterfold_schemas.periods import Period
     from meterfold_sink.client import Client
 
-__all__ = ["list_adjustments"]
+__all__ = ["ADJUSTMENT_KEYS", "list_adjustments"]
 
 _COLUMNS: Final = (
     "org_id, metric_key, subject_type, subject_id, period_type, period_start, period_end, closed_at, revised_at, "
     "old_quantity, new_quantity, difference, old_count, new_count, old_sum, new_sum, partition, offsets"
+)
+ADJUSTMENT_KEYS: Final[Keys] = (
+    micros_of("period_start"),
+    Key("toString(period_type)"),
+    *map(Key, ("metric_key", "org_id", "subject_type", "subject_id")),
+    micros_of("closed_at"),
 )
 
 
@@ -28,11 +35,12 @@ def list_adjustments(
     org_id: str | None,
     subject: tuple[str, str] | None,
     limit: int,
-    offset: int,
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows by period, metric, subject and closing, and how many there are in all. Periods begin in [start, end), UTC
-    microseconds. Raises Retryable or Fatal."""
-    conditions, parameters = ["1"], dict[str, Any](limit=limit, offset=offset)
+    offset: int = 0,
+    after: Position | None = None,
+) -> RowPage:
+    """Rows by period, metric, subject and closing. Periods begin in [start, end), UTC microseconds. Raises Retryable or
+    Fatal."""
+    conditions, parameters = ["1"], dict[str, Any]()
     texts = {
         "period_type": None if period is None else period.value,
         "metric_key": metric_key,
@@ -48,17 +56,7 @@ def list_adjustments(
         if moment is not None:
             conditions.append(f"period_start {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
             parameters[name] = moment
-    where = " AND ".join(conditions)
-    order = "period_start, period_type, metric_key, org_id, subject_type, subject_id, closed_at"
-    rows = client.rows(
-        f"SELECT {_COLUMNS}, toInt64(count() OVER ()) AS rows_in_all FROM usage_adjustments WHERE {where} "  # noqa: S608
-        f"ORDER BY {order} LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}",
-        parameters,
-        BOUNDED,
+    select = f"SELECT {_COLUMNS} FROM usage_adjustments WHERE {' AND '.join(conditions)}"  # noqa: S608
+    return read_page(
+        client, select, ADJUSTMENT_KEYS, parameters, limit=limit, offset=offset, after=after, settings=BOUNDED
     )
-    total = rows[0]["rows_in_all"] if rows else 0
-    if not rows and offset:
-        total = client.value(f"SELECT toInt64(count()) FROM usage_adjustments WHERE {where}", parameters)  # noqa: S608
-    for row in rows:
-        del row["rows_in_all"]
-    return rows, total

@@ -6,25 +6,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import micros
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, ordered, read_page
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from meterfold_sink.client import Client
 
-__all__ = ["FILTERS", "find_alert", "list_alerts", "next_mirrored_offset"]
+__all__ = ["ALERT_SORTS", "FILTERS", "find_alert", "list_alerts", "next_mirrored_offset"]
 
 FILTERS: Final = ("metric_key", "org_id", "subject_type", "subject_id", "threshold_id", "status", "level")
 """The columns of usage_alerts that a list may be restricted by."""
 _ALERT: Final = "SELECT * FROM usage_alerts WHERE id = {id:String}"
-_PAGE: Final = """
-SELECT *, toInt64(count() OVER ()) AS total
-FROM usage_alerts
-WHERE {conditions}
-ORDER BY triggered_at DESC, id
-LIMIT {{limit:UInt32}} OFFSET {{offset:UInt32}}
-"""
-_TOTAL: Final = "SELECT toInt64(count()) FROM usage_alerts WHERE {conditions}"
+ALERT_SORTS: Final[Mapping[str, Keys]] = {
+    "triggered_at": (micros_of("triggered_at"), Key("id", breaks_ties=True)),
+    "percentage_used": (Key("percentage_used", "Decimal(38, 9)"), Key("id", breaks_ties=True)),
+}
+"""What alerts can be sorted by."""
+NEWEST: Final = ordered(ALERT_SORTS["triggered_at"], descending=True)
 _MIRRORED: Final = """
 SELECT max(next_offset) AS next_offset, toInt64(count()) AS found
 FROM mirror_progress
@@ -33,11 +32,17 @@ WHERE topic = {topic:String} AND partition = 0
 
 
 def list_alerts(
-    client: Client, wanted: Mapping[str, str | None], *, since: datetime | None, limit: int, offset: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows of usage_alerts that were triggered at `since` or later, the newest first, and how many there are in all.
-    `wanted`: column of FILTERS -> its value; None leaves the column out. Raises Retryable or Fatal, as every function
-    here."""
+    client: Client,
+    wanted: Mapping[str, str | None],
+    keys: Keys = NEWEST,
+    *,
+    since: datetime | None,
+    limit: int,
+    offset: int = 0,
+    after: Position | None = None,
+) -> RowPage:
+    """Rows of usage_alerts that were triggered at `since` or later. `wanted`: column of FILTERS -> its value; None
+    leaves the column out. Raises Retryable or Fatal, as every function here."""
     if unknown := wanted.keys() - set(FILTERS):
         raise ValueError(f"usage_alerts cannot be restricted by {', '.join(sorted(unknown))}")
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -45,12 +50,8 @@ def list_alerts(
     if since is not None:
         conditions.append("triggered_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')")
         given["since"] = micros(since)
-    condition = " AND ".join(conditions) or "1"
-    rows = client.rows(_PAGE.format(conditions=condition), {**given, "limit": limit, "offset": offset})
-    if not rows:  # a page behind the last row also has a total
-        return [], client.value(_TOTAL.format(conditions=condition), given) if offset else 0
-    totals = [row.pop("total") for row in rows]
-    return rows, totals[0]
+    select = f"SELECT * FROM usage_alerts WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
+    return read_page(client, select, keys, given, limit=limit, offset=offset, after=after)
 
 
 def find_alert(client: Client, alert_id: str) -> dict[str, Any] | None:

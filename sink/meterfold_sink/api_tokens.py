@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import micros
+from meterfold_sink.keyset import Key, Keys, Position, micros_of, ordered, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.small import Parameter
 
-__all__ = ["StoredToken", "list_tokens", "note_uses", "read_token", "write_token"]
+__all__ = ["TOKEN_SORTS", "StoredToken", "TokenRows", "list_tokens", "note_uses", "read_token", "write_token"]
 
 _COLUMNS: Final = (
     "id, version, digest, name, scopes, org_id, subject_type, subject_id, created_at, expires_at, revoked_at"
@@ -28,13 +29,14 @@ LEFT JOIN
     FROM api_token_uses GROUP BY token_id
 ) AS used ON used.token_id = t.id
 WHERE ({{org:Nullable(String)}} IS NULL OR org_id = {{org:Nullable(String)}})
-ORDER BY created_at DESC, id
-LIMIT {{limit:UInt32}} OFFSET {{offset:UInt64}}
-SETTINGS join_use_nulls = 1
 """  # noqa: S608
-_COUNT: Final = (
-    "SELECT count() FROM api_tokens FINAL WHERE ({org:Nullable(String)} IS NULL OR org_id = {org:Nullable(String)})"
-)
+_OUTER_NULLS: Final = {"join_use_nulls": 1}
+TOKEN_SORTS: Final[Mapping[str, Keys]] = {
+    "created_at": (micros_of("created_at"), Key("id", breaks_ties=True)),
+    "name": (Key("name"), Key("id", breaks_ties=True)),
+}
+"""What tokens can be sorted by."""
+NEWEST: Final = ordered(TOKEN_SORTS["created_at"], descending=True)
 _WRITE: Final = f"""
 INSERT INTO api_tokens ({_COLUMNS}) SELECT {{id:String}}, {{version:Int64}}, {{digest:String}}, {{name:String}},
     {{scopes:Array(String)}}, {{org_id:Nullable(String)}}, {{subject_type:Nullable(String)}},
@@ -73,12 +75,29 @@ def read_token(client: Client, token_id: str) -> StoredToken | None:
     return _token(rows[0]) if rows else None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRows:
+    """A page of tokens; see keyset.RowPage."""
+
+    rows: list[StoredToken]
+    total: int
+    end: Position | None
+
+
 def list_tokens(
-    client: Client, *, org_id: str | None = None, limit: int = 100, offset: int = 0
-) -> tuple[list[StoredToken], int]:
-    """The newest first, and how many there are. `org_id` None: those of all organizations."""
-    rows = client.rows(_ALL, {"org": org_id, "limit": limit, "offset": offset})
-    return [_token(row) for row in rows], int(client.value(_COUNT, {"org": org_id}))
+    client: Client,
+    keys: Keys = NEWEST,
+    *,
+    org_id: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+    after: Position | None = None,
+) -> TokenRows:
+    """`org_id` None: those of all organizations."""
+    page = read_page(
+        client, _ALL, keys, {"org": org_id}, limit=limit, offset=offset, after=after, settings=_OUTER_NULLS
+    )
+    return TokenRows([_token(row) for row in page.rows], page.total, page.end)
 
 
 def write_token(client: Client, token: StoredToken) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
+
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
 __all__ = [
+    "METRIC_SORTS",
+    "THRESHOLD_SORTS",
     "defined_keys",
     "list_metrics",
     "list_thresholds",
@@ -37,20 +41,62 @@ SELECT max(version) AS version, toInt64(count()) AS found FROM thresholds WHERE 
 Filter = Mapping[str, str | bool | None]
 """Column: the value it must have; None leaves the column out."""
 
+_ONE_METRIC: Final = (Key("org_id", breaks_ties=True), Key("key", breaks_ties=True))
+METRIC_SORTS: Final[Mapping[str, Keys]] = {
+    "display_order": (Key("org_id"), Key("display_order", "Int64"), Key("key")),
+    "key": (Key("key"), Key("org_id", breaks_ties=True)),
+    "name": (Key("name"), *_ONE_METRIC),
+    "created_at": (micros_of("created_at"), *_ONE_METRIC),
+    "updated_at": (micros_of("updated_at"), *_ONE_METRIC),
+}
+"""What metrics can be sorted by."""
+_ONE_THRESHOLD: Final = Key("id", breaks_ties=True)
+THRESHOLD_SORTS: Final[Mapping[str, Keys]] = {
+    "scope": (
+        Key("toInt64(isNotNull(org_id))", "Int64"),
+        Key("ifNull(org_id, '')"),
+        Key("metric_key"),
+        Key("name"),
+        Key("threshold", "Decimal(38, 9)"),
+        _ONE_THRESHOLD,
+    ),
+    "name": (Key("name"), _ONE_THRESHOLD),
+    "created_at": (micros_of("created_at"), _ONE_THRESHOLD),
+    "updated_at": (micros_of("updated_at"), _ONE_THRESHOLD),
+}
 
-def list_metrics(client: Client, wanted: Filter, *, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Rows of metric_definitions by organization and then in the order they are displayed, and how many fit in all.
+
+def list_metrics(
+    client: Client,
+    wanted: Filter,
+    keys: Keys = METRIC_SORTS["display_order"],
+    *,
+    limit: int,
+    offset: int = 0,
+    after: Position | None = None,
+    seen_by: str | None = None,
+) -> RowPage:
+    """Rows of metric_definitions. `seen_by`: those of this organization and of every organization.
 
     Raises Retryable or Fatal, as every function here.
     """
-    return _page(client, "metric_definitions", "org_id, display_order, key", wanted, limit, offset)
+    condition = "org_id IN ({seen_by:String}, '')"
+    return _page(client, "metric_definitions", wanted, keys, limit, offset, after, (condition, seen_by))
 
 
-def list_thresholds(client: Client, wanted: Filter, *, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Rows of thresholds, those of every organization first, then by organization, metric, name and value; and how many
-    fit in all."""
-    order = "isNotNull(org_id), org_id, metric_key, name, threshold, id"
-    return _page(client, "thresholds", order, wanted, limit, offset)
+def list_thresholds(
+    client: Client,
+    wanted: Filter,
+    keys: Keys = THRESHOLD_SORTS["scope"],
+    *,
+    limit: int,
+    offset: int = 0,
+    after: Position | None = None,
+    seen_by: str | None = None,
+) -> RowPage:
+    """Rows of thresholds. `seen_by`: those of this organization and of every organization."""
+    condition = "(org_id IS NULL OR org_id = {seen_by:String})"
+    return _page(client, "thresholds", wanted, keys, limit, offset, after, (condition, seen_by))
 
 
 def visible_metric(client: Client, key: str, org_id: str) -> dict[str, Any] | None:
@@ -80,27 +126,25 @@ def _version(client: Client, sql: str, name: Mapping[str, str]) -> int | None:
 
 
 def _page(
-    client: Client, table: str, order: str, wanted: Filter, limit: int, offset: int
-) -> tuple[list[dict[str, Any]], int]:
+    client: Client,
+    table: str,
+    wanted: Filter,
+    keys: Keys,
+    limit: int,
+    offset: int,
+    after: Position | None,
+    seen: tuple[str, str | None],
+) -> RowPage:
     given = {name: value for name, value in wanted.items() if value is not None}
-    conditions = " AND ".join(
-        ["NOT deleted", *(f"{name} = {{{name}:{_type(value)}}}" for name, value in given.items())]
-    )
+    conditions = ["NOT deleted", *(f"{name} = {{{name}:{_type(value)}}}" for name, value in given.items())]
     parameters: dict[str, Any] = {
-        **{name: int(value) if isinstance(value, bool) else value for name, value in given.items()},
-        "limit": limit,
-        "offset": offset,
+        name: int(value) if isinstance(value, bool) else value for name, value in given.items()
     }
-    source = f"FROM {table} FINAL WHERE {conditions}"
-    page = (
-        f"SELECT * EXCEPT deleted, toInt64(count() OVER ()) AS total {source} ORDER BY {order} "
-        "LIMIT {limit:UInt32} OFFSET {offset:UInt32}"
-    )
-    rows = client.rows(page, parameters)
-    if not rows:  # a page behind the last row also has a total
-        return [], client.value(f"SELECT toInt64(count()) {source}", parameters) if offset else 0
-    totals = [row.pop("total") for row in rows]
-    return rows, totals[0]
+    if seen[1] is not None:
+        conditions.append(seen[0])
+        parameters["seen_by"] = seen[1]
+    select = f"SELECT * EXCEPT deleted FROM {table} FINAL WHERE {' AND '.join(conditions)}"  # noqa: S608
+    return read_page(client, select, keys, parameters, limit=limit, offset=offset, after=after)
 
 
 def _type(value: str | bool) -> str:

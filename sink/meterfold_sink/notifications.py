@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterfold_schemas.periods import micros
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, ordered, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
 __all__ = [
+    "DELIVERY_SORTS",
     "FILTERS",
+    "KEPT",
+    "Backlog",
     "DeliveryKey",
     "DueDelivery",
     "Failures",
     "alert_targets",
+    "count_notified_thresholds",
     "count_waiting",
+    "delivery_backlog",
     "due_deliveries",
     "endpoint_failures",
     "known_deliveries",
@@ -32,6 +38,9 @@ __all__ = [
 FILTERS: Final = ("state", "channel", "target", "event_id", "event_type", "org_id", "threshold_id", "alert_id")
 """The columns of notification_deliveries that a list may be restricted by."""
 
+KEPT: Final = timedelta(days=30)
+"""A delivery is over at its last try, which an outage can delay; later than this it is not looked for any more."""
+
 _PROGRESS: Final = "SELECT topic, partition, next_offset FROM notification_progress FINAL"
 _KNOWN: Final = """
 SELECT DISTINCT event_id, channel, target FROM notification_tries WHERE has({event_ids:Array(String)}, event_id)
@@ -39,7 +48,7 @@ SELECT DISTINCT event_id, channel, target FROM notification_tries WHERE has({eve
 _ALERT_TARGETS: Final = """
 SELECT DISTINCT alert_id, channel, target FROM notification_tries WHERE has({alert_ids:Array(String)}, alert_id)
 """
-_CURRENT: Final = """
+_EVERY: Final = """
 SELECT
     occurred_at, event_id, channel, target,
     any(t.event_type) AS event_type, any(t.topic) AS topic, any(t.partition) AS partition, any(t.org_id) AS org_id,
@@ -49,10 +58,12 @@ SELECT
     tupleElement(last, 4) AS due_at, tupleElement(last, 5) AS give_up_at
 FROM notification_tries AS t
 WHERE t.give_up_at >= fromUnixTimestamp64Micro({kept:Int64}, 'UTC')
-    AND has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))
 GROUP BY occurred_at, event_id, channel, target
 HAVING state IN ('pending', 'sending', 'retrying')
 """
+_CURRENT: Final = _EVERY.replace(
+    "GROUP BY", "AND has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))\nGROUP BY"
+)
 _DUE: Final = f"""
 WITH due AS
 (
@@ -75,6 +86,16 @@ ORDER BY due_at
 _WAITING: Final = f"""
 SELECT channel, toInt64(count()) AS waiting, min(occurred_at) AS oldest FROM ({_CURRENT}) GROUP BY channel
 """  # noqa: S608
+_BACKLOG: Final = f"""
+SELECT
+    toInt64(count()) AS waiting, toInt64(countIf(state = 'retrying')) AS failing,
+    minOrNullIf(due_at, due_at <= fromUnixTimestamp64Micro({{now:Int64}}, 'UTC')) AS due_since
+FROM ({_EVERY})
+"""  # noqa: S608
+_NOTIFIED: Final = """
+SELECT toInt64(count()) AS thresholds FROM thresholds FINAL
+WHERE deleted = 0 AND is_active AND (notEmpty(notify_emails) OR ifNull(notify_webhook, '') != '')
+"""
 _FAILURES: Final = """
 WITH (
     SELECT max(ended_at) FROM notification_tries
@@ -90,18 +111,24 @@ WHERE channel = 'webhook' AND target = {target:String} AND state IN ('sending', 
 _ENDPOINTS: Final = """
 SELECT endpoint, state, since, reason, changed_at FROM notification_endpoints FINAL ORDER BY endpoint
 """
-_LIST: Final = """
-SELECT * EXCEPT payload FROM notification_deliveries
-WHERE {conditions}
-ORDER BY occurred_at DESC, event_id, channel, target
-LIMIT {{limit:UInt32}}
-"""
+DELIVERY_SORTS: Final[Mapping[str, Keys]] = {
+    "occurred_at": (
+        micros_of("occurred_at"),
+        *(Key(name, breaks_ties=True) for name in ("event_id", "toString(channel)", "target")),
+    )
+}
+"""What deliveries can be sorted by."""
+NEWEST: Final = ordered(DELIVERY_SORTS["occurred_at"], descending=True)
+#: An organization sees what its own thresholds have sent: those of every organization send to other addresses.
+_SEEN: Final = (
+    "{of}org_id = {seen_by:String} AND {of}threshold_id IN (SELECT id FROM thresholds WHERE org_id = {seen_by:String})"
+)
 _TRIES: Final = """
 SELECT
     occurred_at, event_id, event_type, channel, target, round, toInt64(attempt) AS attempt, state, status, error,
     due_at, started_at, ended_at
 FROM notification_tries FINAL
-WHERE event_id = {event_id:String}
+WHERE event_id = {event_id:String} AND :seen
 ORDER BY channel, target, round, attempt
 """
 _AGAIN: Final = """
@@ -153,6 +180,15 @@ class DueDelivery:
     @property
     def key(self) -> DeliveryKey:
         return DeliveryKey(self.event_id, self.channel, self.target)
+
+
+class Backlog(NamedTuple):
+    """Deliveries with a try to come; those of them whose last try failed; and since when the longest overdue one is
+    due, None where none is."""
+
+    waiting: int
+    failing: int
+    due_since: datetime | None
 
 
 class Failures(NamedTuple):
@@ -211,6 +247,17 @@ def count_waiting(client: Client, owned: Iterable[tuple[str, int]], kept: dateti
     return {row["channel"]: (row["waiting"], row["oldest"]) for row in rows}
 
 
+def delivery_backlog(client: Client, now: datetime, kept: datetime) -> Backlog:
+    """Of all notifiers. Deliveries that were to be given up before `kept` are over."""
+    (row,) = client.rows(_BACKLOG, {"now": micros(now), "kept": micros(kept)})
+    return Backlog(row["waiting"], row["failing"], row["due_since"])
+
+
+def count_notified_thresholds(client: Client) -> int:
+    """Active thresholds with a mail address or a webhook."""
+    return int(client.value(_NOTIFIED))
+
+
 def endpoint_failures(client: Client, target: str) -> Failures:
     """The failed tries of a webhook since it last answered with success."""
     (row,) = client.rows(_FAILURES, {"target": target})
@@ -225,30 +272,26 @@ def list_endpoints(client: Client) -> list[dict[str, Any]]:
 def list_deliveries(
     client: Client,
     wanted: Mapping[str, str | None],
+    keys: Keys = NEWEST,
     *,
     start: datetime | None,
     end: datetime | None,
-    after: tuple[datetime, str, str, str] | None,
     limit: int,
-) -> list[dict[str, Any]]:
-    """Rows of notification_deliveries of events in [start, end), the newest events first. `wanted`: column of FILTERS
-    -> its value, None leaves it out. `after`: (occurred_at, event_id, channel, target) of the last row before."""
-    conditions, given = _conditions(wanted, start, end)
-    if after is not None:
-        conditions.append(
-            "(occurred_at < fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') "
-            "OR (occurred_at = fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') "
-            "AND (event_id, channel, target) > ({after_id:String}, {after_channel:String}, {after_target:String})))"
-        )
-        given |= dict(zip(("after_id", "after_channel", "after_target"), after[1:], strict=True))
-        given["after_at"] = micros(after[0])
-    sql = _LIST.format(conditions=" AND ".join(conditions) or "1")
-    return client.rows(sql, given | {"limit": limit})
+    after: Position | None = None,
+    seen_by: str | None = None,
+) -> RowPage:
+    """Rows of notification_deliveries of events in [start, end). `wanted`: column of FILTERS -> its value, None leaves
+    it out. `seen_by`: see _conditions."""
+    conditions, given = _conditions(wanted, start, end, seen_by=seen_by)
+    select = f"SELECT * EXCEPT payload FROM notification_deliveries WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
+    return read_page(client, select, keys, given, limit=limit, after=after)
 
 
-def list_tries(client: Client, event_id: str) -> list[dict[str, Any]]:
-    """Every try of every delivery of one event, by target and in order; attempt 0 is the plan."""
-    return client.rows(_TRIES, {"event_id": event_id})
+def list_tries(client: Client, event_id: str, *, seen_by: str | None = None) -> list[dict[str, Any]]:
+    """Every try of every delivery of one event, by target and in order; attempt 0 is the plan. `seen_by`: see
+    _conditions."""
+    seen = "1" if seen_by is None else _SEEN.replace("{of}", "")
+    return client.rows(_TRIES.replace(":seen", seen), {"event_id": event_id, "seen_by": seen_by})
 
 
 def request_again(
@@ -259,10 +302,12 @@ def request_again(
     end: datetime | None,
     now: datetime,
     give_up_at: datetime,
+    *,
+    seen_by: str | None = None,
 ) -> int:
     """Plan one more round of the deliveries in one of `states`; the running notifier sends them. `now` numbers the
     round: a repeated insert is the same rows. Returns how many there are."""
-    conditions, given = _conditions(wanted, start, end, "d.")
+    conditions, given = _conditions(wanted, start, end, "d.", seen_by=seen_by)
     conditions.append("has({states:Array(String)}, d.state)")
     given |= {"round": micros(now), "now": micros(now), "give_up_at": micros(give_up_at), "states": list(states)}
     client.command(_AGAIN.replace("{conditions}", " AND ".join(conditions)), given)
@@ -273,8 +318,14 @@ _COUNT_ROUND: Final = "SELECT toInt64(count()) FROM notification_deliveries WHER
 
 
 def _conditions(
-    wanted: Mapping[str, str | None], start: datetime | None, end: datetime | None, of: str = ""
+    wanted: Mapping[str, str | None],
+    start: datetime | None,
+    end: datetime | None,
+    of: str = "",
+    *,
+    seen_by: str | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
+    """`seen_by`: only deliveries of this organization's own thresholds."""
     if unknown := wanted.keys() - set(FILTERS):
         raise ValueError(f"notification_deliveries cannot be restricted by {', '.join(sorted(unknown))}")
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -283,6 +334,9 @@ def _conditions(
         if value is not None:
             conditions.append(f"{of}occurred_at {sign} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
             given[name] = micros(value)
+    if seen_by is not None:
+        conditions.append(_SEEN.replace("{of}", of))
+        given["seen_by"] = seen_by
     return conditions, given
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink.closing_checksum import BOUNDED, EMPTY_CHECKSUM, checksum_sql, window_digest
+from meterfold_sink.keyset import Key, Keys, Position, micros_of, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -81,6 +82,12 @@ SELECT
 FROM period_closings FINAL
 WHERE {where}
 """
+LATEST_CLOSINGS: Final[Keys] = (
+    micros_of("period_start", descending=True),
+    Key("period_type"),
+    Key("metric_key"),
+    Key("revision", "Int64", descending=True),
+)
 
 
 def read_closings(
@@ -120,11 +127,12 @@ def list_closings(
     metric_key: str | None,
     newest: bool,
     limit: int,
-    offset: int,
-) -> tuple[list[ClosingRow], int]:
-    """Closings of periods that begin in [start, end), the latest period first, and how many there are in all. `newest`:
-    only the newest of each period."""
-    conditions, parameters = ["1"], dict[str, Any](limit=limit, offset=offset)
+    offset: int = 0,
+    after: Position | None = None,
+) -> tuple[list[ClosingRow], int, Position | None]:
+    """Closings of periods that begin in [start, end), the latest period first, how many there are in all, and the
+    position of the last one if more are behind it. `newest`: only the newest of each period."""
+    conditions, parameters = ["1"], dict[str, Any]()
     if period is not None:
         conditions.append("period_type = {period:String}")
         parameters["period"] = period.value
@@ -139,13 +147,8 @@ def list_closings(
         parameters["metric_key"] = metric_key
     only = "revision = revisions" if newest else "1"
     inner = f"SELECT * FROM ({_ROWS.format(where=' AND '.join(conditions))}) WHERE {only}"  # noqa: S608
-    total = client.value(f"SELECT toInt64(count()) FROM ({inner})", parameters)  # noqa: S608
-    rows = client.rows(
-        f"{inner} ORDER BY period_start DESC, period_type, metric_key, revision DESC "
-        "LIMIT {limit:UInt64} OFFSET {offset:UInt64}",
-        parameters,
-    )
-    return [_closing(row) for row in rows], total
+    page = read_page(client, inner, LATEST_CLOSINGS, parameters, limit=limit, offset=offset, after=after)
+    return [_closing(row) for row in page.rows], page.total, page.end
 
 
 def write_closing(

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import micros
+from meterfold_sink.keyset import Key, Keys, Position, behind, micros_of, ordered, sorted_by
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
 __all__ = [
+    "REJECTED_SORTS",
     "Claim",
     "Place",
     "RejectedRow",
@@ -160,14 +162,36 @@ class Result:
     counted_offset: int | None
 
 
-def list_rejected(client: Client, wanted: RejectionFilter, *, limit: int, offset: int = 0) -> list[RejectedRow]:
-    """The newest first. Raises Retryable or Fatal, as every function here."""
+REJECTED_SORTS: Final[Mapping[str, Keys]] = {
+    "received_at": (micros_of("received_at"), Key("partition", "Int64"), Key("offset", "Int64"))
+}
+"""What rejected messages can be sorted by."""
+NEWEST: Final = ordered(REJECTED_SORTS["received_at"], descending=True)
+
+
+def list_rejected(
+    client: Client,
+    wanted: RejectionFilter,
+    keys: Keys = NEWEST,
+    *,
+    limit: int,
+    offset: int = 0,
+    after: Position | None = None,
+) -> tuple[list[RejectedRow], Position | None]:
+    """The rows, and the position of the last one if more are behind it. Raises Retryable or Fatal, as every function
+    here."""
     condition, parameters = wanted.condition()
+    further, position = behind(keys, after)
     sql = (
-        f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {condition} "  # noqa: S608
-        "ORDER BY received_at DESC, partition DESC, offset DESC LIMIT {limit:UInt32} OFFSET {skip:UInt64}"
+        f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {condition} AND {further} "  # noqa: S608
+        f"ORDER BY {sorted_by(keys)} LIMIT {{limit:UInt32}} OFFSET {{skip:UInt64}}"
     )
-    return [_row(row) for row in client.rows(sql, {**parameters, "limit": limit, "skip": offset}, _FINAL)]
+    rows = client.rows(sql, {**parameters, **position, "limit": limit + 1, "skip": offset}, _FINAL)
+    found = [_row(row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return found, None
+    last = found[-1]
+    return found, (micros(last.received_at), last.partition, last.offset)
 
 
 def count_rejected(client: Client, wanted: RejectionFilter) -> dict[str, int]:

@@ -34,6 +34,7 @@ SELECT {_WINDOW}, reached AS level, latest_value FROM
         multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS reached
     FROM threshold_events FINAL
     WHERE (period_end IS NULL OR period_end > now64(6, 'UTC')) AND {{condition}}
+        AND ({{{{seen_by:Nullable(String)}}}} IS NULL OR org_id = {{{{seen_by:Nullable(String)}}}})
     GROUP BY {_WINDOW}
 )
 """  # noqa: S608
@@ -67,6 +68,7 @@ FROM usage_windows AS w
 WHERE w.period_type = {period_type:String} AND period_start = fromUnixTimestamp64Micro({start:Int64}, 'UTC')
     AND metric_key = {metric_key:String} AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
     AND NOT has({shown:Array(String)}, org_id)
+    AND ({seen_by:Nullable(String)} IS NULL OR org_id = {seen_by:Nullable(String)})
 GROUP BY org_id, metric_key, subject_type, subject_id, period_type, period_start
 ORDER BY org_id
 LIMIT {limit:UInt64}
@@ -113,10 +115,10 @@ class NearWindow:
     window: WindowNow
 
 
-def nearest_windows(client: Client, *, limit: int) -> list[NearWindow]:
+def nearest_windows(client: Client, *, limit: int, seen_by: str | None = None) -> list[NearWindow]:
     """The current windows that are approaching a threshold or exceed it, the highest percentage at their last event
-    first. Raises Retryable or Fatal."""
-    rows = client.rows(_NEAREST, {"limit": limit})
+    first. `seen_by`: those of this organization. Raises Retryable or Fatal."""
+    rows = client.rows(_NEAREST, {"limit": limit, "seen_by": seen_by})
     values = _values(client, rows)
     names = ("threshold_id", "name", "metric_key", "threshold", "action")
     return [
@@ -125,15 +127,20 @@ def nearest_windows(client: Client, *, limit: int) -> list[NearWindow]:
 
 
 def standings(
-    client: Client, thresholds: Sequence[Mapping[str, Any]], *, limit: int, now: datetime | None = None
+    client: Client,
+    thresholds: Sequence[Mapping[str, Any]],
+    *,
+    limit: int,
+    now: datetime | None = None,
+    seen_by: str | None = None,
 ) -> dict[str, Standing]:
     """threshold id -> its current state, of rows of the table thresholds. Raises Retryable or Fatal.
 
     A threshold on one subject has its window, also where it has reached nothing; one of every organization has those
-    of each organization that uses the metric for a subject of that name.
+    of each organization that uses the metric for a subject of that name. `seen_by`: only those of this organization.
     """
     at = micros(now or datetime.now(UTC))
-    parameters: dict[str, Any] = {"ids": [row["id"] for row in thresholds], "limit": limit}
+    parameters: dict[str, Any] = {"ids": [row["id"] for row in thresholds], "limit": limit, "seen_by": seen_by}
     shown = client.rows(f"{_SHOWN} LIMIT {{limit:UInt64}} BY threshold_id", parameters)
     counts = {(row["threshold_id"], row["level"]): row["n"] for row in client.rows(_COUNTED, parameters)}
     reached: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in thresholds}
@@ -141,7 +148,7 @@ def standings(
         reached[window["threshold_id"]].append(window)
     for row in thresholds:
         if row["subject_id"] is not None and len(reached[row["id"]]) < limit:
-            reached[row["id"]] += _below(client, row, reached[row["id"]], at, limit)
+            reached[row["id"]] += _below(client, row, reached[row["id"]], at, limit, seen_by)
     values = _values(client, [window for windows in reached.values() for window in windows])
     return {
         row["id"]: Standing(
@@ -154,7 +161,12 @@ def standings(
 
 
 def _below(
-    client: Client, row: Mapping[str, Any], reached: Sequence[Mapping[str, Any]], at: int, limit: int
+    client: Client,
+    row: Mapping[str, Any],
+    reached: Sequence[Mapping[str, Any]],
+    at: int,
+    limit: int,
+    seen_by: str | None,
 ) -> list[dict[str, Any]]:
     """The current windows of a threshold on one subject that have reached nothing."""
     start = period_start(Period(row["period_type"]), at)
@@ -165,6 +177,7 @@ def _below(
         "start": start,
         "shown": [window["org_id"] for window in reached],
         "limit": limit - len(reached),
+        "seen_by": seen_by,
     }
     return [{**window, "level": "none"} for window in client.rows(_SAME_SUBJECT, parameters)]
 

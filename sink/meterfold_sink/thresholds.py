@@ -72,6 +72,7 @@ FROM
     SELECT DISTINCT org_id, subject_type, subject_id
     FROM usage_windows
     WHERE period_type = 'lifetime' AND metric_key = (SELECT metric_key FROM mine)
+        AND ({{seen_by:Nullable(String)}} IS NULL OR org_id = {{seen_by:Nullable(String)}})
 )
 """  # noqa: S608
 _COUNTS: Final = f"""
@@ -115,13 +116,16 @@ class WatchedSubjects:
     groups: tuple[SubjectGroup, ...] = ()
 
 
-def watched_subjects(client: Client, threshold_id: str, *, groups: int = 3) -> WatchedSubjects:
-    """Whom a threshold of the table `thresholds` watches now. Raises Retryable or Fatal."""
-    (row,) = client.rows(_COUNTS, {"id": threshold_id})
+def watched_subjects(
+    client: Client, threshold_id: str, *, groups: int = 3, seen_by: str | None = None
+) -> WatchedSubjects:
+    """Whom a threshold of the table `thresholds` watches now. `seen_by`: only subjects of this organization. Raises
+    Retryable or Fatal."""
+    (row,) = client.rows(_COUNTS, {"id": threshold_id, "seen_by": seen_by})
     watched = row["matching"] - row["replaced"] - row["undefined"] if row["is_active"] else 0
     found: list[dict[str, Any]] = []
     if not watched and row["subjects"]:
-        found = client.rows(_GROUPS, {"id": threshold_id, "limit": groups})
+        found = client.rows(_GROUPS, {"id": threshold_id, "limit": groups, "seen_by": seen_by})
     return WatchedSubjects(
         watched,
         row["subjects"],
@@ -145,7 +149,8 @@ class Rival:
 _THRESHOLDS: Final = f"""
     SELECT id, metric_key, name, is_active, org_id, subject_type, subject_id, {_RANK} AS rank
     FROM thresholds FINAL
-    WHERE NOT deleted"""  # noqa: S608
+    WHERE NOT deleted AND ({{seen_by:Nullable(String)}} IS NULL OR org_id IS NULL
+        OR org_id = {{seen_by:Nullable(String)}})"""  # noqa: S608
 # One that names organization and subject has no narrower one: only the few wide ones are joined.
 _NARROWER: Final = f"""
 SELECT mine.id AS mine_id, toInt64(count() OVER (PARTITION BY mine.id)) AS rivals, other.id AS id,
@@ -175,20 +180,27 @@ LIMIT {{limit:UInt64}} BY mine_id
 """  # noqa: S608
 
 
-def narrower_thresholds(client: Client, ids: Sequence[str], *, limit: int = 3) -> dict[str, tuple[int, list[Rival]]]:
-    """threshold id -> how many narrower ones replace it for some of its subjects, and the first `limit` of them."""
-    return _rivals(client, _NARROWER, ids, limit)
+def narrower_thresholds(
+    client: Client, ids: Sequence[str], *, limit: int = 3, seen_by: str | None = None
+) -> dict[str, tuple[int, list[Rival]]]:
+    """threshold id -> how many narrower ones replace it for some of its subjects, and the first `limit` of them.
+    `seen_by`: only those of this organization and of every organization."""
+    return _rivals(client, _NARROWER, ids, limit, seen_by)
 
 
-def same_thresholds(client: Client, ids: Sequence[str], *, limit: int = 3) -> dict[str, tuple[int, list[Rival]]]:
+def same_thresholds(
+    client: Client, ids: Sequence[str], *, limit: int = 3, seen_by: str | None = None
+) -> dict[str, tuple[int, list[Rival]]]:
     """threshold id -> how many others have the same metric, name and scope, so that both judge, and the first of them.
     Commands refuse to create one; two at the same moment, and old versions, could."""
-    return _rivals(client, _SAME, ids, limit)
+    return _rivals(client, _SAME, ids, limit, seen_by)
 
 
-def _rivals(client: Client, sql: str, ids: Sequence[str], limit: int) -> dict[str, tuple[int, list[Rival]]]:
+def _rivals(
+    client: Client, sql: str, ids: Sequence[str], limit: int, seen_by: str | None
+) -> dict[str, tuple[int, list[Rival]]]:
     found: dict[str, tuple[int, list[Rival]]] = {}
-    for row in client.rows(sql, {"ids": list(ids), "limit": limit}):
+    for row in client.rows(sql, {"ids": list(ids), "limit": limit, "seen_by": seen_by}):
         mine, count = row.pop("mine_id"), row.pop("rivals")
         found.setdefault(mine, (count, []))[1].append(Rival(**row))
     return found
@@ -213,18 +225,20 @@ _OWN: Final = """
 SELECT key, toInt64(count()) AS own, arraySlice(arraySort(groupArray(org_id)), 1, {limit:UInt64}) AS some
 FROM metric_definitions FINAL
 WHERE NOT deleted AND is_active AND org_id != '' AND has({keys:Array(String)}, key)
+    AND ({seen_by:Nullable(String)} IS NULL OR org_id = {seen_by:Nullable(String)})
 GROUP BY key
 """
 
 
 def metric_definers(
-    client: Client, keys: Sequence[str], org_ids: Sequence[str], *, limit: int = 3
+    client: Client, keys: Sequence[str], org_ids: Sequence[str], *, limit: int = 3, seen_by: str | None = None
 ) -> dict[str, Definers]:
-    """metric key -> who defines it, for every one of `keys`."""
+    """metric key -> who defines it, for every one of `keys`. `seen_by`: of the organizations only this one is looked
+    at."""
     by_key: dict[str, dict[str, bool]] = {key: {} for key in keys}
     for row in client.rows(_DEFINERS, {"keys": list(keys), "org_ids": list(org_ids)}):
         by_key[row["key"]][row["org_id"]] = bool(row["is_active"])
-    own = {row["key"]: row for row in client.rows(_OWN, {"keys": list(keys), "limit": limit})}
+    own = {row["key"]: row for row in client.rows(_OWN, {"keys": list(keys), "limit": limit, "seen_by": seen_by})}
     return {
         key: Definers(by_org, own[key]["own"], tuple(own[key]["some"])) if key in own else Definers(by_org)
         for key, by_org in by_key.items()

@@ -7,12 +7,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas import usage_fields
+from meterfold_schemas.periods import micros
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.total_sql import average, total
 from meterfold_sink.usage_groups import field_conditions, field_parameters
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
+    from meterfold_sink.keyset import Position
     from meterfold_sink.usage_groups import FieldFilter
     from meterfold_sink.usage_states import Of
 
@@ -68,11 +70,13 @@ SELECT
 @dataclass(frozen=True, slots=True)
 class RecordPage:
     """`rows` with the columns of usage_records, by timestamp and offset. `total` and `total_quantity` (by the metric's
-    type; None without records or definition) are of all records that were asked for, not of the page."""
+    type; None without records or definition) are of all records that were asked for, not of the page. `end`: the
+    timestamp (UTC microseconds) and offset of the last row, if more are behind it."""
 
     rows: list[dict[str, Any]]
     total: int
     total_quantity: Decimal | None
+    end: tuple[int, int] | None
 
 
 def usage_records(
@@ -83,7 +87,7 @@ def usage_records(
     end: int,
     *,
     filters: tuple[FieldFilter, ...] = (),
-    after: tuple[int, int] | None = None,
+    after: Position | None = None,
     limit: int = 100,
 ) -> RecordPage:
     """The records of one subject of one organization with start <= timestamp < end, in UTC microseconds, that pass all
@@ -100,7 +104,8 @@ def usage_records(
     }
     passing = " AND ".join(["1", *field_conditions(filters)])
     after_timestamp, after_offset = after or (start, -1)
-    position = {"after_timestamp": after_timestamp, "after_offset": after_offset, "limit": limit}
+    position = {"after_timestamp": after_timestamp, "after_offset": after_offset, "limit": limit + 1}
     rows = client.rows(_PAGE.replace(_FILTERS, passing), {**parameters, **position})
     (total,) = client.rows(_TOTAL.replace(_FILTERS, passing), parameters)
-    return RecordPage(rows, total["total"], total["total_quantity"])
+    last = (micros(rows[limit - 1]["timestamp"]), rows[limit - 1]["offset"]) if len(rows) > limit else None
+    return RecordPage(rows[:limit], total["total"], total["total_quantity"], last)

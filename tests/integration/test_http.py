@@ -71,13 +71,13 @@ def test_a_token_is_needed_and_a_revocation_reaches_a_server_within_seconds(
     def get(headers: dict[str, str]) -> Any:
         return client.get("/v1/metrics", headers=headers)
 
-    assert get(bearer(created.text)).json() == {"total": 0, "data": []}
+    assert get(bearer(created.text)).json() == {"total": 0, "data": [], "next_cursor": None, "undefined": []}
     for headers in ({}, bearer("mf_x"), bearer(created.text[:-1] + "x"), bearer("mf_" + "a" * 51)):
         answer = get(headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "INVALID_TOKEN"), headers
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["www-authenticate"] == "Bearer"
-    refused = client.post("/v1/metrics", headers=bearer(created.text), json={"key": "a"})
+    refused = client.post("/v1/metrics", headers=bearer(created.text), json={"key": "a", "name": "A", "unit": "calls"})
     assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
     other = client.get("/v1/metrics", params={"org_id": "other"}, headers=bearer(created.text))
     assert other.status_code == 403

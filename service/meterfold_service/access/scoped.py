@@ -7,17 +7,22 @@ puts the organization and the subject of the principal in place of what was aske
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meterfold_service.access.errors import Forbidden
-from meterfold_service.access.principal import Principal, Scope
+from meterfold_service.access.alerts import ScopedAlerts
+from meterfold_service.access.events import ScopedEvents
+from meterfold_service.access.limits import ScopedLimits
+from meterfold_service.access.metrics import ScopedMetrics
+from meterfold_service.access.notifications import ScopedNotifications
+from meterfold_service.access.periods import ScopedPeriods
+from meterfold_service.access.rejected import ScopedRejected
+from meterfold_service.access.thresholds import ScopedThresholds
+from meterfold_service.access.tokens import ScopedSettings, ScopedTokens
+from meterfold_service.access.usage import ScopedUsage
 
 if TYPE_CHECKING:
-    from meterfold_schemas.definitions import MetricDefinition
+    from meterfold_service.access.principal import Principal
     from meterfold_service.metering import Metering
-    from meterfold_service.metrics.operations import MetricPage
-    from meterfold_service.pages import Page
-    from meterfold_service.usage.results import UsageSummary
 
 __all__ = ["Scoped"]
 
@@ -34,62 +39,41 @@ class Scoped:
         return ScopedMetrics(self._metering, self.principal)
 
     @cached_property
+    def events(self) -> ScopedEvents:
+        return ScopedEvents(self._metering, self.principal)
+
+    @cached_property
+    def thresholds(self) -> ScopedThresholds:
+        return ScopedThresholds(self._metering, self.principal)
+
+    @cached_property
+    def alerts(self) -> ScopedAlerts:
+        return ScopedAlerts(self._metering, self.principal)
+
+    @cached_property
     def usage(self) -> ScopedUsage:
         return ScopedUsage(self._metering, self.principal)
 
+    @cached_property
+    def limits(self) -> ScopedLimits:
+        return ScopedLimits(self._metering, self.principal)
 
-class _Room:
-    def __init__(self, metering: Metering, principal: Principal) -> None:
-        self._metering = metering
-        self._principal = principal
+    @cached_property
+    def periods(self) -> ScopedPeriods:
+        return ScopedPeriods(self._metering, self.principal)
 
-    def _need(self, scope: Scope) -> None:
-        if not self._principal.may(scope):
-            raise Forbidden.scope(scope)
+    @cached_property
+    def rejected(self) -> ScopedRejected:
+        return ScopedRejected(self._metering, self.principal)
 
-    def _org(self, org_id: str | None) -> str | None:
-        """The organization that an operation is about: the principal's own where none was asked for."""
-        own = self._principal.org_id
-        if own is None or org_id == own:
-            return org_id
-        if org_id is None:
-            return own
-        raise Forbidden("this token is for another organization; leave org_id out, or ask for your own")
+    @cached_property
+    def notifications(self) -> ScopedNotifications:
+        return ScopedNotifications(self._metering, self.principal)
 
-    def _subject(self, subject: tuple[str, str] | None) -> tuple[str, str] | None:
-        """The subject that an operation is about: the principal's own where none was asked for."""
-        own = self._principal.subject
-        if own is None or subject == own:
-            return subject
-        if subject is None:
-            return own
-        raise Forbidden("this token is for another subject")
+    @cached_property
+    def tokens(self) -> ScopedTokens:
+        return ScopedTokens(self._metering, self.principal)
 
-
-class ScopedMetrics(_Room):
-    """As Metrics. A principal of one organization changes its own definitions, and sees those of every organization
-    too."""
-
-    def define(self, **values: Any) -> MetricDefinition:
-        self._need(Scope.MANAGE)
-        return self._metering.metrics.define(**{**values, "org_id": self._org(values.get("org_id")) or ""})
-
-    def list(self, *, org_id: str | None = None, **values: Any) -> MetricPage:
-        self._need(Scope.READ)
-        return self._metering.metrics.list(org_id=self._org(org_id), **values)
-
-    def get(self, key: str, org_id: str | None = None) -> MetricDefinition:
-        self._need(Scope.READ)
-        return self._metering.metrics.get(key, self._org(org_id) or "")
-
-
-class ScopedUsage(_Room):
-    """As Usage."""
-
-    def get_summary(
-        self, metric_key: str, *, org_id: str | None = None, subject: tuple[str, str] | None = None, **values: Any
-    ) -> Page[UsageSummary]:
-        self._need(Scope.READ)
-        return self._metering.usage.get_summary(
-            metric_key, org_id=self._org(org_id), subject=self._subject(subject), **values
-        )
+    @cached_property
+    def settings(self) -> ScopedSettings:
+        return ScopedSettings(self._metering, self.principal)

@@ -12,7 +12,7 @@ from meterfold_schemas.errors import InvalidUsage, shown
 from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action, AlertAction, AlertStatus, Level
 from meterfold_service.errors import AlertNotFound
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page
 
 if TYPE_CHECKING:
     from enum import StrEnum
@@ -79,16 +79,21 @@ class Alerts:
         status: AlertStatus | str | None = None,
         level: Level | str | None = None,
         since: datetime | None = None,
+        sort: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[UsageAlert]:
-        """alert.list: the alerts that were triggered at `since` or later, the newest first.
+        """alert.list: the alerts that were triggered at `since` or later, the newest first, or by `sort`: triggered_at
+        or percentage_used, with a minus sign in reverse.
 
         `org_id` "": of subjects without an organization. Raises InvalidUsage for a wrong filter or page.
         """
-        from meterfold_sink.alerts import list_alerts
+        from meterfold_sink.alerts import ALERT_SORTS, list_alerts
 
         check_page(limit, offset)
+        order = RowOrder("alerts", ALERT_SORTS, "-triggered_at")
+        keys, after = order.start(sort, cursor)
         if since is not None and since.tzinfo is None:
             raise InvalidUsage("since must be a timezone-aware datetime")
         wanted = {
@@ -101,8 +106,9 @@ class Alerts:
             "level": _one_of(Level, "level", level),
         }
         with self._clients.client() as client:
-            rows, total = list_alerts(client, wanted, since=since, limit=limit, offset=offset)
-        return Page(total, tuple(_alert(row) for row in rows))
+            page = list_alerts(client, wanted, keys, since=since, limit=limit, offset=offset, after=after)
+        rows = tuple(_alert(row) for row in page.rows)
+        return Page(page.total, rows, cursor=order.cursor(sort, page.end))
 
     def get(self, alert_id: str) -> UsageAlert:
         """One alert. Raises AlertNotFound."""

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from meterfold_schemas.errors import InvalidDefinition, InvalidSettings, InvalidUsage, MeterfoldError, Retryable
 from meterfold_service import errors
 from meterfold_service.access.errors import Forbidden, InvalidToken, TokenNotFound
+from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
 
 __all__ = ["PROBLEM", "Problem", "add_problems", "status_of"]
 
@@ -36,6 +37,8 @@ STATUS: Final[Sequence[tuple[type[MeterfoldError], HTTPStatus]]] = (
     (TokenNotFound, HTTPStatus.NOT_FOUND),
     (errors.RecordsExpired, HTTPStatus.GONE),
     (InvalidDefinition, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (UnreadableBody, HTTPStatus.BAD_REQUEST),
+    (TooManyEvents, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidUsage, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidSettings, HTTPStatus.INTERNAL_SERVER_ERROR),
     (Retryable, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -94,12 +97,15 @@ def add_problems(app: FastAPI) -> None:
 async def _operation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MeterfoldError)
     status = status_of(error)
+    fields = None
+    if isinstance(error, InvalidDefinition):
+        fields = [FieldError(pointer=f"/{where.replace('.', '/')}", detail=text) for where, text in error.problems]
     headers = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_SECONDS)
-    return answer(status, error.code, str(error), headers=headers)
+    return answer(status, error.code, str(error), fields or None, headers)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:

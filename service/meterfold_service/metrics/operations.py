@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from meterfold_service.errors import MetricKeyExists, MetricNotFound
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page
 
 if TYPE_CHECKING:
     from meterfold_processor.checker.definitions import Definitions
@@ -95,20 +95,28 @@ class Metrics:
         org_id: str | None = None,
         category: str | None = None,
         is_active: bool | None = None,
+        seen_by: str | None = None,
+        sort: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> MetricPage:
-        """metric.list: by organization, then in the order they are displayed. Raises InvalidUsage for a wrong page."""
+        """metric.list: by organization, then in the order they are displayed, or by `sort`: display_order, key, name,
+        created_at or updated_at, with a minus sign in reverse. `seen_by`: those of one organization and of every
+        organization. Raises InvalidUsage for a wrong page."""
         from meterfold_schemas.definitions import MetricDefinition
-        from meterfold_sink.definitions import list_metrics
+        from meterfold_sink.definitions import METRIC_SORTS, list_metrics
         from meterfold_sink.metric_usage import undefined_metrics
 
         check_page(limit, offset)
+        order = RowOrder("metrics", METRIC_SORTS, "display_order")
+        keys, after = order.start(sort, cursor)
         wanted = {"org_id": org_id, "category": category, "is_active": is_active}
         with self._clients.client() as client:
-            rows, total = list_metrics(client, wanted, limit=limit, offset=offset)
-            undefined = undefined_metrics(client, org_id=org_id)
-        return MetricPage(total, tuple(MetricDefinition(**row) for row in rows), tuple(undefined))
+            page = list_metrics(client, wanted, keys, limit=limit, offset=offset, after=after, seen_by=seen_by)
+            undefined = undefined_metrics(client, org_id=org_id if seen_by is None else seen_by)
+        rows = tuple(MetricDefinition(**row) for row in page.rows)
+        return MetricPage(page.total, rows, tuple(undefined), cursor=order.cursor(sort, page.end))
 
     def defined_keys(self) -> Sequence[tuple[str, str]]:
         """(org_id, key) of every defined metric, sorted; org_id "" is the global definition."""

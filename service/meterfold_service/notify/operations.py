@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
 
 from meterfold_schemas.errors import InvalidUsage, shown
 from meterfold_service.errors import EndpointNotFound, NotifierNotRunning
+from meterfold_service.pages import Page, RowOrder, sliced
 
 if TYPE_CHECKING:
     from meterfold_schemas.settings import KafkaSettings
@@ -53,10 +54,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPage:
-    """`cursor` is what `list` needs for the next page; None where there is none."""
+    """`total` counts all deliveries of the list. `cursor` is what `list` needs for the next page; None where there is
+    none."""
 
     rows: tuple[Delivery, ...]
     cursor: str | None
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +117,20 @@ class Notifications:
         alert_id: str | None = None,
         start: datetime | None = None,
         end: datetime | None = None,
+        seen_by: str | None = None,
+        sort: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> DeliveryPage:
-        """Deliveries of events in [start, end), the newest events first. Raises InvalidUsage."""
-        from meterfold_sink.notifications import list_deliveries
+        """Deliveries of events in [start, end), the newest events first, or with `sort` occurred_at the oldest.
+        `seen_by`: of this organization's own thresholds. Raises InvalidUsage."""
+        from meterfold_sink.notifications import DELIVERY_SORTS, list_deliveries
 
         _check(state, channel, start, end)
         if not 1 <= limit <= _MOST:
             raise InvalidUsage(f"limit {limit} must be between 1 and {_MOST:,}")
+        order = RowOrder("notifications", DELIVERY_SORTS, "-occurred_at")
+        keys, after = order.start(sort, cursor)
         wanted = {
             "state": state,
             "channel": channel,
@@ -133,23 +141,24 @@ class Notifications:
             "alert_id": alert_id,
         }
         with self._clients.client() as client:
-            rows = list_deliveries(
-                client,
-                wanted,
-                start=start,
-                end=end,
-                after=None if cursor is None else _position(cursor),
-                limit=limit + 1,
+            page = list_deliveries(
+                client, wanted, keys, start=start, end=end, after=after, limit=limit, seen_by=seen_by
             )
-        found = tuple(Delivery(**row) for row in rows[:limit])
-        return DeliveryPage(found, _cursor(found[-1]) if len(rows) > limit else None)
+        return DeliveryPage(tuple(Delivery(**row) for row in page.rows), order.cursor(sort, page.end), page.total)
 
-    def tries(self, event_id: str) -> tuple[DeliveryTry, ...]:
-        """Every try of every delivery of one event, by target and in order; empty for an event that was not planned."""
+    def tries(self, event_id: str, *, seen_by: str | None = None) -> tuple[DeliveryTry, ...]:
+        """Every try of every delivery of one event, by target and in order; empty for an event that was not planned.
+        `seen_by`: as in `list`."""
         from meterfold_sink.notifications import list_tries
 
         with self._clients.client() as client:
-            return tuple(DeliveryTry(**row) for row in list_tries(client, event_id))
+            return tuple(DeliveryTry(**row) for row in list_tries(client, event_id, seen_by=seen_by))
+
+    def page_of_tries(
+        self, event_id: str, *, seen_by: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[DeliveryTry]:
+        """`tries`, page by page. Raises InvalidUsage."""
+        return sliced("tries", self.tries(event_id, seen_by=seen_by), limit, cursor)
 
     def redeliver(
         self,
@@ -162,9 +171,10 @@ class Notifications:
         org_id: str | None = None,
         threshold_id: str | None = None,
         states: Sequence[str] = UNDELIVERED,
+        seen_by: str | None = None,
     ) -> int:
         """Send deliveries of events in [start, end) again, with the same ids; returns how many. The running notifier
-        sends them. Needs `start`, or an `event_id`. Raises InvalidUsage."""
+        sends them. Needs `start`, or an `event_id`. `seen_by`: as in `list`. Raises InvalidUsage."""
         from meterfold_sink.notifications import request_again
 
         _check(None, channel, start, end)
@@ -181,7 +191,7 @@ class Notifications:
         }
         now = self._now()
         with self._clients.client() as client:
-            return request_again(client, wanted, states, start, end, now, now + RETRY)
+            return request_again(client, wanted, states, start, end, now, now + RETRY, seen_by=seen_by)
 
     def test(self, channel: Literal["email", "webhook", "chat"], target: str) -> DeliveryTry:
         """Let the running notifier send a test message, on the way that every event takes, and return its first try
@@ -227,6 +237,10 @@ class Notifications:
 
         with self._clients.client() as client:
             return tuple(WebhookEndpoint(**row) for row in list_endpoints(client))
+
+    def page_of_endpoints(self, *, limit: int = 100, cursor: str | None = None) -> Page[WebhookEndpoint]:
+        """`endpoints`, page by page. Raises InvalidUsage."""
+        return sliced("endpoints", self.endpoints(), limit, cursor)
 
     def enable(self, endpoint: str, *, by: str) -> WebhookEndpoint:
         """Send to an endpoint again. Deliveries that were not sent meanwhile need a redelivery. One that is active
@@ -275,19 +289,3 @@ def _check(state: str | None, channel: str | None, start: datetime | None, end: 
     for name, moment in (("start", start), ("end", end)):
         if moment is not None and moment.tzinfo is None:
             raise InvalidUsage(f"{name} must be a timezone-aware datetime")
-
-
-def _cursor(last: Delivery) -> str:
-    values: list[Any] = [last.occurred_at.isoformat(), last.event_id, last.channel, last.target]
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-
-
-def _position(cursor: str) -> tuple[datetime, str, str, str]:
-    try:
-        at, event_id, channel, target = json.loads(cursor)
-        found = datetime.fromisoformat(at)
-    except (ValueError, TypeError):
-        found = None
-    if found is None or found.tzinfo is None or not all(isinstance(part, str) for part in (event_id, channel, target)):
-        raise InvalidUsage("the cursor must be the one that the page before has returned")
-    return found, event_id, channel, target

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import DAY, MICROS_PER_SECOND, Period, from_micros, micros, period_end, period_start
 from meterfold_service.errors import OperationError, PeriodNotClosed, PeriodNotEnded, WindowsDiffer
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page, next_offset, offset_of
 from meterfold_service.periods.closing import close_periods, closing_of, wait_until_folded
 from meterfold_service.periods.results import (
     Adjustment,
@@ -20,9 +20,9 @@ from meterfold_service.periods.results import (
     DuePeriods,
     PeriodClosing,
 )
-from meterfold_sink.adjustments import list_adjustments
+from meterfold_sink.adjustments import ADJUSTMENT_KEYS, list_adjustments
 from meterfold_sink.fold_state import read_rules
-from meterfold_sink.period_closings import CLOSED, list_closings, period_states, read_closings
+from meterfold_sink.period_closings import CLOSED, LATEST_CLOSINGS, list_closings, period_states, read_closings
 from meterfold_sink.server import server_now
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ MAX_DUE: Final = 1000
 _EXPIRED_SHOWN: Final = 62 * DAY
 #: Hours of one day, and days of one month, are recounted in one go.
 _TOGETHER: Final = {Period.HOURLY: Period.DAILY, Period.DAILY: Period.MONTHLY, Period.MONTHLY: Period.MONTHLY}
+
+_CLOSINGS: Final = RowOrder("closings", {"latest": LATEST_CLOSINGS}, "latest")
+_ADJUSTMENTS: Final = RowOrder("adjustments", {"period": ADJUSTMENT_KEYS}, "period")
+_DUE: Final = "due"
 
 ProgressCallback = Callable[[int, int, str], None]
 Outcomes = list[tuple[Period, int, PeriodClosing | OperationError]]
@@ -116,12 +120,15 @@ class Periods:
             outcomes = self._close_ended(client, read_rules(client), starts, "", wait_seconds, tell)
         return CloseRun(*_sorted_out(outcomes), due.total - len(due.rows), due.expired)
 
-    def due(self, periods: Sequence[str] = tuple(CLOSED), *, limit: int = MAX_DUE) -> DuePeriods:
+    def due(
+        self, periods: Sequence[str] = tuple(CLOSED), *, limit: int = MAX_DUE, cursor: str | None = None
+    ) -> DuePeriods:
         """Periods that have ended, with their grace period, and have usage, but no closing of every metric, or one that
         a late event has moved since. From the first window whose records are all kept. Raises InvalidUsage.
 
         Reads a few columns of the windows of these months."""
         kinds = [_closable(period) for period in periods]
+        offset = offset_of(_DUE, cursor)
         if limit < 1:
             raise InvalidUsage(f"limit must be 1 or more, not {limit}")
         with self._clients.client() as client:
@@ -136,10 +143,11 @@ class Periods:
         return DuePeriods(
             tuple(
                 DuePeriod(one.period_type, one.period_start, "moved" if one.is_closed else "not closed")
-                for one in rows[:limit]
+                for one in rows[offset : offset + limit]
             ),
             len(rows),
             len(open_ones) - len(rows),
+            next_offset(_DUE, offset, limit, len(rows)),
         )
 
     def get(
@@ -164,12 +172,14 @@ class Periods:
         newest: bool = False,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[PeriodClosing]:
         """Closings, the latest period first: of periods that begin in [start, end), of one metric ("": of every metric
         together), and with `newest` only the newest of each period. Raises InvalidUsage."""
         check_page(limit, offset)
+        _, after = _CLOSINGS.start(None, cursor)
         with self._clients.client() as client:
-            rows, total = list_closings(
+            rows, total, end_of_page = list_closings(
                 client,
                 period=None if period is None else _closable(period),
                 start=None if start is None else micros(start),
@@ -178,8 +188,9 @@ class Periods:
                 newest=newest,
                 limit=limit,
                 offset=offset,
+                after=after,
             )
-        return Page(total, tuple(closing_of(row) for row in rows))
+        return Page(total, tuple(closing_of(row) for row in rows), cursor=_CLOSINGS.cursor(None, end_of_page))
 
     def adjustments(
         self,
@@ -192,12 +203,14 @@ class Periods:
         subject: tuple[str, str] | None = None,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[Adjustment]:
         """What has moved since it was closed, in periods that begin in [start, end): what to credit or invoice. One row
         per window and closing after which it moved. Raises InvalidUsage."""
         check_page(limit, offset)
+        _, after = _ADJUSTMENTS.start(None, cursor)
         with self._clients.client() as client:
-            rows, total = list_adjustments(
+            page = list_adjustments(
                 client,
                 period=None if period is None else _closable(period),
                 start=None if start is None else micros(start),
@@ -207,8 +220,10 @@ class Periods:
                 subject=subject,
                 limit=limit,
                 offset=offset,
+                after=after,
             )
-        return Page(total, tuple(Adjustment(**{**row, "offsets": tuple(row["offsets"])}) for row in rows))
+        rows = tuple(Adjustment(**{**row, "offsets": tuple(row["offsets"])}) for row in page.rows)
+        return Page(page.total, rows, cursor=_ADJUSTMENTS.cursor(None, page.end))
 
     def _close(
         self,

@@ -70,12 +70,14 @@ class DuePeriod:
 
 @dataclass(frozen=True, slots=True)
 class DuePeriods:
-    """`rows` from the earliest on; `total` counts all. `expired`: periods without a closing whose records may have
-    expired within the last two months; they are not due, since they cannot be recounted."""
+    """`rows` from the earliest on; `total` counts all, and `cursor` asks for the next ones. `expired`: periods without
+    a closing whose records may have expired within the last two months; they are not due, since they cannot be
+    recounted."""
 
     rows: tuple[DuePeriod, ...]
     total: int
     expired: int
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

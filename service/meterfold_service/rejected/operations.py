@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Final, TypedDict, Unpack, get_args
 
 from meterfold_schemas.errors import InvalidUsage, RejectReason
 from meterfold_service.errors import RejectedNotFound
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page
 from meterfold_service.rejected.results import Position, RedriveReport, RejectedMessage
-from meterfold_sink.rejected import Place, RejectionFilter, count_rejected, find_places, list_rejected, rejected_at
+from meterfold_sink.rejected import (
+    REJECTED_SORTS,
+    Place,
+    RejectionFilter,
+    count_rejected,
+    find_places,
+    list_rejected,
+    rejected_at,
+)
 
 if TYPE_CHECKING:
     from meterfold_schemas.settings import KafkaSettings
@@ -59,22 +67,29 @@ class Rejected:
         self,
         *,
         redriven: bool | None = None,
+        sort: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
         **selection: Unpack[Selection],
     ) -> Page[RejectedMessage]:
-        """Rejected messages, the newest first; with `redriven` only those that were, or were not, sent again.
+        """Rejected messages, the newest first, or with `sort` received_at the oldest; with `redriven` only those that
+        were, or were not, sent again.
 
         Raises InvalidUsage for a wrong selection or page.
         """
         from meterfold_service.rejected.reading import messages
 
         check_page(limit, offset)
+        order = RowOrder("rejected", REJECTED_SORTS, "-received_at")
+        keys, after = order.start(sort, cursor)
         wanted = _filter(redriven, selection)
         with self._clients.client() as client:
             total = sum(count_rejected(client, wanted).values())
-            rows = list_rejected(client, wanted, limit=limit, offset=offset) if total else []
-            return Page(total, tuple(messages(client, rows)))
+            if not total:
+                return Page(0, ())
+            rows, end = list_rejected(client, wanted, keys, limit=limit, offset=offset, after=after)
+            return Page(total, tuple(messages(client, rows)), cursor=order.cursor(sort, end))
 
     def count(self, *, redriven: bool | None = None, **selection: Unpack[Selection]) -> dict[str, int]:
         """reason -> messages, the most frequent reason first. Raises InvalidUsage for a wrong selection."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_service.errors import ThresholdExists, ThresholdNotFound
 from meterfold_service.metrics.operations import metric_not_found
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page
 from meterfold_service.thresholds.resting import Condition, condition
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Thresholds:
         from meterfold_sink.definitions import list_thresholds
 
         with self._clients.client() as client:
-            rows, _ = list_thresholds(client, {"id": threshold_id}, limit=1, offset=0)
+            rows = list_thresholds(client, {"id": threshold_id}, limit=1).rows
         if not rows:
             raise ThresholdNotFound(threshold_id)
         return UsageThreshold(**rows[0])
@@ -123,20 +123,27 @@ class Thresholds:
         subject_id: str | None = None,
         is_active: bool | None = None,
         windows: int = 20,
+        seen_by: str | None = None,
+        sort: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[ListedThreshold]:
-        """threshold.list: those of every organization first, then by organization, metric, name and value. `windows`:
-        at most this many current windows of each.
+        """threshold.list: those of every organization first, then by organization, metric, name and value; or by
+        `sort`: scope, name, created_at or updated_at, with a minus sign in reverse. `windows`: at most this many
+        current windows of each.
 
-        `org_id`: those that name this organization ("": those for subjects without one). Raises InvalidUsage for a
-        wrong page.
+        `org_id`: those that name this organization ("": those for subjects without one). `seen_by`: those of this
+        organization and of every organization, with windows, counts and notes of this organization alone. Raises
+        InvalidUsage for a wrong page.
         """
         from meterfold_schemas.definitions import UsageThreshold
-        from meterfold_sink.definitions import list_thresholds
+        from meterfold_sink.definitions import THRESHOLD_SORTS, list_thresholds
         from meterfold_sink.threshold_levels import standings
 
         check_page(limit, offset)
+        order = RowOrder("thresholds", THRESHOLD_SORTS, "scope")
+        keys, after = order.start(sort, cursor)
         wanted = {
             "org_id": org_id,
             "metric_key": metric_key,
@@ -145,36 +152,38 @@ class Thresholds:
             "is_active": is_active,
         }
         with self._clients.client() as client:
-            rows, total = list_thresholds(client, wanted, limit=limit, offset=offset)
-            found = standings(client, rows, limit=windows) if rows else {}
-            conditions = _conditions(client, rows) if rows else {}
+            page = list_thresholds(client, wanted, keys, limit=limit, offset=offset, after=after, seen_by=seen_by)
+            rows = page.rows
+            found = standings(client, rows, limit=windows, seen_by=seen_by) if rows else {}
+            conditions = _conditions(client, rows, seen_by) if rows else {}
         return Page(
-            total,
+            page.total,
             tuple(
                 ListedThreshold(
                     UsageThreshold(**row), found[row["id"]], conditions[row["id"]].resting, conditions[row["id"]].notes
                 )
                 for row in rows
             ),
+            cursor=order.cursor(sort, page.end),
         )
 
-    def nearest(self, *, limit: int = 10) -> tuple[NearWindow, ...]:
+    def nearest(self, *, limit: int = 10, seen_by: str | None = None) -> tuple[NearWindow, ...]:
         """The current windows of all thresholds that are approaching their limit or exceed it, the highest first. As
-        recent as the checker. Raises InvalidUsage for a wrong limit."""
+        recent as the checker. `seen_by`: those of one organization. Raises InvalidUsage for a wrong limit."""
         from meterfold_sink.threshold_levels import nearest_windows
 
         check_page(limit)
         with self._clients.client() as client:
-            return tuple(nearest_windows(client, limit=limit))
+            return tuple(nearest_windows(client, limit=limit, seen_by=seen_by))
 
-    def watched_subjects(self, threshold_id: str) -> WatchedSubjects:
-        """How many of the subjects that have used its metric a threshold judges now, and why the others are not. Raises
-        ThresholdNotFound."""
+    def watched_subjects(self, threshold_id: str, *, seen_by: str | None = None) -> WatchedSubjects:
+        """How many of the subjects that have used its metric a threshold judges now, and why the others are not.
+        `seen_by`: only those of one organization. Raises ThresholdNotFound."""
         from meterfold_sink.thresholds import watched_subjects
 
         self.get(threshold_id)
         with self._clients.client() as client:
-            return watched_subjects(client, threshold_id)
+            return watched_subjects(client, threshold_id, seen_by=seen_by)
 
 
 def _known(definitions: Definitions, threshold_id: str) -> UsageThreshold:
@@ -196,7 +205,7 @@ def _same_names(definitions: Definitions, wanted: UsageThreshold) -> Sequence[Us
     return sorted(found, key=lambda known: known.version, reverse=True)
 
 
-def _conditions(client: Client, rows: Sequence[Mapping[str, Any]]) -> dict[str, Condition]:
+def _conditions(client: Client, rows: Sequence[Mapping[str, Any]], seen_by: str | None = None) -> dict[str, Condition]:
     """Threshold id: why it rests."""
     from meterfold_sink.thresholds import metric_definers, narrower_thresholds, same_thresholds
 
@@ -205,8 +214,10 @@ def _conditions(client: Client, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
         client,
         sorted({row["metric_key"] for row in rows}),
         sorted({row["org_id"] for row in rows if row["org_id"]}),
+        seen_by=seen_by,
     )
-    narrower, same = narrower_thresholds(client, ids), same_thresholds(client, ids)
+    narrower = narrower_thresholds(client, ids, seen_by=seen_by)
+    same = same_thresholds(client, ids, seen_by=seen_by)
     none: tuple[int, list[Any]] = (0, [])
     return {
         row["id"]: condition(row, definers[row["metric_key"]], narrower.get(row["id"], none), same.get(row["id"], none))

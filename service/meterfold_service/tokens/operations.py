@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ from meterfold_schemas.errors import InvalidDefinition, InvalidSettings
 from meterfold_schemas.periods import micros
 from meterfold_service.access.errors import TokenNotFound
 from meterfold_service.access.principal import Scope
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, RowOrder, check_page
 from meterfold_service.tokens.secrets import TokenText, digest
 from meterfold_sink import api_tokens
 from meterfold_sink.api_tokens import StoredToken
@@ -52,10 +52,12 @@ class CreatedToken:
 class Tokens:
     """The operations on tokens; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
-    def __init__(self, clients: ClientPool, key: Callable[[], SecretStr | None], now: Callable[[], datetime]) -> None:
-        """`key` of the HMAC; None: it is not configured."""
+    def __init__(
+        self, clients: ClientPool, keys: Callable[[], Sequence[SecretStr]], now: Callable[[], datetime]
+    ) -> None:
+        """`keys` of the HMAC, the newest first, which new tokens are stored under."""
         self._clients = clients
-        self._key = key
+        self._keys = keys
         self._now = now
 
     def create(
@@ -85,17 +87,28 @@ class Tokens:
         )
         _check(stored)
         text = TokenText.new()
-        stored = replace(stored, id=text.id, digest=digest(text.secret, self._secret_key()))
+        stored = replace(stored, id=text.id, digest=digest(text.secret, self._secret_keys()[0]))
         with self._clients.client() as client:
             api_tokens.write_token(client, stored)
         return CreatedToken(_token(stored), text.text)
 
-    def list(self, *, org_id: str | None = None, limit: int = 100, offset: int = 0) -> Page[Token]:
-        """The newest first, revoked and expired ones too. Raises InvalidUsage for a wrong page."""
+    def list(
+        self,
+        *,
+        org_id: str | None = None,
+        sort: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        cursor: str | None = None,
+    ) -> Page[Token]:
+        """The newest first, or by `sort`: created_at or name, with a minus sign in reverse; revoked and expired ones
+        too. Raises InvalidUsage for a wrong page."""
         check_page(limit, offset)
+        order = RowOrder("tokens", api_tokens.TOKEN_SORTS, "-created_at")
+        keys, after = order.start(sort, cursor)
         with self._clients.client() as client:
-            rows, total = api_tokens.list_tokens(client, org_id=org_id, limit=limit, offset=offset)
-        return Page(total, tuple(map(_token, rows)))
+            page = api_tokens.list_tokens(client, keys, org_id=org_id, limit=limit, offset=offset, after=after)
+        return Page(page.total, tuple(map(_token, page.rows)), cursor=order.cursor(sort, page.end))
 
     def revoke(self, token_id: str) -> Token:
         """Every process refuses the token within 5 seconds. Safe to repeat. Raises TokenNotFound."""
@@ -119,18 +132,18 @@ class Tokens:
         with self._clients.client() as client:
             api_tokens.note_uses(client, list(ids), self._now())
 
-    def digest_of(self, secret: str) -> str:
-        """Raises InvalidSettings."""
-        return digest(secret, self._secret_key())
+    def digests_of(self, secret: str) -> tuple[str, ...]:
+        """What may be stored for a secret: under the key of today, and under earlier ones. Raises InvalidSettings."""
+        return tuple(digest(secret, key) for key in self._secret_keys())
 
-    def _secret_key(self) -> SecretStr:
-        key = self._key()
-        if key is None:
+    def _secret_keys(self) -> Sequence[SecretStr]:
+        keys = self._keys()
+        if not keys:
             raise InvalidSettings(
                 "tokens need a key: set METERFOLD_HTTP_TOKEN_KEY (or token_key under [http]) to 32 or more random "
                 "characters, the same for every process; `openssl rand -hex 32` makes one"
             )
-        return key
+        return keys
 
 
 def _named(name: str) -> str:

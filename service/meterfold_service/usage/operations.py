@@ -13,15 +13,16 @@ from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros, micros
 from meterfold_service.errors import NotFoldedInTime, RecordsExpired
 from meterfold_service.exports.exporting import Exporting
 from meterfold_service.metrics.operations import metric_not_found
-from meterfold_service.pages import Page, check_page
+from meterfold_service.pages import Page, check_page, cursor_of, next_offset, offset_of, position_of
 from meterfold_service.usage.calendar import EARLIEST, LATEST, Calendar, Window
 from meterfold_service.usage.closed import with_closings
 from meterfold_service.usage.pieces import RECORDS, pieces
-from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary, cursor_of, position_of
+from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary
 from meterfold_service.usage.selection import Where, filters_of, grouping_of
 from meterfold_sink.closed_usage import complete_closings
 from meterfold_sink.definitions import defined_keys
 from meterfold_sink.fold_state import read_progress, read_rules
+from meterfold_sink.keyset import Key, micros_of
 from meterfold_sink.summary_facts import summary_facts
 from meterfold_sink.usage_groups import Grouping
 from meterfold_sink.usage_records import usage_records
@@ -42,6 +43,9 @@ MAX_PERIODS: Final = 10_000
 """The most periods of one answer."""
 _RECORD: Final = tuple(field.name for field in fields(UsageRecord))
 _LOOK_SECONDS: Final = 0.03
+_RECORDS: Final = "records"
+_RECORD_KEYS: Final = (micros_of("timestamp"), Key("offset", "Int64"))
+_SUMMARIES: Final = "summaries"
 
 
 class Usage(Exporting):
@@ -80,7 +84,7 @@ class Usage(Exporting):
         RecordsExpired if records from start to end have expired, NotFoldedInTime, and InvalidUsage.
         """
         check_page(limit)
-        after = None if cursor is None else position_of(cursor)
+        after = None if cursor is None else position_of(cursor, _RECORDS, _RECORD_KEYS)
         filters = filters_of(filter)
         first, last = self._span(start, end)
         of = Of(metric_key, org_id, _subject(subject))
@@ -94,8 +98,9 @@ class Usage(Exporting):
         if missing is not None:
             raise _expired(metric_key, missing)
         records = tuple(UsageRecord(*(row[name] for name in _RECORD)) for row in page.rows)
-        more = len(records) == limit and cursor_of(micros(records[-1].timestamp), records[-1].offset)
-        return UsagePage(records, page.total, page.total_quantity, more or None)
+        return UsagePage(
+            records, page.total, page.total_quantity, None if page.end is None else cursor_of(_RECORDS, page.end)
+        )
 
     def get_summary(
         self,
@@ -116,6 +121,7 @@ class Usage(Exporting):
         empty: bool = False,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
         at_least: Delivery | Iterable[Delivery] | None = None,
     ) -> Page[UsageSummary]:
         """usage.getSummary: the period that holds `start`, and those that begin before `end` (default: now), in order.
@@ -144,6 +150,7 @@ class Usage(Exporting):
         where a period begins or ends within a UTC hour), NotFoldedInTime, and InvalidUsage.
         """
         check_page(limit, offset)
+        offset = offset if cursor is None else offset_of(_SUMMARIES, cursor)
         calendar = Calendar.of(period, tz, anchor)
         grouping = grouping_of(
             group_by, by_subject=by_subject or subject is not None, where=filter, unique=unique_count
@@ -193,8 +200,8 @@ class Usage(Exporting):
             every = [
                 found.get(from_micros(window.start)) or _nothing(of, calendar, grouping, window) for window in windows
             ]
-            return Page(len(every), tuple(every[offset : offset + limit]))
-        return Page(total, tuple(rows))
+            rows, total = every[offset : offset + limit], len(every)
+        return Page(total, tuple(rows), cursor=next_offset(_SUMMARIES, offset, limit, total))
 
     def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
         """The subjects with the most events in this hour and the last one, in UTC, by the time of the usage. Raises

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from meterfold_schemas.errors import InvalidUsage
-
-__all__ = ["UsagePage", "UsageRecord", "UsageSummary", "cursor_of", "position_of"]
+__all__ = ["UsagePage", "UsageRecord", "UsageSummary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +76,3 @@ class UsageSummary:
     updated_at: datetime | None
     group: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     unique_count: int | None = None
-
-
-def cursor_of(timestamp: int, offset: int) -> str:
-    """Text that stands for a position behind a record."""
-    return base64.urlsafe_b64encode(f"{timestamp}.{offset}".encode()).decode("ascii").rstrip("=")
-
-
-def position_of(cursor: str) -> tuple[int, int]:
-    """(timestamp in UTC microseconds, offset) of a cursor. Raises InvalidUsage."""
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-        timestamp, offset = map(int, text.split("."))
-    except (binascii.Error, ValueError):
-        raise InvalidUsage(
-            f"cursor {cursor[:80]!r} does not come from an earlier page; leave it out to start"
-        ) from None
-    return timestamp, offset

@@ -2,41 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from meterfold_schemas.definitions import MetricDefinition
 from meterfold_service.access.principal import Scope
 from meterfold_service.http.context import Caller, needs
-from meterfold_service.pages import MAX_LIMIT
+from meterfold_service.http.models.metrics import (
+    Metric,
+    MetricChanges,
+    MetricContent,
+    MetricList,
+    MetricQuery,
+    OrganizationQuery,
+)
+from meterfold_service.http.responses import CONFLICT, NOT_FOUND
 
 router = APIRouter(prefix="/v1/metrics", tags=["metrics"])
 
 
-@router.post("", status_code=201)
-async def define(values: dict[str, Any], caller: Annotated[Caller, needs(Scope.MANAGE)]) -> MetricDefinition:
+@router.post("", status_code=201, responses=CONFLICT)
+async def define(body: MetricContent, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> Metric:
     """Define a metric. The same definition again changes nothing."""
-    return await caller.run(caller.may.metrics.define, **values)
-
-
-@router.get("/{key}")
-async def get(key: str, caller: Annotated[Caller, needs(Scope.READ)], org_id: str | None = None) -> MetricDefinition:
-    """One metric, as an organization sees it."""
-    return await caller.run(caller.may.metrics.get, key, org_id)
+    return Metric.of(await caller.change(caller.may.metrics.define, **body.given()))
 
 
 @router.get("")
-async def list_(
-    caller: Annotated[Caller, needs(Scope.READ)],
-    org_id: str | None = None,
-    category: str | None = None,
-    is_active: bool | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
-) -> dict[str, Any]:
-    """Metrics by organization, in the order they are displayed."""
+async def list_(query: Annotated[MetricQuery, Query()], caller: Annotated[Caller, needs(Scope.READ)]) -> MetricList:
+    """List metrics, by organization and in the order in which they are displayed."""
     page = await caller.run(
-        caller.may.metrics.list, org_id=org_id, category=category, is_active=is_active, limit=limit, offset=offset
+        caller.may.metrics.list,
+        org_id=query.org_id,
+        category=query.category,
+        is_active=query.is_active,
+        sort=query.sort,
+        **query.page,
     )
-    return {"total": page.total, "data": page.rows}
+    return MetricList.page(page, undefined=list(page.undefined))
+
+
+@router.get("/{key}", responses=NOT_FOUND)
+async def get(
+    key: str, query: Annotated[OrganizationQuery, Query()], caller: Annotated[Caller, needs(Scope.READ)]
+) -> Metric:
+    """Show a metric as an organization sees it, whose own definition hides the one of every organization."""
+    return Metric.of(await caller.run(caller.may.metrics.get, key, query.org_id))
+
+
+@router.patch("/{key}", responses=NOT_FOUND)
+async def update(
+    key: str,
+    body: MetricChanges,
+    query: Annotated[OrganizationQuery, Query()],
+    caller: Annotated[Caller, needs(Scope.MANAGE)],
+) -> Metric:
+    """Change a metric. Totals that exist follow the new definition; nothing is counted again."""
+    return Metric.of(await caller.change(caller.may.metrics.update, key, query.org_id, **body.given()))
+
+
+@router.delete("/{key}", status_code=204, responses=NOT_FOUND)
+async def delete(
+    key: str, query: Annotated[OrganizationQuery, Query()], caller: Annotated[Caller, needs(Scope.MANAGE)]
+) -> None:
+    """Delete a metric. Its usage stays, without totals, and its thresholds stop."""
+    await caller.change(caller.may.metrics.delete, key, query.org_id)

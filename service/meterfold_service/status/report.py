@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
-from meterfold_cli.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads, PendingPositions
-from meterfold_cli.wording import undefined
 from meterfold_processor.kafka.reader import open_transaction
 from meterfold_schemas import catalog
 from meterfold_schemas.plurals import listed, noun, plural
 from meterfold_schemas.schema_keys import key_in, shown
+from meterfold_service.status import undefined
+from meterfold_service.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_service.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads
+from meterfold_service.status.notifier import NotifierStatus, endpoint_notes, notifier_problems, notifier_status
+from meterfold_service.status.positions import age, next_of
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD, WITH_REGISTRY
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
@@ -72,54 +74,26 @@ class StatusReport:
     clickhouse: ClickHouseView
     partitions: tuple[PartitionStatus, ...]
     mirror_lag: tuple[MirrorLag, ...]
+    notifier: NotifierStatus
     counted: int | None
     duplicates: int | None
     rejected: int | None
 
 
-def positions(kafka: KafkaView, clickhouse: ClickHouseView) -> PendingPositions:
-    """Where to look for messages that wait: behind the progress rows, and behind the checker's offsets."""
-    mirrored = {
-        topic: {
-            number: at for number, log in logs.items() if (at := _mirrored_at(clickhouse, topic, number, log)) < log.end
-        }
-        for topic, logs in kafka.mirrored.items()
-    }
-    return PendingPositions(
-        _event_positions(kafka, clickhouse), _window_positions(kafka), {} if clickhouse.error is not None else mirrored
-    )
-
-
-def _mirrored_at(clickhouse: ClickHouseView, topic: str, partition: int, log: LogBounds) -> int:
-    return max(clickhouse.mirrored.get(topic, {}).get(partition, log.start), log.start)
-
-
-def _event_positions(kafka: KafkaView, clickhouse: ClickHouseView) -> dict[int, int]:
-    found = {}
-    for number, log in kafka.recorded.items():
-        progress = clickhouse.progress.get(number)
-        at = progress.next_offset if progress else log.start
-        if log.start <= at < log.end and clickhouse.error is None:
-            found[number] = at
-    return found
-
-
-def _window_positions(kafka: KafkaView) -> dict[int, int]:
-    """Below the log's start it begins at the start, as the checker does."""
-    return {
-        number: at
-        for number, log in kafka.windows.items()
-        if (at := max(kafka.checked.get(number, log.start), log.start)) < log.end
-    }
-
-
 def make_report(
-    kafka: KafkaView, clickhouse: ClickHouseView, waiting: PendingHeads, now: datetime, stuck_after: float
+    kafka: KafkaView,
+    clickhouse: ClickHouseView,
+    waiting: PendingHeads,
+    now: datetime,
+    stuck_after: float,
+    *,
+    chats: bool = False,
 ) -> StatusReport:
-    """`stuck_after` in seconds."""
+    """`stuck_after` in seconds. `chats`: whether the settings name chat targets of the operators."""
     numbers = sorted({*kafka.recorded, *clickhouse.progress})
     partitions = tuple(_partition(n, kafka, clickhouse, waiting, now, stuck_after) for n in numbers)
     mirror_lag = tuple(_mirror_lag(kafka, clickhouse, waiting, now))
+    notifier = notifier_status(kafka, clickhouse, waiting, now, chats)
     silent = tuple(_silent_servers(kafka, clickhouse))
     problems = (
         *silent,
@@ -128,6 +102,7 @@ def make_report(
         *_fold_problems(partitions, kafka, clickhouse, waiting),
         *_checker_problems(partitions, kafka, stuck_after),
         *_mirror_problems(mirror_lag, stuck_after),
+        *notifier_problems(notifier, kafka.notify_group, stuck_after),
         *_rejections(clickhouse, now),
         *_backup_problems(kafka, clickhouse),
     )
@@ -137,11 +112,12 @@ def make_report(
         well=not problems,
         silent=silent,
         problems=problems,
-        notes=tuple(map(undefined.sentence, clickhouse.undefined)),
+        notes=(*map(undefined.sentence, clickhouse.undefined), *endpoint_notes(clickhouse)),
         kafka=kafka,
         clickhouse=clickhouse,
         partitions=partitions,
         mirror_lag=mirror_lag,
+        notifier=notifier,
         counted=None if known is None else sum(progress.counted for progress in known),
         duplicates=None if known is None else sum(progress.duplicates for progress in known),
         rejected=None if known is None else sum(progress.rejected for progress in known),
@@ -157,7 +133,7 @@ def _partition(
     # Offsets of transaction markers are no events: where nothing was found waiting, nothing is behind.
     asked = log is not None and position is not None and log.start <= position
     lag = (log.end - position if event else 0) if log is not None and position is not None and asked else None
-    waited = _age(event, now)
+    waited = age(event, now)
     return PartitionStatus(
         partition=number,
         state=_state(log, progress, position, event, waited, clickhouse, now, stuck_after),
@@ -172,7 +148,7 @@ def _partition(
         last_stamp=progress.last_stamp if progress else None,
         flushed_at=progress.flushed_at if progress else None,
         checker_lag=_checker_lag(number, kafka, window),
-        checker_waiting_seconds=_age(window, now),
+        checker_waiting_seconds=age(window, now),
     )
 
 
@@ -294,7 +270,8 @@ def _mirror_lag(
     for topic, heads in waiting.mirrored.items():
         for number, head in sorted(heads.items()):
             log = kafka.mirrored[topic][number]
-            yield MirrorLag(topic, number, _mirrored_at(clickhouse, topic, number, log), log.end, _age(head, now))
+            at = next_of(clickhouse.mirrored, topic, number, log)
+            yield MirrorLag(topic, number, at, log.end, age(head, now))
 
 
 def _mirror_problems(mirror_lag: tuple[MirrorLag, ...], stuck_after: float) -> Iterator[str]:
@@ -342,9 +319,3 @@ def _checker_lag(number: int, kafka: KafkaView, window: PendingHead | None) -> i
     if log is None:
         return None
     return log.end - max(kafka.checked.get(number, log.start), log.start) if window else 0
-
-
-def _age(waiting: PendingHead | None, now: datetime) -> float | None:
-    if waiting is None or waiting.stamp is None:
-        return None
-    return round(max(0.0, now.timestamp() - waiting.stamp), 1)

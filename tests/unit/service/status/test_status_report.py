@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from meterfold_cli.status.clickhouse_view import TABLES, ClickHouseView, StoredProgress
-from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, OpenTransaction, PendingHead, PendingHeads
-from meterfold_cli.status.report import MirrorLag, StatusReport, make_report, positions
 from meterfold_schemas import catalog
+from meterfold_service.status.clickhouse_view import TABLES, ClickHouseView, StoredProgress
+from meterfold_service.status.kafka_view import Group, KafkaView, LogBounds, OpenTransaction, PendingHead, PendingHeads
+from meterfold_service.status.positions import positions
+from meterfold_service.status.report import MirrorLag, StatusReport, make_report
 from meterfold_sink.backup_catalogue import BackupRow
+from meterfold_sink.notifications import Backlog
 from meterfold_sink.schema_decisions import SchemaFacts
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -195,4 +198,60 @@ def test_events_that_clickhouse_lacks_are_named() -> None:
     assert found(90).problems == (
         "ClickHouse lacks messages of threshold.exceeded that are 90 s old: the checker copies them. Start "
         "`meterfold check`, or read its log",
+    )
+
+
+EXCEEDED, CLEARED = "threshold.exceeded", "threshold.cleared"
+
+
+def notified(waited: float, *, members: int = 0, thresholds: int = 1, chats: bool = False, **more: Any) -> StatusReport:
+    """Two events of threshold.exceeded that no notifier has read, and at most a transaction marker elsewhere."""
+    view = replace(
+        kafka(),
+        notified={EXCEEDED: {0: LogBounds(0, 9), 1: LogBounds(3, 9)}, CLEARED: {0: LogBounds(0, 2)}},
+        notify_group=Group("n", "STABLE" if members else "EMPTY", members),
+    )
+    stored_ = replace(
+        stored(progress(100)), planned={EXCEEDED: {0: 7, 1: 1}, CLEARED: {0: 2}}, notified_thresholds=thresholds, **more
+    )
+    assert positions(view, stored_).notified == {EXCEEDED: {0: 7, 1: 3}, CLEARED: {}}
+    assert positions(view, replace(stored_, error="down")).notified == {}
+    heads = PendingHeads({}, {}, {}, {EXCEEDED: {0: PendingHead(NOW.timestamp() - waited, b"")}})
+    return make_report(view, stored_, heads, NOW, 60.0, chats=chats)
+
+
+def test_the_lag_of_the_notifiers_counts_what_waits() -> None:
+    found = notified(5, members=2)
+    assert (found.notifier.members, found.notifier.lag, found.notifier.waiting_seconds) == (2, {EXCEEDED: 2}, 5.0)
+    assert found.well
+
+
+def test_events_that_wait_without_a_notifier_are_a_problem_where_someone_is_to_be_notified() -> None:
+    (problem,) = notified(61).problems
+    assert problem == "no notifier runs and notifications have waited for 61 s: start `meterfold notify`"
+    assert notified(59).well
+    assert notified(61, thresholds=0, chats=True).problems == (problem,)
+    unwanted = notified(61, thresholds=0)
+    assert (unwanted.well, unwanted.notifier.wanted) == (True, False)
+    assert notified(61, members=1).problems == (
+        "events have waited for 61 s to be notified of; the notifier's log says why",
+    )
+
+
+def test_planned_deliveries_that_are_due_wait_for_a_notifier_as_well() -> None:
+    backlog = Backlog(waiting=3, failing=1, due_since=NOW - timedelta(seconds=300))
+    found = notified(5, deliveries=backlog)
+    assert found.problems == ("no notifier runs and notifications have waited for 300 s: start `meterfold notify`",)
+    assert (found.notifier.waiting, found.notifier.failing, found.notifier.overdue_seconds) == (3, 1, 300.0)
+    assert notified(5, members=1, deliveries=backlog).well, "a slow receiver is not the notifier's fault"
+    later = backlog._replace(due_since=None)
+    assert notified(5, deliveries=later).well, "a retry that is not due yet waits for its time"
+
+
+def test_endpoints_that_fail_are_a_note() -> None:
+    found = notified(5, members=1, endpoints={"failing": 1, "disabled": 2})
+    assert found.well
+    assert found.notes == (
+        "1 webhook endpoint is failing; `meterfold notify endpoints` lists them",
+        "2 webhook endpoints are disabled; `meterfold notify endpoints` lists them",
     )

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from meterfold_cli.commands.status import StatusCommand
-from meterfold_cli.status.catching_up import wait_until_caught_up
-from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
-from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, PendingHead, PendingHeads
-from meterfold_cli.status.report import StatusReport, make_report
+from meterfold_service.status.catching_up import wait_until_caught_up
+from meterfold_service.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_service.status.kafka_view import Group, KafkaView, LogBounds, PendingHead, PendingHeads
+from meterfold_service.status.report import StatusReport, make_report
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 EXCEEDED = "threshold.exceeded"

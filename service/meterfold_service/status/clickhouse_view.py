@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import from_micros
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.fold_state import ProgressRow
     from meterfold_sink.metric_usage import UndefinedMetric
+    from meterfold_sink.notifications import Backlog
     from meterfold_sink.rejections import RecentRejections
     from meterfold_sink.schema_decisions import SchemaFacts
 
@@ -75,6 +77,13 @@ class ClickHouseView:
     rejected_within: float = REJECTED_WITHIN_SECONDS
     backup: BackupRow | None = None
     """The newest complete one."""
+    planned: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """topic -> partition -> the next offset whose deliveries a notifier plans."""
+    deliveries: Backlog | None = None
+    notified_thresholds: int = 0
+    """Active thresholds with a mail address or a webhook."""
+    endpoints: Mapping[str, int] = field(default_factory=dict)
+    """failing and disabled -> how many webhook endpoints are."""
 
 
 def look(settings: ClickHouseSettings, rejected_within: float = REJECTED_WITHIN_SECONDS) -> ClickHouseView:
@@ -113,14 +122,32 @@ def _view(store: Client, rejected_within: float) -> ClickHouseView:
         rejections=recent_rejections(store, rejected_within) if current and rejected_within else (),
         rejected_within=rejected_within,
         backup=newest_backup(store) if current else None,
+        **(_notifications(store) if current else {}),
     )
 
 
 def _mirrored(store: Client) -> dict[str, dict[int, int]]:
     from meterfold_sink.reads import read_mirrored
 
+    return _by_topic(read_mirrored(store))
+
+
+def _notifications(store: Client) -> dict[str, Any]:
+    from meterfold_sink import notifications
+
+    now = datetime.now(UTC)
+    states = Counter(row["state"] for row in notifications.list_endpoints(store))
+    return {
+        "planned": _by_topic(notifications.planned_offsets(store)),
+        "deliveries": notifications.delivery_backlog(store, now, now - notifications.KEPT),
+        "notified_thresholds": notifications.count_notified_thresholds(store),
+        "endpoints": {state: states[state] for state in ("failing", "disabled")},
+    }
+
+
+def _by_topic(offsets: Mapping[tuple[str, int], int]) -> dict[str, dict[int, int]]:
     found = dict[str, dict[int, int]]()
-    for (topic, partition), offset in read_mirrored(store).items():
+    for (topic, partition), offset in offsets.items():
         found.setdefault(topic, {})[partition] = offset
     return found
 

@@ -17,7 +17,7 @@ from meterfold_processor.kafka.offsets import Place, bounds, log_ends
 from meterfold_processor.kafka.reader import HEADS, TopicReader
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import KafkaSettings
-from meterfold_schemas.topics import MIRRORED, NAMES, Topics
+from meterfold_schemas.topics import MIRRORED, NAMES, NOTIFIED, Topics
 
 __all__ = [
     "Group",
@@ -65,11 +65,12 @@ class PendingHead:
 @dataclass(frozen=True, slots=True)
 class PendingPositions:
     """Where to look for messages that wait: by partition of usage.recorded and of usage.windows, and by topic and
-    partition of those that the checker copies into ClickHouse."""
+    partition of those that the checker copies into ClickHouse and of those that a notifier reads."""
 
     events: Mapping[int, int]
     windows: Mapping[int, int]
     mirrored: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    notified: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class PendingHeads:
     events: Mapping[int, PendingHead]
     windows: Mapping[int, PendingHead]
     mirrored: Mapping[str, Mapping[int, PendingHead]] = field(default_factory=dict)
+    notified: Mapping[str, Mapping[int, PendingHead]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class KafkaView:
     """`error` is set when Kafka did not answer; the other fields hold what was known until then.
 
     `recorded` and `windows`: partition -> its log. `mirrored`: the same of each topic that the checker copies into
-    ClickHouse, by name.
+    ClickHouse, by name; `notified`: of each topic whose events a notifier sends.
     """
 
     error: str | None = None
@@ -106,20 +108,25 @@ class KafkaView:
     recorded: Mapping[int, LogBounds] = field(default_factory=dict)
     windows: Mapping[int, LogBounds] = field(default_factory=dict)
     mirrored: Mapping[str, Mapping[int, LogBounds]] = field(default_factory=dict)
+    notified: Mapping[str, Mapping[int, LogBounds]] = field(default_factory=dict)
     checked: Mapping[int, int] = field(default_factory=dict)
     fold_group: Group | None = None
     checker_group: Group | None = None
+    notify_group: Group | None = None
     open_transactions: Sequence[OpenTransaction] = ()
 
 
 class KafkaInspector:
     """Looks at one cluster, repeatedly, over its own connections. For one thread."""
 
-    def __init__(self, settings: KafkaSettings, fold_group: str, checker_group: str) -> None:
+    def __init__(
+        self, settings: KafkaSettings, fold_group: str, checker_group: str, notify_group: str = "meterfold-notify"
+    ) -> None:
         """Raises InvalidSettings."""
         self._settings = settings
         self._topics = Topics(settings.topic_prefix)
-        self._fold_group, self._checker_group = fold_group, checker_group
+        self._groups = (fold_group, checker_group, notify_group)
+        self._checker_group = checker_group
         self._admin = Admin(settings, ANSWER_SECONDS)
         self._committed: dict[str, CommittedOffsets] = {}
         self._readers: dict[str, TopicReader] = {}
@@ -152,14 +159,11 @@ class KafkaInspector:
         recorded, windows = self._topics.usage_recorded, self._topics.usage_windows
         logs = {recorded: kafka.recorded, windows: kafka.windows, **kafka.mirrored}
         wanted = {recorded: positions.events, windows: positions.windows, **positions.mirrored}
-        starts = {Place(topic, partition): at for topic, found in wanted.items() for partition, at in found.items()}
         with self._reader("read_committed") as reader:
-            messages = reader.heads(starts, {place: logs[place.topic][place.partition].end for place in starts})
-        heads = dict[str, dict[int, PendingHead]]()
-        for place, message in messages.items():
-            head = PendingHead(_stamp(message), (message.value() or b"")[:_HEADER_BYTES])
-            heads.setdefault(place.topic, {})[place.partition] = head
-        return PendingHeads(heads.pop(recorded, {}), heads.pop(windows, {}), heads)
+            heads = _heads(reader, wanted, logs)
+            # The checker copies topics that a notifier reads as well, from other offsets.
+            notified = _heads(reader, positions.notified, kafka.notified)
+        return PendingHeads(heads.pop(recorded, {}), heads.pop(windows, {}), heads, notified)
 
     def close(self) -> None:
         for reader in self._readers.values():
@@ -175,18 +179,18 @@ class KafkaInspector:
         for place, edges in stable.items():
             logs.setdefault(place.topic, {})[place.partition] = LogBounds(*edges)
         windows = logs.get(self._topics.usage_windows, {})
-        copied = [self._settings.topic_prefix + name for name in MIRRORED]
-        fold, checker = read_groups(
-            self._settings, [self._offsets(self._fold_group), self._offsets(self._checker_group)]
-        )
+        copied, sent = ([self._settings.topic_prefix + name for name in names] for names in (MIRRORED, NOTIFIED))
+        fold, checker, notify = read_groups(self._settings, [self._offsets(group) for group in self._groups])
         return replace(
             seen,
             recorded=logs.get(self._topics.usage_recorded, {}),
             windows=windows,
             mirrored={topic: logs[topic] for topic in copied if topic in logs},
+            notified={topic: logs[topic] for topic in sent if topic in logs},
             checked=self._checked(windows),
             fold_group=fold,
             checker_group=checker,
+            notify_group=notify,
             open_transactions=self._open({place: end for place, (_, end) in stable.items()}, ends),
         )
 
@@ -224,6 +228,18 @@ class KafkaInspector:
             yield reader
         finally:
             reader.stop()
+
+
+def _heads(
+    reader: TopicReader, wanted: Mapping[str, Mapping[int, int]], logs: Mapping[str, Mapping[int, LogBounds]]
+) -> dict[str, dict[int, PendingHead]]:
+    starts = {Place(topic, partition): at for topic, found in wanted.items() for partition, at in found.items()}
+    messages = reader.heads(starts, {place: logs[place.topic][place.partition].end for place in starts})
+    heads = dict[str, dict[int, PendingHead]]()
+    for place, message in messages.items():
+        head = PendingHead(_stamp(message), (message.value() or b"")[:_HEADER_BYTES])
+        heads.setdefault(place.topic, {})[place.partition] = head
+    return heads
 
 
 def _stamp(message: Message) -> float | None:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from meterfold_cli.status.kafka_view import LogBounds
-from meterfold_cli.status.report import PartitionStatus, StatusReport
 from meterfold_schemas.plurals import noun
 from meterfold_schemas.topics import USAGE_RECORDED, USAGE_WINDOWS
+from meterfold_service.status.kafka_view import LogBounds
+from meterfold_service.status.report import PartitionStatus, StatusReport
 
 __all__ = ["CaughtUp", "Looks", "wait_until_caught_up"]
 

@@ -1,0 +1,60 @@
+"""`usage` of Scoped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meterfold_schemas.errors import InvalidUsage
+from meterfold_service.access.principal import Scope
+from meterfold_service.access.room import Room
+
+if TYPE_CHECKING:
+    from meterfold_service.exports.operations import ExportStream
+    from meterfold_service.pages import Page
+    from meterfold_service.usage.results import UsagePage, UsageSummary
+    from meterfold_sink.busiest import BusySubject
+
+__all__ = ["ScopedUsage"]
+
+Subject = tuple[str, str]
+
+
+class ScopedUsage(Room):
+    """As Usage. A principal of a subject gets its own records and summaries."""
+
+    def get(
+        self, metric_key: str, subject: Subject | None = None, *, org_id: str | None = None, **values: Any
+    ) -> UsagePage:
+        self._need_for_subject(Scope.READ)
+        whose, org = self._subject(subject), self._org(org_id) or ""
+        if whose is None:
+            raise InvalidUsage("records are those of one subject: give subject_type and subject_id")
+        return self._metering.usage.get(metric_key, whose, org_id=org, **values)
+
+    def get_summary(
+        self,
+        metric_key: str,
+        *,
+        org_id: str | None = None,
+        every_org: bool = False,
+        subject: Subject | None = None,
+        **values: Any,
+    ) -> Page[UsageSummary]:
+        """`every_org`: all organizations, each in rows of its own, where the principal may see them."""
+        self._need_for_subject(Scope.READ)
+        whose = self._subject(subject)
+        if every_org and org_id is not None:
+            raise InvalidUsage("every_org conflicts with org_id; give one of them")
+        org = self._own if every_org else self._org(org_id) or ""
+        with self._without_hints():
+            return self._metering.usage.get_summary(metric_key, org_id=org, subject=whose, **values)
+
+    def stream(self, what: str, *, org_id: str | None = None, **values: Any) -> ExportStream:
+        self._need(Scope.READ)
+        if what == "rejected" and self._own == "":
+            self._need_everything(Scope.READ, "messages of an unknown organization are")
+        return self._metering.usage.stream(what, org_id=self._org(org_id), **values)
+
+    def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
+        self._need_everything(Scope.READ, "the busiest subjects are")
+        return self._metering.usage.busiest(limit=limit)
