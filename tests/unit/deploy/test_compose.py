@@ -30,7 +30,10 @@ THREE = ("compose.yaml", "compose.brokers.yaml")
 OURS = ("migrate", "fold", "check", "notify", "serve")
 DOCKER = ROOT / "deploy" / "docker"
 DUMMY = {
-    **{"CLICKHOUSE_PASSWORD": "a", "CLICKHOUSE_READ_PASSWORD": "b", "GRAFANA_PASSWORD": "c", "KAFKA_CLUSTER_ID": "d"},
+    "CLICKHOUSE_PASSWORD": "a",
+    "CLICKHOUSE_READ_PASSWORD": "b",
+    "GRAFANA_PASSWORD": "c",
+    "KAFKA_CLUSTER_ID": "d",
     "HTTP_TOKEN_KEY": "e" * 32,
 }
 
