@@ -17,6 +17,7 @@ def test_the_committed_document_is_that_of_the_routes() -> None:
     """After a change of the routes: python -m meterfold_service.http docs/openapi.json"""
     assert (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8") == text()
 
+
 DOORS = "/api/v1/"
 """OpenMeter's and Lago's own documents describe these."""
 
