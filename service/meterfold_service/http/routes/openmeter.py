@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -79,6 +80,14 @@ async def query_by_body(id_or_slug: str, given: dict[str, Any], request: Request
 async def meter_subjects(id_or_slug: str, caller: Reader) -> list[str]:
     """The subjects that have used a meter."""
     return [row.key for row in await caller.run(caller.may.openmeter.subjects, meter=id_or_slug)]
+
+
+@router.get("/meters/{id_or_slug}/group-by/{group}/values")
+async def group_values(id_or_slug: str, group: str, request: Request, caller: Reader) -> list[str]:
+    """The values that a group of a meter has."""
+    wanted = replace(_of_parameters(request.query_params), window_size=None, group_by=(group,))
+    _, rows = await caller.run(caller.may.openmeter.query, id_or_slug, wanted)
+    return sorted({value for row in rows if (value := row.group_by.get(group)) is not None})
 
 
 @router.get("/events")

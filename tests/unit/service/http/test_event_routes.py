@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from meterfold_schemas.settings_sources import Sources
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_service import Metering
 from meterfold_service.access.principal import Principal, Scope
-from meterfold_service.http.app import create_app
+from meterfold_service.http.app import create_app, operations
 from meterfold_service.http.context import Caller, HttpService, caller
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.ingest.errors import KafkaUnavailable
@@ -29,6 +30,7 @@ from support import eventually
 from support.scripted_producer import ScriptedProducer, scripted_senders
 
 KEY = "k" * 32
+JSON = {"Content-Type": "application/json"}
 EVENT = {"id": "r-1", "metric_key": "api.calls", "subject_type": "user", "subject_id": "ada"}
 
 
@@ -171,3 +173,59 @@ class _NoClient:
     def __init__(self, *_: Any) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+ROUTES = (
+    ("POST", "/v1/events", Scope.INGEST),
+    ("POST", "/api/v1/events", Scope.INGEST),
+    ("POST", "/api/v1/events/batch", Scope.INGEST),
+    ("GET", "/api/v1/customers/a/current_usage?external_subscription_id=b", Scope.READ),
+    ("POST", "/api/v1/meters", Scope.MANAGE),
+    ("GET", "/api/v1/meters", Scope.READ),
+    ("GET", "/api/v1/meters/a", Scope.READ),
+    ("PUT", "/api/v1/meters/a", Scope.MANAGE),
+    ("DELETE", "/api/v1/meters/a", Scope.MANAGE),
+    ("GET", "/api/v1/meters/a/query", Scope.READ),
+    ("POST", "/api/v1/meters/a/query", Scope.READ),
+    ("GET", "/api/v1/meters/a/subjects", Scope.READ),
+    ("GET", "/api/v1/meters/a/group-by/b/values", Scope.READ),
+    ("GET", "/api/v1/events", Scope.READ),
+    ("GET", "/api/v1/subjects", Scope.READ),
+    ("GET", "/api/v1/subjects/a", Scope.READ),
+)
+
+
+def test_the_table_has_every_route() -> None:
+    def plain(path: str) -> str:
+        return re.sub(r"\{[^}]+\}", "*", path)
+
+    mine = {name for name in operations() if name.partition(" ")[2].startswith(("/v1/events", "/api/v1"))}
+    known = {f"{method} {path.partition('?')[0]}" for method, path, _ in ROUTES}
+    for name in mine:
+        pattern = re.escape(plain(name)).replace(r"\*", "[^/]+")
+        assert [one for one in known if re.fullmatch(pattern, one)], name
+    assert len(mine) == len(known)
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+def test_each_route_refuses_a_token_without_its_scope_and_one_of_a_subject(
+    door: Door, method: str, path: str, scope: Scope
+) -> None:
+    app: Any = door.client.app
+    service = app.state.service
+    content = b'{"events": [{}]}' if method in ("POST", "PUT") else None
+
+    def asked(principal: Principal) -> Response:
+        app.dependency_overrides[caller] = lambda: Caller(service, principal)
+        return door.client.request(method, path, content=content, headers=JSON)
+
+    others = frozenset(Scope) - {scope, Scope.ADMIN} - ({Scope.MANAGE} if scope is Scope.READ else set())
+    refused = asked(Principal("other", others, "acme"))
+    assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
+    service.availability.away.clear()
+    service.availability.check = lambda: None
+    page = asked(Principal("page", frozenset({scope}), "acme", ("user", "ada")))
+    assert (page.status_code, page.json()["code"]) == (403, "FORBIDDEN"), page.text
+    app.dependency_overrides.clear()
+    nobody = door.client.request(method, path, content=content, headers=JSON)
+    assert (nobody.status_code, nobody.json()["code"]) == (401, "INVALID_TOKEN")
