@@ -37,6 +37,8 @@ GRANT INSERT ON meterfold.notification_endpoints TO meterfold_notify;
 CREATE ROLE IF NOT EXISTS meterfold_service;
 GRANT SELECT ON meterfold.* TO meterfold_service;
 GRANT INSERT ON meterfold.schema_decisions TO meterfold_service;
+GRANT INSERT ON meterfold.console_spent TO meterfold_service;
+GRANT INSERT ON meterfold.proofs TO meterfold_service;
 -- `meterfold notify test`, `redeliver` and `enable`.
 GRANT INSERT ON meterfold.notification_tries TO meterfold_service;
 GRANT INSERT ON meterfold.notification_endpoints TO meterfold_service;

@@ -19,7 +19,6 @@ from meterfold_cli.signals import ShutdownSignals
 from meterfold_schemas.errors import Fatal, MeterfoldError
 from meterfold_schemas.plurals import plural
 from meterfold_schemas.settings import KafkaSettings, load_settings
-from meterfold_schemas.settings_sources import Sources
 
 if TYPE_CHECKING:
     from meterfold_cli.installation import Installation
@@ -137,12 +136,13 @@ def run_probed(
     from meterfold_processor.probes.server import serving
     from meterfold_processor.probes.settings import HealthSettings
     from meterfold_processor.probes.store import StoreCheck, ping_clickhouse
+    from meterfold_service.status.groups import group_names, notify_group
 
     health = load_settings(HealthSettings, "health", sources=installation.sources)
     store = StoreCheck(ping_clickhouse(installation.clickhouse(), also), worker.status.errors.of("store"))
     kafka = installation.kafka()
     groups = dict(zip(("fold", "check"), group_names(installation.sources, kafka), strict=True))
-    groups["notify"] = _notify_group(installation.sources, kafka)
+    groups["notify"] = notify_group(installation.sources, kafka)
     with serving(health, subject, store):
         run_worker(name, worker.run, look, as_json=as_json, on_ready=lambda: _name_others(name, kafka, groups[name]))
 
@@ -157,20 +157,3 @@ def _name_others(name: str, kafka: KafkaSettings, group_id: str) -> None:
         return
     if others > 0:
         _LOG.info("%s in group %s; they share the partitions", plural(others, "more worker"), group_id)
-
-
-def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
-    """The consumer groups of the fold and of the checker."""
-    from meterfold_processor.checker.settings import CheckerSettings
-    from meterfold_processor.fold.settings import FoldSettings
-
-    fold = load_settings(FoldSettings, "fold", sources=sources)
-    checker = load_settings(CheckerSettings, "checker", sources=sources)
-    return kafka.topic_prefix + fold.group_id, kafka.topic_prefix + checker.group_id
-
-
-def _notify_group(sources: Sources, kafka: KafkaSettings) -> str:
-    """The consumer group of the notifiers."""
-    from meterfold_service.notify.settings import NotifySettings
-
-    return kafka.topic_prefix + load_settings(NotifySettings, "notify", sources=sources).group_id

@@ -99,6 +99,18 @@ class Account:
                 self._keep(report)
             self._end(generation)
 
+    def batch_ended(self, generation: Generation, *, delivered: int, failed: int) -> None:
+        """Every event of a batch has its report. Whoever recorded the batch raises its failures, not a flush."""
+        with self.lock:
+            self._delivered += delivered
+            self._failed += failed
+            generation.outstanding -= delivered + failed - 1
+            self._end(generation)
+
+    def progressed(self) -> None:
+        """A report came; its batch has not ended yet."""
+        self._reported_at = time.monotonic()
+
     def put_back(self, report: Delivery) -> None:
         """A failure that somebody else was to raise was not raised: the next flush raises it."""
         with self.lock:

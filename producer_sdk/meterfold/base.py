@@ -15,6 +15,7 @@ from meterfold.recorder import Recorder
 from meterfold.sender import Sender
 from meterfold.settings import SdkSettings, producer_config
 from meterfold.subjects import Known, Resolver, Resolvers
+from meterfold.tracing import TraceMode, producer_class
 from meterfold.transport import Transport
 from meterfold_schemas.settings import KafkaSettings, Sources, load_settings
 from meterfold_schemas.topics import Topics
@@ -47,6 +48,7 @@ class BaseMeter(Generic[Known]):
         horizon_seconds: int | None = None,
         future_tolerance_seconds: int | None = None,
         strict: bool | None = None,
+        propagate_trace: TraceMode | None = None,
         config: Path | str | None = None,
     ) -> None:
         """Raises InvalidSettings. Does not wait for the broker: events recorded before it is up are sent then."""
@@ -66,6 +68,7 @@ class BaseMeter(Generic[Known]):
             horizon_seconds=horizon_seconds,
             future_tolerance_seconds=future_tolerance_seconds,
             strict=strict,
+            propagate_trace=propagate_trace,
         )
         if not sdk.enabled:
             self._begin(NoRecorder(), Disabled(), sdk)
@@ -73,22 +76,34 @@ class BaseMeter(Generic[Known]):
         kafka = KafkaSettings.load(
             sources=sources, bootstrap_servers=bootstrap_servers, topic_prefix=topic_prefix, librdkafka=librdkafka
         )
+        self._connect(kafka, sdk, Resolvers(resolvers, resolver), rounding, callback)
+
+    def _connect(
+        self,
+        kafka: KafkaSettings,
+        sdk: SdkSettings,
+        resolvers: Resolvers,
+        rounding: str | None = None,
+        on_delivery: DeliveryCallback | None = None,
+    ) -> None:
+        """The last step of making a Meter that records."""
         topics = Topics(kafka.topic_prefix)
         follower = None
         if sdk.strict:
             follow = consumer_config(kafka.client(), kafka.topic_prefix)
             follower = MetricFollower(follow, topics.metric_defined, sdk.buffer_timeout)
-        recorder = Recorder.of(sdk, Resolvers(resolvers, resolver), rounding, follower)
+        recorder = Recorder.of(sdk, resolvers, rounding, follower)
         transport = Sender(
             producer_config(kafka, sdk),
             topics.usage_recorded,
             buffer_timeout=sdk.buffer_timeout,
             close_timeout=sdk.close_timeout,
             event_id_of=recorder.event_id_of,
-            on_delivery=callback,
+            on_delivery=on_delivery,
             also_free=None if follower is None else follower.stop,
             keep_events=sdk.buffer_events,
             keep_bytes=sdk.buffer_bytes,
+            producer_class=producer_class(sdk.propagate_trace),
         )
         self._begin(recorder, transport, sdk)
 

@@ -42,6 +42,8 @@ class Meter(BaseMeter[Known]):
     horizon_seconds, future_tolerance_seconds
                                  the installation's rules: `record` refuses a timestamp that would not count
     strict                       True refuses usage of metrics that are not defined or not active: MetricNotFound
+    propagate_trace              "auto" gives events the trace of the current OpenTelemetry span where opentelemetry is
+                                 installed; "on" requires it; "off" never does
     rounding                     "half_even" or "half_up" rounds quantities to 9 decimals; None (the default) refuses
                                  those with more
 

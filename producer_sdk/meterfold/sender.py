@@ -30,6 +30,7 @@ from meterfold.errors import BufferFull, MeterfoldError, NotRecorded
 from meterfold.forks import renew_after_fork
 from meterfold.log import client_logger, logger
 from meterfold.process_end import finish_at_process_end
+from meterfold.sent_batch import SentBatch
 from meterfold.transport import Transport
 from meterfold.trouble import Trouble
 from meterfold_schemas.plurals import plural
@@ -46,8 +47,8 @@ _OUT_OF_TIME: Final = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OU
 ProducerFactory = Callable[[dict[str, Any]], Any]
 
 
-def _librdkafka(config: dict[str, Any]) -> Any:
-    return Producer(config, logger=client_logger)
+def _librdkafka(kind: type[Producer], config: dict[str, Any]) -> Any:
+    return kind(config, logger=client_logger)
 
 
 class Sender(Transport):
@@ -63,7 +64,8 @@ class Sender(Transport):
         on_delivery: DeliveryCallback | None = None,
         close_timeout: float = 30.0,
         also_free: Callable[[], None] | None = None,
-        make_producer: ProducerFactory = _librdkafka,
+        producer_class: type[Producer] = Producer,
+        make_producer: ProducerFactory | None = None,
         **keep: int,
     ) -> None:
         self._config = {**config, "error_cb": self._client_error}
@@ -73,7 +75,7 @@ class Sender(Transport):
         self._event_id_of = event_id_of
         self._on_delivery = on_delivery
         self._also_free = also_free
-        self._make_producer = make_producer
+        self._make_producer = make_producer or partial(_librdkafka, producer_class)
         super().__init__(**keep)
         self._ensure_producer()
         renew_after_fork(self)
@@ -136,6 +138,54 @@ class Sender(Transport):
             if taken < last - first:
                 account.withdraw(generation, last - first - taken)
         return taken
+
+    def send_batch(self, keys: Sequence[bytes], values: Sequence[bytes], batch: SentBatch) -> None:
+        """Take all events of a batch, whose end `batch` reports; what cannot be taken is reported as failed.
+
+        The caller sees to it that the buffer has room for all of them. Raises MeterClosed; then nothing was taken.
+        """
+        size = len(keys)
+        with self._lock:
+            if self._closed:
+                raise self._after_close()
+            producer = self._producer
+            account = self._account
+            account.recorded += size
+            generation = account.present
+            generation.outstanding += size
+
+        def reported(index: int, error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                if self._trouble.current is not None:
+                    self._trouble.over()
+                batch.partitions[index], batch.offsets[index] = message.partition(), message.offset()
+                account.progressed()
+            else:
+                batch.errors[index] = self._why(error)
+            ended()
+
+        def ended() -> None:
+            if batch.count() == size:
+                failed = len(batch.errors)
+                account.batch_ended(generation, delivered=size - failed, failed=failed)
+                batch.on_end()
+
+        topic = self._topic
+        for index, (key, value) in enumerate(zip(keys, values, strict=True)):
+            report = partial(reported, index)
+            try:
+                if producer is None:
+                    producer = self._ensure_producer()
+                try:
+                    producer.produce(topic, value, key, -1, report)
+                except BufferError:
+                    self._send_when_room(producer, key, value, report, self._buffer_timeout)
+                except KafkaException as error:
+                    self._send_renewed(producer, key, value, report, error)
+                    producer = self._producer
+            except MeterfoldError as refused:
+                batch.errors[index] = str(refused)
+                ended()
 
     def finish(self, *, last: bool) -> None:
         """The process ends without atexit: send what is buffered. `last`: nothing more is recorded, so give up what

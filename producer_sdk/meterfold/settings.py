@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from meterfold.tracing import TraceMode
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.settings import KafkaSettings, Settings
 
@@ -40,6 +41,8 @@ class SdkSettings(Settings):
     would reject is refused when it is recorded. None: not known here, and not checked.
 
     strict: usage of a metric that is not defined, or not active, is refused when it is recorded.
+
+    propagate_trace: whether events carry the trace of the span in which they are recorded (tracing.py).
     """
 
     enabled: bool = True
@@ -52,6 +55,7 @@ class SdkSettings(Settings):
     horizon_seconds: int | None = Field(default=None, ge=1, le=10**10)
     future_tolerance_seconds: int | None = Field(default=None, ge=0, le=10**10)
     strict: bool = False
+    propagate_trace: TraceMode = "auto"
 
 
 def producer_config(kafka: KafkaSettings, sdk: SdkSettings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "METRIC_DEFINED",
     "MIRRORED",
     "NAMES",
+    "NOTIFIED",
     "THRESHOLD_APPROACHING",
     "THRESHOLD_CLEARED",
     "THRESHOLD_DEFINED",
@@ -68,6 +69,9 @@ MIRRORED: Final[Mapping[str, str]] = {
     ALERT_ACTED: "alert_actions",
 }
 """The topics that the checker copies into ClickHouse, and the table of each."""
+
+NOTIFIED: Final = (THRESHOLD_APPROACHING, THRESHOLD_EXCEEDED, THRESHOLD_CLEARED, ENDPOINT_CHANGED)
+"""The topics whose events a notifier sends."""
 
 #: Kafka's default message limit; `usage.rejected` takes twice it, so that the largest poison fits with its headers.
 _MESSAGE_LIMIT: Final = 1_048_588

@@ -22,7 +22,7 @@ from meterfold_schemas.errors import Poison, shown
 from meterfold_schemas.topics import USAGE_RECORDED
 from meterfold_schemas.usage_fields import FIELDS
 
-__all__ = ["ENVELOPE", "OPENING", "fields_of", "readable_fields"]
+__all__ = ["ENVELOPE", "OPENING", "fields_of", "moment_of", "readable_fields"]
 
 #: The first byte of a JSON value.
 OPENING: Final = b"{"
@@ -156,16 +156,24 @@ def _value(name: str, raw: str) -> Any:
     return text
 
 
-def _moment(raw: str, text: str) -> datetime:
+def moment_of(text: str) -> datetime | None:
+    """The time in ISO 8601 with an offset or Z; None for any other text."""
     found = _MOMENT.fullmatch(text)
-    if found is not None:
-        day, time, fraction, offset = found.groups()
-        offset = "+00:00" if offset in "Zz" else offset
-        try:
-            return datetime.fromisoformat(f"{day}T{time}{(fraction or '.0').ljust(7, '0')}{offset}")
-        except ValueError:
-            pass
-    raise Poison("undecodable", f"timestamp {raw[:80]} is not a time in ISO 8601 with an offset")
+    if found is None:
+        return None
+    day, time, fraction, offset = found.groups()
+    offset = "+00:00" if offset in "Zz" else offset
+    try:
+        return datetime.fromisoformat(f"{day}T{time}{(fraction or '.0').ljust(7, '0')}{offset}")
+    except ValueError:
+        return None
+
+
+def _moment(raw: str, text: str) -> datetime:
+    found = moment_of(text)
+    if found is None:
+        raise Poison("undecodable", f"timestamp {raw[:80]} is not a time in ISO 8601 with an offset")
+    return found
 
 
 def _finite(number: str) -> float:

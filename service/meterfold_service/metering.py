@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -21,20 +22,29 @@ from meterfold_sink.small import CONNECT_SECONDS
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from meterfold_processor.verify.report import Tell, VerifyReport
     from meterfold_service.alerts.action_log import ActionLog
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.ingest.known_metrics import KnownMetrics
+    from meterfold_service.ingest.operations import Events
+    from meterfold_service.lago.operations import Lago
     from meterfold_service.limits.operations import Limits
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.notify.operations import Notifications
+    from meterfold_service.openmeter.operations import OpenMeter
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
+    from meterfold_service.proofs.operations import Proofs
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
+    from meterfold_service.status.look import Inspector
+    from meterfold_service.status.operations import Status
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.tokens.operations import Tokens
     from meterfold_service.usage.operations import Usage
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["Metering"]
 
@@ -82,12 +92,13 @@ class Metering:
         self._wait_seconds = wait_seconds
         self._call_seconds = call_seconds
         self._pinging: Client | None = None
-        self._clients = ClientPool(self._connect)
+        self.clients = self._clients = ClientPool(self._connect)
         # A recount of millions of windows is one statement, whose answer is awaited for longer.
         self._recounting = ClientPool(lambda: self._connect(_RECOUNT_SECONDS))
         self._lock = Lock()
         self._definition_log: DefinitionLog | None = None
         self._action_log: ActionLog | None = None
+        self._events: Events | None = None
         self._now = now
 
     # Each imports what it needs with its first use: a command uses one of them.
@@ -120,12 +131,37 @@ class Metering:
 
         return Usage(self._clients, self._now, self._wait_seconds, self._kafka_settings)
 
+    @property
+    def events(self) -> Events:
+        """usage.record and usage.recordBatch of events that arrive over the network. Applications use the SDK."""
+        from meterfold_service.ingest.operations import Events
+        from meterfold_service.ingest.settings import sdk_settings
+
+        with self._lock:
+            if self._events is None:
+                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources), self._rules)
+            return self._events
+
     @cached_property
     def limits(self) -> Limits:
         """What is blocked or near its limit: get."""
         from meterfold_service.limits.operations import Limits
 
         return Limits(self._kafka_settings, self._now)
+
+    @cached_property
+    def openmeter(self) -> OpenMeter:
+        """OpenMeter's meters, events and queries."""
+        from meterfold_service.openmeter.operations import OpenMeter
+
+        return OpenMeter(self._clients, self._known_metrics, lambda: self.metrics, lambda: self.events, self._now)
+
+    @cached_property
+    def lago(self) -> Lago:
+        """Lago's events and current usage."""
+        from meterfold_service.lago.operations import Lago
+
+        return Lago(self._clients, self._known_metrics, lambda: self.usage, lambda: self.events, self._now)
 
     @cached_property
     def periods(self) -> Periods:
@@ -184,13 +220,51 @@ class Metering:
 
         return Tokens(self._clients, keys, self._now)
 
+    @cached_property
+    def status(self) -> Status:
+        """How the installation is: look, totals."""
+        from meterfold_service.status.operations import Status
+
+        def inspector() -> Inspector:
+            from meterfold_service.status.look import Inspector
+
+            return Inspector(self._sources, self._kafka_settings(), self._clickhouse_settings())
+
+        return Status(self._clients, inspector, self._now)
+
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Verifications: start, list, get."""
+        from meterfold_service.proofs.operations import Proofs
+
+        def verify(tell: Tell) -> VerifyReport:
+            from meterfold_processor.verify import verify
+            from meterfold_service.status.groups import group_names
+
+            kafka = self._kafka_settings()
+            _, checker_group = group_names(self._sources, kafka)
+            return verify(
+                kafka,
+                self._clickhouse_settings(),
+                wait_seconds=10.0,
+                checker_group=checker_group,
+                contents=True,
+                tell=tell,
+            )
+
+        return Proofs(self._clients, verify, self._now)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
 
     def close(self) -> None:
-        """Close the connections."""
-        if "limits" in self.__dict__:
+        """Close the connections, after events that were taken are delivered."""
+        if self._events is not None:
+            self._events.close()
+        if "status" in vars(self):
+            self.status.close()
+        if "limits" in vars(self):
             self.limits.close()
         self._clients.close()
         self._recounting.close()
@@ -229,6 +303,18 @@ class Metering:
 
     def _clickhouse_settings(self) -> ClickHouseSettings:
         return self._clickhouse or ClickHouseSettings.load(sources=self._sources)
+
+    @cached_property
+    def _known_metrics(self) -> KnownMetrics:
+        from meterfold_service.ingest.known_metrics import KnownMetrics
+
+        return KnownMetrics(self._clients, time.monotonic)
+
+    def _rules(self) -> FoldRules:
+        from meterfold_sink.fold_state import read_rules
+
+        with self._clients.client() as client:
+            return read_rules(client)
 
     def _worker_groups(self) -> tuple[str, ...]:
         """The consumer groups of all workers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meterfold_schemas.periods import micros
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 __all__ = [
     "DELIVERY_SORTS",
     "FILTERS",
+    "KEPT",
+    "Backlog",
     "DeliveryKey",
     "DueDelivery",
     "Failures",
     "alert_targets",
+    "count_notified_thresholds",
     "count_waiting",
+    "delivery_backlog",
     "due_deliveries",
     "endpoint_failures",
     "known_deliveries",
@@ -34,6 +38,9 @@ __all__ = [
 FILTERS: Final = ("state", "channel", "target", "event_id", "event_type", "org_id", "threshold_id", "alert_id")
 """The columns of notification_deliveries that a list may be restricted by."""
 
+KEPT: Final = timedelta(days=30)
+"""A delivery is over at its last try, which an outage can delay; later than this it is not looked for any more."""
+
 _PROGRESS: Final = "SELECT topic, partition, next_offset FROM notification_progress FINAL"
 _KNOWN: Final = """
 SELECT DISTINCT event_id, channel, target FROM notification_tries WHERE has({event_ids:Array(String)}, event_id)
@@ -41,7 +48,7 @@ SELECT DISTINCT event_id, channel, target FROM notification_tries WHERE has({eve
 _ALERT_TARGETS: Final = """
 SELECT DISTINCT alert_id, channel, target FROM notification_tries WHERE has({alert_ids:Array(String)}, alert_id)
 """
-_CURRENT: Final = """
+_EVERY: Final = """
 SELECT
     occurred_at, event_id, channel, target,
     any(t.event_type) AS event_type, any(t.topic) AS topic, any(t.partition) AS partition, any(t.org_id) AS org_id,
@@ -51,10 +58,12 @@ SELECT
     tupleElement(last, 4) AS due_at, tupleElement(last, 5) AS give_up_at
 FROM notification_tries AS t
 WHERE t.give_up_at >= fromUnixTimestamp64Micro({kept:Int64}, 'UTC')
-    AND has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))
 GROUP BY occurred_at, event_id, channel, target
 HAVING state IN ('pending', 'sending', 'retrying')
 """
+_CURRENT: Final = _EVERY.replace(
+    "GROUP BY", "AND has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))\nGROUP BY"
+)
 _DUE: Final = f"""
 WITH due AS
 (
@@ -77,6 +86,16 @@ ORDER BY due_at
 _WAITING: Final = f"""
 SELECT channel, toInt64(count()) AS waiting, min(occurred_at) AS oldest FROM ({_CURRENT}) GROUP BY channel
 """  # noqa: S608
+_BACKLOG: Final = f"""
+SELECT
+    toInt64(count()) AS waiting, toInt64(countIf(state = 'retrying')) AS failing,
+    minOrNullIf(due_at, due_at <= fromUnixTimestamp64Micro({{now:Int64}}, 'UTC')) AS due_since
+FROM ({_EVERY})
+"""  # noqa: S608
+_NOTIFIED: Final = """
+SELECT toInt64(count()) AS thresholds FROM thresholds FINAL
+WHERE deleted = 0 AND is_active AND (notEmpty(notify_emails) OR ifNull(notify_webhook, '') != '')
+"""
 _FAILURES: Final = """
 WITH (
     SELECT max(ended_at) FROM notification_tries
@@ -163,6 +182,15 @@ class DueDelivery:
         return DeliveryKey(self.event_id, self.channel, self.target)
 
 
+class Backlog(NamedTuple):
+    """Deliveries with a try to come; those of them whose last try failed; and since when the longest overdue one is
+    due, None where none is."""
+
+    waiting: int
+    failing: int
+    due_since: datetime | None
+
+
 class Failures(NamedTuple):
     """The tries of a webhook since its last success: how many have failed, and when the first one began, which may have
     been interrupted; None where there are none. So the same failure has the same `since` after a crash."""
@@ -217,6 +245,17 @@ def count_waiting(client: Client, owned: Iterable[tuple[str, int]], kept: dateti
     """channel -> deliveries with a try to come, and the time of the oldest event among them."""
     rows = client.rows(_WAITING, _owned(owned) | {"kept": micros(kept)})
     return {row["channel"]: (row["waiting"], row["oldest"]) for row in rows}
+
+
+def delivery_backlog(client: Client, now: datetime, kept: datetime) -> Backlog:
+    """Of all notifiers. Deliveries that were to be given up before `kept` are over."""
+    (row,) = client.rows(_BACKLOG, {"now": micros(now), "kept": micros(kept)})
+    return Backlog(row["waiting"], row["failing"], row["due_since"])
+
+
+def count_notified_thresholds(client: Client) -> int:
+    """Active thresholds with a mail address or a webhook."""
+    return int(client.value(_NOTIFIED))
 
 
 def endpoint_failures(client: Client, target: str) -> Failures:

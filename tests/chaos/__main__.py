@@ -67,6 +67,8 @@ def show(result: Result) -> None:
         print(found.account)
     if found.alerts:
         print(found.alerts)
+    if found.notices:
+        print(found.notices)
     for difference in found.differences:
         print(f"DIFFERENCE {difference}")
     if not found.differences:

@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 from confluent_kafka import IsolationLevel, Producer
 
+from chaos.broken_notifiers import NOTIFIERS
 from meterfold_processor.checker import checker as checker_core
 from meterfold_processor.checker import driver, transactions
 from meterfold_processor.checker import operations as ops
@@ -122,7 +123,7 @@ CHECKERS: Final[dict[str, type[checkers.Broken]]] = {
 SIMULATED: Final = frozenset(name for name in FOLDS if name.startswith(("40_", "41_")))
 """Variants of what the fold remembers: they show where tables are tiny and weeks pass, which only a simulation has."""
 
-NAMES: Final = (*(name for name in FOLDS if name not in SIMULATED), *CHECKERS)
+NAMES: Final = (*(name for name in FOLDS if name not in SIMULATED), *CHECKERS, *NOTIFIERS)
 
 
 @contextmanager
@@ -235,4 +236,4 @@ def _keep_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CheckerWorker, "_start_again", without_opening)
 
 
-__all__ = ["CHECKERS", "NAMES", "SIMULATED", "checker", "drive_all", "fold"]
+__all__ = ["CHECKERS", "NAMES", "NOTIFIERS", "SIMULATED", "checker", "drive_all", "fold"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from threading import Event, RLock, Thread
+from types import MappingProxyType
 from typing import Any
 
 from chaos.forked import ForkedProcess
@@ -19,6 +20,8 @@ from meterfold_local.errors import StackError
 
 CLICKHOUSE_SECONDS = 4
 """How long workers here wait for ClickHouse (300 s when shipped): "slower than the time-out" takes so long."""
+_SECTIONS = {"fold": "FOLD", "check": "CHECKER", "notify": "NOTIFY"}
+_PROGRAMS = {"fold": "chaos.fold_process", "check": "chaos.checker_process", "notify": "chaos.notify_process"}
 _PAUSE = {AHEAD: 0.25}
 _PAUSE_SECONDS = 0.08
 
@@ -57,9 +60,11 @@ class Crew:
         batch_events: int,
         workers: Sequence[str] = (*FOLDS, *CHECKERS),
         producers: Sequence[str] = PRODUCERS,
+        receivers: Mapping[str, str] = MappingProxyType({}),
         **arguments: Any,
     ) -> None:
-        """`ahead` (seconds) is by how much the clock of one producer is wrong; a batch has at most `batch_events`."""
+        """`ahead` (seconds) is by how much the clock of one producer is wrong; a batch has at most `batch_events`;
+        `receivers` is where notifiers find those they send to."""
         self.workers = workers
         self.producers = producers
         self.folder = folder
@@ -68,7 +73,7 @@ class Crew:
         self.logs = folder / "logs"
         for path in (self.points_folder, self.journals, self.logs):
             path.mkdir(parents=True, exist_ok=True)
-        self.protocols = {"fold": protocol, "check": protocol}
+        self.protocols = dict.fromkeys(_SECTIONS, protocol)
         self.endings: list[Ending] = []
         self.allowed: list[str] = []
         """Words in the last lines of a process that make its end one that was to be expected."""
@@ -79,6 +84,7 @@ class Crew:
         self._ahead = ahead
         self._batch_events = batch_events
         self._arguments = arguments
+        self._receivers = receivers
         self._members: dict[str, Member] = {}
         self._over = Event()
         self._thread = Thread(target=self._look_after, name="supervisor", daemon=True)
@@ -200,8 +206,8 @@ class Crew:
         name, process = member.name, member.process
         kind = name.partition("-")[0]
         environment = dict(self._environment)
-        if kind in ("fold", "check"):
-            section = {"fold": "FOLD", "check": "CHECKER"}[kind]
+        if kind in _SECTIONS:
+            section = _SECTIONS[kind]
             protocol = self.protocols[kind]
             environment[f"METERFOLD_{section}_GROUP_PROTOCOL"] = protocol
             environment[f"METERFOLD_{section}_SESSION_TIMEOUT_SECONDS"] = "6"
@@ -214,11 +220,13 @@ class Crew:
                 environment["METERFOLD_FOLD_BATCH_SECONDS"] = "0.2"
                 # What has piled up is several batches, folded ahead of the ones on their way to ClickHouse.
                 environment["METERFOLD_FOLD_BATCH_EVENTS"] = str(self._batch_events)
+            elif kind == "notify":
+                environment |= self._receivers
             else:
                 environment["METERFOLD_CHECKER_SLOT"] = name.partition("-")[2]
                 environment["METERFOLD_CHECKER_EMIT_INTERVAL_SECONDS"] = "2"
                 environment["METERFOLD_CHECKER_AGGREGATED_PERIODS"] = "hourly,daily,monthly,lifetime"
-            program = {"fold": "chaos.fold_process", "check": "chaos.checker_process"}[kind]
+            program = _PROGRAMS[kind]
             arguments = {"name": name, "points": str(self.points_folder), "timeout": CLICKHOUSE_SECONDS}
             arguments |= self._arguments
         else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final
 
 from chaos.events import FLEX, FLEX_SUBJECTS, ORG
@@ -29,7 +31,9 @@ class _Made:
 class DefinitionChanges:
     """All on one metric of its own; the thresholds of the other one stay as they are."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, notified: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """`notified`: whom every threshold notifies."""
+        self._notified = notified
         self._metering = ground.metering()
         self._made: list[_Made] = []
         """Those that are there, in the order of their newest versions."""
@@ -77,6 +81,7 @@ class DefinitionChanges:
             self._delete(chance.choice(self._made))
         narrow = {"subject_type": "user", "subject_id": subject_id} if subject_id else {}
         values: dict[str, Any] = {"name": name, "threshold": chance.randint(20, 900), "period_type": period_type}
+        values |= self._notified
         try:
             made = persist(lambda: self._metering.thresholds.create(org_id=org_id, metric_key=FLEX, **values, **narrow))
         except ThresholdExists:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from threading import Condition, Event, Thread
 from typing import Any
@@ -19,11 +20,13 @@ import psutil
 from chaos import journal
 from chaos.crew import CLICKHOUSE_SECONDS, Crew, Member
 from chaos.definitions import DefinitionChanges
-from chaos.ground import Ground
+from chaos.ground import Ground, persist
 from chaos.lookout import Lookout
-from chaos.plan import CHECKERS, FOLDS, PRODUCERS, Fault
+from chaos.notices import Notices
+from chaos.plan import CHECKERS, ENDPOINT, FOLDS, NOTICES, NOTIFIERS, PRODUCERS, Fault
 from chaos.points import Point
 from chaos.proxy import Harm, Proxy
+from chaos.receivers import GONE, Receivers
 from chaos.sentry import Sentry
 from meterfold_local.stack import LocalStack
 from meterfold_processor.checker.settings import CheckerSettings
@@ -38,6 +41,7 @@ _REACH_SECONDS = 45.0
 """What a fault waits for may take so long while others keep the victim from it."""
 _QUIET_SECONDS = 15.0
 _DEFINITIONS = 4
+_SENT_LOOK_SECONDS = 1.0
 _JUDGED_SECONDS = 4.0
 _COMMIT_SECONDS = 12.0
 _INTERNAL_PARTITIONS = 4
@@ -68,6 +72,8 @@ class Injector:
         sentry: Sentry,
         changes: DefinitionChanges,
         tell: Callable[[str], None],
+        receivers: Receivers | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self._stack = stack
         self._ground = ground
@@ -76,6 +82,8 @@ class Injector:
         self._lookout = lookout
         self._sentry = sentry
         self._changes = changes
+        self._receivers = receivers
+        self._notices = notices
         self._tell = tell
         self._ended = Condition()
         self._busy: set[str] = set()
@@ -136,6 +144,8 @@ class Injector:
         """Whatever stood on the topics when the fault was over is folded, and judged."""
         if fault.group in ("producer", "definitions"):
             return True  # their own condition was waited for
+        if fault.kind in NOTICES:
+            return self._all_sent(RECOVERY_SECONDS)
         if not self._lookout.wait_fold(RECOVERY_SECONDS):
             return False
         return fault.kind.startswith("fold") or self._lookout.wait_checker(RECOVERY_SECONDS)
@@ -171,6 +181,8 @@ class Injector:
                 self._restore(chance)
             case "join":
                 self._join(fault, outcome, chance)
+            case "receiver":
+                self._receiver(fault, outcome, chance)
             case "protocol":
                 self._protocol(fault, outcome)
             case "definitions":
@@ -185,9 +197,13 @@ class Injector:
         points.arm(fault.point)
         if fault.group == "opening":
             self._crew.signal(fault.target, signal.SIGKILL)
+        if fault.point.step in ENDPOINT and self._receivers is not None:
+            self._receivers.harm("endpoint", "status 500")  # until one is called failing
         if not self._lookout.wait(lambda: points.was_hit, time.monotonic() + _REACH_SECONDS) and points.disarm():
             outcome.missed, outcome.note = True, "step not reached, killed anyway"
             self._crew.signal(fault.target, signal.SIGKILL)
+        if fault.point.step in ENDPOINT and self._receivers is not None:
+            self._receivers.heal("endpoint")
 
     def _zombie(self, fault: Fault, outcome: Outcome, chance: random.Random) -> float:
         """Still until the others have taken over, or are about to, then awake again."""
@@ -209,10 +225,38 @@ class Injector:
         judged = dict(self._lookout.judged)
         if fault.group == "wake":
             self.over.wait(chance.uniform(2.5, 5.0))  # the group takes 3 s to see that it is silent
-        elif not (self._lookout.wait_fold(40) if name.startswith("fold") else self._judged_beyond(judged, 40)):
+        elif not self._taken_over(name, judged, 40):
             outcome.note += " woken before the others had taken over"  # they may be struck as well
         self._crew.signal(name, signal.SIGCONT)
         return time.monotonic()
+
+    def _taken_over(self, name: str, judged: dict[int, int], seconds: float) -> bool:
+        """Whether the others do the work of one that stands still."""
+        if name.startswith("notify"):
+            return self._all_sent(seconds)
+        return self._lookout.wait_fold(seconds) if name.startswith("fold") else self._judged_beyond(judged, seconds)
+
+    def _all_sent(self, seconds: float) -> bool:
+        """Until every event of now is delivered."""
+        assert self._notices is not None
+        at, until = datetime.now(UTC), time.monotonic() + seconds
+        while not self._notices.are_sent(at):
+            if time.monotonic() > until or self.over.wait(_SENT_LOOK_SECONDS):
+                return False
+        return True
+
+    def _receiver(self, fault: Fault, outcome: Outcome, chance: random.Random) -> None:
+        """Messages are sent meanwhile, and some of them more than once."""
+        assert self._receivers is not None
+        assert self._notices is not None
+        server, _, harm = fault.kind.partition(": ")
+        seconds = chance.uniform(2, 12)
+        self._receivers.harm(server, harm)
+        self.over.wait(seconds)
+        self._receivers.heal(server)
+        outcome.note = f"{seconds:.0f} s"
+        if harm == GONE:
+            persist(self._notices.redeliver)
 
     def _define_alone(self, hit: Callable[[], bool], chance: random.Random) -> bool:
         """Thresholds that windows are beyond already, until one is the victim's to judge. No row has caused it: there
@@ -372,7 +416,7 @@ def _targets(fault: Fault) -> set[str]:
     if fault.group == "definitions":
         return {"definitions"}
     if fault.group == "restore":
-        return {*FOLDS, *CHECKERS, "fold-2", "check-2", "clickhouse"}
+        return {*FOLDS, *CHECKERS, *NOTIFIERS, "fold-2", "check-2", "notify-2", "clickhouse"}
     if fault.group == "partial":
         return set(FOLDS)
     if fault.group == "alone":
@@ -381,6 +425,8 @@ def _targets(fault: Fault) -> set[str]:
         return set(FOLDS if fault.kind.startswith("fold") else CHECKERS)  # somebody must be there to take over
     if fault.group == "protocol":
         return {*(FOLDS if fault.target == "fold" else CHECKERS), f"{fault.target}-2"}
+    if fault.point is not None and fault.point.step in ENDPOINT:
+        return {fault.target, "endpoint"}
     return {fault.target}
 
 

@@ -20,8 +20,10 @@ from chaos.foreign import Foreign
 from chaos.ground import Ground
 from chaos.ledger import Account, check_ledger
 from chaos.lookout import Lookout
+from chaos.notices import Notices, NoticesFound
 from chaos.plan import Fault
 from chaos.proxy import Harm, Proxy
+from chaos.receivers import GONE, Receivers
 from chaos.scenes import USUAL, Scene
 from chaos.sender import Sender
 from chaos.sentry import Sentry
@@ -48,6 +50,7 @@ class Findings:
     differences: list[str] = field(default_factory=list)
     account: Account | None = None
     alerts: Alerts | None = None
+    notices: NoticesFound | None = None
     verified: str = ""
 
 
@@ -86,6 +89,12 @@ class Field:
         self._direct = {**stack.environment(), "METERFOLD_CONFIG": str(direct)}
         environment = {**self._direct, "METERFOLD_CONFIG": str(through)}
         begin = protocol or ("consumer", "classic")[seed % 2]
+        self._receivers: Receivers | None = None
+        if any(worker.startswith("notify") for worker in crew.get("workers", ())):
+            self._receivers = Receivers()
+            self._receivers.__enter__()
+            crew["receivers"] = self._receivers.environment()
+        self._notices = None if self._receivers is None else Notices(self.ground, self._receivers)
         more = {**crew, **scene.worker, "clocks": scene.stamps is not None, "broken": broken}
         self.crew = Crew(folder, environment, seed, begin, ahead=scene.ahead, batch_events=scene.batch_events, **more)
         self.crew.allowed = [*_FATAL, scene.refusal] if scene.refusal else list(_FATAL)
@@ -94,9 +103,11 @@ class Field:
         self._senders: list[Sender] = [Foreign(self.ground, self.crew.journal("foreign"), seed)]
         if scene.stamps is not None:
             self._senders.append(scene.stamps(self.ground, seed))
-        changes = DefinitionChanges(self.ground)
+        changes = DefinitionChanges(self.ground, self._notified.get("definitions", {}))
         self._injector = Injector(
-            stack, self.ground, self.crew, self._proxy, self._lookout, self._sentry, changes, tell
+            *(stack, self.ground, self.crew, self._proxy, self._lookout, self._sentry, changes, tell),
+            receivers=self._receivers,
+            notices=self._notices,
         )
         self.outcomes = self._injector.outcomes
 
@@ -105,7 +116,9 @@ class Field:
             self.crew.start()
             self._lookout.start()
             self._sentry.start()
-            self._fixed = self.ground.define()
+            self._fixed = self.ground.define(self._notified)
+            if self._notices is not None:
+                self._notices.fixed = tuple(self._fixed[name].id for name in self._notified if name in self._fixed)
             self.flow()
             if not self._lookout.wait_fold(240) or not self._lookout.wait_checker(240):
                 raise RuntimeError("the workers never began")
@@ -122,6 +135,8 @@ class Field:
         self._lookout.stop()
         self._sentry.stop()
         self.crew.stop()
+        if self._receivers is not None:
+            self._receivers.__exit__(kind, error, trace)
         self._proxy.stop()
         self.ground.close()
 
@@ -189,9 +204,27 @@ class Field:
             "thresholds and aggregates",
             lambda: eventually(lambda: check_alerts(ground, truth, self._fixed), patience, "the checker is at rest"),
         )
+        if (notices := self._notices) is not None:
+            notices.redeliver()  # what the endpoint that was gone has missed
+            found.notices = differs(
+                "notifications", lambda: eventually(notices.check, patience, "the notifiers are at rest")
+            )
         if verify:
             found.verified = differs("meterfold verify", self._verify) or ""
         return found
+
+    @property
+    def _notified(self) -> dict[str, dict[str, Any]]:
+        """Whom thresholds notify. Those that many subjects reach once notify no one: it would only take longer."""
+        receivers = self._receivers
+        if receivers is None:
+            return {}
+        return {
+            "steady-cap": {"notify_emails": ("steady@example.com",), "notify_webhook": receivers.url("steady")},
+            "credit-cap": {"notify_emails": ("credit@example.com",), "notify_webhook": receivers.url("credit")},
+            "every-cap": {"notify_emails": ("every@example.com",)},
+            "definitions": {"notify_emails": ("flex@example.com",), "notify_webhook": receivers.url(GONE)},
+        }
 
     @property
     def waits(self) -> bool:

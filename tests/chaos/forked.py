@@ -28,7 +28,7 @@ from meterfold_local.errors import StackError
 from meterfold_local.process import POLL_SECONDS, ManagedProcess
 from support.paths import TESTS
 
-PROGRAMS = ("chaos.fold_process", "chaos.checker_process", "chaos.producer_process")
+PROGRAMS = ("chaos.fold_process", "chaos.checker_process", "chaos.notify_process", "chaos.producer_process")
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()

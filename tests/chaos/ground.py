@@ -61,8 +61,9 @@ class Ground(Installation):
     def metering(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Metering:
         return Metering(kafka=self.kafka, clickhouse=self.clickhouse, wait_seconds=60, now=now)
 
-    def define(self) -> dict[str, UsageThreshold]:
+    def define(self, notified: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> dict[str, UsageThreshold]:
         """Two metrics, and the thresholds that stay as they are, by name; "replaced" never judges. A checker must run.
+        `notified`: threshold -> notify_emails and notify_webhook.
 
         They were made long ago, so that they also watch the windows of late events.
         """
@@ -90,7 +91,7 @@ class Ground(Installation):
         }
         made = {}
         for name, values in fixed.items():
-            whole = {"org_id": ORG, "metric_key": CALLS, "name": name, **values}
+            whole = {"org_id": ORG, "metric_key": CALLS, "name": name, **values, **notified.get(name, {})}
             made[name] = persist(lambda whole=whole: metering.thresholds.create(**whole))
         return made
 

@@ -11,6 +11,7 @@ from typing import Final, get_args
 from chaos.definitions import CHANGES
 from chaos.points import ALONE, Point
 from chaos.proxy import HARMS
+from chaos.receivers import HARMS as RECEIVER_HARMS
 from meterfold_processor.fold.flush import Step
 
 FLUSH_STEPS: Final[tuple[str, ...]] = get_args(Step)
@@ -18,8 +19,15 @@ TRANSACTION: Final = ("Begin", "Produce", "Flush", "SendOffsets", "Commit")
 OPENING: Final = (
     *("FetchCommitted", "FetchEnds", "ReadDefinitions", "ReadStates", "ReadStamps", "LoadWindows", "StartReading"),
 )
+PLANNING: Final = ("WriteDeliveries", "WriteProgress", "CommitOffsets")
+SENDING: Final = ("WriteBegun", "Send", "WriteEnded")
+ENDPOINT: Final = ("PublishEndpoint", "WriteEndpoint")
+"""What a notifier does once an endpoint has failed for a while, or works again."""
+STEPS: Final = {"fold": FLUSH_STEPS, "checker": TRANSACTION, "notifier": (*PLANNING, *SENDING)}
+"""Where a process can stand still."""
 FOLDS: Final = ("fold-0", "fold-1")
 CHECKERS: Final = ("check-0", "check-1")
+NOTIFIERS: Final = ("notify-0", "notify-1")
 PRODUCERS: Final = ("p0", "p1", "p2", "p3")
 AHEAD: Final = "p3"
 """The producer whose clock is a day ahead."""
@@ -73,13 +81,22 @@ KINDS: Final[dict[str, tuple[str, int, tuple[str, ...]]]] = {
     "fold rolls to the other protocol": ("protocol", 1, ("fold",)),
     "checker rolls to the other protocol": ("protocol", 1, ("check",)),
     **{f"definitions: {change}": ("definitions", 1, (change,)) for change in CHANGES},
+    "notifier killed": ("kill", 3, NOTIFIERS),
+    **{f"notifier killed at {step}": ("point", 1, NOTIFIERS) for step in (*PLANNING, *SENDING, *ENDPOINT)},
+    "notifier stands still": ("stop", 1, NOTIFIERS),
+    "notifier stands still in a step": ("stop at", 2, NOTIFIERS),
+    "notifier joins and leaves": ("join", 1, ("notify-2",)),
+    **{harm: ("receiver", 1, (harm.partition(":")[0],)) for harm in RECEIVER_HARMS},
 }
+NOTICES: Final = tuple(kind for kind in KINDS if kind.startswith(("notifier ", "mail server: ", "endpoint: ")))
+"""Those of notifiers and of who gets what they send."""
 
 SHORT: Final = tuple(
     kind
     for kind in KINDS
     if kind
     not in {
+        *NOTICES,
         *("fold killed", "fold stands still", "broker killed", "group coordinator killed"),
         "checker stands still in a transaction",
         *(f"fold killed at {step}" for step in FLUSH_STEPS if step != "windows"),
@@ -89,8 +106,8 @@ SHORT: Final = tuple(
         *(f"definitions: {change}" for change in CHANGES if change != "narrower threshold"),
     }
 )
-"""Those of the short run in `make test`: of every group, and of fold and checker where both can be hit. `make chaos`
-begins with every kind."""
+"""Those of the short run in `make test`: of every group, and of fold and checker where both can be hit; it has no
+notifiers. `make chaos` begins with every kind."""
 
 
 def kinds_on(brokers: int) -> tuple[str, ...]:
@@ -124,14 +141,13 @@ def faults(seed: int, count: int, kinds: tuple[str, ...] = tuple(KINDS)) -> list
 
 
 def _point(kind: str, group: str, chance: random.Random) -> Point | None:
-    steps = FLUSH_STEPS if kind.startswith("fold") else TRANSACTION
     when = chance.choice(("before", "after"))
     if group == "point":
         return Point("SIGKILL", when, kind.rpartition(" ")[2])
     if group == "opening":
         return Point("SIGKILL", when, chance.choice(OPENING))
     if group == "stop at":
-        return Point("SIGSTOP", when, chance.choice(steps))
+        return Point("SIGSTOP", when, chance.choice(STEPS[kind.partition(" ")[0]]))
     if group == "away":
         return Point("SIGSTOP", "before", "Commit")
     if group == "alone":

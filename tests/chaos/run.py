@@ -11,7 +11,7 @@ from pathlib import Path
 from chaos.brokers import quick
 from chaos.faults import Outcome
 from chaos.field import Field, Findings
-from chaos.plan import KINDS, draw
+from chaos.plan import CHECKERS, FOLDS, KINDS, NOTIFIERS, draw
 from meterfold_local.stack import LocalStack
 
 
@@ -28,6 +28,7 @@ class Options:
     broken: str | None = None
     protocol: str | None = None
     brokers: int = 3
+    notifiers: bool = True
 
 
 @dataclass(slots=True)
@@ -44,8 +45,15 @@ def run(options: Options, tell: Callable[[str], None]) -> Result:
     folder, brokers = options.folder / "stack", options.brokers
     with quick(), LocalStack(folder, brokers=brokers, kafka_port=0, clickhouse_port=0) as stack:
         tell(f"brokers ({brokers}) and ClickHouse after {time.monotonic() - begun:.0f} s")
+        workers = (*FOLDS, *CHECKERS, *(NOTIFIERS if options.notifiers else ()))
         with Field(
-            stack, options.folder, options.seed, tell, protocol=options.protocol, broken=options.broken
+            stack,
+            options.folder,
+            options.seed,
+            tell,
+            protocol=options.protocol,
+            broken=options.broken,
+            workers=workers,
         ) as installation:
             tell(f"producers, workers and thresholds after {time.monotonic() - begun:.0f} s; faults begin")
             installation.inject(islice(draw(options.seed, options.kinds), options.faults), options.seconds)

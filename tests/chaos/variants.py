@@ -20,12 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from chaos.broken import CHECKERS, NAMES
+from chaos.broken import CHECKERS, NAMES, NOTIFIERS
 from chaos.brokers import quick
 from chaos.field import Field, Tell
 from chaos.plan import CHECKERS as CHECKER_NAMES
 from chaos.plan import FOLDS as FOLD_NAMES
 from chaos.plan import KINDS, Fault, draw
+from chaos.plan import NOTIFIERS as NOTIFIER_NAMES
 from chaos.scenes import SCENES, USUAL
 from meterfold_local.stack import LocalStack
 
@@ -34,6 +35,7 @@ _ROUNDS: Final = (4, 8, 14, 24)
 #: The faults that a rule is there for; others would only cost time. Words of their kinds.
 _FOLD: Final = ("fold killed", "partial insert")
 _CHECKER: Final = ("checker killed", "definitions")
+_NOTIFIER: Final = ("notifier killed", "mail server: slow", "mail server: busy", "endpoint: status 500")
 _FOCUS: Final = {
     "27_committed_ends": ("away at a commit",),
     "01_merges_whole_shares": ("partial insert", "killed at publish_windows", "killed at progress"),
@@ -80,10 +82,11 @@ def catch(
     """Faults until the variant is caught; with `broken` false the same for workers that keep the rule."""
     begun = time.monotonic()
     done, found = 0, ""
-    words = _FOCUS.get(variant, _CHECKER if variant in CHECKERS else _FOLD)
+    usual = _CHECKER if variant in CHECKERS else _NOTIFIER if variant in NOTIFIERS else _FOLD
+    words = _FOCUS.get(variant, usual)
     faults = draw(seed, tuple(kind for kind in KINDS if any(word in kind for word in words) and "protocol" not in kind))
     name = "v" + variant.partition("_")[0] + f"_{seed % 100_000}_{abs(hash(variant)) % 10_000}"
-    workers = ("fold-0", *CHECKER_NAMES) if variant in CHECKERS else (*FOLD_NAMES, "check-0")
+    workers = _workers(variant)
     with Field(
         stack,
         folder / variant,
@@ -107,6 +110,12 @@ def catch(
                 break
             it.flow()
     return Caught(variant, seed, done if found else None, time.monotonic() - begun, " ".join(found.split())[:200])
+
+
+def _workers(variant: str) -> tuple[str, ...]:
+    if variant in NOTIFIERS:
+        return ("fold-0", "check-0", *NOTIFIER_NAMES)
+    return ("fold-0", *CHECKER_NAMES) if variant in CHECKERS else (*FOLD_NAMES, "check-0")
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ COMMANDS = (
 
 
 def main() -> int:
-    tool = os.environ.get("PROMTOOL") or shutil.which("promtool") or cached() or fetched()
+    tool = find()
     if not tool:
         print("promtool: NOT RUN; install Prometheus, or set PROMTOOL to its promtool", flush=True)
         return UNAVAILABLE
@@ -35,6 +35,11 @@ def main() -> int:
         failed |= subprocess.run([tool, *command], cwd=FOLDER, timeout=TEST_SECONDS).returncode != 0
     print("promtool: " + ("FAILED" if failed else "the rules and their tests pass"), flush=True)
     return int(failed)
+
+
+def find() -> str | None:
+    """The path of promtool."""
+    return os.environ.get("PROMTOOL") or shutil.which("promtool") or cached() or fetched()
 
 
 def cached() -> str | None:

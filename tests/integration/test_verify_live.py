@@ -13,11 +13,11 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from meterfold_cli import exits
-from meterfold_cli.status.kafka_view import KafkaInspector, PendingPositions
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_processor.verify import TimeRange, VerifyResult
 from meterfold_schemas.errors import Retryable
+from meterfold_service.status.kafka_view import KafkaInspector, PendingPositions
 from support import eventually
 from support.cli import answer, inside, meterfold
 from support.kafka import admin, producer

@@ -19,9 +19,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 from meterfold import Meter
-from meterfold_cli.status.look import Inspector
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.settings_sources import Sources
+from meterfold_service.status.look import Inspector
 from rolling.crew import Crew, Watch
 from rolling.versions import Version, before_the_newest_migration
 from support import eventually

@@ -10,8 +10,8 @@ from threading import Event, Thread
 from typing import Self
 
 from meterfold_cli.local_run import command
-from meterfold_cli.status.look import Inspector
 from meterfold_local.process import ManagedProcess
+from meterfold_service.status.look import Inspector
 from rolling.versions import Version
 
 __all__ = ["Crew", "Watch"]

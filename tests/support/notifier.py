@@ -154,9 +154,9 @@ class MemoryStore:
         for row in sorted(self.world.tries.values(), key=lambda row: (row.round, row.attempt)):
             rows[DeliveryKey(row.event_id, row.channel, row.target)] = row
         names = [entry.name for entry in fields(DueDelivery)]
-        found = []
+        found, under_way = [], set(busy)
         for key, row in rows.items():
-            if row.state in ACTIVE and row.due_at <= now and key not in set(busy):
+            if row.state in ACTIVE and row.due_at <= now and key not in under_way:
                 values = {name: getattr(row, name) for name in names}
                 values["payload"] = self.world.tries[*key, row.round, 0].payload
                 found.append(DueDelivery(**values))

@@ -39,7 +39,8 @@ class Request:
 
 @dataclass
 class Endpoint:
-    """`answers`: (status, headers) of the first, second, ... request; afterwards 204. `hold`: before each answer."""
+    """`answers`: (status, headers) of the first, second, ... request; afterwards `each`, or what `answer` says. `hold`:
+    before each answer."""
 
     url: str = ""
     port: int = 0
@@ -47,6 +48,7 @@ class Endpoint:
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     hold: Callable[[Request], None] = lambda _: None
     each: int = 204
+    answer: Callable[[Request], tuple[int, dict[str, str]]] | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -72,6 +74,8 @@ def endpoint(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: i
             with lock:
                 there.requests.append(request)
                 status, headers = there.answers.pop(0) if there.answers else (there.each, {})
+                if there.answer is not None:
+                    status, headers = there.answer(request)
             there.hold(request)
             self.send_response(status)
             for name, value in headers.items():
@@ -105,7 +109,19 @@ class Mailbox:
     """(recipient, mail)."""
     answers: list[str] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
+    greylisted: Callable[[], str] = lambda: ""
+    """Asked for each sender: what the server says instead of 250."""
+    hold: Callable[[], float] = lambda: 0.0
+    """Seconds between a mail that was taken and the answer."""
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: Any, session: Any, envelope: Envelope, address: str, options: Sequence[str]
+    ) -> str:
+        if refusal := self.greylisted():
+            return refusal
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802
         self, server: Any, session: Any, envelope: Envelope, address: str, options: Sequence[str]
@@ -123,6 +139,7 @@ class Mailbox:
         mail = message_from_bytes(content, policy=policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails += [(address, mail) for address in envelope.rcpt_tos]
+        await asyncio.sleep(self.hold())
         return "250 OK"
 
     def authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
@@ -131,7 +148,7 @@ class Mailbox:
 
 
 @contextmanager
-def mailbox(tls: ssl.SSLContext | None = None, *, login: bool = False) -> Iterator[Mailbox]:
+def mailbox(tls: ssl.SSLContext | None = None, *, login: bool = False, port: int = 0) -> Iterator[Mailbox]:
     box = Mailbox()
     loop = asyncio.new_event_loop()
 
@@ -146,7 +163,7 @@ def mailbox(tls: ssl.SSLContext | None = None, *, login: bool = False) -> Iterat
             loop=loop,
         )
 
-    server = loop.run_until_complete(loop.create_server(session, box.host, 0))
+    server = loop.run_until_complete(loop.create_server(session, box.host, port))
     box.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -23,6 +23,7 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     Example: meterfold check --config /etc/meterfold.toml
     """
     from meterfold_cli.logs import configure
+    from meterfold_cli.telemetry import worker_spans
     from meterfold_cli.workers import run_probed
     from meterfold_processor.checker.settings import CheckerSettings
     from meterfold_processor.checker.slots import SlotTaken
@@ -33,7 +34,8 @@ def check(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
     settings = load_settings(CheckerSettings, "checker", sources=installation.sources)
-    worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse())
+    spans = worker_spans("check")
+    worker = CheckerWorker(settings, installation.kafka(), installation.clickhouse(), spans=spans)
     subject = CheckerSubject(worker.status)
     try:
         run_probed("check", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)

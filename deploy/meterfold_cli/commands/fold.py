@@ -25,6 +25,7 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     Example: meterfold fold --config /etc/meterfold.toml
     """
     from meterfold_cli.logs import configure
+    from meterfold_cli.telemetry import worker_spans
     from meterfold_cli.workers import run_probed
     from meterfold_processor.fold.opening import Opening
     from meterfold_processor.fold.registry import SchemaRegistry
@@ -40,7 +41,7 @@ def fold(config: ConfigOption = None, as_json: JsonLinesOption = False, verbose:
     settings = load_settings(FoldSettings, "fold", sources=installation.sources)
     registry = installation.schema_registry()
     opening = Opening(kafka, installation.clickhouse(), SchemaRegistry(registry) if registry.url else None)
-    worker = FoldWorker(settings, kafka, opening)
+    worker = FoldWorker(settings, kafka, opening, spans=worker_spans("fold"))
     subject = FoldSubject(worker.status)
     watch = BackupWatch(worker.status)
     run_probed(

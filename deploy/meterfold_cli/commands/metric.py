@@ -209,7 +209,7 @@ def list_(
 
     Example: meterfold metric list --active --json
     """
-    from meterfold_cli.wording import undefined
+    from meterfold_service.status import undefined
 
     with metering(config) as service:
         page = service.metrics.list(org_id=org, category=category, is_active=active, limit=limit, offset=offset)

@@ -43,6 +43,7 @@ def notify(
     if context.invoked_subcommand is not None:
         return
     from meterfold_cli.logs import configure
+    from meterfold_cli.telemetry import worker_spans
     from meterfold_cli.workers import run_probed
     from meterfold_schemas.settings import load_settings
     from meterfold_service.notify.probes import NotifySubject
@@ -52,7 +53,8 @@ def notify(
     configure(as_json=as_json, verbose=verbose)
     installation = Installation.read(config)
     settings = load_settings(NotifySettings, "notify", sources=installation.sources)
-    worker = NotifyWorker(settings, installation.kafka(), installation.clickhouse())
+    spans = worker_spans("notify")
+    worker = NotifyWorker(settings, installation.kafka(), installation.clickhouse(), spans=spans)
     subject = NotifySubject(worker.status)
     run_probed("notify", worker, subject, lambda: snapshot(worker.status), installation, as_json=as_json)
 

@@ -16,9 +16,9 @@ from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 from meterfold_schemas.plurals import plural
 
 if TYPE_CHECKING:
-    from meterfold_cli.status.kafka_view import Group
-    from meterfold_cli.status.look import Inspector
-    from meterfold_cli.status.report import StatusReport
+    from meterfold_service.status.kafka_view import Group
+    from meterfold_service.status.look import Inspector
+    from meterfold_service.status.report import StatusReport
 
 WATCH_SECONDS = 2.0
 WAIT_SECONDS = 60
@@ -60,13 +60,14 @@ def status(
 ) -> None:
     """Show offsets, lag, last flush, counts and problems.
 
-    Exit code 0: no problems. 1: something is missing, events are stuck, or messages were rejected recently; the last
-    lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch up in time.
+    Exit code 0: no problems. 1: something is missing, events are stuck, messages were rejected recently, or events wait
+    for a notifier; the last lines name them. 3: a server did not answer; or with --wait, fold or checker did not catch
+    up in time.
 
     Example: meterfold status --wait 30
     """
     from meterfold_cli.logs import configure
-    from meterfold_cli.status.look import Inspector
+    from meterfold_service.status.look import Inspector
 
     if watch and wait is not None:
         raise WrongInput("--wait shows the status once, when everything is processed; leave out --watch")
@@ -95,7 +96,7 @@ def status(
 
 
 def _wait(inspector: Inspector, seconds: float, *, as_json: bool) -> None:
-    from meterfold_cli.status.catching_up import wait_until_caught_up
+    from meterfold_service.status.catching_up import wait_until_caught_up
 
     with console.progress("status") as meter:
         end = wait_until_caught_up(inspector, seconds, lambda text: meter(0, None, text))
@@ -130,6 +131,7 @@ def _show(report: StatusReport, behind: Sequence[str] = ()) -> None:
     if kafka.error is None:
         console.say(f"fold        {_group(kafka.fold_group)}")
         console.say(f"checker     {_group(kafka.checker_group)}")
+        console.say(f"notifier    {_notifier(report)}")
     if report.counted is not None:
         console.say(
             f"events      {report.counted:,} counted, {report.duplicates:,} duplicates, {report.rejected:,} rejected"
@@ -184,6 +186,20 @@ def _group(group: Group | None) -> str:
     if group is None or group.is_empty:
         return "no worker is running"
     return plural(group.members, "worker") if group.members is not None else f"running ({group.state})"
+
+
+def _notifier(report: StatusReport) -> str:
+    """The members of its group, the events that it has not read, and what is to be sent."""
+    notifier = report.notifier
+    texts = [_group(report.kafka.notify_group)]
+    if not notifier.wanted:
+        texts.append("no threshold names a mail address or a webhook")
+    if behind := sum(notifier.lag.values()):
+        texts.append(f"{plural(behind, 'event')} behind")
+    if notifier.waiting:
+        failing = f", {notifier.failing:,} after a failed try" if notifier.failing else ""
+        texts.append(f"{plural(notifier.waiting, 'delivery', 'deliveries')} waiting{failing}")
+    return "; ".join(texts)
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:

@@ -48,9 +48,9 @@ def top(
     Example: meterfold top --interval 5
     """
     from meterfold_cli.logs import configure
-    from meterfold_cli.status.look import Inspector
     from meterfold_cli.top.looks import Looks
     from meterfold_service import Metering
+    from meterfold_service.status.look import Inspector
 
     configure(as_json=as_json)
     live = console.out().is_terminal and not once and not as_json

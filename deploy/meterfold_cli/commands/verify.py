@@ -59,8 +59,8 @@ def verify(
     Example: meterfold verify --from 2026-10-01 --to 2026-11-01
     """
     from meterfold_cli.logs import configure
-    from meterfold_cli.workers import group_names
     from meterfold_processor.verify import verify as prove
+    from meterfold_service.status.groups import group_names
 
     within = time_range(since, until)
     configure(as_json=as_json)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from meterfold_schemas.errors import MeterfoldError
 
 if TYPE_CHECKING:
-    from meterfold_cli.status.report import StatusReport
     from meterfold_service import Metering
+    from meterfold_service.status.report import StatusReport
     from meterfold_sink.busiest import BusySubject
     from meterfold_sink.threshold_levels import NearWindow
 

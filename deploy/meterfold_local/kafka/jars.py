@@ -1,8 +1,8 @@
-"""Kafka's jars on disk: fetched once through jgo, verified against the lock file, offline from then on.
+"""Jars on disk: fetched once through jgo, verified against the lock file, offline from then on.
 
 The folder with the jars appears in the cache by one rename, under a lock, so two stacks that start at once or a
 download that breaks off never leave half an installation behind. Everything in the cache is hashed again before it
-runs (43 MB, about a tenth of a second): a changed jar is refused, never quietly replaced.
+runs (the broker's 43 MB take about a tenth of a second): a changed jar is refused, never quietly replaced.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def kafka_classpath(progress: Progress | None = None) -> str:
     """The class path of the broker: `METERFOLD_KAFKA_HOME`'s libraries if that is set, else the locked jars."""
     home = os.environ.get("METERFOLD_KAFKA_HOME")
     if not home:
-        return _classpath(install(progress=progress))
+        return classpath(install(progress=progress))
     libraries = Path(home).expanduser() / "libs"
     if not any(libraries.glob("kafka_*.jar")):
         raise StackError(
             f"METERFOLD_KAFKA_HOME={home}: no libs/kafka_*.jar there; point it at an unpacked Apache Kafka or unset it"
         )
-    return _classpath(libraries.resolve())
+    return classpath(libraries.resolve())
 
 
 def install(
@@ -60,17 +60,18 @@ def install(
     """
     lock = lock or load_lock()
     cache = cache or cache_folder()
-    folder = cache / f"kafka-{lock.kafka_version}-{lock.fingerprint}"
+    folder = cache / lock.folder
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        with _exclusive(cache / "kafka.lock"):
+        with _exclusive(cache / f"{lock.name}.lock"):
             if not folder.is_dir():  # another process may have installed it while this one waited
                 _download_all(lock, folder, fetch or fetch_with_jgo, progress)
     _verify(lock, folder)
     return folder
 
 
-def _classpath(folder: Path) -> str:
+def classpath(folder: Path) -> str:
+    """All jars of a folder, in the order of their names."""
     # Spelt out and sorted: `folder/*` would come in the order of the directory, which no AOT cache could rely on.
     return os.pathsep.join(str(path) for path in sorted(folder.glob("*.jar")))
 
@@ -100,10 +101,13 @@ def _download_all(lock: JarLock, folder: Path, fetch: Fetch, progress: Progress 
     staging = folder.with_name(f"{folder.name}.partial")
     staging.mkdir(exist_ok=True)
     downloads = staging.with_name(f"{staging.name}.downloads")
+    needed = f"{lock.name} needs the network once"
+    if lock.name == "kafka":
+        needed = "the local stack needs the network once, or METERFOLD_KAFKA_HOME with an unpacked Apache Kafka"
 
     def obtain(jar: LockedJar) -> None:
         if not matches(jar, staging / jar.filename):
-            _obtain(jar, fetch, downloads, staging / jar.filename)
+            _obtain(jar, fetch, downloads, staging / jar.filename, needed)
 
     pool = ThreadPoolExecutor(max_workers=4)
     try:
@@ -117,7 +121,7 @@ def _download_all(lock: JarLock, folder: Path, fetch: Fetch, progress: Progress 
     staging.rename(folder)
 
 
-def _obtain(jar: LockedJar, fetch: Fetch, downloads: Path, target: Path) -> None:
+def _obtain(jar: LockedJar, fetch: Fetch, downloads: Path, target: Path, needed: str) -> None:
     problem: StackError | None = None
     for _ in range(ATTEMPTS):
         try:
@@ -125,10 +129,7 @@ def _obtain(jar: LockedJar, fetch: Fetch, downloads: Path, target: Path) -> None
         except StackError:
             raise
         except Exception as error:  # jgo raises RuntimeError, requests' and urllib3's errors, OSError
-            problem = StackError(
-                f"{jar.coordinate} can't be downloaded ({type(error).__name__}: {error}); the local stack needs the "
-                "network once, or METERFOLD_KAFKA_HOME with an unpacked Apache Kafka"
-            )
+            problem = StackError(f"{jar.coordinate} can't be downloaded ({type(error).__name__}: {error}); {needed}")
             problem.__cause__ = error
             continue
         if matches(jar, path):
@@ -136,7 +137,7 @@ def _obtain(jar: LockedJar, fetch: Fetch, downloads: Path, target: Path) -> None
             return
         path.unlink()
         problem = Tampered(
-            f"{jar.coordinate}: the downloaded file is not the one in kafka.lock.toml (SHA-256 differs); it was "
+            f"{jar.coordinate}: the downloaded file is not the one in the lock file (SHA-256 differs); it was "
             "removed. Check the network's proxy or mirror, then try again"
         )
     assert problem is not None
@@ -150,7 +151,7 @@ def _verify(lock: JarLock, folder: Path) -> None:
     broken = sorted(jar.filename for jar in lock.jars if not matches(jar, folder / jar.filename))
     if strangers or broken:
         raise Tampered(
-            f"{folder}: {', '.join(broken + strangers)} not as in kafka.lock.toml (SHA-256); "
+            f"{folder}: {', '.join(broken + strangers)} not as in the lock file (SHA-256); "
             "find out why, then delete that folder: it is fetched again"
         )
 

@@ -1,7 +1,8 @@
-"""The lock file of the Kafka jars: which files make up the broker, and what each one's bytes are.
+"""Lock files of jars: which files make up a program in Java, and what each one's bytes are.
 
-`kafka.lock.toml` is beside this module and is committed. Every entry is a Maven coordinate and the SHA-256 of
-its jar, so what runs on a user's machine is what was tested, whoever served the download.
+`kafka.lock.toml`, beside this module, pins the broker; each benchmark of another engine has a lock file of its own.
+Every entry is a Maven coordinate and the SHA-256 of its jar, so what runs on a user's machine is what was tested,
+whoever served the download.
 """
 
 from __future__ import annotations
@@ -40,10 +41,16 @@ class LockedJar:
 
 @dataclass(frozen=True, slots=True)
 class JarLock:
-    """All jars of one Kafka version; `fingerprint` names the folder they are installed in."""
+    """All jars of one version of a program; `fingerprint` is part of the name of the folder they are installed in."""
 
-    kafka_version: str
+    version: str
     jars: tuple[LockedJar, ...]
+    name: str = "kafka"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that the jars are installed in."""
+        return f"{self.name}-{self.version}-{self.fingerprint}"
 
     @property
     def fingerprint(self) -> str:
@@ -65,10 +72,10 @@ def load_lock(path: Path = LOCK_FILE) -> JarLock:
             raise StackError(f"{path}: entry {entry!r} has no coordinate with a SHA-256; reinstall meterfold")
         group, artifact, version = coordinate.split(":")
         jars.append(LockedJar(group, artifact, version, sha256))
-    kafka_version = document.get("kafka_version")
-    if not jars or not isinstance(kafka_version, str):
-        raise StackError(f"{path}: names no Kafka version or no jar; reinstall meterfold")
-    return JarLock(kafka_version, tuple(jars))
+    program, release = document.get("name"), document.get("version")
+    if not jars or not isinstance(program, str) or not isinstance(release, str):
+        raise StackError(f"{path}: has no name, no version or no jar; reinstall meterfold")
+    return JarLock(release, tuple(jars), program)
 
 
 def sha256_of(path: Path) -> str:

@@ -173,7 +173,7 @@ class Checker:
             part.judge_all()
         if batch.tables:
             self.consumed += _rows(batch)
-            yield from part.take(batch.tables, self._clock.wall())
+            yield from part.take(batch.tables, self._clock.wall(), batch.traces)
         part.offset = batch.next_offset
 
     def _judge_stored(self) -> Steps[None]:

@@ -14,6 +14,7 @@ from meterfold_processor.checker.definitions import DefinitionRecord, Definition
 from meterfold_processor.checker.group import CheckerGroup
 from meterfold_processor.checker.rows import read_message
 from meterfold_processor.checker.stored import CheckerStore
+from meterfold_processor.checker.traces import NO_TRACES, Traces
 from meterfold_processor.checker.transactions import Transactions
 from meterfold_processor.kafka.admin import Admin, kept_admin
 from meterfold_processor.kafka.offsets import Place, bounds
@@ -228,10 +229,15 @@ def _newest(messages: list[Message]) -> tuple[bytes, ...]:
 
 
 def _batch(messages: list[Message]) -> ops.Batch:
-    tables, damaged = [], 0
+    tables, traced, damaged = [], [], 0
     for message in messages:
         try:
-            tables.append(read_message(message.value()))
+            rows, traces = read_message(message.value())
         except Poison:
             damaged += 1
-    return ops.Batch(tuple(tables), messages[0].offset() or 0, (messages[-1].offset() or 0) + 1, damaged)
+        else:
+            tables.append(rows)
+            if traces is not None:
+                traced.append(traces)
+    first, last = messages[0].offset() or 0, messages[-1].offset() or 0
+    return ops.Batch(tuple(tables), first, last + 1, damaged, Traces(traced) if traced else NO_TRACES)

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from meterfold_processor.checker.definitions import Affected
 from meterfold_processor.checker.sweeps import WindowKey
+from meterfold_processor.checker.traces import NO_TRACES, Traces
 from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
 from meterfold_schemas.periods import Period
 
@@ -179,12 +180,13 @@ class PollRows:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Messages from `first_offset` on; `next_offset` is the next to read. `damaged` counts those that were no window
-    rows."""
+    rows, `traces` has what is known of their events."""
 
     tables: tuple[pa.Table, ...]
     first_offset: int
     next_offset: int
     damaged: int = 0
+    traces: Traces = NO_TRACES
 
 
 @dataclass(frozen=True, slots=True)

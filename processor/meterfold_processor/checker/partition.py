@@ -17,6 +17,7 @@ from meterfold_processor.checker.records import Records, read_state
 from meterfold_processor.checker.rows import Interest, WindowColumns, rows_of
 from meterfold_processor.checker.rules import CODES, WindowRules, end_of, mark_of
 from meterfold_processor.checker.sweeps import Purpose, Sweep, Sweeps
+from meterfold_processor.checker.traces import NO_TRACES, Traces
 from meterfold_processor.checker.waiting import Room
 from meterfold_processor.kafka.clients import Outgoing, OutgoingRun
 from meterfold_schemas import ids
@@ -130,22 +131,23 @@ class PartitionChecker:
             rows=rows,
         )
 
-    def judge(self, rows: WindowColumns, now: int) -> Iterator[MessageGroup]:
+    def judge(self, rows: WindowColumns, now: int, traces: Traces = NO_TRACES) -> Iterator[MessageGroup]:
         """Judge windows; `now` in UTC microseconds."""
         for judgement in self._judge.judge(rows, self.mark):
             self._judged_periods.add(judgement.target.window.period)
-            yield tuple(self._records.judgement(judgement, now))
+            trace = traces.of(judgement.state.positions.folded_through)
+            yield tuple(self._records.judgement(judgement, now, trace))
 
     def take_stored(self, table: pa.Table, now: int) -> Iterator[MessageGroup]:
         """Judge stored windows."""
         yield from self.judge(rows_of(table), now)
 
-    def take(self, tables: Iterable[pa.Table], now: int) -> Iterator[MessageGroup]:
+    def take(self, tables: Iterable[pa.Table], now: int, traces: Traces = NO_TRACES) -> Iterator[MessageGroup]:
         """Judge published windows."""
         rows = rows_of(pa.concat_tables(tables), self._interest, since=self._since)
         if len(rows):
             self._aggregates.take(rows, self.mark)
-            yield from self.judge(rows, now)
+            yield from self.judge(rows, now, traces)
 
     def emit_stored(self, table: pa.Table) -> None:
         """Stored windows that may have something to say."""

@@ -26,11 +26,14 @@ from meterfold_schemas.periods import Period, from_micros
 from meterfold_schemas.quantities import to_avro_bytes
 from meterfold_schemas.topics import Topics
 from meterfold_schemas.totals import percentage
+from meterfold_schemas.traces import TraceContext
 from meterfold_schemas.vocabulary import Action, Level
 
 __all__ = ["Records", "read_state"]
 
 SOURCE: Final = "/meterfold/checker"
+
+Headers = tuple[tuple[str, bytes], ...]
 
 _SCHEMAS: Final = {
     "threshold.approaching": "threshold_approaching",
@@ -51,9 +54,10 @@ class Records:
             "threshold.cleared": topics.threshold_cleared,
         }
 
-    def judgement(self, judgement: Judgement, now: int) -> list[Outgoing]:
-        """The state and the events of one change; `now` in UTC microseconds."""
-        events = [self._event(judgement, crossing, now) for crossing in judgement.events]
+    def judgement(self, judgement: Judgement, now: int, trace: TraceContext | None = None) -> list[Outgoing]:
+        """The state and the events of one change; `now` in UTC microseconds. The events carry the trace on."""
+        traced = () if trace is None else trace.headers
+        events = [self._event(judgement, crossing, now, traced) for crossing in judgement.events]
         return [self._state(judgement, now), *events]
 
     def aggregates(self, events: AggregateColumns, now: int) -> OutgoingRun:
@@ -91,7 +95,7 @@ class Records:
         value = _encoded("threshold_state", record)
         return Outgoing(self._topics.threshold_state, value, _state_key(target), self._partition)
 
-    def _event(self, judgement: Judgement, crossing: Crossing, now: int) -> Outgoing:
+    def _event(self, judgement: Judgement, crossing: Crossing, now: int, traced: Headers) -> Outgoing:
         target, state = judgement.target, judgement.state
         alert_id = _alert_id(target, crossing.level, crossing.number)
         event_id = ids.alert_event_id(alert_id, crossing.event_type)
@@ -113,7 +117,7 @@ class Records:
             self._alert_topics[crossing.event_type],
             _encoded(_SCHEMAS[crossing.event_type], record),
             threshold_event_key(target.threshold_id, *target.window.subject),
-            headers=_headers(crossing.event_type, event_id, now, target.window),
+            headers=_headers(crossing.event_type, event_id, now, target.window) + traced,
         )
 
 
@@ -169,7 +173,7 @@ def _window_fields(window: Window) -> dict[str, Any]:
     }
 
 
-def _headers(event_type: str, event_id: str, now: int, window: Window) -> tuple[tuple[str, bytes], ...]:
+def _headers(event_type: str, event_id: str, now: int, window: Window) -> Headers:
     _, _, subject_type, subject_id = window.subject
     subject = cloudevents.subject_text(subject_type, subject_id)
     return cloudevents.headers(event_type, event_id, SOURCE, from_micros(now), subject)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from meterfold_processor.checker.hashing import hashes_of
 from meterfold_processor.checker.panes import Int64s, Subject, SubjectHashes
 from meterfold_processor.checker.rules import CODES
+from meterfold_processor.checker.traces import traces_in
 from meterfold_processor.columns.limbs import Limbs, from_arrow
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_schemas.errors import Poison
@@ -131,20 +132,21 @@ def newest(places: Int64s, through: Int64s) -> Int64s:
     return kept
 
 
-def read_message(value: bytes | None) -> pa.Table:
-    """The rows of one message of `usage.windows`. Raises Poison for a value that is not an Arrow stream with those
-    columns."""
+def read_message(value: bytes | None) -> tuple[pa.Table, pa.Table | None]:
+    """The rows of one message of `usage.windows`, and the traces that it has (see Traces). Raises Poison for a value
+    that is not an Arrow stream with the columns of window rows."""
     try:
         with pa.ipc.open_stream(value or b"") as reader:
             table = reader.read_all()
         table.validate(full=True)
+        traced = traces_in(table)
         table = _in_shape(table)
         missing = [name for name in _SHAPE.names if table.column(name).null_count]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise Poison("undecodable", f"no Arrow stream of window rows: {error}") from error
     if missing:
         raise Poison("invalid", f"nulls in {', '.join(missing)}")
-    return table
+    return table, traced
 
 
 def _in_shape(table: pa.Table) -> pa.Table:

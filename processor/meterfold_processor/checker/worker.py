@@ -17,6 +17,7 @@ from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.checker.checker import Checker
 from meterfold_processor.checker.clock import Clock, SystemClock
 from meterfold_processor.checker.driver import Driver
+from meterfold_processor.checker.event_spans import EventSpans
 from meterfold_processor.checker.group import CheckerGroup
 from meterfold_processor.checker.mirror import Mirror
 from meterfold_processor.checker.opening import check
@@ -29,6 +30,7 @@ from meterfold_processor.checker.status import CheckerStatus
 from meterfold_processor.checker.stored import CheckerStore
 from meterfold_processor.checker.transactions import FencedOut, Transactions
 from meterfold_processor.kafka import clients, errors
+from meterfold_processor.tracing import NO_SPANS, Spans
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import Topics
@@ -53,12 +55,14 @@ class CheckerWorker:
         drive: Drive = drive_all,
         clock: Clock | None = None,
         mirror: bool = True,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self.status = CheckerStatus()
         self._settings = settings
         self._kafka = kafka_settings
         self._clickhouse = clickhouse_settings
         self._drive = drive
+        self._spans = spans
         self._clock = clock or SystemClock()
         self._topics = Topics(kafka_settings.topic_prefix)
         self._with_mirror = mirror
@@ -86,6 +90,9 @@ class CheckerWorker:
         self._transactions = Transactions(self._kafka, self._transactional_id)
         self._judged = 0
         self._driver = Driver(self._kafka, self._group_id, self._group, self._transactions, stored, self._pump)
+        self._perform = self._driver.perform
+        if self._spans.enabled:
+            self._perform = EventSpans(self._spans, self._topics, self._driver.perform).perform
         try:
             self._group.join()
             while not stop.is_set():
@@ -110,9 +117,9 @@ class CheckerWorker:
                     self._slot.require()
                 # Fences a predecessor on this slot before anything of it is read.
                 self._transactions.prepare()
-                self._drive(self._checker.open(opening), self._driver.perform)
+                self._drive(self._checker.open(opening), self._perform)
             else:
-                self._drive(self._checker.step(), self._driver.perform)
+                self._drive(self._checker.step(), self._perform)
         except FencedOut as error:
             self._fenced(error)
         except Retryable as error:

@@ -1,4 +1,5 @@
-"""The columns of `usage_windows`, as the fold publishes them and as the checker reads them."""
+"""The columns of `usage_windows`, as the fold publishes them and as the checker reads them, and those of traces, which
+only published windows have."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ import pyarrow as pa
 from meterfold_processor.columns import limbs
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.totals import AMOUNTS
+from meterfold_schemas.traces import PARENT, STATE
 
-__all__ = ["TIMESTAMP", "WINDOWS"]
+__all__ = ["TIMESTAMP", "TRACES", "WINDOWS"]
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -27,3 +29,6 @@ _WINDOW_FIELDS: list[pa.Field[Any]] = [
 ]
 
 WINDOWS = pa.schema(_WINDOW_FIELDS)
+
+TRACES = pa.schema([pa.field(PARENT, pa.binary()), pa.field(STATE, pa.binary())])
+"""Behind the columns of WINDOWS in a message of `usage.windows` whose events had traces; both may be null."""

@@ -92,7 +92,7 @@ def flush(batch: Sequence[Folded]) -> Iterator[Operation]:
         rows = pa.concat_tables(parts)
         if rows.num_rows:
             yield InsertRows(step, table, rows)
-    messages = [(folded.partition, message) for folded in batch for message in window_messages(folded.windows)]
+    messages = [(folded.partition, message) for folded in batch for message in window_messages(folded.published)]
     if messages:
         yield PublishWindows("publish_windows", messages)
     originals = [original for folded in batch for original in folded.originals]

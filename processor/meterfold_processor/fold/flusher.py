@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import nullcontext
 from queue import SimpleQueue
 from threading import Event, Thread
 
@@ -12,6 +13,7 @@ from meterfold_processor.backoff import persist
 from meterfold_processor.fold.effects import Drive
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.partition import Folded
+from meterfold_processor.fold.traces import FlushSpans
 from meterfold_schemas.errors import Retryable
 
 MAX_WAITING = 2
@@ -27,9 +29,14 @@ class Flusher:
     """
 
     def __init__(
-        self, drive: Drive, perform: Callable[[Operation], None], report: Callable[[Retryable | None], None]
+        self,
+        drive: Drive,
+        perform: Callable[[Operation], None],
+        report: Callable[[Retryable | None], None],
+        spans: FlushSpans | None = None,
     ) -> None:
         self._drive = drive
+        self._spans = spans
         self._perform = perform
         self._report = report
         self._stop = Event()
@@ -83,7 +90,8 @@ class Flusher:
                 future.cancel()
                 continue
             try:
-                self._flush(batch)
+                with nullcontext() if self._spans is None else self._spans.flush(batch):
+                    self._flush(batch)
             except BaseException as failure:
                 self._stop.set()
                 future.set_exception(failure)

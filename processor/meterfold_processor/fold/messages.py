@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ LOG_APPEND_TIME = 2
 """Kafka's number for a stamp that the broker set (confluent_kafka.TIMESTAMP_LOG_APPEND_TIME)."""
 
 
+Headers = Any
+"""Of one message: a list of names and values, or None where it has none."""
+
+
 class Message(Protocol):
     """What the fold reads of a confluent_kafka.Message."""
 
@@ -26,13 +30,15 @@ class Message(Protocol):
     def timestamp(self) -> tuple[int, int]: ...
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
+    def headers(self) -> Headers: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
     """Messages of one or several partitions, offsets rising within each.
 
-    `stamp` is the broker's, in UTC microseconds. A message without a value has an empty one here.
+    `stamp` is the broker's, in UTC microseconds. A message without a value has an empty one here. `headers` is None
+    where nothing asked for them.
     """
 
     partition: Int64s
@@ -40,12 +46,13 @@ class Consumed:
     stamp: Int64s
     keys: list[bytes | None]
     values: list[bytes]
+    headers: list[Headers] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
 
-def columns(messages: Sequence[Message]) -> Consumed:
+def columns(messages: Sequence[Message], *, with_headers: bool = False) -> Consumed:
     """Take messages apart; Fatal when one carries a producer's clock instead of the broker's.
 
     The methods are mapped as they stand in the class of the messages, all of which are of one class: a generator or a
@@ -68,4 +75,19 @@ def columns(messages: Sequence[Message]) -> Consumed:
         stamp=stamps[:, 1] * 1000,
         keys=list(map(kind.key, messages)),
         values=[value or b"" for value in map(kind.value, messages)],
+        headers=_headers(kind, messages) if with_headers else None,
     )
+
+
+def _headers(kind: type[Message], messages: Sequence[Message]) -> list[Headers]:
+    try:
+        return list(map(kind.headers, messages))
+    except UnicodeDecodeError:  # a name that is not UTF-8, from a producer of another make
+        return [_readable(message) for message in messages]
+
+
+def _readable(message: Message) -> Headers:
+    try:
+        return message.headers()
+    except UnicodeDecodeError:
+        return None

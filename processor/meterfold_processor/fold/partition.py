@@ -45,7 +45,8 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What one batch of one partition leaves behind; `sequence` numbers the batches of one worker."""
+    """What one batch of one partition leaves behind; `sequence` numbers the batches of one worker. `traces` has one row
+    for each of the windows, or is None where no event of the batch had a trace."""
 
     partition: int
     sequence: int
@@ -55,6 +56,15 @@ class Folded:
     originals: list[tables.Original]
     windows: pa.Table
     progress: Progress
+    traces: pa.Table | None = None
+
+    @property
+    def published(self) -> pa.Table:
+        """The touched windows as `usage.windows` has them."""
+        if self.traces is None:
+            return self.windows
+        columns = [*self.windows.columns, *self.traces.columns]
+        return pa.Table.from_arrays(columns, names=[*self.windows.column_names, *self.traces.column_names])
 
 
 @dataclass(frozen=True, slots=True)

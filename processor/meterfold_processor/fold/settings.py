@@ -25,6 +25,8 @@ class FoldSettings(Settings):
     """Session timeout of the classic protocol; with the consumer protocol the broker sets it."""
     stop_seconds: float = Field(default=6.0, ge=0, le=60)
     """How long a stop waits for flushes in progress."""
+    traces: bool = False
+    """Whether windows are published with the trace of their newest event, for the headers of threshold events."""
 
 
 class SchemaRegistrySettings(Settings):

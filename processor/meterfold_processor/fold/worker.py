@@ -29,9 +29,11 @@ from meterfold_processor.fold.partition import Folded
 from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.fold.status import FoldStatus
+from meterfold_processor.fold.traces import FlushSpans, with_traces
 from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka import clients, errors
 from meterfold_processor.kafka.offsets import at
+from meterfold_processor.tracing import NO_SPANS, Spans
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_schemas.schema_keys import shown
@@ -59,6 +61,7 @@ class FoldWorker:
         *,
         drive: Drive = drive_all,
         consumer: Callable[[], Consumer] | None = None,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self.status = FoldStatus()
         self._settings = settings
@@ -67,6 +70,7 @@ class FoldWorker:
         self._kafka_settings = kafka_settings
         self._make_consumer = consumer or self._default_consumer
         self._drive = drive
+        self._spans = FlushSpans(spans, self._topic) if spans.enabled else None
         self._sequence = 0
         self._batch_limit = settings.batch_events
         self._buffer: list[Message] = []
@@ -93,7 +97,7 @@ class FoldWorker:
         self._consumer = self._make_consumer()
         self._effects = Effects(self._writer, self._kafka_settings, self._flushed_to)
         self.status.durations = self._effects.durations
-        self._flusher = Flusher(self._drive, self._effects.perform, self.status.errors.of("flush"))
+        self._flusher = Flusher(self._drive, self._effects.perform, self.status.errors.of("flush"), self._spans)
         self._background = Background(self.status.errors.of("identities"))
         self._assignment = Assignment(
             self._consumer,
@@ -219,7 +223,7 @@ class FoldWorker:
     def _fold_messages(self, stop: Event) -> None:
         stages = self.status.stages
         with stages.spent("columns"):
-            consumed = columns(self._buffer)
+            consumed = columns(self._buffer, with_headers=self._settings.traces)
             self._buffer = []
             self._garbage.collect()
         with stages.spent("decode"):
@@ -237,7 +241,7 @@ class FoldWorker:
             with stages.spent("fold"):
                 done = self._retry_while_polling(partial(fold.fold, part, consumed.values, self._sequence), stop)
             if done is not None:
-                folded.append(done)
+                folded.append(done if consumed.headers is None else with_traces(done, part, consumed.headers))
         for hold in decoded.holds:
             if hold.partition in self._assignment.active and hold.partition not in read_again:
                 self._assignment.hold(hold)

@@ -128,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             "errors": dict(look.observation.errors),
             "partitions": look.partitions(),
             "rejections": [asdict(rejection) for rejection in look.observation.rejections],
+            **look.observation.facts,
         }
         status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
         self._answer(status, "application/json", json.dumps(body).encode() + b"\n")

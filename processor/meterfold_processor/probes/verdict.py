@@ -10,7 +10,8 @@ ready   alive, a member of its group, connected to Kafka, every assigned partiti
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from meterfold_processor.fold.rejections import Rejection
 from meterfold_processor.kafka.membership import MembershipState
@@ -20,12 +21,14 @@ from meterfold_processor.probes.progress import PartitionPosition, Standstill
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One look at a worker. `membership` is None until it has polled its group; `errors` are what is retried now, by
-    activity; `rejections` are recent rejections, which do not make a worker unready."""
+    activity; `rejections` are recent rejections, and `facts` what else is worth knowing, by name and as JSON: neither
+    makes a worker unready."""
 
     places: Mapping[int, PartitionPosition]
     errors: Mapping[str, str]
     membership: MembershipState | None
     rejections: Sequence[Rejection] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

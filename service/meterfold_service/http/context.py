@@ -16,6 +16,7 @@ from meterfold_service.access.errors import Forbidden, InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.access.scoped import Scoped
 from meterfold_service.http.availability import Availability, Unavailable
+from meterfold_service.http.ingesting import Ingesting
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.http.traffic import Traffic
 from meterfold_service.limits.following import StateFollower
@@ -42,6 +43,9 @@ class HttpService:
         self.authentication = authentication
         self.settings = settings
         self.traffic = Traffic()
+        self.ingesting = Ingesting()
+        self.stopping = asyncio.Event()
+        """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
         self.availability = Availability(metering.ping, self.traffic.errors)
         self._follower: StateFollower | None = None
@@ -97,6 +101,7 @@ class HttpService:
 
     def close(self) -> None:
         self.availability.close()
+        self.ingesting.close()
         for threads in (self._threads, self._changes):
             threads.shutdown(wait=False, cancel_futures=True)
         self.metering.close()

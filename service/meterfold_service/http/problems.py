@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from meterfold_schemas.errors import InvalidDefinition, InvalidSettings, InvalidUsage, MeterfoldError, Retryable
 from meterfold_service import errors
 from meterfold_service.access.errors import Forbidden, InvalidToken, TokenNotFound
+from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
 
 __all__ = ["PROBLEM", "Problem", "add_problems", "status_of"]
 
@@ -36,6 +37,8 @@ STATUS: Final[Sequence[tuple[type[MeterfoldError], HTTPStatus]]] = (
     (TokenNotFound, HTTPStatus.NOT_FOUND),
     (errors.RecordsExpired, HTTPStatus.GONE),
     (InvalidDefinition, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (UnreadableBody, HTTPStatus.BAD_REQUEST),
+    (TooManyEvents, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidUsage, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidSettings, HTTPStatus.INTERNAL_SERVER_ERROR),
     (Retryable, HTTPStatus.SERVICE_UNAVAILABLE),

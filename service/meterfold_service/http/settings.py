@@ -34,7 +34,7 @@ class HttpSettings(Settings):
     call_seconds: float = Field(default=1.5, ge=0.1, le=60)
     """How long ClickHouse may take to accept a connection, and Kafka to answer a call, before a request gets 503."""
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)
-    """The most bytes of the body of a request; 413 beyond."""
+    """The most bytes of the body of a request, before and after decompression; 413 beyond."""
     body_seconds: float = Field(default=30.0, ge=1, le=600)
     """How long a body may take to arrive; 408 beyond."""
     hosts: Annotated[tuple[str, ...], BeforeValidator(_words)] = ()
@@ -45,6 +45,13 @@ class HttpSettings(Settings):
     """Queries that run at the same time, and changes that do; others wait."""
     exports: int = Field(default=4, ge=1, le=64)
     """Exports that run at the same time; others are refused for the moment. Each holds a connection to ClickHouse."""
+
+    max_events: int = Field(default=10_000, ge=1, le=1_000_000)
+    """The most events of one request."""
+    delivery_seconds: float = Field(default=10.0, ge=1, le=600)
+    """How long a request with events waits until every in-sync replica has them."""
+    strict: bool = False
+    """True: usage of metrics that are not defined or not active is refused."""
 
     @field_validator("token_key")
     @classmethod

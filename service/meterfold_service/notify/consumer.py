@@ -26,7 +26,8 @@ from meterfold_schemas.endpoint_changes import EndpointChanged
 from meterfold_schemas.errors import Poison, Retryable
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.settings import KafkaSettings
-from meterfold_schemas.topics import Topics
+from meterfold_schemas.topics import NOTIFIED, Topics
+from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.following import ThresholdFollower
 from meterfold_service.notify.planning import PlanRules, Source, planned
 from meterfold_service.notify.settings import NotifySettings
@@ -68,7 +69,11 @@ def plan(
 
 
 def _rows(sources: list[Source], thresholds: Thresholds, store: Store, rules: PlanRules, now: datetime) -> list[TryRow]:
-    events = {source.event.event_id: source for source in sources}
+    events: dict[str, Source] = {}
+    for source in sources:
+        # An event about an endpoint that is published again has the same id and other numbers. The first one counts,
+        # also when it is read again after ClickHouse was restored: a receiver got its contents under this id.
+        events.setdefault(source.event.event_id, source)
     if not events:
         return []
     thresholds.catch_up()
@@ -104,6 +109,7 @@ class EventConsumer:
         store: Store,
         status: NotifyStatus,
         on_planned: Callable[[], None],
+        spans: DeliverySpans = UNTRACED,
     ) -> None:
         self._kafka = kafka
         self._settings = settings
@@ -111,10 +117,9 @@ class EventConsumer:
         self._store = store
         self._status = status
         self._on_planned = on_planned
+        self._spans = spans
         names = Topics(kafka.topic_prefix)
-        self._topics = [
-            *(names.threshold_approaching, names.threshold_exceeded, names.threshold_cleared, names.endpoint_changed)
-        ]
+        self._topics = [kafka.topic_prefix + name for name in NOTIFIED]
         self._endpoint_topic = names.endpoint_changed
         self._group_id = kafka.topic_prefix + settings.group_id
         self._thresholds = ThresholdFollower(kafka, names.threshold_defined, self._group_id)
@@ -180,6 +185,7 @@ class EventConsumer:
                 self._status.damaged += 1
             else:
                 sources.append(Source(topic, message.partition() or 0, event))
+                self._spans.remember(event.event_id, message.headers())
         return sources
 
     def _ends(self, messages: list[Message]) -> dict[Position, int]:

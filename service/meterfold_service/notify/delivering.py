@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
+from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.outcomes import Outcome, Sender
 from meterfold_service.notify.schedule import next_try
 from meterfold_service.notify.store import Endpoints
@@ -48,6 +49,7 @@ class Deliverer:
     disable_after: timedelta
     chance: Callable[[], float]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    spans: DeliverySpans = UNTRACED
 
     async def deliver(self, delivery: DueDelivery, endpoints: Endpoints) -> TryRow:
         """One try; the row that says how it has ended."""
@@ -59,13 +61,25 @@ class Deliverer:
             await self.journal.write(row)
             return row
         await self.journal.write(begun)
-        assert begun.started_at is not None
-        outcome = await self.senders[delivery.channel].send(delivery, begun.started_at)
+        outcome = await self._sent(delivery, begun)
         ended = self._ended(begun, outcome, self.clock())
         if delivery.channel == "webhook":
             await self._judge_endpoint(ended, outcome, endpoints)
         await self.journal.write(ended)
         return ended
+
+    async def _sent(self, delivery: DueDelivery, begun: TryRow) -> Outcome:
+        assert begun.started_at is not None
+        span = self.spans.start(begun)
+        try:
+            outcome = await self.senders[delivery.channel].send(delivery, begun.started_at)
+        except BaseException as error:
+            if span is not None:
+                span.end(type(error).__name__)
+            raise
+        if span is not None:
+            span.end(None if outcome.result == "delivered" else outcome.error)
+        return outcome
 
     def _begun(self, delivery: DueDelivery, now: datetime) -> TryRow:
         return TryRow(

@@ -20,12 +20,13 @@ from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
 from meterfold_schemas.errors import Retryable
 from meterfold_service.notify.addresses import shown
 from meterfold_service.notify.delivering import Deliverer
+from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.outcomes import Sender
 from meterfold_service.notify.status import NotifyStatus
 from meterfold_service.notify.store import Endpoints, Store
 from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notification_tries import EndpointRow, TryRow
-from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures
+from meterfold_sink.notifications import KEPT, DeliveryKey, DueDelivery, Failures
 
 __all__ = ["Dispatcher"]
 
@@ -37,8 +38,6 @@ _ASKED: Final = 500
 _LOOK_SECONDS: Final = 1.0
 _COUNT_SECONDS: Final = 15.0
 _GRACE_SECONDS: Final = 5.0
-#: A delivery is over at its last try, which an outage can delay; later than this it is not looked for any more.
-_KEPT: Final = timedelta(days=30)
 
 T = TypeVar("T")
 
@@ -55,6 +54,7 @@ class Dispatcher:
         disable_after: timedelta,
         status: NotifyStatus,
         *,
+        spans: DeliverySpans = UNTRACED,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
@@ -65,7 +65,7 @@ class Dispatcher:
         self._status = status
         self._clock = clock
         self._look_seconds = look_seconds
-        self._deliverer = Deliverer(senders, self, disable_after, random.random, clock)
+        self._deliverer = Deliverer(senders, self, disable_after, random.random, clock, spans)
         self._threads = DaemonThreads("meterfold-notify-store", 1)
         self._publishing = DaemonThreads("meterfold-notify-publish", 1)
         self._tasks: dict[DeliveryKey, asyncio.Task[None]] = {}
@@ -141,10 +141,10 @@ class Dispatcher:
             return []
         self._endpoints = self._store.endpoints()
         now = self._clock()
-        return self._store.due(owned, list(self._tasks), now, now - _KEPT, PER_TARGET, _ASKED)
+        return self._store.due(owned, list(self._tasks), now, now - KEPT, PER_TARGET, _ASKED)
 
     def _count(self) -> None:
-        self._status.waiting = self._store.waiting(self._owned(), self._clock() - _KEPT)
+        self._status.waiting = self._store.waiting(self._owned(), self._clock() - KEPT)
         self._status.endpoints = dict(Counter(row.state for row in self._endpoints.rows.values()))
 
     def _start(self, delivery: DueDelivery) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily
@@ -30,7 +31,7 @@ class NotifySubject:
         status = self._status
         places = _by_partition(status.positions, status.ends)
         places |= {partition: PartitionPosition(None, None) for _, partition in status.opening}
-        return Observation(places, dict(status.errors), status.membership.seen)
+        return Observation(places, dict(status.errors), status.membership.seen, facts=_facts(status))
 
     def metrics(self) -> Iterator[Metric]:
         status = self._status
@@ -57,8 +58,24 @@ class NotifySubject:
             {channel: max(0.0, (now - oldest).total_seconds()) for channel, (_, oldest) in waiting.items()},
             "channel",
         )
-        states = {"failing": 0, "disabled": 0} | dict(status.endpoints)
-        yield gauge("notify_endpoints", "Webhook endpoints that fail or are disabled.", states, "state")
+        yield gauge("notify_endpoints", "Webhook endpoints that fail or are disabled.", _endpoints(status), "state")
+
+
+def _facts(status: NotifyStatus) -> dict[str, Any]:
+    """What waits, and for how long: an endpoint that fails is no reason to restart a notifier."""
+    now = datetime.now(UTC)
+    return {
+        "deliveries": {
+            channel: {"waiting": count, "oldest_seconds": round(max(0.0, (now - oldest).total_seconds()), 1)}
+            for channel, (count, oldest) in dict(status.waiting).items()
+        },
+        "endpoints": _endpoints(status),
+    }
+
+
+def _endpoints(status: NotifyStatus) -> dict[str, int]:
+    """failing and disabled -> how many webhook endpoints are."""
+    return {"failing": 0, "disabled": 0} | dict(status.endpoints)
 
 
 def _by_partition(positions: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[int, PartitionPosition]:

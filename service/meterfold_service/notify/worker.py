@@ -10,9 +10,11 @@ from typing import Final
 from meterfold_processor.backoff import Stopped
 from meterfold_processor.kafka import clients
 from meterfold_processor.kafka.clients import producer, publish
+from meterfold_processor.tracing import NO_SPANS, Spans
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_service.notify.chats import ChatSender, chat_names
 from meterfold_service.notify.consumer import EventConsumer
+from meterfold_service.notify.delivery_spans import DeliverySpans
 from meterfold_service.notify.dispatcher import Dispatcher
 from meterfold_service.notify.endpoint_log import PUBLISH_SECONDS, PUBLISHER, message
 from meterfold_service.notify.mails import MailSender
@@ -42,11 +44,14 @@ def plan_rules(settings: NotifySettings) -> PlanRules:
 class NotifyWorker:
     """`run` blocks until `stop` is set, or raises Fatal. Raises InvalidSettings when it is made."""
 
-    def __init__(self, settings: NotifySettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings) -> None:
+    def __init__(
+        self, settings: NotifySettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, *, spans: Spans = NO_SPANS
+    ) -> None:
         self.status = NotifyStatus()
         self._settings = settings
         self._kafka = kafka
         self._clickhouse = clickhouse
+        self._spans = DeliverySpans(spans)
         self._rules = plan_rules(settings)
         self._senders: dict[str, Sender] = {
             "email": MailSender(settings),
@@ -61,7 +66,7 @@ class NotifyWorker:
         publisher = producer(self._kafka, **PUBLISHER)
         planning, sending = ClickHouseStore(self._clickhouse), ClickHouseStore(self._clickhouse)
         consumer = EventConsumer(
-            self._kafka, self._settings, self._rules, planning, self.status, lambda: dispatcher.wake()
+            self._kafka, self._settings, self._rules, planning, self.status, lambda: dispatcher.wake(), self._spans
         )
         dispatcher = Dispatcher(
             sending,
@@ -70,6 +75,7 @@ class NotifyWorker:
             lambda: consumer.owned,
             timedelta(days=self._settings.disable_after_days),
             self.status,
+            spans=self._spans,
         )
         inner = Event()  # a failure of one half ends the other
         thread = Thread(target=self._dispatch, args=(dispatcher, inner), name="meterfold-dispatch", daemon=True)

@@ -6,11 +6,17 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from meterfold_processor.checker import operations as ops
 from meterfold_processor.checker.checker import Checker
 from meterfold_processor.checker.definitions import DefinitionRecord, DefinitionsRead, is_affected
+from meterfold_processor.checker.traces import Traces
+from meterfold_processor.kafka.clients import Outgoing
 from meterfold_schemas.errors import Retryable
+from meterfold_schemas.events import ThresholdState
 from meterfold_schemas.topics import Topics
+from meterfold_schemas.traces import TraceContext, traceparent
 from simulation.checker.model_kafka import Entry, Fenced, NotAMember, Producer
 from simulation.checker.model_store import Name, Row, key_of
 
@@ -19,6 +25,18 @@ if TYPE_CHECKING:
 
 WAIT = object()
 STEP_ERRORS = (Fenced, NotAMember, Retryable)
+
+
+def trace_of(offset: int) -> TraceContext:
+    """The trace of the event at an offset."""
+    return TraceContext(traceparent(offset + 1, 1, 1))
+
+
+def traced(table: pa.Table) -> pa.Table:
+    """The traces of published windows, as checker.traces.traces_in answers them."""
+    through = table.column("folded_through").to_pylist()
+    parents = [trace_of(offset).parent for offset in through]
+    return pa.table({"folded_through": through, "traceparent": parents, "tracestate": [None] * len(through)})
 
 
 class UnknownOutcome(Retryable):
@@ -128,6 +146,18 @@ class Worker:
         elif isinstance(operation, ops.Produce):
             late = self.emits and any(m.topic.startswith("threshold.") and m.value for m in operation.messages)
             require(not late, "threshold events after aggregates")
+            self.check_traces(operation.messages)
+
+    def check_traces(self, messages: tuple[Outgoing, ...]) -> None:
+        """An event has the trace of the event that its state was judged with, or, judged from stored windows, none."""
+        from simulation.checker.verdict import require
+
+        judged = 0
+        for message in messages:
+            if message.topic == self.topics.threshold_state:
+                judged = 0 if message.value is None else ThresholdState.from_bytes(message.value).folded_through
+            elif (trace := TraceContext.read(message.headers)) is not None:
+                require(trace.trace_id == trace_of(judged).trace_id, "the trace of another event")
 
     def fail(self, error: Exception) -> None:
         """As the real loop: abort, drop everything, open all again."""
@@ -331,5 +361,6 @@ class Worker:
                     entries = entries[self.world.random.randrange(len(entries)) :]
                 tables = tuple(self.world.store.table(partition, e.value) for e in entries)  # type: ignore[arg-type]
                 self.positions[partition] = entries[-1].offset + 1
-                batches[partition] = ops.Batch(tables, entries[0].offset, entries[-1].offset + 1)
+                traces = Traces([traced(table) for table in tables])
+                batches[partition] = ops.Batch(tables, entries[0].offset, entries[-1].offset + 1, traces=traces)
         return batches

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 
-from chaos.broken import CHECKERS, NAMES, SIMULATED
+from chaos.broken import CHECKERS, NAMES, NOTIFIERS, SIMULATED
 from chaos.journal import Journal, has_report, read
-from chaos.plan import KINDS, SHORT, draw, kinds_on
+from chaos.plan import ENDPOINT, KINDS, NOTICES, PLANNING, SENDING, SHORT, draw, kinds_on
+from chaos.receivers import HARMS
 from chaos.scenes import SCENES
 from simulation.checker import variants as checkers
 from simulation.fold.variants import VARIANTS as FOLDS
+from simulation.notify.variants import VARIANTS
 from support.seeds import seed_of
 
 
@@ -40,13 +43,24 @@ def test_the_short_run_has_faults_of_every_group_and_both_workers() -> None:
     def hit(kinds: Iterable[str]) -> set[tuple[str, str]]:
         return {(KINDS[kind][0], kind.split()[0] if kind.startswith(("fold ", "checker ")) else "") for kind in kinds}
 
+    assert set(NOTICES) & set(SHORT) == set(), "it has no notifiers"
     left_out = {("kill", "fold"), ("stop", "fold"), ("stop at", "checker"), ("protocol", "fold")}
-    assert hit(KINDS) - hit(SHORT) == left_out
+    assert hit(KINDS.keys() - set(NOTICES)) - hit(SHORT) == left_out
+
+
+def test_every_step_of_a_notifier_and_every_harm_of_a_receiver_is_a_fault() -> None:
+    killed = {kind.rpartition(" ")[2] for kind in NOTICES if KINDS[kind][0] == "point"}
+    assert killed == {*PLANNING, *SENDING, *ENDPOINT}
+    assert {kind for kind in NOTICES if KINDS[kind][0] == "receiver"} == set(HARMS)
+    points = [fault.point for fault in islice(draw(7, NOTICES), 2_000) if fault.group == "stop at"]
+    assert {point.step for point in points if point is not None} == {*PLANNING, *SENDING}
 
 
 def test_every_broken_variant_of_the_simulations_runs_here() -> None:
     """By number and rule; PublishBeforeInsert (19) is a rule of the fold, where it is 03_publish_before_insert."""
-    assert set(NAMES) == (FOLDS.keys() - SIMULATED) | CHECKERS.keys()
+    assert set(NAMES) == (FOLDS.keys() - SIMULATED) | CHECKERS.keys() | NOTIFIERS.keys()
+    simulated_notifiers = {re.sub("(?<!^)([A-Z])", r"_\1", variant.__name__).lower() for variant in VARIANTS}
+    assert {name.removeprefix("notify_") for name in NOTIFIERS} <= simulated_notifiers
     assert {name.partition("_")[0] for name in SIMULATED} == {"40", "41"}
     assert SCENES.keys() <= set(NAMES)
     simulated = {variant.__name__ for variant in checkers.Broken.__subclasses__()} - {"PublishBeforeInsert"}

@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from meterfold_cli.status.clickhouse_view import ClickHouseView, StoredProgress
-from meterfold_cli.status.kafka_view import Group, KafkaView, LogBounds, PendingHead, PendingHeads
-from meterfold_cli.status.report import make_report
 from meterfold_cli.top.looks import Frame, Rates, Seen, rates
 from meterfold_cli.top.screen import drawn, waiting
+from meterfold_service.status.clickhouse_view import ClickHouseView, StoredProgress
+from meterfold_service.status.kafka_view import Group, KafkaView, LogBounds, PendingHead, PendingHeads
+from meterfold_service.status.report import make_report
 from meterfold_sink.busiest import BusySubject
 from meterfold_sink.threshold_levels import NearWindow, WindowNow
 

@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from meterfold_cli.wording import undefined
 from meterfold_cli.wording.metrics import OPTIONS, effects, exists, not_defined
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_service.contents import differences
 from meterfold_service.errors import MetricKeyExists
 from meterfold_service.metrics.changes import MetricChange, example_of
 from meterfold_service.metrics.operations import metric_not_found
+from meterfold_service.status import undefined
 from meterfold_sink.metric_usage import MetricUsage, UndefinedMetric
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)

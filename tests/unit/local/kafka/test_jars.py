@@ -45,7 +45,7 @@ def no_network(jar: LockedJar, folder: Path) -> Path:
 
 def test_the_committed_lock_pins_every_jar() -> None:
     lock = load_lock()
-    assert lock.kafka_version == "4.4.0"
+    assert (lock.name, lock.version) == ("kafka", "4.4.0")
     assert len({jar.filename for jar in lock.jars}) == len(lock.jars) >= 44
     names = {jar.artifact for jar in lock.jars}
     assert {"kafka_2.13", "kafka-clients", "kafka-server", "log4j-core", "log4j-slf4j-impl"} <= names
@@ -61,10 +61,12 @@ def test_no_registry_is_named() -> None:
     "text",
     [
         "",
-        'kafka_version = "1"',
-        'kafka_version = "1"\n[[jar]]\ncoordinate = "a:b:1"\nsha256 = "12"',
-        'kafka_version = "1"\n[[jar]]\ncoordinate = "a:b"\nsha256 = "' + "0" * 64 + '"',
-        'kafka_version = "1"\n[[jar]]\ncoordinate = "a:../b:1"\nsha256 = "' + "0" * 64 + '"',
+        'name = "a"\nversion = "1"',
+        'name = "a"\n[[jar]]\ncoordinate = "a:b:1"\nsha256 = "' + "0" * 64 + '"',
+        'version = "1"\n[[jar]]\ncoordinate = "a:b:1"\nsha256 = "' + "0" * 64 + '"',
+        'name = "a"\nversion = "1"\n[[jar]]\ncoordinate = "a:b:1"\nsha256 = "12"',
+        'name = "a"\nversion = "1"\n[[jar]]\ncoordinate = "a:b"\nsha256 = "' + "0" * 64 + '"',
+        'name = "a"\nversion = "1"\n[[jar]]\ncoordinate = "a:../b:1"\nsha256 = "' + "0" * 64 + '"',
         "[[jar]]\nnot toml",
     ],
 )
@@ -169,3 +171,16 @@ def test_an_installation_that_is_there(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "libs" / name).touch()
     libraries = tmp_path.resolve() / "libs"
     assert jars.kafka_classpath() == f"{libraries / 'kafka_2.13-4.4.0.jar'}{os.pathsep}{libraries / 'zstd.jar'}"
+
+
+def test_another_program_has_a_folder_and_a_lock_of_its_own(tmp_path: Path) -> None:
+    other = JarLock(LOCK.version, LOCK.jars, "flink")
+    assert jars.install(other, tmp_path, Source()).name == f"flink-9.9.9-{LOCK.fingerprint}"
+    jars.install(LOCK, tmp_path, Source())
+    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".lock"} == {"flink.lock", "kafka.lock"}
+
+    def unplugged(name: str, attempt: int) -> bytes | None:
+        raise ConnectionError("no route")
+
+    with pytest.raises(StackError, match=r"flink needs the network once$"):
+        jars.install(JarLock("1", LOCK.jars, "flink"), tmp_path, Source(unplugged))

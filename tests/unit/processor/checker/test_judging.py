@@ -169,7 +169,7 @@ def test_rows_are_read_from_what_the_fold_publishes_and_from_what_clickhouse_ans
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    rows = rows_of(read_message(sink.getvalue().to_pybytes()))
+    rows = rows_of(read_message(sink.getvalue().to_pybytes())[0])
     assert [rows.name(row) for row in range(3)] == [
         ("acme", "api.calls", "user", "u1"),
         ("acme", "storage", "user", 'u"2'),

@@ -14,7 +14,6 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from meterfold_cli.demo.watching import Watch
-from meterfold_cli.status.kafka_view import KafkaInspector
 from meterfold_local.errors import StackError
 from meterfold_processor.checker.driver import Driver
 from meterfold_processor.kafka import clients, offsets
@@ -24,6 +23,7 @@ from meterfold_processor.verify.log import Log
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
+from meterfold_service.status.kafka_view import KafkaInspector
 
 NO_OFFSET = -1001
 SETTINGS = KafkaSettings(bootstrap_servers="nowhere:1")

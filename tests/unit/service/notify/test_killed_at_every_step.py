@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_service.notify import consumer
 from meterfold_service.notify.delivering import Deliverer
 from meterfold_service.notify.outcomes import Outcome
+from meterfold_service.notify.payloads import payload
 from meterfold_sink.notification_tries import TryRow
 from support.deliveries import event
-from support.notifier import HOOK, MAIL, OPERATOR, Crash, Fuse, Notifier, World
+from support.notifier import HOOK, MAIL, OPERATOR, START, Crash, Fuse, Notifier, World
 
 AWAY = Outcome("retry", 0, "the connection failed")
 GONE = Outcome("gone", 410, "the receiver answered 410 Gone")
@@ -88,6 +92,19 @@ def test_nothing_is_lost_wherever_it_is_killed(name: str) -> None:
     for at in range(steps):
         world, _ = lives(name, at)
         assert problems(name, world, 1) == [], f"killed at step {at}"
+
+
+def test_of_an_event_that_was_published_twice_the_first_one_is_sent() -> None:
+    """Also where both are read again, because ClickHouse was restored: a receiver got the first under this id."""
+    first = EndpointChanged(
+        occurred_at=START, endpoint=HOOK, state=EndpointState.FAILING, since=START, failures=5, reason="status 500"
+    )
+    again = replace(first, occurred_at=START + timedelta(seconds=9), failures=6, reason="no answer")
+    assert again.event_id == first.event_id
+    world = World(log=[first, again])
+    Notifier(world, Fuse(None)).live()
+    (row,) = [row for row in world.tries.values() if row.attempt == 0]
+    assert (row.payload, row.occurred_at) == (payload(first), START)
 
 
 def test_nothing_is_lost_when_it_is_killed_twice() -> None:

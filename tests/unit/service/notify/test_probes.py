@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime, timedelta
 
 from meterfold_processor.backoff import Troubles
 from meterfold_processor.kafka.membership import MembershipState
@@ -33,6 +35,22 @@ def test_an_end_behind_markers_of_transactions_is_no_lag_and_an_unknown_one_is_u
     found = status(positions={(EXCEEDED, 0): 8, (CLEARED, 1): 3}, ends={(EXCEEDED, 0): 6})
     places = NotifySubject(found).observe().places
     assert (places[0].lag, places[1].lag) == (0, None)
+
+
+def test_what_waits_is_told_and_makes_it_neither_dead_nor_unready() -> None:
+    found = status(
+        positions={(EXCEEDED, 0): 1},
+        ends={(EXCEEDED, 0): 1},
+        waiting={"webhook": (3, datetime.now(UTC) - timedelta(hours=2))},
+        endpoints={"failing": 1},
+    )
+    look = Vitals(NotifySubject(found), 120.0).look()
+    assert look.verdict.ready
+    facts = look.observation.facts
+    assert facts["endpoints"] == {"failing": 1, "disabled": 0}
+    assert facts["deliveries"]["webhook"]["waiting"] == 3
+    assert 7_200 <= facts["deliveries"]["webhook"]["oldest_seconds"] < 7_300
+    assert json.dumps(facts)
 
 
 def test_it_is_ready_when_every_partition_is_read_and_nothing_is_failing() -> None:

@@ -1,0 +1,82 @@
+"""The body of a request, decompressed within its bounds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+import zstandard
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
+
+__all__ = ["read_body"]
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_WINDOW: Final = 8 * 1024 * 1024
+"""The largest window of a zstd frame, which decides how much memory one takes."""
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body, decompressed to at most `most` bytes; what travels is bounded in size and time by `Boundary`.
+
+    Raises TooManyEvents, UnreadableBody, and HTTPException for an encoding that is not known.
+    """
+    decode = _decoder(request.headers.get("content-encoding", ""))
+    body = await request.body()
+    return body if decode is None else decode(body, most)
+
+
+def _decoder(encoding: str) -> Callable[[bytes, int], bytes] | None:
+    match encoding.strip().lower():
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip":
+            return _gunzip
+        case "zstd":
+            return _unzstd
+        case other:
+            raise HTTPException(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Encoding {other[:80]!r} is not known; send gzip, zstd or no compression",
+                headers={"Accept-Encoding": "gzip, zstd"},
+            )
+
+
+def _gunzip(body: bytes, most: int) -> bytes:
+    parts: list[bytes] = []
+    left = most
+    try:
+        while body:  # a gzip file may have several members
+            inflate = zlib.decompressobj(_GZIP)
+            parts.append(inflate.decompress(body, left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise _too_large(most)
+            if not inflate.eof:
+                raise UnreadableBody("the body is cut short: its gzip data has no end")
+            body = inflate.unused_data
+    except zlib.error as error:
+        raise UnreadableBody(f"the body is not gzip, as Content-Encoding says: {error}") from None
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes, most: int) -> bytes:
+    try:
+        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(body, read_across_frames=True)
+        found = reader.read(most + 1)
+    except zstandard.ZstdError as error:
+        raise UnreadableBody(f"the body is not zstd, as Content-Encoding says: {error}") from None
+    if len(found) > most:
+        raise _too_large(most)
+    return found
+
+
+def _too_large(most: int) -> TooManyEvents:
+    return TooManyEvents(
+        f"the body has more than {most:,} bytes once it is decompressed, which is the limit ([http] max_body_bytes); "
+        "send it in parts"
+    )

@@ -1,0 +1,1 @@
+"""`make test-alerts`: every alert rule of deploy/prometheus is fired once by a real fault."""
