@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -78,11 +78,9 @@ class HttpService:
             raise Unavailable
         return answer.result()
 
-    def discard(self, chunks: Iterator[bytes]) -> None:
-        """Close a generator whose client is gone; nobody waits for it."""
-        closing = getattr(chunks, "close", None)
-        if closing is not None:
-            self._changes.submit(closing)
+    def discard(self, close: Callable[[], None]) -> None:
+        """Call `close`, for which nobody waits."""
+        self._changes.submit(close)
 
     def follow(self) -> None:
         """Read limits into memory."""
