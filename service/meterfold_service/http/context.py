@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cached_property
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
@@ -16,7 +15,7 @@ from meterfold_service.access.errors import Forbidden, InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.access.scoped import Scoped
 from meterfold_service.http.availability import Availability, Unavailable
-from meterfold_service.http.deliveries import Deliveries
+from meterfold_service.http.ingesting import Ingesting
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.http.traffic import Traffic
 from meterfold_service.limits.following import StateFollower
@@ -43,16 +42,14 @@ class HttpService:
         self.authentication = authentication
         self.settings = settings
         self.traffic = Traffic()
+        self.ingesting = Ingesting()
+        self.stopping = asyncio.Event()
+        """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
         self.availability = Availability(metering.ping, self.traffic.errors)
         self._follower: StateFollower | None = None
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http")
         self._changes = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http-change")
-
-    @cached_property
-    def deliveries(self) -> Deliveries:
-        """Of the event loop that asks first."""
-        return Deliveries(asyncio.get_running_loop())
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._called(self._threads, lambda: operation(*args, **kwargs))
@@ -103,6 +100,7 @@ class HttpService:
 
     def close(self) -> None:
         self.availability.close()
+        self.ingesting.close()
         for threads in (self._threads, self._changes):
             threads.shutdown(wait=False, cancel_futures=True)
         self.metering.close()
