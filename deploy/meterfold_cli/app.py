@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "verify": Entry("verify", "verify", "Prove every number."),
     "import": Entry("import_file", "import_file", "Import events from a CSV, JSON or Parquet file."),
     "alert": Entry("alert", "app", "List alerts, acknowledge and resolve them."),
+    "capacity": Entry("capacity", "capacity", "Estimate what an installation of a given load needs."),
     "backup": Entry("backup", "app", "Back up ClickHouse, check backups against Kafka, and restore one."),
     "metric": Entry("metric", "app", "Define metrics."),
     "notify": Entry("notify", "app", "Send notifications of alerts, and show what became of them."),

@@ -48,7 +48,15 @@ class DefinitionLog:
     `decide` gets the definitions as they are, and is called again when another writer was first.
     """
 
-    def __init__(self, kafka: KafkaSettings, clients: ClientPool, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        clients: ClientPool,
+        wait_seconds: float = WAIT_SECONDS,
+        call_seconds: float | None = None,
+    ) -> None:
+        """`call_seconds`: how long Kafka may take to answer a call."""
+        self._call_seconds = call_seconds or _CALL_SECONDS
         self._kafka = kafka
         self._clients = clients
         self._topics = Topics(kafka.topic_prefix)
@@ -153,7 +161,7 @@ class DefinitionLog:
         return Outgoing(topic, value, definition.message_key, 0, headers)
 
     def _ends(self, reader: TopicReader) -> dict[Place, int]:
-        return reader.ends((self._topics.metric_defined, self._topics.threshold_defined), _CALL_SECONDS)
+        return reader.ends((self._topics.metric_defined, self._topics.threshold_defined), self._call_seconds)
 
     def _read(self, reader: TopicReader, ends: dict[Place, int]) -> Definitions:
         found = reader.read(ends, lambda: None)

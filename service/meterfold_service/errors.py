@@ -24,6 +24,7 @@ __all__ = [
     "Difference",
     "EndpointNotFound",
     "ExportIncomplete",
+    "LimitsNotReady",
     "MetricKeyExists",
     "MetricNotFound",
     "NotAtRest",
@@ -313,6 +314,15 @@ class NotFoldedInTime(OperationError, Retryable):
         self.partition = partition
         self.offset = offset
         self.seconds = seconds
+
+
+class LimitsNotReady(OperationError, Retryable):
+    """The topic threshold.state is not read to its end yet."""
+
+    code = "LIMITS_NOT_READY"
+
+    def __init__(self) -> None:
+        super().__init__("limits are not in memory yet: the topic threshold.state is being read. Repeat the request")
 
 
 class WorkersRunning(OperationError, Retryable):

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, load_settings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
+from meterfold_sink.server import ping
+from meterfold_sink.small import CONNECT_SECONDS
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from meterfold_processor.verify.report import Tell, VerifyReport
     from meterfold_service.alerts.action_log import ActionLog
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.ingest.known_metrics import KnownMetrics
     from meterfold_service.ingest.operations import Events
+    from meterfold_service.lago.operations import Lago
+    from meterfold_service.limits.operations import Limits
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.notify.operations import Notifications
+    from meterfold_service.openmeter.operations import OpenMeter
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
+    from meterfold_service.proofs.operations import Proofs
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.status.look import Inspector
@@ -32,10 +44,12 @@ if TYPE_CHECKING:
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.tokens.operations import Tokens
     from meterfold_service.usage.operations import Usage
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["Metering"]
 
 _RECOUNT_SECONDS: Final = 4 * 3600
+_PING_SECONDS: Final = 2
 
 
 class Metering:
@@ -54,6 +68,9 @@ class Metering:
 
     `wait_seconds`: how long an operation that changes a definition waits until ClickHouse shows it, and one that reads
     usage until a delivery is folded, and one that closes a period until everything is.
+
+    `call_seconds`: how long a server may take to accept a connection, and Kafka to answer a call, before an operation
+    raises Retryable; by default 10 to 15 seconds, as a command waits.
     """
 
     def __init__(
@@ -64,6 +81,7 @@ class Metering:
         config: Path | str | None = None,
         sources: Sources | None = None,
         wait_seconds: float = 30.0,
+        call_seconds: float | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Opens no connection."""
@@ -72,7 +90,9 @@ class Metering:
         self._config = config
         self._given_sources = sources
         self._wait_seconds = wait_seconds
-        self._clients = ClientPool(self._connect)
+        self._call_seconds = call_seconds
+        self._pinging: Client | None = None
+        self.clients = self._clients = ClientPool(self._connect)
         # A recount of millions of windows is one statement, whose answer is awaited for longer.
         self._recounting = ClientPool(lambda: self._connect(_RECOUNT_SECONDS))
         self._lock = Lock()
@@ -119,8 +139,29 @@ class Metering:
 
         with self._lock:
             if self._events is None:
-                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources))
+                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources), self._rules)
             return self._events
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What is blocked or near its limit: get."""
+        from meterfold_service.limits.operations import Limits
+
+        return Limits(self._kafka_settings, self._now)
+
+    @cached_property
+    def openmeter(self) -> OpenMeter:
+        """OpenMeter's meters, events and queries."""
+        from meterfold_service.openmeter.operations import OpenMeter
+
+        return OpenMeter(self._clients, self._known_metrics, lambda: self.metrics, lambda: self.events, self._now)
+
+    @cached_property
+    def lago(self) -> Lago:
+        """Lago's events and current usage."""
+        from meterfold_service.lago.operations import Lago
+
+        return Lago(self._clients, self._known_metrics, lambda: self.usage, lambda: self.events, self._now)
 
     @cached_property
     def periods(self) -> Periods:
@@ -173,9 +214,11 @@ class Metering:
         from meterfold_service.http.settings import HttpSettings
         from meterfold_service.tokens.operations import Tokens
 
-        return Tokens(
-            self._clients, lambda: load_settings(HttpSettings, "http", sources=self._sources).token_key, self._now
-        )
+        @cache
+        def keys() -> tuple[SecretStr, ...]:
+            return load_settings(HttpSettings, "http", sources=self._sources).token_keys
+
+        return Tokens(self._clients, keys, self._now)
 
     @cached_property
     def status(self) -> Status:
@@ -189,6 +232,28 @@ class Metering:
 
         return Status(self._clients, inspector, self._now)
 
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Verifications: start, list, get."""
+        from meterfold_service.proofs.operations import Proofs
+
+        def verify(tell: Tell) -> VerifyReport:
+            from meterfold_processor.verify import verify
+            from meterfold_service.status.groups import group_names
+
+            kafka = self._kafka_settings()
+            _, checker_group = group_names(self._sources, kafka)
+            return verify(
+                kafka,
+                self._clickhouse_settings(),
+                wait_seconds=10.0,
+                checker_group=checker_group,
+                contents=True,
+                tell=tell,
+            )
+
+        return Proofs(self._clients, verify, self._now)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
@@ -199,8 +264,12 @@ class Metering:
             self._events.close()
         if "status" in vars(self):
             self.status.close()
+        if "limits" in vars(self):
+            self.limits.close()
         self._clients.close()
         self._recounting.close()
+        if self._pinging is not None:
+            self._pinging.close()
 
     def __enter__(self) -> Self:
         return self
@@ -214,11 +283,38 @@ class Metering:
     def _sources(self) -> Sources:
         return self._given_sources or Sources.read(config=self._config)
 
+    def ping(self) -> None:
+        """Ask ClickHouse for a sign of life, over a connection of its own. For one thread. Raises Retryable or Fatal,
+        after one or two seconds at the latest."""
+        if self._pinging is None:
+            self._pinging = connect(
+                self._clickhouse_settings(), timeout_seconds=_PING_SECONDS, connect_seconds=_PING_SECONDS
+            )
+        try:
+            ping(self._pinging)
+        except MeterfoldError:
+            self._pinging.close()
+            self._pinging = None
+            raise
+
     def _connect(self, timeout_seconds: int = 300) -> Client:
-        return connect(self._clickhouse_settings(), timeout_seconds=timeout_seconds)
+        connect_seconds = CONNECT_SECONDS if self._call_seconds is None else self._call_seconds
+        return connect(self._clickhouse_settings(), timeout_seconds=timeout_seconds, connect_seconds=connect_seconds)
 
     def _clickhouse_settings(self) -> ClickHouseSettings:
         return self._clickhouse or ClickHouseSettings.load(sources=self._sources)
+
+    @cached_property
+    def _known_metrics(self) -> KnownMetrics:
+        from meterfold_service.ingest.known_metrics import KnownMetrics
+
+        return KnownMetrics(self._clients, time.monotonic)
+
+    def _rules(self) -> FoldRules:
+        from meterfold_sink.fold_state import read_rules
+
+        with self._clients.client() as client:
+            return read_rules(client)
 
     def _worker_groups(self) -> tuple[str, ...]:
         """The consumer groups of all workers."""
@@ -246,7 +342,9 @@ class Metering:
 
         with self._lock:
             if self._definition_log is None:
-                self._definition_log = DefinitionLog(self._kafka_settings(), self._clients, self._wait_seconds)
+                self._definition_log = DefinitionLog(
+                    self._kafka_settings(), self._clients, self._wait_seconds, self._call_seconds
+                )
             return self._definition_log
 
     def _actions(self) -> ActionLog:
@@ -254,7 +352,7 @@ class Metering:
 
         with self._lock:
             if self._action_log is None:
-                self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds)
+                self._action_log = ActionLog(self._kafka_settings(), self._wait_seconds, self._call_seconds)
             return self._action_log
 
     def _kafka_settings(self) -> KafkaSettings:

@@ -46,19 +46,26 @@ _ALWAYS: Final[Mapping[str, Any]] = {
 """On every request."""
 
 
-def connect(settings: ClickHouseSettings, *, create_database: bool = False, timeout_seconds: int = 300) -> Client:
+def connect(
+    settings: ClickHouseSettings,
+    *,
+    create_database: bool = False,
+    timeout_seconds: int = 300,
+    connect_seconds: float = CONNECT_SECONDS,
+) -> Client:
     """Open a separate connection, for one thread at a time.
 
-    `create_database` makes the database when it is not there, as `migrate` does. Raises Retryable or Fatal.
+    `create_database` makes the database when it is not there, as `migrate` does. The server may take
+    `connect_seconds` to accept the connection, and `timeout_seconds` to answer. Raises Retryable or Fatal.
     """
     if create_database:
-        with closing(_open(settings, "default", timeout_seconds)) as first:
+        with closing(_open(settings, "default", timeout_seconds, connect_seconds)) as first:
             first.command(f"CREATE DATABASE IF NOT EXISTS `{settings.database}`")
-    return _open(settings, settings.database, timeout_seconds)
+    return _open(settings, settings.database, timeout_seconds, connect_seconds)
 
 
-def _open(settings: ClickHouseSettings, database: str, timeout_seconds: int) -> Client:
-    connection = Connection(settings, database, timeout_seconds)
+def _open(settings: ClickHouseSettings, database: str, timeout_seconds: int, connect_seconds: float) -> Client:
+    connection = Connection(settings, database, timeout_seconds, connect_seconds)
     try:
         with mapped(f"connecting to {settings.url} as {settings.username!r}"):
             if connection.small.goes_through_proxy:
@@ -74,8 +81,11 @@ def _open(settings: ClickHouseSettings, database: str, timeout_seconds: int) -> 
 class Connection:
     """Both ways to the server: `small` for a few rows, and clickhouse-connect's `driver` for everything else."""
 
-    def __init__(self, settings: ClickHouseSettings, database: str, timeout_seconds: int) -> None:
-        self.small = SmallResults(settings, database, _ALWAYS, timeout_seconds)
+    def __init__(
+        self, settings: ClickHouseSettings, database: str, timeout_seconds: int, connect_seconds: float
+    ) -> None:
+        self.small = SmallResults(settings, database, _ALWAYS, timeout_seconds, connect_seconds)
+        self._connect_seconds = connect_seconds
         self._settings = settings
         self._database = database
         self._timeout_seconds = timeout_seconds
@@ -108,7 +118,7 @@ class Connection:
             password=self._settings.password.get_secret_value(),
             database=self._database,
             settings=dict(_ALWAYS),
-            connect_timeout=int(CONNECT_SECONDS),
+            connect_timeout=max(1, round(self._connect_seconds)),
             send_receive_timeout=self._timeout_seconds,
             query_retries=0,  # the callers retry, with backoff and bad health
             autogenerate_session_id=False,  # a session allows one query at a time and lives on the server

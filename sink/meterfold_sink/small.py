@@ -54,8 +54,14 @@ class SmallResults:
     """
 
     def __init__(
-        self, server: ClickHouseSettings, database: str, settings: Mapping[str, Any], timeout_seconds: float
+        self,
+        server: ClickHouseSettings,
+        database: str,
+        settings: Mapping[str, Any],
+        timeout_seconds: float,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
+        self._connect_seconds = connect_seconds
         self._url: SplitResult = urlsplit(server.url)
         self._settings = {**settings, **_FORMAT, "database": database}
         self._timeout_seconds = timeout_seconds
@@ -108,7 +114,7 @@ class SmallResults:
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         port = self._url.port or (8443 if secure else 8123)
-        connection = kind(self._url.hostname or "", port, timeout=CONNECT_SECONDS)
+        connection = kind(self._url.hostname or "", port, timeout=self._connect_seconds)
         connection.connect()
         opened: socket.socket = connection.sock
         opened.settimeout(self._timeout_seconds)

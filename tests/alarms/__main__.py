@@ -61,6 +61,7 @@ def run(rules: Rules, folder: Path, tell: Callable[[str], None]) -> None:
         scene = ending.enter_context(closing(Scene(stack, folder, *receivers)))
         begin(scene)
         recording = ending.enter_context(Recording(scene.ports))
+        scene.scrapes = lambda: len(recording.ticks)
 
         def until(condition: Callable[[frozenset[str]], bool], seconds: float) -> frozenset[str]:
             """The alerts that fire as soon as the condition holds for them, or after this time."""

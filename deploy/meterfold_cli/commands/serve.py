@@ -26,9 +26,12 @@ def serve(
     """
     from meterfold_cli.logs import configure
     from meterfold_cli.workers import Snapshot, run_worker
+    from meterfold_processor.probes.server import serving
+    from meterfold_processor.probes.settings import HealthSettings
     from meterfold_schemas.settings import load_settings
     from meterfold_service.http.server import HttpServer
     from meterfold_service.http.settings import HttpSettings
+    from meterfold_service.http.traffic import ServerSubject
     from meterfold_service.metering import Metering
 
     configure(as_json=as_json, verbose=verbose)
@@ -39,11 +42,19 @@ def serve(
         clickhouse=installation.clickhouse(),
         sources=installation.sources,
         wait_seconds=settings.wait_seconds,
+        call_seconds=settings.call_seconds,
     )
     server = HttpServer(settings, metering)
-    run_worker(
-        "serve",
-        server.run,
-        lambda: Snapshot(ready=server.ready, text=f"listening on {server.url}", values={"url": server.url}),
-        as_json=as_json,
-    )
+    health = load_settings(HealthSettings, "health", sources=installation.sources)
+    with serving(health, ServerSubject(server.traffic)):
+        run_worker(
+            "serve",
+            server.run,
+            lambda: Snapshot(
+                ready=server.ready,
+                text=f"listening on {server.url}",
+                values={"url": server.url},
+                troubles=list(dict(server.traffic.errors).values()),
+            ),
+            as_json=as_json,
+        )

@@ -72,10 +72,10 @@ def load_lock(path: Path = LOCK_FILE) -> JarLock:
             raise StackError(f"{path}: entry {entry!r} has no coordinate with a SHA-256; reinstall meterfold")
         group, artifact, version = coordinate.split(":")
         jars.append(LockedJar(group, artifact, version, sha256))
-    name, version = document.get("name"), document.get("version")
-    if not jars or not isinstance(name, str) or not isinstance(version, str):
+    program, release = document.get("name"), document.get("version")
+    if not jars or not isinstance(program, str) or not isinstance(release, str):
         raise StackError(f"{path}: has no name, no version or no jar; reinstall meterfold")
-    return JarLock(version, tuple(jars), name)
+    return JarLock(release, tuple(jars), program)
 
 
 def sha256_of(path: Path) -> str:

@@ -82,7 +82,7 @@ class TopicReader:
         for topic in topics:
             while Place(topic, 0) not in found:
                 try:
-                    edges = log_edge(self._consumer, topic, [0], OFFSET_END, _CALL_SECONDS)
+                    edges = log_edge(self._consumer, topic, [0], OFFSET_END, min(_CALL_SECONDS, timeout))
                     found[Place(topic, 0)] = edges[0]
                 except Retryable as error:
                     self._consumer.poll(0)  # this is where the client says why

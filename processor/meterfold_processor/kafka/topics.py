@@ -35,6 +35,7 @@ __all__ = [
     "check_topics",
     "create_topics",
     "ensure_topics",
+    "read_identity",
     "read_retentions",
     "read_source",
     "retention_seconds",
@@ -166,6 +167,13 @@ def read_source(settings: KafkaSettings) -> SourceTopic:
     if found is None:
         raise Fatal(f"Kafka has no topic {Topics(settings.topic_prefix).usage_recorded}: run `meterfold migrate`")
     return found
+
+
+def read_identity(settings: KafkaSettings, topic: str) -> tuple[str, int] | None:
+    """The id of a topic, which another one of the same name does not have, and its number of partitions; None: there is
+    no such topic. Raises Retryable or Fatal."""
+    description = _describe(admin_for(settings), [topic]).get(topic)
+    return None if description is None else (str(description.topic_id), len(description.partitions))
 
 
 def retention_seconds(settings: KafkaSettings, topic: str) -> float | None:

@@ -39,7 +39,9 @@ _LOOK_SECONDS: Final = 0.02
 class ActionLog:
     """For any thread. Methods raise Retryable or Fatal."""
 
-    def __init__(self, kafka: KafkaSettings, wait_seconds: float) -> None:
+    def __init__(self, kafka: KafkaSettings, wait_seconds: float, call_seconds: float | None = None) -> None:
+        """`call_seconds`: how long Kafka may take to acknowledge an action."""
+        self._call_seconds = call_seconds or _DELIVERY_SECONDS
         self._kafka = kafka
         self._topic = Topics(kafka.topic_prefix).alert_acted
         self._wait_seconds = wait_seconds
@@ -65,11 +67,11 @@ class ActionLog:
             )
         except KafkaException as error:
             raise as_error(error.args[0], f"publishing to {self._topic}") from error
-        until = time.monotonic() + _DELIVERY_SECONDS + 1
+        until = time.monotonic() + self._call_seconds + 1
         while not reports and time.monotonic() < until:
             client.poll(_POLL_SECONDS)  # another thread's poll may take our report
         if not reports:
-            raise Retryable(f"Kafka, publishing to {self._topic}: no answer in {_DELIVERY_SECONDS:g} s")
+            raise Retryable(f"Kafka, publishing to {self._topic}: no answer in {self._call_seconds:g} s")
         failure, message = reports[0]
         if failure is not None:
             raise as_error(failure, f"publishing to {self._topic}")
@@ -93,7 +95,7 @@ class ActionLog:
                     **{
                         "linger.ms": 0,
                         "compression.type": "gzip",
-                        "delivery.timeout.ms": int(_DELIVERY_SECONDS * 1000),
+                        "delivery.timeout.ms": int(self._call_seconds * 1000),
                     },
                 )
             return self._producer

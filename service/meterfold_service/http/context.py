@@ -4,53 +4,73 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import Annotated, Any, ParamSpec, TypeVar
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from meterfold_service.access.errors import Forbidden, InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.access.scoped import Scoped
-from meterfold_service.http.deliveries import Deliveries
+from meterfold_service.http.availability import Availability, Unavailable
+from meterfold_service.http.ingesting import Ingesting
 from meterfold_service.http.settings import HttpSettings
+from meterfold_service.http.traffic import Traffic
+from meterfold_service.limits.following import StateFollower
 from meterfold_service.metering import Metering
 from meterfold_service.tokens.authentication import Authentication
 
-__all__ = ["Caller", "HttpService", "caller", "needs"]
+__all__ = ["Caller", "HttpService", "caller", "needs", "scope_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BEARER = HTTPBearer(auto_error=False, description="A token that `meterfold token create` printed.")
+BEARER = HTTPBearer(
+    auto_error=False, scheme_name="token", description="A token that `meterfold token create` printed: `mf_...`."
+)
 
 
 class HttpService:
     """What all requests of a process share. `run` calls an operation, which may block, beside the event loop; `change`
-    one that may wait for workers, in threads of its own, so that it never keeps a reader waiting."""
+    one that may wait for workers, in threads of its own, so that it never keeps a reader waiting. Both raise
+    Unavailable where ClickHouse is away."""
 
     def __init__(self, metering: Metering, authentication: Authentication, settings: HttpSettings) -> None:
         self.metering = metering
         self.authentication = authentication
         self.settings = settings
+        self.traffic = Traffic()
+        self.ingesting = Ingesting()
+        self.stopping = asyncio.Event()
+        """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
+        self.availability = Availability(metering.ping, self.traffic.errors)
+        self._follower: StateFollower | None = None
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http")
         self._changes = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http-change")
 
-    @cached_property
-    def deliveries(self) -> Deliveries:
-        """Of the event loop that asks first."""
-        return Deliveries(asyncio.get_running_loop())
-
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: operation(*args, **kwargs))
+        return await self._called(self._threads, lambda: operation(*args, **kwargs))
 
     async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._changes, lambda: operation(*args, **kwargs))
+        return await self._called(self._changes, lambda: operation(*args, **kwargs))
+
+    async def _called(self, threads: Executor, operation: Callable[[], R]) -> R:
+        self.availability.check()
+        answer = asyncio.get_running_loop().run_in_executor(threads, operation)
+        away = asyncio.ensure_future(self.availability.away.wait())
+        both: set[asyncio.Future[Any]] = {answer, away}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            away.cancel()
+        if not answer.done():
+            # The thread waits until its query ends; nobody looks at the answer.
+            answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise Unavailable
+        return answer.result()
 
     def discard(self, chunks: Iterator[bytes]) -> None:
         """Close a generator whose client is gone; nobody waits for it."""
@@ -58,7 +78,29 @@ class HttpService:
         if closing is not None:
             self._changes.submit(closing)
 
+    def follow(self) -> None:
+        """Read limits into memory."""
+        self._follower = self.metering.limits.follow()
+
+    def waiting_for(self) -> list[Literal["clickhouse", "limits"]]:
+        """What a request would wait for."""
+        waiting: list[Literal["clickhouse", "limits"]] = []
+        if self.availability.away.is_set():
+            waiting.append("clickhouse")
+        if self._follower is not None and self._follower.as_of is None:
+            waiting.append("limits")
+        return waiting
+
+    def note(self) -> None:
+        """For the metrics, from time to time."""
+        if self._follower is not None:
+            self.traffic.limits = len(self._follower)
+            self.traffic.errors.pop("limits", None)
+            self.traffic.errors |= self._follower.errors
+
     def close(self) -> None:
+        self.availability.close()
+        self.ingesting.close()
         for threads in (self._threads, self._changes):
             threads.shutdown(wait=False, cancel_futures=True)
         self.metering.close()
@@ -87,7 +129,11 @@ async def caller(
     if credentials is None:
         raise InvalidToken("no token: send the header Authorization: Bearer mf_...")
     service: HttpService = request.app.state.service
-    principal = await service.run(service.authentication.principal, credentials.credentials)
+    authentication = service.authentication
+    principal = authentication.remembered(credentials.credentials)
+    if principal is None:
+        principal = await service.run(authentication.principal, credentials.credentials)
+    request.state.principal = principal
     return Caller(service, principal)
 
 
@@ -101,3 +147,9 @@ def needs(scope: Scope) -> Any:
 
     allowed.scope = scope  # type: ignore[attr-defined]
     return Depends(allowed)
+
+
+def scope_of(route: APIRoute) -> Scope | None:
+    """The scope that a route needs; None where it needs no token."""
+    found = (getattr(one.call, "scope", None) for one in route.dependant.dependencies)
+    return next((scope for scope in found if isinstance(scope, Scope)), None)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
 import uvicorn
 
-from meterfold_schemas.errors import InvalidSettings
+from meterfold_schemas.errors import InvalidSettings, MeterfoldError
 from meterfold_service.http.app import create_app
 from meterfold_service.http.context import HttpService
+from meterfold_service.http.protocol import TimedProtocol
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.metering import Metering
 from meterfold_service.tokens.authentication import Authentication
@@ -21,6 +23,7 @@ __all__ = ["HttpServer"]
 
 _LOOK_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 8
+_KEEP_ALIVE_SECONDS: Final = 30
 _BACKLOG: Final = 1024
 
 
@@ -31,6 +34,7 @@ class HttpServer:
         self._settings = settings
         authentication = Authentication(metering.tokens, lambda: datetime.now(UTC))
         self._service = HttpService(metering, authentication, settings)
+        self.traffic = self._service.traffic
         self._socket = _bound(settings.host, settings.port)
         self.ready = False
 
@@ -46,12 +50,18 @@ class HttpServer:
     async def _serve(self, stop: Event) -> None:
         config = uvicorn.Config(
             create_app(self._service),
+            http=TimedProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        with suppress(MeterfoldError):  # ClickHouse is away: tried again below
+            await self._service.ingesting.run(self._service.metering.events.refresh)
         server = _Server(config)
+        self._service.follow()
         watch = asyncio.create_task(self._watch(server, stop))
         try:
             await server.serve(sockets=[self._socket])
@@ -61,8 +71,13 @@ class HttpServer:
     async def _watch(self, server: uvicorn.Server, stop: Event) -> None:
         while not stop.is_set():
             self.ready = server.started
-            await self._service.run(self._service.authentication.note_uses)
+            self._service.note()
+            with suppress(MeterfoldError):  # repeated in a moment
+                await self._service.ingesting.run(self._service.metering.events.refresh)
+            with suppress(MeterfoldError):
+                await self._service.run(self._service.authentication.note_uses)
             await asyncio.sleep(_LOOK_SECONDS)
+        self._service.stopping.set()
         server.should_exit = True
 
 

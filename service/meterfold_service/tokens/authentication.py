@@ -49,9 +49,33 @@ class Authentication:
         token = TokenText.parse(text)
         if token is None:
             raise InvalidToken("the text is not a token: a token begins with mf_ and must be copied as a whole")
-        stored = self._stored(token.id)
-        if stored is None or not hmac.compare_digest(stored.digest, self._tokens.digest_of(token.secret)):
+        return self._principal(self._stored(token.id), token)
+
+    def remembered(self, text: str) -> Principal | None:
+        """The same without a query; None where that needs one. Raises InvalidToken."""
+        token = TokenText.parse(text)
+        if token is None:
+            raise InvalidToken("the text is not a token: a token begins with mf_ and must be copied as a whole")
+        with self._lock:
+            known = self._known.get(token.id)
+        if known is None or self._clock() - known[1] >= FRESH_SECONDS:
+            return None
+        return self._principal(known[0], token)
+
+    def _principal(self, stored: StoredToken | None, token: TokenText) -> Principal:
+        digests = self._tokens.digests_of(token.secret)
+        if stored is None or not any(hmac.compare_digest(stored.digest, one) for one in digests):
             raise InvalidToken
+        return self._allowed(stored)
+
+    def principal_of(self, token_id: str) -> Principal:
+        """For a session of the console, which was opened with this token. Raises as `principal`."""
+        stored = self._stored(token_id)
+        if stored is None:
+            raise InvalidToken
+        return self._allowed(stored)
+
+    def _allowed(self, stored: StoredToken) -> Principal:
         now = self._now()
         if stored.revoked_at is not None or (stored.expires_at is not None and stored.expires_at <= now):
             raise InvalidToken

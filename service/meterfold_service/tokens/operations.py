@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -52,10 +52,12 @@ class CreatedToken:
 class Tokens:
     """The operations on tokens; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
-    def __init__(self, clients: ClientPool, key: Callable[[], SecretStr | None], now: Callable[[], datetime]) -> None:
-        """`key` of the HMAC; None: it is not configured."""
+    def __init__(
+        self, clients: ClientPool, keys: Callable[[], Sequence[SecretStr]], now: Callable[[], datetime]
+    ) -> None:
+        """`keys` of the HMAC, the newest first, which new tokens are stored under."""
         self._clients = clients
-        self._key = key
+        self._keys = keys
         self._now = now
 
     def create(
@@ -85,7 +87,7 @@ class Tokens:
         )
         _check(stored)
         text = TokenText.new()
-        stored = replace(stored, id=text.id, digest=digest(text.secret, self._secret_key()))
+        stored = replace(stored, id=text.id, digest=digest(text.secret, self._secret_keys()[0]))
         with self._clients.client() as client:
             api_tokens.write_token(client, stored)
         return CreatedToken(_token(stored), text.text)
@@ -130,18 +132,22 @@ class Tokens:
         with self._clients.client() as client:
             api_tokens.note_uses(client, list(ids), self._now())
 
-    def digest_of(self, secret: str) -> str:
-        """Raises InvalidSettings."""
-        return digest(secret, self._secret_key())
+    def digests_of(self, secret: str) -> tuple[str, ...]:
+        """What may be stored for a secret: under the key of today, and under earlier ones. Raises InvalidSettings."""
+        return tuple(digest(secret, key) for key in self._secret_keys())
 
-    def _secret_key(self) -> SecretStr:
-        key = self._key()
-        if key is None:
+    def key(self) -> SecretStr:
+        """The newest key. Raises InvalidSettings where none is configured."""
+        return self._secret_keys()[0]
+
+    def _secret_keys(self) -> Sequence[SecretStr]:
+        keys = self._keys()
+        if not keys:
             raise InvalidSettings(
                 "tokens need a key: set METERFOLD_HTTP_TOKEN_KEY (or token_key under [http]) to 32 or more random "
                 "characters, the same for every process; `openssl rand -hex 32` makes one"
             )
-        return key
+        return keys
 
 
 def _named(name: str) -> str:

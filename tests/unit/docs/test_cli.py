@@ -14,6 +14,7 @@ from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import Settings
 from meterfold_schemas.settings_sources import SECTIONS
 from meterfold_service.backups.settings import BackupSettings
+from meterfold_service.http.settings import HttpSettings
 from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
@@ -28,6 +29,7 @@ from support.paths import ROOT
         ("backup", BackupSettings),
         ("schema_registry", SchemaRegistrySettings),
         ("notify", NotifySettings),
+        ("http", HttpSettings),
     ],
 )
 def test_every_setting_is_documented_with_its_default(section: str, model: type[Settings]) -> None:
@@ -57,7 +59,7 @@ SUBCOMMANDS = {
     "notify": ("list", "show", "redeliver", "test", "endpoints", "enable", "secret", "new-secret"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
-    "token": ("create", "list", "revoke"),
+    "token": ("create", "list", "revoke", "link"),
     "usage": ("get", "summary", "export"),
     "periods": ("close", "due", "list", "adjustments"),
 }

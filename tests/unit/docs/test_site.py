@@ -1,4 +1,4 @@
-"""The table of contents of the site, and of the README, has every page."""
+"""The table of contents of the site has every page, and the README leads to it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ def test_every_page_is_in_the_table_of_contents_once() -> None:
     assert sorted(named) == sorted(PAGES)
 
 
-def test_the_readme_names_every_page_that_people_read() -> None:
+def test_the_readme_leads_to_the_table_of_contents_and_to_pages_that_exist() -> None:
     named = set(re.findall(r"\]\(docs/([\w-]+)\.md", (ROOT / "README.md").read_text()))
-    assert named == PAGES - {"chaos-runs", "reference"}
+    assert "index" in named
+    assert named <= PAGES | {"index"}
 
 
 def test_the_readme_stays_short() -> None:
