@@ -22,6 +22,7 @@ from meterfold_sink.small import CONNECT_SECONDS
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from meterfold_processor.verify.report import Tell, VerifyReport
     from meterfold_service.alerts.action_log import ActionLog
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.backups.operations import Backups
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from meterfold_service.openmeter.operations import OpenMeter
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
+    from meterfold_service.proofs.operations import Proofs
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.status.look import Inspector
@@ -90,7 +92,7 @@ class Metering:
         self._wait_seconds = wait_seconds
         self._call_seconds = call_seconds
         self._pinging: Client | None = None
-        self._clients = ClientPool(self._connect)
+        self.clients = self._clients = ClientPool(self._connect)
         # A recount of millions of windows is one statement, whose answer is awaited for longer.
         self._recounting = ClientPool(lambda: self._connect(_RECOUNT_SECONDS))
         self._lock = Lock()
@@ -229,6 +231,28 @@ class Metering:
             return Inspector(self._sources, self._kafka_settings(), self._clickhouse_settings())
 
         return Status(self._clients, inspector, self._now)
+
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Verifications: start, list, get."""
+        from meterfold_service.proofs.operations import Proofs
+
+        def verify(tell: Tell) -> VerifyReport:
+            from meterfold_processor.verify import verify
+            from meterfold_service.status.groups import group_names
+
+            kafka = self._kafka_settings()
+            _, checker_group = group_names(self._sources, kafka)
+            return verify(
+                kafka,
+                self._clickhouse_settings(),
+                wait_seconds=10.0,
+                checker_group=checker_group,
+                contents=True,
+                tell=tell,
+            )
+
+        return Proofs(self._clients, verify, self._now)
 
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""

@@ -16,7 +16,9 @@ from meterfold_service.access.limits import ScopedLimits
 from meterfold_service.access.metrics import ScopedMetrics
 from meterfold_service.access.notifications import ScopedNotifications
 from meterfold_service.access.periods import ScopedPeriods
+from meterfold_service.access.proofs import ScopedProofs
 from meterfold_service.access.rejected import ScopedRejected
+from meterfold_service.access.status import ScopedStatus
 from meterfold_service.access.thresholds import ScopedThresholds
 from meterfold_service.access.tokens import ScopedSettings, ScopedTokens
 from meterfold_service.access.usage import ScopedUsage
@@ -44,20 +46,20 @@ class Scoped:
         return ScopedEvents(self._metering, self.principal)
 
     @cached_property
-    def thresholds(self) -> ScopedThresholds:
-        return ScopedThresholds(self._metering, self.principal)
-
-    @cached_property
-    def alerts(self) -> ScopedAlerts:
-        return ScopedAlerts(self._metering, self.principal)
-
-    @cached_property
     def openmeter(self) -> ScopedOpenMeter:
         return ScopedOpenMeter(self._metering, self.principal)
 
     @cached_property
     def lago(self) -> ScopedLago:
         return ScopedLago(self._metering, self.principal)
+
+    @cached_property
+    def thresholds(self) -> ScopedThresholds:
+        return ScopedThresholds(self._metering, self.principal)
+
+    @cached_property
+    def alerts(self) -> ScopedAlerts:
+        return ScopedAlerts(self._metering, self.principal)
 
     @cached_property
     def usage(self) -> ScopedUsage:
@@ -86,3 +88,11 @@ class Scoped:
     @cached_property
     def settings(self) -> ScopedSettings:
         return ScopedSettings(self._metering, self.principal)
+
+    @cached_property
+    def status(self) -> ScopedStatus:
+        return ScopedStatus(self._metering, self.principal)
+
+    @cached_property
+    def proofs(self) -> ScopedProofs:
+        return ScopedProofs(self._metering, self.principal)

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from meterfold_service.access.principal import Scope
+from meterfold_service.console.app import add_console
 from meterfold_service.http.boundary import Boundary
 from meterfold_service.http.context import HttpService, scope_of
 from meterfold_service.http.openapi import document, operation_id
@@ -106,6 +107,7 @@ def create_app(service: HttpService) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, responses=REFUSED)
     app.include_router(probes.router)
+    add_console(app, service)
     app.openapi = lambda: document(app, ROUTERS)  # type: ignore[method-assign]
     if service.settings.cors_origins:
         app.add_middleware(

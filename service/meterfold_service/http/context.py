@@ -8,6 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -43,6 +44,8 @@ class HttpService:
         self.settings = settings
         self.traffic = Traffic()
         self.ingesting = Ingesting()
+        self.stopping = asyncio.Event()
+        """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
         self.availability = Availability(metering.ping, self.traffic.errors)
         self._follower: StateFollower | None = None
@@ -138,13 +141,23 @@ async def caller(
 def needs(scope: Scope) -> Any:
     """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it."""
 
-    async def allowed(found: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
         if not found.principal.may(scope):
             raise Forbidden.scope(scope)
+        _refuse_parameters(request)
         return found
 
     allowed.scope = scope  # type: ignore[attr-defined]
     return Depends(allowed)
+
+
+def _refuse_parameters(request: Request) -> None:
+    """Of a route that has none: FastAPI refuses unknown ones only beside those that it knows."""
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if request.query_params and dependant is not None and not dependant.query_params:
+        raise RequestValidationError(
+            [{"loc": ("query", name), "msg": "this route has no such parameter"} for name in request.query_params]
+        )
 
 
 def scope_of(route: APIRoute) -> Scope | None:
