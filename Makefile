@@ -3,6 +3,7 @@
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
 # test-doors    the clients of OpenMeter and Lago against the HTTP server, which are installed for it
+# test-api      the HTTP API with generated clients and with schemathesis (EXAMPLES=10 SEED=1)
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
 # test-console  the console in Chromium, which is installed already; screenshots in .venv/console/screenshots
 # test-long     backups: written while events are folded, restored, repaired by the log
@@ -18,8 +19,8 @@
 # bench-peers  the fold beside other engines on the same events (ARGS="--only kafka_streams --runs 1")
 # soak    an hour of steady load with restarts: memory, lag, parts and latency must not creep (SECONDS=600 RATE=5000)
 
-.PHONY: demo up test test-console console-assets test-clients test-doors test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly
-.PHONY: check celery docs bench bench-peers soak
+.PHONY: demo up test test-api test-alerts test-clients test-console test-deploy test-doors test-long test-rolling
+.PHONY: test-upgrade console-assets chaos nightly check celery docs bench bench-peers soak
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -53,6 +54,9 @@ test-clients: .venv/.installed-dev
 test-doors: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m doors.run $(ARGS)
 
+test-api: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m api.run
+
 test-deploy: .venv/.installed-dev
 	@$(BIN)/python tests/deploy/promtool.py
 	@$(BIN)/python tests/deploy/manifests.py || [ $$? -eq 3 ]
@@ -64,7 +68,7 @@ test-upgrade: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m rolling --upgrade $(if $(FROM),--from $(FROM))
 
 test-alerts: .venv/.installed-dev
-	@PYTHONPATH=tests $(BIN)/python -m alarms
+	@PYTHONPATH=tests $(BIN)/python -m alarms $(ARGS)
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

@@ -23,7 +23,7 @@ import uuid
 from dataclasses import asdict
 from pathlib import Path
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 import backlog
 import machine
@@ -99,15 +99,13 @@ class Alerts(threading.Thread):
         super().__init__()
         self._kafka = kafka
         self.seen: dict[str, float] = {}
-        self.ready, self.stop = threading.Event(), threading.Event()
+        self.stop = threading.Event()
 
     def run(self) -> None:
         topic = Topics(self._kafka.topic_prefix).threshold_exceeded
         options = {"group.id": "soak", "isolation.level": "read_committed", "enable.auto.commit": False}
         consumer = Consumer(self._kafka.client(**options, **{"fetch.wait.max.ms": 50}))
-        consumer.assign([TopicPartition(topic, partition, OFFSET_END) for partition in range(PARTITIONS)])
-        consumer.poll(1.0)
-        self.ready.set()
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
         while not self.stop.is_set():
             message = consumer.poll(0.1)
             if message is not None and message.error() is None:
@@ -140,7 +138,6 @@ class Soak:
         alerts, load = Alerts(self.kafka), Load(self.kafka, self._arguments.rate, self._arguments.seconds)
         alerts.start()
         try:
-            alerts.ready.wait(60)
             load.start()
             with connect(self._clickhouse) as client:
                 self._watch(client, workers, checker, load, alerts)

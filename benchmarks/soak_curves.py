@@ -121,6 +121,7 @@ def draw(found: Sequence[Curve], restarts: Sequence[float], title: str) -> str:
 
 def _panel(name: str, group: Sequence[Curve], restarts: Sequence[float], end: float, top: float) -> list[str]:
     most = max(value for curve in group for _, value in curve.points) or 1.0
+    highest = f"{most:,.0f}" if most >= 100 else f"{most:.2f}"
     bottom, width = top + _PANEL, WIDTH - _LEFT - 10
 
     def x(at: float) -> float:
@@ -128,7 +129,7 @@ def _panel(name: str, group: Sequence[Curve], restarts: Sequence[float], end: fl
 
     parts = [
         f'<text x="0" y="{top - 8}" class="title">{escape(name)}, {group[0].limit.unit}</text>',
-        f'<text x="{_LEFT - 6}" y="{top + 10}" text-anchor="end">{most:,.4g}</text>',
+        f'<text x="{_LEFT - 6}" y="{top + 10}" text-anchor="end">{highest}</text>',
         f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">0</text>',
         f'<text x="{WIDTH - 10}" y="{bottom + 14}" text-anchor="end">{end / 60:,.0f} min</text>',
         f'<line class="axis" x1="{_LEFT}" y1="{bottom}" x2="{WIDTH - 10}" y2="{bottom}"/>',

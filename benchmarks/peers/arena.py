@@ -88,6 +88,11 @@ class Arena:
             self._stack = stack
         return self._stack
 
+    @property
+    def running(self) -> bool:
+        """Whether the servers were started."""
+        return self._stack is not None
+
     def place(self, peer: Peer, wire_format: str) -> Place:
         """A database of its own, and the topic of this format, written when it is first asked for."""
         self._runs += 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import machine
 from meterfold_cli.local_run import command
 from meterfold_local.errors import StackError
 from meterfold_local.process import ManagedProcess
-from meterfold_sink.client import connect
+from meterfold_sink.client import Client, connect
 from peers import jvm, venvs
 from peers.arena import Arena, Place
 from peers.contestants import Peer, Runtime
@@ -20,8 +22,10 @@ from peers.outcomes import Outcome
 from peers.watching import Watch
 
 START_SECONDS = 240.0
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
+QUIET_SECONDS = 0.5
 READY = {Runtime.FOLD: "fold: ready"}
+"""What a process prints with its first record; the others print a line `ready`."""
 
 
 def commands(peer: Peer, events: int) -> list[list[str]]:
@@ -41,36 +45,28 @@ def commands(peer: Peer, events: int) -> list[list[str]]:
 def run(arena: Arena, peer: Peer, wire_format: str, deadline: float) -> Outcome:
     """Never raises for a fault of the peer: the outcome then has an error, with the ends of its logs."""
     events = len(arena.made.key)
-    case = (peer.name, wire_format, arena.name, events)
-    stamp = {"machine": machine.describe(), "measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    blank = Outcome(peer.name, wire_format, arena.name, events, machine=machine.describe(), measured_at=stamp)
     processes: list[ManagedProcess] = []
     place: Place | None = None
     try:
         lines = commands(peer, events)
         place = arena.place(peer, wire_format)
+        with connect(place.clickhouse) as client:
+            inserted = _inserted(client)
         begun = time.monotonic()
         for number, line in enumerate(lines):
             name = f"{place.run}-{number}"
             processes.append(arena.stack.spawn(name, line, dict(place.environment(wire_format))))
-        _wait_ready(processes, READY.get(peer.runtime, "ready"))
+        _wait_ready(processes, READY.get(peer.runtime, "\nready\n"))
         startup = time.monotonic() - begun
-        outcome = _timed(arena, peer, place, processes, deadline)
+        timed = _timed(arena, peer, place, processes, inserted, deadline)
         with connect(place.clickhouse) as client:
-            problem = arena.problem(peer, client)
-        return Outcome(
-            *case,
-            outcome.seconds,
-            outcome.cpu,
-            outcome.memory,
-            startup,
-            problem,
-            stamp["machine"],
-            stamp["measured_at"],
-        )
+            return replace(blank, **timed, startup=startup, error=arena.problem(peer, client))
     except (Exception, SystemExit) as error:  # whatever it is, the other peers are still to be measured
         logs = "".join(process.quote(40) for process in processes)
         told = str(error) if isinstance(error, venvs.PreparationFailed) else str(error).partition("\n---")[0]
-        return Outcome(*case, error=f"{told or type(error).__name__}{logs}", **stamp)
+        return replace(blank, error=f"{told or type(error).__name__}{logs}")
     finally:
         _leave(arena, place, processes)
 
@@ -78,18 +74,26 @@ def run(arena: Arena, peer: Peer, wire_format: str, deadline: float) -> Outcome:
 def _wait_ready(processes: Sequence[ManagedProcess], line: str) -> None:
     """Until one of them has read its first record, or is about to. All must keep running."""
     end = time.monotonic() + START_SECONDS
-    while not any(line in process.output() for process in processes):
+    while not any(line in f"\n{process.output()}" for process in processes):
         for process in processes:
             if not process.running:
                 raise StackError(f"{process.name} ended with status {process.exit_code} before it was ready")
         if time.monotonic() > end:
-            raise StackError(f"no process printed {line!r} within {START_SECONDS:.0f} s")
+            raise StackError(f"no process printed {line.strip()!r} within {START_SECONDS:.0f} s")
         time.sleep(0.02)
 
 
-def _timed(arena: Arena, peer: Peer, place: Place, processes: Sequence[ManagedProcess], deadline: float) -> Outcome:
+def _timed(
+    arena: Arena,
+    peer: Peer,
+    place: Place,
+    processes: Sequence[ManagedProcess],
+    inserted_before: int,
+    deadline: float,
+) -> dict[str, Any]:
     """Until every row is in ClickHouse. The run ends when its last row was inserted: ClickHouse's counter of inserted
-    rows is read, and the tables only once that counter rests, so that looking costs little."""
+    rows is read, and the tables only once that counter rests and every window may be there, so that looking costs
+    little. Returns the fields of an outcome."""
     stack = arena.stack
     watches = {
         "peer": Watch([process.pid for process in processes]),
@@ -99,29 +103,37 @@ def _timed(arena: Arena, peer: Peer, place: Place, processes: Sequence[ManagedPr
     before = {name: watch.sample() for name, watch in watches.items()}
     begun = last = time.monotonic()
     after, inserted, looked = before, -1, -1
+    least = arena.expected.height if peer.windows else len(arena.made.key)
     with connect(place.clickhouse) as client:
         while True:
             now, sample = time.monotonic(), {name: watch.sample() for name, watch in watches.items()}
-            rows = client.value("SELECT toInt64(value) FROM system.events WHERE event = 'InsertedRows'")
+            rows = _inserted(client) - inserted_before
             if rows != inserted:
                 inserted, last, after = rows, now, sample
-            elif rows != looked:
+            elif rows != looked and now - last > QUIET_SECONDS and rows >= least:
                 looked = rows
                 if arena.done(peer, client):
                     break
             for process in processes:
-                if not process.running and peer.windows:
+                if not process.running and (peer.windows or process.exit_code):
                     raise StackError(f"{process.name} ended with status {process.exit_code} before all was written")
             if now - begun > deadline:
                 raise StackError(f"{peer.name} was not done after {deadline:.0f} s")
             time.sleep(POLL_SECONDS)
     events = len(arena.made.key)
     cpu = {name: (after[name] - before[name]) / events * 1e6 for name in watches}
-    return Outcome(peer.name, "", arena.name, events, last - begun, cpu, watches["peer"].peak)
+    return {"seconds": last - begun, "cpu": cpu, "memory": watches["peer"].peak}
+
+
+def _inserted(client: Client) -> int:
+    """Rows that ClickHouse has inserted since it was started."""
+    return int(client.value("SELECT toInt64(sum(value)) FROM system.events WHERE event = 'InsertedRows'"))
 
 
 def _leave(arena: Arena, place: Place | None, processes: Sequence[ManagedProcess]) -> None:
     """End the processes and remove what they left. If a server has failed, the next run gets new ones."""
+    if not arena.running:
+        return
     for process in processes:
         arena.stack.end(process)
     try:

@@ -6,19 +6,27 @@ from collections.abc import Sequence
 
 import psutil
 
+REFRESH_SAMPLES = 20
+"""Samples between two searches for children, each of which reads every process of the machine."""
+
 
 class Watch:
     """Samples process trees. A process that has ended keeps the CPU time that it was last seen with."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = list(pids)
+        self._processes: list[psutil.Process] = []
+        self._samples = 0
         self._cpu: dict[int, float] = {}
         self.peak = 0
 
     def sample(self) -> float:
         """CPU seconds of all processes since they began; raises the peak of their memory together, in bytes."""
+        if self._samples % REFRESH_SAMPLES == 0:
+            self._processes = self._trees()
+        self._samples += 1
         memory = 0
-        for process in self._trees():
+        for process in self._processes:
             try:
                 times = process.cpu_times()
                 memory += process.memory_info().rss

@@ -83,7 +83,7 @@ def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clients = Path(os.environ.get("DOORS_CLIENTS") or folder / "clients")
-        runnable = {door: command for door in doors if (command := _command(door, clients)) is not None}
+        runnable = [(door, command) for door in doors if (command := _command(door, clients)) is not None]
         failed = False
         with LocalStack(folder / "stack", kafka_port=0, clickhouse_port=0) as stack:
             failed = _run(folder, stack, runnable)
@@ -92,7 +92,7 @@ def main(names: list[str]) -> int:
     return 0 if len(runnable) == len(doors) else UNAVAILABLE
 
 
-def _run(folder: Path, stack: LocalStack, doors: dict[Door, tuple[str, ...]]) -> bool:
+def _run(folder: Path, stack: LocalStack, doors: list[tuple[Door, tuple[str, ...]]]) -> bool:
     """Whether one failed."""
     write_settings(folder / "meterfold.toml", stack.kafka_settings("doors."), stack.clickhouse_settings("doors"))
     environment = {
@@ -123,7 +123,7 @@ def _run(folder: Path, stack: LocalStack, doors: dict[Door, tuple[str, ...]]) ->
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         }
         counted = 0
-        for door, command in doors.items():
+        for door, command in doors:
             try:
                 run((*command, "write"), PROGRAMS, client)
                 status = answer("status", "--wait", str(DEADLINE), env=environment)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meterfold_service.access.errors import Forbidden
-from meterfold_service.access.principal import Principal, Scope
+from meterfold_service.access.principal import Scope
+from meterfold_service.access.room import Room
 
 if TYPE_CHECKING:
     from meterfold_service.lago.operations import CurrentUsage, LagoIngested
-    from meterfold_service.metering import Metering
     from meterfold_service.openmeter.meters import Meter
     from meterfold_service.openmeter.operations import Ingested, ListedEvent, MeterRow, SubjectRow
     from meterfold_service.openmeter.queries import MeterQuery
@@ -21,18 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["ScopedLago", "ScopedOpenMeter"]
 
 
-class _Door:
-    def __init__(self, metering: Metering, principal: Principal) -> None:
-        self._metering = metering
-        self._principal = principal
-
-    def _org(self, scope: Scope) -> str:
+class _Door(Room):
+    def _acting_org(self, scope: Scope) -> str:
         """The organization, where the principal has the scope."""
-        if not self._principal.may(scope):
-            raise Forbidden.scope(scope)
-        if self._principal.subject is not None:
-            raise Forbidden("a token of one subject cannot be used here; use one of its organization")
-        return self._principal.org_id or ""
+        self._need(scope)
+        return self._own or ""
 
 
 class ScopedOpenMeter(_Door):
@@ -43,31 +35,31 @@ class ScopedOpenMeter(_Door):
         return self._metering.openmeter.may_block
 
     def begin(self, documents: Sequence[Any], on_end: Callable[[], None]) -> Ingested:
-        return self._metering.openmeter.begin(documents, self._org(Scope.INGEST), on_end)
+        return self._metering.openmeter.begin(documents, self._acting_org(Scope.INGEST), on_end)
 
     def create(self, given: Mapping[str, Any]) -> Meter:
-        return self._metering.openmeter.create(given, self._org(Scope.MANAGE))
+        return self._metering.openmeter.create(given, self._acting_org(Scope.MANAGE))
 
     def update(self, id_or_slug: str, given: Mapping[str, Any]) -> Meter:
-        return self._metering.openmeter.update(id_or_slug, given, self._org(Scope.MANAGE))
+        return self._metering.openmeter.update(id_or_slug, given, self._acting_org(Scope.MANAGE))
 
     def delete(self, id_or_slug: str) -> None:
-        self._metering.openmeter.delete(id_or_slug, self._org(Scope.MANAGE))
+        self._metering.openmeter.delete(id_or_slug, self._acting_org(Scope.MANAGE))
 
     def meters(self) -> Sequence[Meter]:
-        return self._metering.openmeter.meters(self._org(Scope.READ))
+        return self._metering.openmeter.meters(self._acting_org(Scope.READ))
 
     def get(self, id_or_slug: str) -> Meter:
-        return self._metering.openmeter.get(id_or_slug, self._org(Scope.READ))
+        return self._metering.openmeter.get(id_or_slug, self._acting_org(Scope.READ))
 
     def query(self, id_or_slug: str, query: MeterQuery) -> tuple[Meter, list[MeterRow]]:
-        return self._metering.openmeter.query(id_or_slug, query, self._org(Scope.READ))
+        return self._metering.openmeter.query(id_or_slug, query, self._acting_org(Scope.READ))
 
     def list_events(self, **values: Any) -> list[ListedEvent]:
-        return self._metering.openmeter.list_events(self._org(Scope.READ), **values)
+        return self._metering.openmeter.list_events(self._acting_org(Scope.READ), **values)
 
     def subjects(self, **values: Any) -> list[SubjectRow]:
-        return self._metering.openmeter.subjects(self._org(Scope.READ), **values)
+        return self._metering.openmeter.subjects(self._acting_org(Scope.READ), **values)
 
 
 class ScopedLago(_Door):
@@ -78,7 +70,7 @@ class ScopedLago(_Door):
         return self._metering.lago.may_block
 
     def begin(self, documents: Sequence[Any], on_end: Callable[[], None]) -> LagoIngested:
-        return self._metering.lago.begin(documents, self._org(Scope.INGEST), on_end)
+        return self._metering.lago.begin(documents, self._acting_org(Scope.INGEST), on_end)
 
     def current_usage(self, subscription: str) -> CurrentUsage:
-        return self._metering.lago.current_usage(subscription, self._org(Scope.READ))
+        return self._metering.lago.current_usage(subscription, self._acting_org(Scope.READ))

@@ -31,6 +31,7 @@ class KnownMetrics:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, MetricDefinition]] | None = None
+        self._visible: dict[str, Mapping[str, MetricDefinition]] = {}
         self._fresh_until = -1.0
 
     @property
@@ -43,11 +44,16 @@ class KnownMetrics:
         self._fresh_until = -1.0
 
     def of(self, org_id: str) -> Mapping[str, MetricDefinition]:
-        """The metrics that an organization sees, by key. Raises Retryable where they have never been read."""
+        """The metrics that an organization sees, by key: the same object until they are read again. Raises Retryable
+        where they have never been read."""
         if not self.is_fresh:
             self._read()
-        assert self._known is not None
-        return {**self._known.get("", {}), **self._known.get(org_id, {})}
+        known, visible = self._known, self._visible
+        assert known is not None
+        found = visible.get(org_id)
+        if found is None:
+            found = visible[org_id] = {**known.get("", {}), **known.get(org_id, {})}
+        return found
 
     def _read(self) -> None:
         with self._lock:
@@ -55,7 +61,7 @@ class KnownMetrics:
                 return
             try:
                 with self._clients.client() as client:
-                    self._known = _all(client)
+                    self._known, self._visible = _all(client), {}
             except Retryable as error:
                 if self._known is None:
                     raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import from_micros, micros
+from meterfold_schemas.plurals import plural
 from meterfold_service.errors import MetricNotFound, RecordsExpired
 from meterfold_service.ingest.batches import Refusal
 from meterfold_service.ingest.known_metrics import KnownMetrics
@@ -81,6 +82,25 @@ class SubjectRow:
     last_day: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Meters:
+    """The active meters of an organization, by slug and by the type of their events."""
+
+    by_slug: Sequence[Meter]
+    by_type: Mapping[str, Sequence[Meter]]
+
+    @classmethod
+    def of(cls, definitions: Mapping[str, MetricDefinition]) -> _Meters:
+        by_type: dict[str, list[Meter]] = {}
+        by_slug = []
+        for _, definition in sorted(definitions.items()):
+            meter = Meter.of(definition) if definition.is_active else None
+            if meter is not None:
+                by_slug.append(meter)
+                by_type.setdefault(meter.event_type, []).append(meter)
+        return cls(by_slug, by_type)
+
+
 class OpenMeter:
     """For any thread. `org_id` is the organization of the caller; "": none."""
 
@@ -97,7 +117,7 @@ class OpenMeter:
         self._metrics = metrics
         self._events = events
         self._now = now
-        self._made: dict[tuple[str, str, int], Meter | None] = {}
+        self._seen: dict[str, tuple[Mapping[str, MetricDefinition], _Meters]] = {}
 
     @property
     def may_block(self) -> bool:
@@ -108,7 +128,7 @@ class OpenMeter:
         """Take CloudEvents, as Events.begin takes usage events. An event that is not one does not affect the others."""
         if self._events().is_doubtful:
             self._events().check()
-        meters = self.meters(org_id)
+        meters = self._visible(org_id).by_type
         received = self._now()
         usage: list[dict[str, Any]] = []
         origin: list[int] = []
@@ -120,15 +140,19 @@ class OpenMeter:
             except InvalidUsage as error:
                 refused[place] = str(error)
                 continue
-            mine, why = usage_of(event, meters, received)
+            mine, why = usage_of(event, meters.get(event.type, ()), received)
             usage += mine
             origin += [place] * len(mine)
             problems += [f"event {event.id}: {one}" for one in why]
         pending = self._events().begin(usage, org_id, on_end)
         for row, refusal in pending.batch.refused.items():
             self._note(usage[row], origin[row], refusal, refused, problems)
-        for problem in problems[:10]:
-            _LOG.warning("%s", problem)
+        if problems:
+            _LOG.warning(
+                "%s that an event does not count for a meter of its type; the first: %s",
+                plural(len(problems), "time"),
+                problems[0],
+            )
         return Ingested(pending, refused, problems)
 
     def create(self, given: Mapping[str, Any], org_id: str) -> Meter:
@@ -147,9 +171,7 @@ class OpenMeter:
 
     def meters(self, org_id: str) -> Sequence[Meter]:
         """The active meters that an organization sees, by slug."""
-        definitions = self._known.of(org_id)
-        found = (self._meter_of(definition) for _, definition in sorted(definitions.items()) if definition.is_active)
-        return [meter for meter in found if meter is not None]
+        return self._visible(org_id).by_slug
 
     def get(self, id_or_slug: str, org_id: str) -> Meter:
         """Raises MetricNotFound."""
@@ -283,14 +305,15 @@ class OpenMeter:
             raise MetricNotFound(id_or_slug, org_id)
         return meter
 
-    def _meter_of(self, definition: MetricDefinition) -> Meter | None:
-        """Made once for each version of a definition."""
-        version = definition.org_id, definition.key, definition.version
-        if version not in self._made:
-            if len(self._made) > MOST_ROWS:
-                self._made.clear()
-            self._made[version] = Meter.of(definition)
-        return self._made[version]
+    def _visible(self, org_id: str) -> _Meters:
+        """Made once for what the organization sees, until that is read again."""
+        definitions = self._known.of(org_id)
+        seen = self._seen.get(org_id)
+        if seen is None or seen[0] is not definitions:
+            if len(self._seen) >= MOST_ROWS:
+                self._seen.clear()
+            seen = self._seen[org_id] = definitions, _Meters.of(definitions)
+        return seen[1]
 
     def _changed(self, definition: MetricDefinition) -> Meter:
         self._known.forget()

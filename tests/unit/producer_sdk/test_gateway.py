@@ -14,27 +14,14 @@ from meterfold.gateway import Gateway
 from meterfold.settings import SdkSettings
 from meterfold_schemas.settings import KafkaSettings
 from support import eventually
-from support.scripted_producer import ScriptedProducer
+from support.scripted_producer import scripted_senders
 
 
 class Scripted:
     """A gateway, and the producers that it made."""
 
     def __init__(self, patch: pytest.MonkeyPatch, room: int, **sdk: Any) -> None:
-        self.producers: list[ScriptedProducer] = []
-
-        def make(config: dict[str, Any]) -> ScriptedProducer:
-            self.producers.append(ScriptedProducer(config, room))
-            return self.producers[-1]
-
-        from meterfold import base
-        from meterfold.sender import Sender
-
-        def sender(*arguments: Any, **options: Any) -> Sender:
-            options.pop("producer_class", None)
-            return Sender(*arguments, make_producer=make, **options)
-
-        patch.setattr(base, "Sender", sender)
+        self.producers = scripted_senders(patch, room)
         self.gateway = Gateway(KafkaSettings(bootstrap_servers="nowhere:1"), SdkSettings(close_timeout=0, **sdk))
 
     def take(self, count: int, on_end: Callable[[], None]) -> Any:

@@ -9,41 +9,44 @@ from fastapi.responses import Response
 
 from meterfold_service.access.principal import Scope
 from meterfold_service.http import lago_answers, openmeter_answers
+from meterfold_service.http.bodies import read_body
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.event_requests import documents_in
-from meterfold_service.http.ingesting import QUICK_BYTES, body_of, taken
+from meterfold_service.http.ingesting import QUICK_BYTES
 from meterfold_service.ingest.errors import UnreadableBody
 
-router = APIRouter(prefix="/api/v1/events")
+router = APIRouter(prefix="/api/v1/events", include_in_schema=False)
 
 
 @router.post("", tags=["openmeter", "lago"])
 async def ingest(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)]) -> Response:
     """CloudEvents, one or a list, as OpenMeter takes them: 204. Or {"event": {...}} of Lago: 200 with the event."""
-    body = await body_of(request, caller)
+    ingesting = caller.service.ingesting
+    body = await read_body(request, caller.service.settings.max_body_bytes)
     documents = documents_in(request.headers, body, caller.service.settings.max_events)
     if len(documents) == 1 and isinstance(documents[0], dict) and "event" in documents[0]:
         event = documents[0]["event"]
         lago = caller.may.lago
-        found = await taken(caller, lambda end: lago.begin([event], end), in_thread=lago.may_block)
+        found = await ingesting.taken(lambda end: lago.begin([event], end), in_thread=lago.may_block)
         return lago_answers.one(event, found)
     openmeter = caller.may.openmeter
     in_thread = openmeter.may_block or len(body) > QUICK_BYTES
-    ingested = await taken(caller, lambda end: openmeter.begin(documents, end), in_thread=in_thread)
+    ingested = await ingesting.taken(lambda end: openmeter.begin(documents, end), in_thread=in_thread)
     return openmeter_answers.ingested(ingested)
 
 
 @router.post("/batch", tags=["lago"])
 async def batch(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)]) -> Response:
     """{"events": [...]} of Lago."""
-    body = await body_of(request, caller)
+    ingesting = caller.service.ingesting
+    body = await read_body(request, caller.service.settings.max_body_bytes)
     (document,) = _one(documents_in(request.headers, body, caller.service.settings.max_events))
     events = document.get("events")
     if not isinstance(events, list) or not events:
         raise UnreadableBody('the body has no events; send {"events": [...]} with at least one')
     lago = caller.may.lago
     in_thread = lago.may_block or len(body) > QUICK_BYTES
-    found = await taken(caller, lambda end: lago.begin(events, end), in_thread=in_thread)
+    found = await ingesting.taken(lambda end: lago.begin(events, end), in_thread=in_thread)
     return lago_answers.many(events, found)
 
 

@@ -9,29 +9,33 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from meterfold_service.access.principal import Scope
+from meterfold_service.http.bodies import read_body
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.event_answers import answer_of
 from meterfold_service.http.event_requests import documents_in
-from meterfold_service.http.ingesting import QUICK_BYTES, body_of, taken
+from meterfold_service.http.ingesting import QUICK_BYTES
+from meterfold_service.http.models.events import REQUEST, RESPONSES
 from meterfold_service.ingest.operations import Pending
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 
-@router.post("")
+@router.post("", responses=RESPONSES, openapi_extra={"requestBody": REQUEST})
 async def record(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)]) -> Response:
-    """Record usage events: one JSON object, a list of them, or CloudEvents 1.0 in structured, batch or binary mode.
+    """Record usage events. A 2xx answer means that every in-sync replica has the accepted events.
 
-    A 2xx answer means that every in-sync replica has the accepted events. Each event has its result, in order.
+    The body is one event, a list of events, or CloudEvents 1.0 in structured, batch or binary mode, plain or compressed
+    (`Content-Encoding: gzip` or `zstd`). Each event has its result, in order; a bad one does not affect the others. A
+    request may be sent again: an event with an `id` counts once.
     """
-    if caller.may.events.is_doubtful:
-        await caller.run(caller.may.events.check)
-    body = await body_of(request, caller)
+    ingesting, settings, may = caller.service.ingesting, caller.service.settings, caller.may.events
+    if may.is_doubtful:
+        await ingesting.run(may.check)
+    body = await read_body(request, settings.max_body_bytes)
 
     def begin(on_end: Callable[[], None]) -> Pending:
-        documents = documents_in(request.headers, body, caller.service.settings.max_events)
-        return caller.may.events.begin(documents, on_end)
+        return may.begin(documents_in(request.headers, body, settings.max_events), on_end)
 
     is_large = len(body) > QUICK_BYTES
-    pending = await taken(caller, begin, in_thread=is_large)
-    return await caller.run(answer_of, pending) if is_large else answer_of(pending)
+    pending = await ingesting.taken(begin, in_thread=is_large)
+    return await ingesting.run(answer_of, pending) if is_large else answer_of(pending)

@@ -10,7 +10,7 @@ from meterfold_service.access.principal import Scope
 from meterfold_service.http import lago_answers
 from meterfold_service.http.context import Caller, needs
 
-router = APIRouter(prefix="/api/v1/customers", tags=["lago"])
+router = APIRouter(prefix="/api/v1/customers", tags=["lago"], include_in_schema=False)
 
 
 @router.get("/{external_customer_id}/current_usage")

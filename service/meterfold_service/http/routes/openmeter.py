@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from meterfold_service.http.context import Caller, needs
 from meterfold_service.openmeter.operations import MOST_LISTED
 from meterfold_service.openmeter.queries import MeterQuery
 
-router = APIRouter(prefix="/api/v1", tags=["openmeter"])
+router = APIRouter(prefix="/api/v1", tags=["openmeter"], include_in_schema=False)
 
 Reader = Annotated[Caller, needs(Scope.READ)]
 Manager = Annotated[Caller, needs(Scope.MANAGE)]
@@ -30,7 +31,7 @@ _GROUP_FILTER = "filterGroupBy["
 @router.post("/meters", status_code=201)
 async def create(given: dict[str, Any], caller: Manager) -> dict[str, Any]:
     """Create a meter. The same one again changes nothing."""
-    return answers.meter(await caller.run(caller.may.openmeter.create, given))
+    return answers.meter(await caller.change(caller.may.openmeter.create, given))
 
 
 @router.get("/meters")
@@ -53,13 +54,13 @@ async def get(id_or_slug: str, caller: Reader) -> dict[str, Any]:
 @router.put("/meters/{id_or_slug}")
 async def update(id_or_slug: str, given: dict[str, Any], caller: Manager) -> dict[str, Any]:
     """Change the name, the description, the metadata or the groups of a meter."""
-    return answers.meter(await caller.run(caller.may.openmeter.update, id_or_slug, given))
+    return answers.meter(await caller.change(caller.may.openmeter.update, id_or_slug, given))
 
 
 @router.delete("/meters/{id_or_slug}", status_code=204)
 async def delete(id_or_slug: str, caller: Manager) -> Response:
     """Delete a meter. Its usage stays."""
-    await caller.run(caller.may.openmeter.delete, id_or_slug)
+    await caller.change(caller.may.openmeter.delete, id_or_slug)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -79,6 +80,14 @@ async def query_by_body(id_or_slug: str, given: dict[str, Any], request: Request
 async def meter_subjects(id_or_slug: str, caller: Reader) -> list[str]:
     """The subjects that have used a meter."""
     return [row.key for row in await caller.run(caller.may.openmeter.subjects, meter=id_or_slug)]
+
+
+@router.get("/meters/{id_or_slug}/group-by/{group}/values")
+async def group_values(id_or_slug: str, group: str, request: Request, caller: Reader) -> list[str]:
+    """The values that a group of a meter has."""
+    wanted = replace(_of_parameters(request.query_params), window_size=None, group_by=(group,))
+    _, rows = await caller.run(caller.may.openmeter.query, id_or_slug, wanted)
+    return sorted({value for row in rows if (value := row.group_by.get(group)) is not None})
 
 
 @router.get("/events")

@@ -50,8 +50,8 @@ METRIC = MetricDefinition(
     created_at=NOW, updated_at=NOW,
 )  # fmt: skip
 THRESHOLD = UsageThreshold(
-    id="t", metric_key="api.calls", name=MARKUP, threshold=10, period_type="monthly", subject_type=MARKUP,
-    subject_id=MARKUP, created_at=NOW, updated_at=NOW,
+    id="t", metric_key="api.calls", name=MARKUP, threshold=10, warn_threshold=8, period_type="monthly",
+    subject_type=MARKUP, subject_id=MARKUP, created_at=NOW, updated_at=NOW,
 )  # fmt: skip
 ALERT = UsageAlert(
     "a" + MARKUP, "t", MARKUP, "api.calls", MARKUP, MARKUP, "monthly", NOW, None, Level.EXCEEDED, 0, Decimal(10),

@@ -78,7 +78,7 @@ def test_markup_is_shown_as_text(browser: TestClient, path: str) -> None:
         for name in ("href", "action", "src", "hx-get", "hx-post"):
             assert attributes.get(name) is None or str(attributes[name]).startswith(("/", "#")), (tag, attributes)
     assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", answer.text)
-    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    ids = [str(attributes["id"]) for _, attributes in tags if "id" in attributes]
     assert len(ids) == len(set(ids)), sorted(one for one in ids if ids.count(one) > 1)
     labelled = {attributes.get("for") for tag, attributes in tags if tag == "label"}
     for tag, attributes in tags:
