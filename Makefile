@@ -2,7 +2,10 @@
 # up      Apache Kafka and ClickHouse's engine on this machine (ARGS="--brokers 3")
 # test    every test, on the real stack             (ARGS="tests/unit -k fold"); most of them wait, so three at a time
 # test-clients  programs in Java, Node and Go against the local stack, where their tools are installed
+# test-doors    the clients of OpenMeter and Lago against the HTTP server, which are installed for it
+# test-api      the HTTP API with generated clients and with schemathesis (EXAMPLES=10 SEED=1)
 # test-deploy   the alert rules, with promtool; the Helm chart, with helm and kubeconform
+# test-console  the console in Chromium, which is installed already; screenshots in .venv/console/screenshots
 # test-long     backups: written while events are folded, restored, repaired by the log
 # test-rolling  every worker is replaced under load; nothing is lost and nothing waits for long
 # test-alerts   every alert rule is fired by a real fault, and resolved; needs promtool
@@ -16,8 +19,8 @@
 # bench-peers  the fold beside other engines on the same events (ARGS="--only kafka_streams --runs 1")
 # soak    an hour of steady load with restarts: memory, lag, parts and latency must not creep (SECONDS=600 RATE=5000)
 
-.PHONY: demo up test test-clients test-deploy test-long test-rolling test-upgrade test-alerts chaos nightly check celery
-.PHONY: docs bench bench-peers soak
+.PHONY: demo up test test-api test-alerts test-clients test-console test-deploy test-doors test-long test-rolling
+.PHONY: test-upgrade console-assets chaos nightly check celery docs bench bench-peers soak
 .DEFAULT_GOAL := test
 
 BIN := .venv/bin
@@ -31,13 +34,28 @@ up: .venv/.installed-local
 	@$(BIN)/meterfold up $(ARGS)
 
 test: .venv/.installed-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/long $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/long --ignore tests/console $(ARGS)
+
+test-console: .venv/.installed-browser .venv/console/axe.min.js
+	@$(BIN)/python -m pytest tests/console $(ARGS)
+
+console-assets:
+	@$(BIN)/python tests/packaging/console_assets.py
+
+.venv/console/axe.min.js: tests/console/axe.lock.json
+	@$(BIN)/python tests/packaging/console_assets.py axe.lock.json .venv/console
 
 test-long: .venv/.installed-dev
 	@$(BIN)/python -m pytest tests/long $(ARGS)
 
 test-clients: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m clients.run $(ARGS)
+
+test-doors: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m doors.run $(ARGS)
+
+test-api: .venv/.installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m api.run
 
 test-deploy: .venv/.installed-dev
 	@$(BIN)/python tests/deploy/promtool.py
@@ -50,7 +68,7 @@ test-upgrade: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m rolling --upgrade $(if $(FROM),--from $(FROM))
 
 test-alerts: .venv/.installed-dev
-	@PYTHONPATH=tests $(BIN)/python -m alarms
+	@PYTHONPATH=tests $(BIN)/python -m alarms $(ARGS)
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev
@@ -86,6 +104,9 @@ soak: .venv/.installed-dev
 
 .venv/.installed-local: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap local
+
+.venv/.installed-browser: pyproject.toml .ci/bootstrap
+	@.ci/bootstrap browser
 
 .venv/.installed-docs: pyproject.toml .ci/bootstrap
 	@.ci/bootstrap docs

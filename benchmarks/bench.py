@@ -1,7 +1,7 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
     python benchmarks/bench.py [--events N] [--runs N] [--seed N] [--identities N] [--windows N]
-                               [--only dense|sparse|checker|latency|export|queries|frames|identities]
+                               [--only dense|sparse|checker|latency|export|queries|frames|identities|http]
     python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
@@ -26,6 +26,7 @@ import checker_stack
 import exports
 import frames
 import growth
+import http_events
 import identities
 import latency
 import machine
@@ -87,6 +88,8 @@ def main() -> None:
             _checker_stack(stack, arguments)
         if arguments.only in (None, "export"):
             _export(stack, arguments)
+        if arguments.only in (None, "http"):
+            _http(stack, arguments)
         if arguments.only == "queries":
             # Not in a plain run: ten million windows take minutes to make, and two gigabytes of disk.
             settings = stack.clickhouse_settings("bench_queries")
@@ -285,6 +288,30 @@ def _export(stack: LocalStack, arguments: argparse.Namespace) -> None:
     )
 
 
+def _http(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    place = _place(stack, "http", "bench_http")
+    migrate_all(place.kafka, place.clickhouse, MigrationOptions(partition_count=PARTITIONS))
+    runs = list(http_events.measure(stack, place.kafka, place.clickhouse, place.config, arguments.seconds))
+    console.say()
+    console.table(
+        ["POST /v1/events, events per request", "events/s", "server us/event", "Kafka us/event", "p50 ms", "p99 ms"],
+        [
+            [
+                run.batch,
+                round(run.rate),
+                *(f"{value:.1f}" for value in run.cpu.values()),
+                f"{run.p50 * 1e3:.1f}",
+                f"{run.p99 * 1e3:.1f}",
+            ]
+            for run in runs
+        ],
+    )
+    console.say(
+        f"http: {http_events.CONNECTIONS} connections; aim 20,000 events/s in batches of 100; every accepted event was "
+        "counted"
+    )
+
+
 def _frames(arguments: argparse.Namespace) -> None:
     found = frames.measure(min(arguments.events, 300_000), arguments.seed)
     one_by_one = found["encode the same rows one by one"]
@@ -369,7 +396,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--only",
-        choices=["dense", "sparse", "checker", "latency", "export", "queries", "frames", "identities"],
+        choices=["dense", "sparse", "checker", "latency", "export", "queries", "frames", "identities", "http"],
     )
     parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries.")
     parser.add_argument("--identities", type=int, default=100_000_000)

@@ -46,11 +46,30 @@ GRANT INSERT ON meterfold.closed_dimensions TO meterfold_service;
 -- Closing a period recounts it in tables named closing_...
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_service;
 GRANT SELECT ON system.tables TO meterfold_service;
+-- `meterfold token`
+GRANT INSERT ON meterfold.api_tokens TO meterfold_service;
 
 -- `meterfold rejected redrive`, which sends events.
 CREATE ROLE IF NOT EXISTS meterfold_redrive;
 GRANT SELECT ON meterfold.* TO meterfold_redrive;
 GRANT INSERT ON meterfold.rejected_redrives TO meterfold_redrive;
+
+-- `meterfold serve`, which offers all of the service and of redriving to whoever has a token for it.
+CREATE ROLE IF NOT EXISTS meterfold_serve;
+GRANT SELECT ON meterfold.* TO meterfold_serve;
+GRANT INSERT ON meterfold.api_tokens TO meterfold_serve;
+GRANT INSERT ON meterfold.api_token_uses TO meterfold_serve;
+GRANT INSERT ON meterfold.console_spent TO meterfold_serve;
+GRANT INSERT ON meterfold.proofs TO meterfold_serve;
+GRANT INSERT ON meterfold.notification_tries TO meterfold_serve;
+GRANT INSERT ON meterfold.notification_endpoints TO meterfold_serve;
+GRANT INSERT ON meterfold.rejected_redrives TO meterfold_serve;
+GRANT INSERT ON meterfold.period_closings TO meterfold_serve;
+GRANT INSERT ON meterfold.closed_windows TO meterfold_serve;
+GRANT INSERT ON meterfold.closed_dimensions TO meterfold_serve;
+GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_serve;
+GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_serve;
+GRANT SELECT ON system.tables TO meterfold_serve;
 
 -- `meterfold verify` compares in tables named verify_... and recounts closed periods in tables named closing_...
 CREATE ROLE IF NOT EXISTS meterfold_verify;

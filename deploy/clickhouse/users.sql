@@ -20,6 +20,10 @@ CREATE USER IF NOT EXISTS `meterfold-service` IDENTIFIED WITH sha256_password BY
     DEFAULT ROLE meterfold_service;
 GRANT meterfold_service TO `meterfold-service`;
 
+CREATE USER IF NOT EXISTS `meterfold-serve` IDENTIFIED WITH sha256_password BY 'replace this password'
+    DEFAULT ROLE meterfold_serve;
+GRANT meterfold_serve TO `meterfold-serve`;
+
 CREATE USER IF NOT EXISTS `meterfold-redrive` IDENTIFIED WITH sha256_password BY 'replace this password'
     DEFAULT ROLE meterfold_redrive;
 GRANT meterfold_redrive TO `meterfold-redrive`;

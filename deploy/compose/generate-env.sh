@@ -12,6 +12,8 @@ umask 077
     echo "CLICKHOUSE_PASSWORD=$(random 24)"
     echo "CLICKHOUSE_READ_PASSWORD=$(random 24)"
     echo "GRAFANA_PASSWORD=$(random 24)"
+    # Under which tokens of the HTTP API are stored.
+    echo "HTTP_TOKEN_KEY=$(random 32)"
     # 16 random bytes, as Kafka encodes ids: URL-safe base64 without padding.
     echo "KAFKA_CLUSTER_ID=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c 1-22)"
 } >"$file"

@@ -1,4 +1,5 @@
-"""What `meterfold up` runs on the local stack: the migration, a fold worker and a checker, which it supervises."""
+"""What `meterfold up` runs on the local stack, and supervises: the migration, a fold worker, a checker, and the HTTP
+server with the console."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from meterfold_cli import console, exits
@@ -22,7 +24,7 @@ from meterfold_schemas.settings import ClickHouseSettings, load_settings
 
 READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
-WORKERS = ("fold", "check")
+WORKERS = ("fold", "check", "serve")
 CURL_SETTINGS = "curl.conf"
 SLOT_TAKEN = "[CHECKER_SLOT_TAKEN]"
 """Ends the last line of a checker whose slot another one has taken (meterfold_processor/checker/slots.py)."""
@@ -61,6 +63,21 @@ class LocalRun:
         self._workers = [self._stack.spawn(name, command(name), _registry_variables()) for name in self._names]
         for worker in self._workers:
             worker.wait_for_line(f"{worker.name}: ready", READY_SECONDS)
+
+    def sign_in_link(self) -> str | None:
+        """A link that signs in to the console, once. None where the console does not run, or has no tables yet."""
+        if "serve" not in self._names:
+            return None
+        from meterfold_schemas.errors import MeterfoldError
+        from meterfold_schemas.settings_sources import Sources
+        from meterfold_service.console.links import local_name, sign_in_link
+        from meterfold_service.metering import Metering
+
+        with Metering(sources=Sources.read(config=self._stack.config_file, environ={})) as metering:
+            try:
+                return sign_in_link(metering, self._stack.http_url, name=local_name(), now=datetime.now(UTC))
+            except MeterfoldError:
+                return None
 
     def hold(self, stop: threading.Event) -> None:
         """Supervise until `stop` is set. Raises StackError when a server or worker has ended.

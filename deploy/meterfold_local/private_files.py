@@ -35,17 +35,30 @@ class Passwords:
     kafka_client: str = field(repr=False)
     kafka_broker: str = field(repr=False)
     clickhouse: str = field(repr=False)
+    http_token_key: str = field(repr=False, default="")
+    """Key of the HMAC under which tokens of the HTTP API are stored."""
 
 
 def load_passwords(path: Path) -> Passwords:
-    """Read the file of passwords, creating it on first use. They stay the same over restarts."""
+    """Read the file of passwords, creating it on first use. They stay the same over restarts. A file of an earlier
+    version gets the key that it lacks."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Passwords(**{name.name: document[name.name] for name in fields(Passwords)})
+        made = {} if "http_token_key" in document else {"http_token_key": secrets.token_hex(32)}
+        passwords = Passwords(**{name.name: {**document, **made}[name.name] for name in fields(Passwords)})
+        if made:
+            _write(path, passwords)
+        return passwords
     except FileNotFoundError:
         # Hex digits need no quoting in JAAS, properties, TOML or a URL.
-        passwords = Passwords(secrets.token_hex(24), secrets.token_hex(24), secrets.token_hex(24))
-        write_private(path, json.dumps(asdict(passwords), indent=2) + "\n")
+        passwords = Passwords(
+            secrets.token_hex(24), secrets.token_hex(24), secrets.token_hex(24), http_token_key=secrets.token_hex(32)
+        )
+        _write(path, passwords)
         return passwords
     except (ValueError, KeyError, TypeError) as error:
         raise StackError(f"{path}: not a file of passwords ({error!r}); restore it or start in a new folder") from error
+
+
+def _write(path: Path, passwords: Passwords) -> None:
+    write_private(path, json.dumps(asdict(passwords), indent=2) + "\n")

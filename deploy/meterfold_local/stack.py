@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -27,6 +28,7 @@ from meterfold_local.kafka import cluster
 from meterfold_local.kafka.client import sasl_settings
 from meterfold_local.kafka.cluster import KafkaCluster
 from meterfold_local.kafka.jars import Progress
+from meterfold_local.ports import HOST, choose_port
 from meterfold_local.private_files import Passwords, load_passwords
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack_settings import write_settings
@@ -43,6 +45,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 
 DEFAULT_FOLDER = Path(".meterfold")
 WORKER_STOP_SECONDS = 12.0
+DEFAULT_HTTP_PORT = 8888
 
 _Server = TypeVar("_Server", KafkaCluster, ClickHouseProcess, Passwords)
 
@@ -50,9 +53,9 @@ _Server = TypeVar("_Server", KafkaCluster, ClickHouseProcess, Passwords)
 class LocalStack:
     """The servers, and the processes that are started beside them with `spawn`.
 
-    `brokers` is 1 or 3 (None: as the folder was made, else 1). `kafka_port` and `clickhouse_port` are the first ones
-    to try, 0 means random; a folder keeps the ports it had where they are free. `progress` is called with (jars
-    present, jars in all) while Kafka is fetched, once per machine.
+    `brokers` is 1 or 3 (None: as the folder was made, else 1). `kafka_port`, `clickhouse_port`, and `http_port` for a
+    `meterfold serve` beside them, are the first ones to try, 0 means random; a folder keeps the ports of its servers
+    where they are free. `progress` is called with (jars present, jars in all) while Kafka is fetched, once per machine.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LocalStack:
         clickhouse_port: int = clickhouse_process.DEFAULT_PORT,
         database: str = "meterfold",
         progress: Progress | None = None,
+        http_port: int = DEFAULT_HTTP_PORT,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.logs = self.data_dir / "logs"
@@ -71,6 +75,7 @@ class LocalStack:
         self.leftovers: Sequence[ProcessInfo] = ()
         self._brokers = brokers
         self._ports = (kafka_port, clickhouse_port)
+        self._http_port = http_port
         self._database = database
         self._progress = progress
         self._lock = FolderLock(self.data_dir)
@@ -111,6 +116,8 @@ class LocalStack:
             self._clickhouse.begin()
             self._kafka.start()
             self._clickhouse.wait_ready()
+            taken = [urlsplit(self.clickhouse.url).port or 0, *_ports_of(self.kafka.bootstrap_servers)]
+            self._http_port = choose_port(self._http_port, taken)
             self.write_settings()
             self.write_state()
         except BaseException:
@@ -177,6 +184,11 @@ class LocalStack:
         self._workers.remove(process)
         self.write_state()
 
+    @property
+    def http_url(self) -> str:
+        """Where `meterfold serve` listens with the settings of this stack."""
+        return f"http://{HOST}:{self._http_port}"
+
     def environment(self) -> dict[str, str]:
         """Our environment, pointed at this stack."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("METERFOLD_")}
@@ -195,7 +207,8 @@ class LocalStack:
 
     def write_settings(self, **sdk: int) -> None:
         """Write the settings file; `sdk` are settings for applications, by name."""
-        write_settings(self.config_file, self.kafka_settings(), self.clickhouse_settings(), sdk)
+        http: dict[str, str | int] = {"port": self._http_port, "token_key": _started(self._passwords).http_token_key}
+        write_settings(self.config_file, self.kafka_settings(), self.clickhouse_settings(), sdk, http)
 
     def write_state(self) -> None:
         """Bring stack.json up to date, after a process was started again by hand."""
@@ -213,6 +226,10 @@ def _stop_all(workers: Sequence[ManagedProcess]) -> None:
     if workers:
         with ThreadPoolExecutor(len(workers)) as pool:
             list(pool.map(lambda worker: worker.terminate(WORKER_STOP_SECONDS), workers))
+
+
+def _ports_of(servers: str) -> list[int]:
+    return [int(server.rpartition(":")[2]) for server in servers.split(",")]
 
 
 def _brokers_before(data_dir: Path) -> int:

@@ -15,9 +15,13 @@ HEADER = """\
 
 
 def write_settings(
-    path: Path, kafka: KafkaSettings, clickhouse: ClickHouseSettings, sdk: Mapping[str, int] | None = None
+    path: Path,
+    kafka: KafkaSettings,
+    clickhouse: ClickHouseSettings,
+    sdk: Mapping[str, int] | None = None,
+    http: Mapping[str, str | int] | None = None,
 ) -> None:
-    """Write the sections with mode 0600; `sdk` has the entries of [sdk]."""
+    """Write the sections with mode 0600; `sdk` has the entries of [sdk], `http` those of [http]."""
     lines = [
         HEADER,
         "[kafka]",
@@ -35,6 +39,8 @@ def write_settings(
     ]
     if sdk:
         lines += ["", "[sdk]", *(f"{name} = {value}" for name, value in sdk.items())]
+    if http:
+        lines += ["", "[http]", *(f"{name} = {quote(v) if isinstance(v, str) else v}" for name, v in http.items())]
     write_private(path, "\n".join(lines) + "\n")
 
 

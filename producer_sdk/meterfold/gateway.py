@@ -50,6 +50,10 @@ class Gateway(BaseMeter[Never]):
         """(id, key, value) of one event, as Meter.record takes it. Raises InvalidUsage, and DefinitionsUnavailable."""
         return self._recorder.encode(metric_key, subject, quantity, id, timestamp, org_id, optional)
 
+    def check_ages(self, horizon_seconds: int, future_tolerance_seconds: int) -> None:
+        """Refuse, from now on, timestamps that would not count by these rules of the installation."""
+        self._recorder.check_ages(horizon_seconds, future_tolerance_seconds)
+
     def take(self, keys: Sequence[bytes], values: Sequence[bytes], on_end: Callable[[], None]) -> SentBatch:
         """Take one event or more. `on_end` is called once, when each of them is delivered or has failed.
 

@@ -57,8 +57,7 @@ class Recorder:
         self.resolvers = resolvers
         self.metrics = metrics
         self._rounding = rounding
-        self._horizon = None if horizon_seconds is None else horizon_seconds * MICROS_PER_SECOND
-        self._tolerance = None if future_tolerance_seconds is None else future_tolerance_seconds * MICROS_PER_SECOND
+        self.check_ages(horizon_seconds, future_tolerance_seconds)
         self._encoder = UsageEncoder()
         self._event_ids = EventIds()
         self._next_id = self._event_ids.next
@@ -81,6 +80,11 @@ class Recorder:
             rounding=rounding,
             metrics=metrics,
         )
+
+    def check_ages(self, horizon_seconds: int | None, future_tolerance_seconds: int | None) -> None:
+        """From now on by these rules of the installation."""
+        self._horizon = None if horizon_seconds is None else horizon_seconds * MICROS_PER_SECOND
+        self._tolerance = None if future_tolerance_seconds is None else future_tolerance_seconds * MICROS_PER_SECOND
 
     def encode(
         self,

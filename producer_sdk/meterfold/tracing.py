@@ -6,7 +6,7 @@ The headers are added by a subclass of the producer, so an application without O
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from confluent_kafka import Producer
@@ -27,6 +27,7 @@ def producer_class(mode: TraceMode, base: type[Producer] = Producer) -> type[Pro
     if mode == "off":
         return base
     try:
+        from opentelemetry.context import get_current
         from opentelemetry.trace import get_current_span
     except ImportError:
         if mode == "on":
@@ -34,19 +35,24 @@ def producer_class(mode: TraceMode, base: type[Producer] = Producer) -> type[Pro
                 "propagate_trace=on needs OpenTelemetry, which is not installed: pip install 'meterfold[otel]'"
             ) from None
         return base
-    return _traced(base, _current(get_current_span))
+    return _traced(base, _current(get_current, get_current_span))
 
 
-def _current(current_span: Callable[[], Any]) -> Callable[[], _Headers | None]:
+def _current(
+    current_context: Callable[[], Mapping[str, object]], span_of: Callable[[Any], Any]
+) -> Callable[[], _Headers | None]:
     """The headers of the span that is current in this thread or task; None outside of a span."""
 
     def headers() -> _Headers | None:
-        context = current_span().get_span_context()
-        if not context.is_valid:
+        context = current_context()
+        if not context:  # the usual case of an application without spans, which pays for each line here
             return None
-        found: _Headers = [(PARENT, traceparent(context.trace_id, context.span_id, context.trace_flags))]
-        if context.trace_state:
-            found.append((STATE, context.trace_state.to_header().encode()))
+        own = span_of(context).get_span_context()
+        if not own.is_valid:
+            return None
+        found: _Headers = [(PARENT, traceparent(own.trace_id, own.span_id, own.trace_flags))]
+        if own.trace_state:
+            found.append((STATE, own.trace_state.to_header().encode()))
         return found
 
     return headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -21,16 +22,21 @@ from meterfold_sink.small import CONNECT_SECONDS
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from meterfold_processor.verify.report import Tell, VerifyReport
     from meterfold_service.alerts.action_log import ActionLog
     from meterfold_service.alerts.operations import Alerts
     from meterfold_service.backups.operations import Backups
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.ingest.known_metrics import KnownMetrics
     from meterfold_service.ingest.operations import Events
+    from meterfold_service.lago.operations import Lago
     from meterfold_service.limits.operations import Limits
     from meterfold_service.metrics.operations import Metrics
     from meterfold_service.notify.operations import Notifications
+    from meterfold_service.openmeter.operations import OpenMeter
     from meterfold_service.periods.operations import Periods
     from meterfold_service.periods.results import PeriodClosing
+    from meterfold_service.proofs.operations import Proofs
     from meterfold_service.rejected.operations import Rejected
     from meterfold_service.settings.operations import StoredSettings
     from meterfold_service.status.look import Inspector
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from meterfold_service.thresholds.operations import Thresholds
     from meterfold_service.tokens.operations import Tokens
     from meterfold_service.usage.operations import Usage
+    from meterfold_sink.rules import FoldRules
 
 __all__ = ["Metering"]
 
@@ -85,7 +92,7 @@ class Metering:
         self._wait_seconds = wait_seconds
         self._call_seconds = call_seconds
         self._pinging: Client | None = None
-        self._clients = ClientPool(self._connect)
+        self.clients = self._clients = ClientPool(self._connect)
         # A recount of millions of windows is one statement, whose answer is awaited for longer.
         self._recounting = ClientPool(lambda: self._connect(_RECOUNT_SECONDS))
         self._lock = Lock()
@@ -132,7 +139,7 @@ class Metering:
 
         with self._lock:
             if self._events is None:
-                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources))
+                self._events = Events(self._kafka_settings, lambda: sdk_settings(self._sources), self._rules)
             return self._events
 
     @cached_property
@@ -141,6 +148,20 @@ class Metering:
         from meterfold_service.limits.operations import Limits
 
         return Limits(self._kafka_settings, self._now)
+
+    @cached_property
+    def openmeter(self) -> OpenMeter:
+        """OpenMeter's meters, events and queries."""
+        from meterfold_service.openmeter.operations import OpenMeter
+
+        return OpenMeter(self._clients, self._known_metrics, lambda: self.metrics, lambda: self.events, self._now)
+
+    @cached_property
+    def lago(self) -> Lago:
+        """Lago's events and current usage."""
+        from meterfold_service.lago.operations import Lago
+
+        return Lago(self._clients, self._known_metrics, lambda: self.usage, lambda: self.events, self._now)
 
     @cached_property
     def periods(self) -> Periods:
@@ -211,6 +232,28 @@ class Metering:
 
         return Status(self._clients, inspector, self._now)
 
+    @cached_property
+    def proofs(self) -> Proofs:
+        """Verifications: start, list, get."""
+        from meterfold_service.proofs.operations import Proofs
+
+        def verify(tell: Tell) -> VerifyReport:
+            from meterfold_processor.verify import verify
+            from meterfold_service.status.groups import group_names
+
+            kafka = self._kafka_settings()
+            _, checker_group = group_names(self._sources, kafka)
+            return verify(
+                kafka,
+                self._clickhouse_settings(),
+                wait_seconds=10.0,
+                checker_group=checker_group,
+                contents=True,
+                tell=tell,
+            )
+
+        return Proofs(self._clients, verify, self._now)
+
     def aggregate(self, period_type: str, period_start: datetime, metric_key: str | None = None) -> PeriodClosing:
         """aggregate: close a period; the same as `periods.close`."""
         return self.periods.close(period_type, period_start, metric_key)
@@ -260,6 +303,18 @@ class Metering:
 
     def _clickhouse_settings(self) -> ClickHouseSettings:
         return self._clickhouse or ClickHouseSettings.load(sources=self._sources)
+
+    @cached_property
+    def _known_metrics(self) -> KnownMetrics:
+        from meterfold_service.ingest.known_metrics import KnownMetrics
+
+        return KnownMetrics(self._clients, time.monotonic)
+
+    def _rules(self) -> FoldRules:
+        from meterfold_sink.fold_state import read_rules
+
+        with self._clients.client() as client:
+            return read_rules(client)
 
     def _worker_groups(self) -> tuple[str, ...]:
         """The consumer groups of all workers."""

@@ -178,6 +178,28 @@ COMMENTS: Final[Mapping[str, Described]] = {
         "when tokens were used last; read with FINAL",
         {"token_id": "id of the token", "last_used_at": "when a request came with it, to the minute"},
     ),
+    "console_spent": Described(
+        "links of the console that were used, and sessions that were signed out; read with FINAL",
+        {
+            "name": "the link or the session",
+            "claim": "who used it: the only claim of a link signs in",
+            "spent_at": "when; rows are kept for two days",
+        },
+    ),
+    "proofs": Described(
+        "verifications that the service has started; read with FINAL",
+        {
+            "id": "id of the verification",
+            "version": "when the row was written, in UTC microseconds: the latest counts",
+            "begun_at": "when it began",
+            "by": "who started it",
+            "state": "running, proven, different, unproven or failed",
+            "done": "steps that are done",
+            "total": "all steps",
+            "doing": "the step that it is at; of failed: the error",
+            "summary": "counts and the first findings as JSON",
+        },
+    ),
     "rejected_redrives": Described(
         "rejected messages that were sent again, and as what; read with FINAL",
         {

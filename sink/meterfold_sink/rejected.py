@@ -3,17 +3,21 @@
 A message is named by its position, the partition and offset of usage.recorded. Only messages of the record retention
 are found: the claims of older ones may have expired, and without them a message could be sent again as two different
 events. Keys and values may be any bytes, so they travel in hexadecimal digits.
+
+Tables are sorted by partition, arrival and offset. What is looked up has its arrival in the condition, so that a few
+granules are read of tables that can have any size; the arrival of a position is looked up first, in three narrow
+columns. No FINAL there: a repeated row is the same row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from meterfold_schemas.keys import SUBJECT
-from meterfold_schemas.periods import micros
+from meterfold_schemas.periods import from_micros, micros
 from meterfold_sink.keyset import Key, Keys, Position, behind, micros_of, ordered, sorted_by
 
 if TYPE_CHECKING:
@@ -26,13 +30,16 @@ __all__ = [
     "RejectedRow",
     "RejectionFilter",
     "Result",
+    "RowKey",
     "Sent",
     "StoredRedrive",
     "count_rejected",
-    "find_places",
+    "find_keys",
+    "find_partitions",
+    "keys_at",
     "list_rejected",
     "read_redrives",
-    "rejected_at",
+    "rejected_rows",
     "results_at",
     "write_claims",
     "write_sent",
@@ -41,16 +48,30 @@ __all__ = [
 Place = tuple[int, int]
 """Partition and offset of usage.recorded."""
 
+
+class RowKey(NamedTuple):
+    """The sort key of a rejected message: `stamp` is its arrival in UTC microseconds."""
+
+    partition: int
+    stamp: int
+    offset: int
+
+    @property
+    def place(self) -> Place:
+        return self.partition, self.offset
+
+
 _KINDS: Final = {
     "counted": "SELECT partition, offset, 'counted' AS kind, '' AS reason, '' AS detail, toInt64(-1) AS counted_offset "
-    "FROM usage_records FINAL WHERE ",
+    "FROM usage_records WHERE ",
     "duplicate": "SELECT partition, offset, 'duplicate' AS kind, '' AS reason, '' AS detail, counted_offset "
-    "FROM usage_duplicates FINAL WHERE ",
+    "FROM usage_duplicates WHERE ",
     "rejected": "SELECT partition, offset, 'rejected' AS kind, CAST(reason AS String) AS reason, detail, "
-    "toInt64(-1) AS counted_offset FROM usage_rejected FINAL WHERE ",
+    "toInt64(-1) AS counted_offset FROM usage_rejected WHERE ",
 }
 _TOGETHER: Final = 1000
 """Places of one statement: they travel in its address."""
+_KEY: Final = "partition, toUnixTimestamp64Micro(received_at) AS stamp, offset"
 _FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 _COLUMNS: Final = (
     f"partition, offset, received_at, {', '.join(SUBJECT)}, reason, detail, hex(key) AS key, hex(value) AS value"
@@ -59,13 +80,17 @@ _KEPT: Final = (
     "received_at >= now64(6, 'UTC') - toIntervalSecond((SELECT toInt64(value) FROM fold_settings FINAL "
     "WHERE name = 'record_retention_seconds'))"
 )
-_AT: Final = (
-    "(partition, offset) IN (SELECT arrayJoin(arrayZip({partitions:Array(Int32)}, {offsets:Array(Int64)}))) "
-    "AND received_at >= fromUnixTimestamp64Micro({earliest:Int64}, 'UTC')"
+_AT: Final = "(partition, offset) IN (SELECT arrayJoin(arrayZip({partitions:Array(Int32)}, {offsets:Array(Int64)})))"
+_WITHIN: Final = (
+    "received_at BETWEEN fromUnixTimestamp64Micro({earliest:Int64}, 'UTC') "
+    "AND fromUnixTimestamp64Micro({latest:Int64}, 'UTC')"
+)
+_BY_KEY: Final = (
+    "(partition, received_at, offset) IN (SELECT key.1, fromUnixTimestamp64Micro(key.2, 'UTC'), key.3 FROM (SELECT "
+    "arrayJoin(arrayZip({partitions:Array(Int32)}, {stamps:Array(Int64)}, {offsets:Array(Int64)})) AS key))"
 )
 _SENT: Final = (
-    "(partition, received_at, offset) IN "
-    "(SELECT partition, received_at, offset FROM rejected_redrives WHERE fact = 'sent')"
+    "(partition, received_at, offset) IN (SELECT partition, received_at, offset FROM rejected_redrives WHERE {})"
 )
 
 
@@ -89,6 +114,10 @@ class RejectedRow:
     def place(self) -> Place:
         return self.partition, self.offset
 
+    @property
+    def row_key(self) -> RowKey:
+        return RowKey(self.partition, micros(self.received_at), self.offset)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionFilter:
@@ -108,17 +137,20 @@ class RejectionFilter:
     def condition(self) -> tuple[str, dict[str, Any]]:
         names = ("reason", "org_id", "metric_key", "subject_type", "subject_id")
         given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        conditions = [_KEPT, *(f"{name} = {{{name}:String}}" for name in given)]
+        conditions = [f"{name} = {{{name}:String}}" for name in given]
+        keys = []
         if self.partition is not None:
-            conditions.append("partition = {partition:Int32}")
+            keys.append("partition = {partition:Int32}")
             given["partition"] = self.partition
         for name, comparison, value in (("since", ">=", self.since), ("until", "<", self.until)):
             if value is not None:
-                conditions.append(f"received_at {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
+                keys.append(f"received_at {comparison} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
                 given[name] = max(micros(value), 0)
         if self.redriven is not None:
-            conditions.append(_SENT if self.redriven else f"NOT {_SENT}")
-        return " AND ".join(conditions), given
+            # As few of those that were sent as the other conditions allow: they are a set in memory.
+            sent = _SENT.format(" AND ".join(["fact = 'sent'", *keys]))
+            conditions.append(sent if self.redriven else f"NOT {sent}")
+        return " AND ".join([_KEPT, *keys, *conditions]), given
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +175,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class StoredRedrive:
-    """The claim that won, its age in seconds by ClickHouse's clock, and where its event was written, if it was."""
+    """The claim that won, its age in seconds by ClickHouse's clock, and where its event was written, and when that was
+    stored, if it was."""
 
     claim: Claim
     at: datetime
     age: float
     sent: Place | None
+    sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +217,14 @@ def list_rejected(
     condition, parameters = wanted.condition()
     further, position = behind(keys, after)
     sql = (
-        f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {condition} AND {further} "  # noqa: S608
+        f"SELECT {_KEY} FROM usage_rejected FINAL WHERE {condition} AND {further} "  # noqa: S608
         f"ORDER BY {sorted_by(keys)} LIMIT {{limit:UInt32}} OFFSET {{skip:UInt64}}"
     )
     rows = client.rows(sql, {**parameters, **position, "limit": limit + 1, "skip": offset}, _FINAL)
-    found = [_row(row) for row in rows[:limit]]
-    if len(rows) <= limit:
-        return found, None
-    last = found[-1]
-    return found, (micros(last.received_at), last.partition, last.offset)
+    page = [RowKey(**row) for row in rows[:limit]]
+    found = {row.row_key: row for row in rejected_rows(client, page)}
+    shown = [found[key] for key in page if key in found]
+    return shown, (page[-1].stamp, page[-1].partition, page[-1].offset) if len(rows) > limit else None
 
 
 def count_rejected(client: Client, wanted: RejectionFilter) -> dict[str, int]:
@@ -204,56 +237,72 @@ def count_rejected(client: Client, wanted: RejectionFilter) -> dict[str, int]:
     return {row["reason"]: row["n"] for row in client.rows(sql, parameters, _FINAL)}
 
 
-def find_places(
-    client: Client, wanted: RejectionFilter, *, after: tuple[int, int, int], limit: int
-) -> list[dict[str, Any]]:
-    """{partition, stamp, offset, size} of the messages behind `after`, which are a partition, an arrival in UTC
-    microseconds and an offset, in the table's order. `size` in bytes."""
-    condition, parameters = wanted.condition()
-    behind = "(partition, toUnixTimestamp64Micro(received_at), offset) > ({p:Int32}, {r:Int64}, {o:Int64})"
+def find_partitions(client: Client, wanted: RejectionFilter) -> list[int]:
+    """The partitions with such messages, whether or not they were sent again."""
+    condition, parameters = replace(wanted, redriven=None).condition()
+    sql = f"SELECT DISTINCT partition FROM usage_rejected WHERE {condition} ORDER BY partition"  # noqa: S608
+    return [row["partition"] for row in client.rows(sql, parameters)]
+
+
+def find_keys(
+    client: Client, wanted: RejectionFilter, partition: int, *, after: RowKey | None, limit: int
+) -> list[tuple[RowKey, int]]:
+    """(key, size in bytes) of such messages of one partition behind `after`, in the table's order."""
+    since = wanted.since if after is None else from_micros(after.stamp)
+    condition, parameters = replace(wanted, partition=partition, since=since).condition()
+    if after is not None:
+        condition += " AND (received_at > fromUnixTimestamp64Micro({since:Int64}, 'UTC') OR offset > {behind:Int64})"
+        parameters["behind"] = after.offset
     sql = (
-        "SELECT partition, toUnixTimestamp64Micro(received_at) AS stamp, offset, "  # noqa: S608
-        f"toInt64(length(value)) AS size FROM usage_rejected FINAL WHERE {condition} AND {behind} "
+        f"SELECT {_KEY}, toInt64(length(value)) AS size FROM usage_rejected FINAL WHERE {condition} "  # noqa: S608
         "ORDER BY partition, received_at, offset LIMIT {limit:UInt32}"
     )
-    return client.rows(sql, {**parameters, **dict(zip("pro", after, strict=True)), "limit": limit}, _FINAL)
+    rows = client.rows(sql, {**parameters, "limit": limit}, _FINAL)
+    return [(RowKey(row["partition"], row["stamp"], row["offset"]), row["size"]) for row in rows]
 
 
-def rejected_at(client: Client, places: Sequence[Place], *, earliest: int = 0) -> dict[Place, RejectedRow]:
-    """The messages at these places; no entry where none was rejected, or its row has expired. `earliest`: none arrived
-    before, in UTC microseconds."""
-    sql = f"SELECT {_COLUMNS} FROM usage_rejected FINAL WHERE {_KEPT} AND {_AT}"  # noqa: S608
-    found = [_row(row) for some in _places(places, earliest) for row in client.rows(sql, some, _FINAL)]
-    return {row.place: row for row in found}
+def keys_at(client: Client, places: Sequence[Place]) -> list[RowKey]:
+    """The keys of the rejected messages at these places; none where none was rejected, or its row has expired."""
+    sql = f"SELECT DISTINCT {_KEY} FROM usage_rejected WHERE {_KEPT} AND {_AT}"  # noqa: S608
+    return [RowKey(**row) for some in _places(places) for row in client.rows(sql, some)]
 
 
-def read_redrives(client: Client, places: Sequence[Place], *, earliest: int = 0) -> dict[Place, StoredRedrive]:
-    """place -> its redrive; no entry where there is none."""
+def rejected_rows(client: Client, keys: Sequence[RowKey]) -> Iterator[RejectedRow]:
+    """The messages with these keys, in any order."""
+    sql = f"SELECT {_COLUMNS} FROM usage_rejected WHERE {_BY_KEY} LIMIT 1 BY partition, received_at, offset"  # noqa: S608
+    for some in _by_key(keys):
+        yield from map(_row, client.rows(sql, some))
+
+
+def read_redrives(client: Client, keys: Sequence[RowKey]) -> dict[Place, StoredRedrive]:
+    """place -> the redrive of the message; no entry where there is none."""
     sql = (
         "SELECT partition, offset, received_at, fact, by, note, hex(key) AS key, hex(value) AS value, "  # noqa: S608
         "sent_partition, sent_offset, at, toFloat64(dateDiff('microsecond', at, now64(6, 'UTC'))) / 1e6 AS age "
-        f"FROM rejected_redrives FINAL WHERE {_AT} ORDER BY partition, offset, fact"
+        f"FROM rejected_redrives FINAL WHERE {_BY_KEY} ORDER BY partition, offset, fact"
     )
     found: dict[Place, StoredRedrive] = {}
-    for row in (row for some in _places(places, earliest) for row in client.rows(sql, some, _FINAL)):
+    for row in (row for some in _by_key(keys) for row in client.rows(sql, some, _FINAL)):
         place = row["partition"], row["offset"]
         if row["fact"] == "claim":
             claim = Claim(
                 row["received_at"], bytes.fromhex(row["key"]), bytes.fromhex(row["value"]), row["by"], row["note"]
             )
-            found[place] = StoredRedrive(claim, row["at"], row["age"], None)
+            found[place] = StoredRedrive(claim, row["at"], row["age"], None, None)
         elif place in found:  # the claim sorts first
             claimed = found[place]
             sent = row["sent_partition"], row["sent_offset"]
-            found[place] = StoredRedrive(claimed.claim, claimed.at, claimed.age, sent)
+            found[place] = replace(claimed, sent=sent, sent_at=row["at"])
     return found
 
 
-def results_at(client: Client, places: Sequence[Place], *, earliest: int) -> dict[Place, Result]:
-    """place -> what the fold made of the event there; no entry where it is not folded, or its row has expired."""
-    sql = " UNION ALL ".join(f"{select}{_AT}" for select in _KINDS.values())
+def results_at(client: Client, places: Sequence[Place], *, earliest: int, latest: int) -> dict[Place, Result]:
+    """place -> what the fold made of the event there, which arrived from `earliest` to `latest` (UTC microseconds); no
+    entry where it is not folded, or its row has expired."""
+    sql = " UNION ALL ".join(f"{select}{_WITHIN} AND {_AT}" for select in _KINDS.values())
+    within = {"earliest": max(earliest, 0), "latest": max(latest, 0)}
     found: dict[Place, Result] = {}
-    for row in (row for some in _places(places, earliest) for row in client.rows(sql, some, _FINAL)):
+    for row in (row for some in _places(places) for row in client.rows(sql, some | within)):
         counted = row["counted_offset"]
         result = Result(row["kind"], row["reason"], row["detail"], None if counted < 0 else counted)
         found[(row["partition"], row["offset"])] = result
@@ -310,13 +359,19 @@ def _write(client: Client, fact: str, rows: Sequence[tuple[Place, datetime]], co
     Writer(client).insert("rejected_redrives", pa.table(table))
 
 
-def _places(places: Sequence[Place], earliest: int) -> Iterator[dict[str, Any]]:
+def _places(places: Sequence[Place]) -> Iterator[dict[str, Any]]:
     for first in range(0, len(places), _TOGETHER):
         some = places[first : first + _TOGETHER]
+        yield {"partitions": [partition for partition, _ in some], "offsets": [offset for _, offset in some]}
+
+
+def _by_key(keys: Sequence[RowKey]) -> Iterator[dict[str, Any]]:
+    for first in range(0, len(keys), _TOGETHER):
+        some = keys[first : first + _TOGETHER]
         yield {
-            "partitions": [partition for partition, _ in some],
-            "offsets": [offset for _, offset in some],
-            "earliest": max(earliest, 0),
+            "partitions": [key.partition for key in some],
+            "stamps": [key.stamp for key in some],
+            "offsets": [key.offset for key in some],
         }
 
 

@@ -28,7 +28,7 @@ from support import eventually
 __all__ = ["FAULTS", "Fault", "begin"]
 
 METRIC = "api.calls"
-BACKLOG = 300_000
+BACKLOG = 200_000
 """Messages of usage.windows that take a checker longer than the alert waits."""
 MANY_EVENTS = 1_100_000
 
@@ -46,7 +46,7 @@ def begin(scene: Scene) -> None:
 def record(scene: Scene, count: int) -> None:
     """`count` events of a few subjects."""
     frame = pl.DataFrame({"subject_id": [f"u{number % 40}" for number in range(count)]})
-    with Meter(config=scene.config, propagate_trace="off", close_timeout=120) as meter:
+    with Meter(config=scene.config, buffer_timeout=300, close_timeout=120) as meter:
         meter.record_batch(
             frame.with_columns(metric_key=pl.lit(METRIC), subject_type=pl.lit("user"), quantity=pl.lit(1))
         ).raise_refused()
@@ -71,16 +71,18 @@ def notifications(scene: Scene) -> Iterator[None]:
 
 
 def workers(scene: Scene) -> Iterator[None]:
-    """Fold worker and checker are killed. Meanwhile windows have piled up."""
-    window = scene.published_window()
+    """Fold worker and checker are killed."""
     scene.kill("fold", "check")
-    scene.send_many(scene.topics.usage_windows, window, BACKLOG, partition=0)
     yield
     scene.start("fold", "check")
 
 
 def backlog(scene: Scene) -> Iterator[None]:
-    """The checker works through what has piled up: nothing to do."""
+    """Windows have piled up while the checker was away. It works through them, so there is nothing to mend."""
+    scene.kill("check")
+    window = scene.published_window()
+    scene.send_many(scene.topics.usage_windows, window.value(), BACKLOG, partition=window.partition() or 0)
+    scene.start("check")
     yield
 
 
@@ -106,15 +108,17 @@ def backups(scene: Scene) -> Iterator[None]:
     scene.kill("fold")
     scene.start("fold")
     yield
-    scene.command("backup", "create")
+    scene.command("backup", "create", "--full")
     scene.kill("fold")
     scene.start("fold")
 
 
 def restarts(scene: Scene) -> Iterator[None]:
-    """The fold worker has been restarted for the third time."""
-    scene.kill("fold")
-    scene.start("fold")
+    """The notifier is killed three times."""
+    for _ in range(3):
+        scene.kill("notify")
+        scene.start("notify")
+        scene.wait_scraped(2)
     yield
 
 
@@ -231,10 +235,10 @@ FAULTS = (
         frozenset({"MeterfoldEndpointDisabled"}),
         frozenset({"MeterfoldNotificationsLate"}),
     ),
+    Fault(restarts, frozenset(), frozenset({"MeterfoldWorkerRestarts"})),
     Fault(workers, frozenset({"MeterfoldWorkerDown", "MeterfoldFoldAbsent", "MeterfoldCheckerAbsent"})),
     Fault(backlog, frozenset({"MeterfoldCheckerBehind"})),
     Fault(backups, frozenset({"MeterfoldBackupLate", "MeterfoldBackupTooOld"})),
-    Fault(restarts, frozenset(), frozenset({"MeterfoldWorkerRestarts"})),
     Fault(
         damaged,
         frozenset({"MeterfoldDefinitionsUnreadable"}),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 
 from meterfold_local.ports import choose_port
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.topics import Topics
 from meterfold_service import Metering
-from support import consume_all
+from support import consume_all, eventually
 from support.receivers import SECRET, Endpoint, Mailbox
 
 __all__ = ["BACKUPS", "PARTITIONS", "Scene"]
@@ -38,6 +38,7 @@ class Scene:
         self.config = Path(stack.environment()["METERFOLD_CONFIG"])
         self.metering = Metering(kafka=self.kafka, clickhouse=stack.clickhouse_settings(), wait_seconds=60)
         self.ports = {name: choose_port(0) for name in _WORKERS}
+        self.scrapes: Callable[[], int] = lambda: 0
         self._folder = folder
         self._starts = 0
         self._processes: dict[str, ManagedProcess] = {}
@@ -88,6 +89,11 @@ class Scene:
         )
         assert done.returncode == 0, f"meterfold {' '.join(words)}: {done.stdout}{done.stderr}"
 
+    def wait_scraped(self, times: int) -> None:
+        """Until every worker was scraped this many times more."""
+        before = self.scrapes()
+        eventually(lambda: self.scrapes() >= before + times, READY_SECONDS, "the workers are scraped")
+
     # Messages
 
     def send(self, topic: str, value: bytes | None, key: bytes | None = None, partition: int = -1) -> None:
@@ -112,11 +118,9 @@ class Scene:
         assert self.producer.flush(120) == 0
         assert not failed, failed[0]
 
-    def published_window(self) -> bytes:
+    def published_window(self) -> Message:
         """A message of usage.windows."""
-        found = consume_all(self.kafka, self.topics.usage_windows)[-1].value()
-        assert isinstance(found, bytes)
-        return found
+        return next(one for one in consume_all(self.kafka, self.topics.usage_windows) if len(one.value() or b"") > 500)
 
     @contextmanager
     def open_transaction(self, topic: str) -> Iterator[None]:

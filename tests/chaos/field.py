@@ -222,8 +222,8 @@ class Field:
         return {
             "steady-cap": {"notify_emails": ("steady@example.com",), "notify_webhook": receivers.url("steady")},
             "credit-cap": {"notify_emails": ("credit@example.com",), "notify_webhook": receivers.url("credit")},
-            "every-cap": {"notify_webhook": receivers.url(GONE)},
-            "definitions": {"notify_emails": ("flex@example.com", "both@example.com")},
+            "every-cap": {"notify_emails": ("every@example.com",)},
+            "definitions": {"notify_emails": ("flex@example.com",), "notify_webhook": receivers.url(GONE)},
         }
 
     @property

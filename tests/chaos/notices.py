@@ -18,7 +18,7 @@ from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.endpoint_changes import EndpointChanged
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.events import ThresholdEvent
-from meterfold_sink.client import Client, connect
+from meterfold_sink.client import connect
 from support import consume_all
 
 __all__ = ["Notices", "NoticesFound"]
@@ -43,21 +43,18 @@ class NoticesFound:
 
 
 class Notices:
-    """`fixed` are the thresholds that never change, by name."""
+    """For any thread. `fixed` are the ids of the thresholds that never change."""
 
     def __init__(self, ground: Ground, receivers: Receivers) -> None:
         self._ground = ground
         self._receivers = receivers
-        self._client: Client | None = None
         self.fixed: tuple[str, ...] = ()
 
     def are_sent(self, at: datetime) -> bool:
         """Whether the events of the fixed thresholds until `at` are delivered; False while ClickHouse is away."""
-        with suppress(MeterfoldError):
-            if self._client is None:
-                self._client = connect(self._ground.clickhouse, timeout_seconds=5)
-            text = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-            return not self._client.value(_WAITING, {"thresholds": list(self.fixed), "at": text})
+        text = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        with suppress(MeterfoldError), connect(self._ground.clickhouse, timeout_seconds=5) as client:
+            return not client.value(_WAITING, {"thresholds": list(self.fixed), "at": text})
         return False
 
     def redeliver(self) -> None:

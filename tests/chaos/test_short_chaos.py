@@ -1,6 +1,6 @@
 """A short run of `make chaos`: some faults of every group, on three brokers, and the proof of every number.
 
-`make chaos FAULTS=52` injects every kind once. The long runs and what they showed are in docs/chaos.md.
+`make chaos FAULTS=75` injects every kind once. The long runs and what they showed are in docs/chaos.md.
 """
 
 from __future__ import annotations

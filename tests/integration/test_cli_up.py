@@ -20,7 +20,7 @@ from support import eventually
 from support.cli import answer, meterfold, running
 
 HEADER = "id,metric_key,subject_type,subject_id,quantity,timestamp"
-PORTS = ("--port", "0", "--clickhouse-port", "0")
+PORTS = ("--port", "0", "--clickhouse-port", "0", "--http-port", "0")
 
 
 def processes(data: Path) -> tuple[ProcessInfo, ...]:

@@ -41,13 +41,15 @@ def test_clickhouse_runs_every_statement_of_the_dashboards(
 def test_the_engine_parses_the_statements_that_create_roles_and_users(clickhouse_settings: ClickHouseSettings) -> None:
     """The local server has one user, so it can parse these statements and not run them."""
     client = connect(clickhouse_settings)
-    kinds = set()
+    kinds, roles = set(), set[str]()
     for path in sorted((ROOT / "deploy" / "clickhouse").glob("*.sql")):
         text = re.sub(r"^--.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         for statement in filter(None, map(str.strip, text.split(";"))):
             assert client.value("SELECT formatQuery({sql:String})", {"sql": statement})
             kinds.add(" ".join(statement.split()[:2]))
+            roles |= {statement.split()[-1]} if statement.startswith("CREATE ROLE") else set()
     assert {"CREATE ROLE", "CREATE USER", "CREATE ROW", "GRANT SELECT", "GRANT INSERT"} <= kinds
+    assert {"meterfold_fold", "meterfold_check", "meterfold_notify", "meterfold_service"} <= roles
     with pytest.raises(MeterfoldError):
         client.value("SELECT formatQuery({sql:String})", {"sql": "GRANT READING ON a.b TO c"})
     client.close()

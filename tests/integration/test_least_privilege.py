@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from meterfold import Meter
 from meterfold_local.stack import LocalStack
@@ -21,12 +32,15 @@ from meterfold_schemas.usage import UsageRecorded
 from support import eventually, kafka_users
 from support.cli import answer, meterfold, running
 from support.kafka_users import Rule, settings_of
+from support.receivers import SECRET, Endpoint, Mailbox, endpoint, mailbox
 
 pytestmark = pytest.mark.stack
 
 DEADLINE = 120.0
 YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
 USERS = sorted({rule.user for rule in kafka_users.rules()})
+GROUPS = ("meterfold-fold", "meterfold-checker", "meterfold-notify")
+TRANSACTIONS = ("meterfold-checker-0", "meterfold-definitions")
 AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
 
 
@@ -42,27 +56,34 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
     kafka_users.create(kafka)
     clickhouse = guarded.clickhouse_settings("least")
 
-    def environment(part: str) -> dict[str, str]:
+    def environment(part: str, **more: str) -> dict[str, str]:
         path = tmp_path / part / "meterfold.toml"
         write_settings(path, settings_of(f"meterfold-{part}", kafka), clickhouse)
-        return {**guarded.environment(), "METERFOLD_CONFIG": str(path)}
+        return {**guarded.environment(), "METERFOLD_CONFIG": str(path), **more}
 
     migrated = meterfold("migrate", "--partitions", "2", env=environment("migrate"))
     assert migrated.returncode == 0, migrated.stderr
     with (
+        endpoint() as hooks,
+        mailbox() as box,
         running("fold", env=environment("fold"), folder=tmp_path, ready="fold: ready") as fold,
         running("check", env=environment("check"), folder=tmp_path, ready="check: ready") as check,
+        running(
+            "notify", env=environment("notify", **_receivers(hooks, box)), folder=tmp_path, ready="notify: ready"
+        ) as notify,
     ):
         service = environment("service")
         answer("metric", "define", "api.calls", "--name", "Calls", "--unit", "calls", env=service)
         quota = ("--name", "quota", "--value", "5", "--period", "daily")
-        answer("threshold", "create", "api.calls", *quota, env=service)
+        notified = ("--email", "ada@example.com", "--webhook", hooks.url)
+        answer("threshold", "create", "api.calls", *quota, *notified, env=service)
         with Meter(**settings_of("meterfold-app", kafka).model_dump(), strict=True) as meter:
             for number in range(10):
                 meter.record("api.calls", ("user", "ada"), id=str(number))
             meter.record("api.calls", ("user", "ada"), id="earlier", timestamp=YESTERDAY)
         eventually(lambda: answer("alert", "list", env=service)["total"] >= 1, DEADLINE, "the alert is in ClickHouse")
         answer("status", "--wait", "60", env=service)
+        _notified(service, hooks, box)
         _closed_and_exported(service, tmp_path)
         # No key: the fold rejects it wherever it lands.
         lost = UsageRecorded(
@@ -80,10 +101,43 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         assert (report["closings"], report["thresholds"]["actions"]) == (1, 1)
         assert fold.terminate(20) == 0
         assert check.terminate(20) == 0
-    for process in (fold, check):
+        assert notify.terminate(20) == 0
+    for process in (fold, check, notify):
         assert "AUTHORIZATION" not in process.output().upper(), process.output()
 
     _each_user_writes_and_reads_what_the_rules_say(guarded.kafka_settings("matrix."))
+
+
+def _receivers(hooks: Endpoint, box: Mailbox) -> dict[str, str]:
+    settings = {
+        "smtp_host": box.host,
+        "smtp_port": str(box.port),
+        "smtp_security": "none",
+        "operator_emails": "ops@example.com",
+        "webhook_secrets": SECRET,
+        "webhook_ports": str(hooks.port),
+        "allow_http": "true",
+        "allowed_networks": "127.0.0.0/8",
+    }
+    return {f"METERFOLD_NOTIFY_{name.upper()}": value for name, value in settings.items()}
+
+
+def _notified(service: dict[str, str], hooks: Endpoint, box: Mailbox) -> None:
+    """An event reaches both receivers; a gone endpoint is an event that the notifier writes itself, reads and mails;
+    and the user of the service sees the group and enables the endpoint."""
+    eventually(lambda: {"threshold.exceeded"} <= {r.event["type"] for r in hooks.requests}, DEADLINE, "the webhook")
+    eventually(lambda: "ada@example.com" in {to for to, _ in box.mails}, DEADLINE, "the mail")
+    exceeded = next(request for request in hooks.requests if request.event["type"] == "threshold.exceeded")
+    hooks.each = 410
+    again = ("redeliver", "--event", exceeded.id, "--channel", "webhook", "--all")
+    assert answer("notify", *again, env=service) == {"deliveries": 1}
+    eventually(lambda: "ops@example.com" in {to for to, _ in box.mails}, DEADLINE, "the mail about the endpoint")
+    hooks.each = 204
+    assert answer("notify", "enable", hooks.url, "--by", "ann", env=service)["state"] == "active"
+    assert answer("notify", "test", "webhook", hooks.url, env=service)["state"] == "delivered"
+    eventually(lambda: not answer("status", env=service)["notifier"]["lag"], DEADLINE, "the group has read everything")
+    notifier = answer("status", env=service)["notifier"]
+    assert (notifier["members"], notifier["wanted"], notifier["endpoints"]["disabled"]) == (1, True, 0)
 
 
 def _closed_and_exported(service: dict[str, str], folder: Path) -> None:
@@ -124,10 +178,56 @@ def _each_user_writes_and_reads_what_the_rules_say(kafka: KafkaSettings) -> None
         for future in admin.create_topics([NewTopic(f"{kafka.topic_prefix}more", 1, 1)], request_timeout=20).values():
             with pytest.raises(KafkaException, match="AUTHORIZATION"):
                 future.result(30)
-    foreign = {"transactional.id": f"{kafka.topic_prefix}meterfold-definitions"}
-    producer = Producer(settings_of("meterfold-check", kafka).client(**foreign))
-    with pytest.raises(KafkaException, match="AUTHORIZATION"):
-        producer.init_transactions(30)
+        _groups_and_transactions_of_others_are_refused(user, kafka, rules)
+    _notifier_changes_nothing(settings_of("meterfold-notify", kafka))
+
+
+def _groups_and_transactions_of_others_are_refused(user: str, kafka: KafkaSettings, rules: set[Rule]) -> None:
+    """No part commits offsets of another part's group, or takes part in its transactions."""
+    own = settings_of(user, kafka)
+    for group in GROUPS:
+        allowed = any(_covers(rule, user, "group", group, "Read") for rule in rules)
+        consumer = Consumer(own.client(**{"group.id": kafka.topic_prefix + group, "enable.auto.commit": False}))
+        try:
+            if not allowed:
+                with pytest.raises(KafkaException, match="AUTHORIZATION"):
+                    consumer.commit(
+                        offsets=[TopicPartition(f"{kafka.topic_prefix}usage.windows", 0, 0)], asynchronous=False
+                    )
+        finally:
+            consumer.close()
+    for name in TRANSACTIONS:
+        if not any(_covers(rule, user, "transactionalId", name, "Write") for rule in rules):
+            producer = Producer(own.client(**{"transactional.id": kafka.topic_prefix + name}))
+            with pytest.raises(KafkaException, match="AUTHORIZATION"):
+                producer.init_transactions(30)
+
+
+def _covers(rule: Rule, user: str, resource: str, name: str, operation: str) -> bool:
+    matches = name.startswith(rule.name) if rule.prefix else name == rule.name
+    return (rule.user, rule.resource, rule.operation) == (user, resource, operation) and matches
+
+
+def _notifier_changes_nothing(own: KafkaSettings) -> None:
+    """What a notifier that was taken over would try: retention, records, groups, and rights."""
+    admin = AdminClient(own.client())
+    exceeded = f"{own.topic_prefix}threshold.exceeded"
+    entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
+    changes = [ConfigResource(ResourceType.TOPIC, exceeded, incremental_configs=[entry])]
+    every = AclBinding(
+        ResourceType.TOPIC, "*", ResourcePatternType.LITERAL, "User:meterfold-notify", "*", AclOperation.ALL,
+        AclPermissionType.ALLOW,
+    )  # fmt: skip
+    futures = [
+        *admin.incremental_alter_configs(changes, request_timeout=20).values(),
+        *admin.delete_records([TopicPartition(exceeded, 0, 0)], request_timeout=20).values(),
+        *admin.delete_consumer_groups([f"{own.topic_prefix}meterfold-fold"], request_timeout=20).values(),
+        *admin.create_acls([every], request_timeout=20).values(),
+    ]
+    assert len(futures) == 4
+    for future in futures:
+        with pytest.raises(KafkaException, match="AUTHORIZATION"):
+            future.result(30)
 
 
 def _written(own: KafkaSettings, topics: list[str]) -> set[str]:

@@ -31,7 +31,7 @@ def test_the_five_minutes_pasted_as_one_block_work(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     env = {"PATH": os.defpath, "HOME": str(Path.home())}
-    ports = ("--data", str(tmp_path / ".meterfold"), "--port", "0", "--clickhouse-port", "0")
+    ports = ("--data", str(tmp_path / ".meterfold"), "--port", "0", "--clickhouse-port", "0", "--http-port", "0")
     with running("up", *ports, env=env, folder=tmp_path, ready="ready; Ctrl-C", deadline=120) as up:
         pasted = subprocess.run(
             ["/bin/bash", "-e", "-x"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,9 +18,10 @@ from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.usage import UsageRecorded
 from meterfold_service import Metering
-from meterfold_service.rejected import redriving
+from meterfold_service.rejected import operations, redriving
 from meterfold_service.rejected.corrections import Correction
 from meterfold_service.rejected.results import Position, RedriveReport
+from meterfold_sink.client import Client
 from meterfold_sink.rejected import Claim, write_claims
 from meterfold_sink.rejections import recent_rejections
 from support.cli import answer, inside
@@ -195,3 +197,46 @@ def test_whoever_breaks_off_or_races_sends_one_event(
         assert stored is not None
         assert len(installation.log()) == before + 1
     check(installation)
+
+
+def test_of_very_many_rejected_messages_few_granules_are_read(
+    installation: Installation, kafka_settings: KafkaSettings, clickhouse_settings: ClickHouseSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Arrivals tie, so pages and keys also depend on the offset."""
+    rows, begin = 200_000, micros(datetime.now(UTC) - timedelta(hours=1))
+    for partition in range(PARTITIONS):
+        installation.client.command(
+            "INSERT INTO usage_rejected (partition, offset, received_at, reason, detail, key, value, org_id) "
+            f"SELECT {partition}, number, fromUnixTimestamp64Micro({begin} + intDiv(number, 1000) * 1000000, 'UTC'), "
+            f"if(number % 1000 = 7, 'invalid', 'undecodable'), 'd', '', 'noise', 'o' FROM numbers({rows // PARTITIONS})"
+        )
+    statements: list[tuple[str, Any]] = []
+    asked = Client.rows
+
+    def noting(self: Client, sql: str, parameters: Any = None, settings: Any = None) -> list[dict[str, Any]]:
+        statements.append((sql, parameters))
+        return asked(self, sql, parameters, settings)
+
+    with Metering(kafka=kafka_settings, clickhouse=clickhouse_settings) as metering:
+        assert metering.rejected.count() == {"undecodable": rows - 200, "invalid": 200}
+        newest = metering.rejected.list(reason="invalid", limit=3, offset=1)
+        assert (newest.total, [str(one.position) for one in newest.rows]) == (200, ["0:99007", "1:98007", "0:98007"])
+        monkeypatch.setattr(operations, "_MESSAGES", 30)
+        seen: list[int] = []
+        refused = metering.rejected.redrive_all(Correction(), dry_run=True, reason="invalid", on_progress=seen.append)
+        assert (refused.sent, refused.refused_total, seen) == (0, 200, [30, 60, 90, 120, 150, 180, 200])
+        few = metering.rejected.redrive_all(Correction(), dry_run=True, reason="invalid", limit=150)
+        assert few.refused_total == 150
+
+        monkeypatch.setattr(Client, "rows", noting)
+        assert metering.rejected.get(Position(1, 31_337)).position == Position(1, 31_337)
+        metering.rejected.redrive_all(Correction(), dry_run=True, partition=1, limit=90)
+    monkeypatch.undo()
+    wide = [(sql, given) for sql, given in statements if "FROM usage_rejected" in sql and "hex(value)" in sql]
+    assert len(wide) == 1 + 3
+    for sql, given in wide:
+        plan = installation.client.rows(f"EXPLAIN indexes = 1 {sql}", given)
+        text = "\n".join(next(iter(row.values())) for row in plan)
+        read = [tuple(map(int, found)) for found in re.findall(r"Granules: (\d+)/(\d+)", text)]
+        assert read[-1][0] <= 3 < read[0][1], f"{sql}\n{text}"

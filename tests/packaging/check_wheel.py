@@ -31,6 +31,9 @@ DATA = (
     "meterfold_schemas/examples/",
     "meterfold_schemas/json_schema/",
     "meterfold_schemas/vectors/",
+    "meterfold_service/console/static/console.css",
+    "meterfold_service/console/static/vendor/",
+    "meterfold_service/console/templates/",
     "meterfold_sink/migrations/",
 )
 

@@ -16,6 +16,7 @@ from meterfold_processor.fold.settings import FoldSettings
 from meterfold_processor.probes.settings import HealthSettings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, Settings, load_settings
 from meterfold_service.backups.settings import BackupSettings
+from meterfold_service.http.settings import HttpSettings
 from meterfold_service.notify.settings import NotifySettings
 from support.paths import ROOT
 
@@ -27,6 +28,7 @@ _SECTIONS: Final[dict[str, type[Settings]]] = {
     "fold": FoldSettings,
     "checker": CheckerSettings,
     "notify": NotifySettings,
+    "http": HttpSettings,
     "health": HealthSettings,
     "backup": BackupSettings,
 }

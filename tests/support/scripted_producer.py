@@ -7,8 +7,11 @@ import time
 from collections import deque
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from meterfold import base
+from meterfold.sender import Sender
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.usage import UsageRecorded
 
@@ -38,6 +41,8 @@ class ScriptedProducer:
         self.held: deque[tuple[bytes, bytes, Any]] = deque()
         #: The ids of the events in order.
         self.taken: list[bytes] = []
+        #: Their values.
+        self.values: list[bytes] = []
         self.purged = False
         self.fatal: KafkaError | None = None
         self.reports: deque[tuple[KafkaError | None, bytes, Any]] = deque()
@@ -51,6 +56,7 @@ class ScriptedProducer:
                 raise BufferError("Local: Queue full")
             self.held.append((key, value, on_delivery))
             self.taken.append(_event_id(value))
+            self.values.append(value)
 
     def poll(self, timeout: float) -> int:
         end = time.monotonic() + timeout
@@ -96,3 +102,19 @@ class Factory:
     def __call__(self, config: dict[str, Any]) -> ScriptedProducer:
         self.made.append(ScriptedProducer(config, **self.options))
         return self.made[-1]
+
+
+def scripted_senders(patch: pytest.MonkeyPatch, room: int = 1000) -> list[ScriptedProducer]:
+    """The producers of every Meter that is made from now on, as they are made."""
+    made: list[ScriptedProducer] = []
+
+    def make(config: dict[str, Any]) -> ScriptedProducer:
+        made.append(ScriptedProducer(config, room))
+        return made[-1]
+
+    def sender(*arguments: Any, **options: Any) -> Sender:
+        options.pop("producer_class", None)
+        return Sender(*arguments, make_producer=make, **options)
+
+    patch.setattr(base, "Sender", sender)
+    return made

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,27 +38,64 @@ class Reason(StrEnum):
     MISROUTED = "misrouted"
 
 
-ReasonOption = Annotated[Reason | None, typer.Option("--reason", help="Only messages with this reason.")]
-OrgOption = Annotated[
-    str | None, typer.Option("--org", help='Only this organization; "" for none or an unknown one. [default: all]')
-]
-MetricOption = Annotated[str | None, typer.Option("--metric", metavar="KEY", help="Only this metric.")]
-SubjectOption = Annotated[str | None, typer.Option("--subject", metavar="TYPE:ID", help="Only this subject.")]
-PartitionOption = Annotated[int | None, typer.Option("--partition", min=0, help="Only this partition.")]
-
-
-@app.command("list")
-def list_(
-    reason: ReasonOption = None,
-    org: OrgOption = None,
-    metric: MetricOption = None,
-    subject: SubjectOption = None,
-    partition: PartitionOption = None,
+def _selection(
+    reason: Annotated[Reason | None, typer.Option("--reason", help="Only messages with this reason.")] = None,
+    org: Annotated[
+        str | None, typer.Option("--org", help='Only this organization; "" for none or an unknown one. [default: all]')
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="KEY", help="Only this metric.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", metavar="TYPE:ID", help="Only this subject.")] = None,
+    partition: Annotated[int | None, typer.Option("--partition", min=0, help="Only this partition.")] = None,
     month: MonthOption = None,
     since: SinceOption = None,
     start: FromOption = None,
     end: ToOption = None,
     tz: ZoneOption = None,
+) -> Selection:
+    """The options that select messages, of every command that does; times are arrival times."""
+    from meterfold_cli.spans import span
+
+    begin = until = None
+    if any(option is not None for option in (month, since, start, end)):
+        begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
+    return {
+        "reason": None if reason is None else reason.value,
+        "org_id": org,
+        "metric_key": metric,
+        "subject": None if subject is None else subject_of(subject),
+        "partition": partition,
+        "since": begin,
+        "until": until,
+    }
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of `_selection` in the place of its parameter `selection`."""
+    # `Selection` is imported for type checkers only: commands import what they run.
+    options, own = (
+        inspect.signature(function, eval_str=True, locals={"Selection": dict}).parameters
+        for function in (_selection, command)
+    )
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        selection = _selection(**{name: given.pop(name) for name in options})
+        command(selection=selection, **given)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        parameters += options.values() if name == "selection" else [parameter]
+    signature = inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters])
+    run.__signature__ = signature  # type: ignore[attr-defined]  # what Typer reads
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+@app.command("list")
+@selecting
+def list_(
+    *,
+    selection: Selection,
     redriven: Annotated[
         bool | None,
         typer.Option("--redriven/--open", help="Only messages that were, or were not, sent again. [default: both]"),
@@ -77,7 +118,6 @@ def list_(
     from meterfold_cli.wording.rejected import json_message
     from meterfold_cli.wording.rejected import redriven as became
 
-    selection = _selection(reason, org, metric, subject, partition, month, since, start, end, tz)
     with metering(config) as service:
         page = service.rejected.list(redriven=redriven, limit=limit, offset=offset, **selection)
         reasons = service.rejected.count(redriven=redriven, **selection)
@@ -135,6 +175,7 @@ def show(
 
 
 @app.command("redrive")
+@selecting
 def redrive(
     positions: Annotated[
         list[str] | None,
@@ -163,16 +204,13 @@ def redrive(
         Path | None,
         typer.Option("--file", metavar="FILE", help="JSON Lines of partition, offset and event: the fields to set."),
     ] = None,
-    reason: ReasonOption = None,
-    org: OrgOption = None,
-    metric: MetricOption = None,
-    subject: SubjectOption = None,
-    partition: PartitionOption = None,
-    month: MonthOption = None,
-    since: SinceOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    tz: ZoneOption = None,
+    *,
+    selection: Selection,
+    every: Annotated[bool, typer.Option("--all", help="Every message that was not sent again yet.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Send at most this many of a selection, by partition and arrival. [default: all]"),
+    ] = None,
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who does it. [default: your login name on this machine]")
     ] = None,
@@ -198,11 +236,15 @@ def redrive(
     from meterfold_cli.wording.rejected import event_fields, report_lines
     from meterfold_schemas.plurals import plural
 
-    selection = _selection(reason, org, metric, subject, partition, month, since, start, end, tz)
     correction = correction_of(sets or [], drops or [], shift)
-    ways = sum((bool(positions), file is not None, any(value is not None for value in selection.values())))
+    selected = any(value is not None for value in selection.values())
+    ways = sum((bool(positions), file is not None, selected, every))
     if ways != 1:
-        raise WrongInput("name messages, give --file, or select them, such as --reason misrouted; exactly one of these")
+        raise WrongInput(
+            "name messages, give --file, select them, such as --reason misrouted, or give --all; exactly one of these"
+        )
+    if limit is not None and not (selected or every):
+        raise WrongInput("--limit is for a selection or --all")
     name = login_name() if by is None else by
     with metering(config) as service:
         if positions or file is not None:
@@ -212,11 +254,11 @@ def redrive(
                 corrections, read_as=read_as, by=name, note=note, dry_run=dry_run, wait_seconds=wait
             )
         else:
+            counts = service.rejected.count(redriven=False, **selection)
+            total = min(sum(counts.values()), limit or sys.maxsize)
             if not (yes or dry_run):
-                counts = service.rejected.count(redriven=False, **selection)
-                messages = plural(sum(counts.values()), "message")
                 effects = [f"{count:,} rejected as {why}" for why, count in counts.items()]
-                confirm(f"sending {messages} again", effects or ["nothing is selected"])
+                confirm(f"sending {plural(total, 'message')} again", effects or ["nothing is selected"])
             with console.progress("redriving", "messages") as progress:
                 report = service.rejected.redrive_all(
                     correction,
@@ -225,7 +267,8 @@ def redrive(
                     note=note,
                     dry_run=dry_run,
                     wait_seconds=wait,
-                    on_progress=lambda done: progress(done),
+                    limit=limit,
+                    on_progress=lambda done: progress(done, total),
                     **selection,
                 )
     if as_json:
@@ -245,34 +288,6 @@ def _end(report: RedriveReport) -> None:
         raise typer.Exit(FAILED)
     if report.states.get("not folded"):
         raise typer.Exit(UNAVAILABLE)
-
-
-def _selection(
-    reason: Reason | None,
-    org: str | None,
-    metric: str | None,
-    subject: str | None,
-    partition: int | None,
-    month: str | None,
-    since: str | None,
-    start: str | None,
-    end: str | None,
-    tz: str | None,
-) -> Selection:
-    from meterfold_cli.spans import span
-
-    begin = until = None
-    if any(option is not None for option in (month, since, start, end)):
-        begin, until = span(datetime.now(UTC), tz, month=month, since=since, start=start, end=end)
-    return {
-        "reason": None if reason is None else reason.value,
-        "org_id": org,
-        "metric_key": metric,
-        "subject": None if subject is None else subject_of(subject),
-        "partition": partition,
-        "since": begin,
-        "until": until,
-    }
 
 
 def _write(path: Path, rows: tuple[RejectedMessage, ...]) -> None:

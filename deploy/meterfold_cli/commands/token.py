@@ -10,7 +10,7 @@ import typer
 from meterfold_cli import console
 from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
 from meterfold_cli.exits import WrongInput
-from meterfold_cli.installation import ConfigOption, JsonOption
+from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 
 MOST_SECONDS = 100 * 366 * 86_400
 
@@ -112,6 +112,37 @@ def revoke(
     with metering(config) as service:
         found = service.tokens.revoke(token_id)
     console.say(f"revoked {found.id} ({found.name})")
+
+
+@app.command("link")
+def link(
+    url: Annotated[
+        str | None, typer.Option("--url", help="Address of the console. [default: that of [http] host and port]")
+    ] = None,
+    scope: Annotated[list[str] | None, typer.Option("--scope", help="read, manage or admin. [default: admin]")] = None,
+    org: Annotated[str | None, typer.Option("--org", help="Only this organization. [default: all]")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print a link that signs a browser in to the console, once.
+
+    The link is valid for 15 minutes, and the session that it opens for 12 hours at most. `token list` shows it as a
+    token; `token revoke` ends the session.
+
+    Example: meterfold token link --scope read --org acme
+    """
+    from datetime import UTC, datetime
+
+    from meterfold_schemas.settings import load_settings
+    from meterfold_service.console.links import local_name, sign_in_link
+    from meterfold_service.http.settings import HttpSettings
+
+    settings = load_settings(HttpSettings, "http", sources=Installation.read(config).sources)
+    address = url or f"http://{settings.host}:{settings.port}"
+    with metering(config) as service:
+        found = sign_in_link(
+            service, address, name=local_name(), scopes=scope or ["admin"], org_id=org, now=datetime.now(UTC)
+        )
+    console.say(found)
 
 
 def _lifetime(text: str) -> timedelta:

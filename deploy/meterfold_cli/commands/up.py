@@ -12,6 +12,7 @@ from meterfold_cli import console, exits
 from meterfold_cli.installation import JsonOption
 
 if TYPE_CHECKING:
+    from meterfold_cli.local_run import LocalRun
     from meterfold_local.stack import LocalStack
 
 
@@ -28,11 +29,15 @@ def up(
         int,
         typer.Option(min=0, max=65535, help="ClickHouse port. If it is in use, the next free one; 0: a random one."),
     ] = 8123,
+    http_port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port of the console and the HTTP API; otherwise as the others."),
+    ] = 8888,
     no_migrate: Annotated[bool, typer.Option("--no-migrate", help="Do not create tables and topics.")] = False,
-    no_workers: Annotated[bool, typer.Option("--no-workers", help="Do not start a fold worker and a checker.")] = False,
+    no_workers: Annotated[bool, typer.Option("--no-workers", help="Start Kafka and ClickHouse only.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the local stack: Apache Kafka, ClickHouse's engine, a fold worker and a checker on this machine.
+    """Run the local stack on this machine: Apache Kafka, ClickHouse's engine, a fold worker, a checker and the console.
 
     DIR keeps the data. Ctrl-C stops all processes in order (exit code 0), a second Ctrl-C kills them. The first start
     on a machine downloads Kafka (43 MB).
@@ -54,13 +59,14 @@ def up(
                 brokers=brokers,
                 kafka_port=port,
                 clickhouse_port=clickhouse_port,
+                http_port=http_port,
                 progress=lambda done, total: tell(done, total, "downloading Kafka, once per machine"),
             )
             stack.start()
         try:
             run = LocalRun(stack, migrate=not no_migrate, workers=not no_workers)
             run.start()
-            _tell(stack, run.workers, as_json)
+            _tell(stack, run, as_json)
             ending.starting = False
             run.hold(ending.event)
             if not as_json:
@@ -108,13 +114,18 @@ def _refuse_running(data: Path, as_json: bool) -> None:
     raise typer.Exit(exits.FAILED)
 
 
-def _tell(stack: LocalStack, workers: tuple[str, ...], as_json: bool) -> None:
-    settings = stack.clickhouse_settings()
+def _tell(stack: LocalStack, run: LocalRun, as_json: bool) -> None:
+    settings, workers, link = stack.clickhouse_settings(), run.workers, run.sign_in_link()
     if as_json:
         places = _places(stack.data_dir, stack.kafka.bootstrap_servers)
-        console.emit({"event": "ready", **places, "clickhouse_url": settings.url, "workers": workers})
+        console_places = {"console_url": stack.http_url if workers else None, "sign_in_link": link}
+        console.emit({"event": "ready", **places, "clickhouse_url": settings.url, **console_places, "workers": workers})
         return
     _say_places(stack.data_dir, stack.kafka.bootstrap_servers, settings.url, workers)
+    if workers:
+        console.say(f"console     {stack.http_url}")
+    if link is not None:
+        console.say(f"            {link}  (signs in once, within 15 minutes; `meterfold token link` makes another)")
     console.say("ready; Ctrl-C stops it", "green")
 
 

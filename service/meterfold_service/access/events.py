@@ -19,6 +19,14 @@ __all__ = ["ScopedEvents"]
 class ScopedEvents(Room):
     """As Events. A principal of one organization sends its events only."""
 
+    @property
+    def is_doubtful(self) -> bool:
+        return self._metering.events.is_doubtful
+
+    def check(self) -> None:
+        self._need(Scope.INGEST)
+        self._metering.events.check()
+
     def begin(self, documents: Iterable[Document], on_end: Callable[[], None]) -> Pending:
         self._need(Scope.INGEST)
         return self._metering.events.begin(documents, self._own, on_end)

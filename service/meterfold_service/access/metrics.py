@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from meterfold_service.access.errors import Forbidden
 from meterfold_service.access.principal import Scope
 from meterfold_service.access.room import Room
+from meterfold_service.pages import MAX_LIMIT
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
@@ -52,6 +54,17 @@ class ScopedMetrics(Room):
         # What is known of an undefined key elsewhere is of other organizations.
         undefined = [replace(one, deleted=False, elsewhere=False, guess=None) for one in page.undefined]
         return replace(page, undefined=tuple(undefined))
+
+    def visible(self) -> Sequence[MetricDefinition]:
+        """The definitions that usage is shown by, in the order they are displayed: those of an organization, and those
+        of every organization that they do not hide. All of them where the principal sees every organization."""
+        self._need_for_subject(Scope.READ)
+        rows = self._metering.metrics.list(seen_by=self._own, limit=MAX_LIMIT).rows
+        if self._own is None:
+            return rows
+        own = {metric.key for metric in rows if metric.org_id}
+        found = [metric for metric in rows if metric.org_id or metric.key not in own]
+        return sorted(found, key=lambda metric: (metric.display_order, metric.key))
 
     def preview_define(self, *, org_id: str | None = None, **values: Any) -> MetricChange | None:
         return self._metering.metrics.preview_define(**values, org_id=self._writable(org_id))

@@ -10,12 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meterfold_service.access.alerts import ScopedAlerts
+from meterfold_service.access.doors import ScopedLago, ScopedOpenMeter
 from meterfold_service.access.events import ScopedEvents
 from meterfold_service.access.limits import ScopedLimits
 from meterfold_service.access.metrics import ScopedMetrics
 from meterfold_service.access.notifications import ScopedNotifications
 from meterfold_service.access.periods import ScopedPeriods
+from meterfold_service.access.proofs import ScopedProofs
 from meterfold_service.access.rejected import ScopedRejected
+from meterfold_service.access.status import ScopedStatus
 from meterfold_service.access.thresholds import ScopedThresholds
 from meterfold_service.access.tokens import ScopedSettings, ScopedTokens
 from meterfold_service.access.usage import ScopedUsage
@@ -41,6 +44,14 @@ class Scoped:
     @cached_property
     def events(self) -> ScopedEvents:
         return ScopedEvents(self._metering, self.principal)
+
+    @cached_property
+    def openmeter(self) -> ScopedOpenMeter:
+        return ScopedOpenMeter(self._metering, self.principal)
+
+    @cached_property
+    def lago(self) -> ScopedLago:
+        return ScopedLago(self._metering, self.principal)
 
     @cached_property
     def thresholds(self) -> ScopedThresholds:
@@ -77,3 +88,11 @@ class Scoped:
     @cached_property
     def settings(self) -> ScopedSettings:
         return ScopedSettings(self._metering, self.principal)
+
+    @cached_property
+    def status(self) -> ScopedStatus:
+        return ScopedStatus(self._metering, self.principal)
+
+    @cached_property
+    def proofs(self) -> ScopedProofs:
+        return ScopedProofs(self._metering, self.principal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import InvalidUsage
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from meterfold_service.pages import Page
     from meterfold_service.usage.results import UsagePage, UsageSummary
     from meterfold_sink.busiest import BusySubject
+    from meterfold_sink.subjects import KnownSubject, SubjectMetric
 
 __all__ = ["ScopedUsage"]
 
@@ -54,6 +56,15 @@ class ScopedUsage(Room):
         if what == "rejected" and self._own == "":
             self._need_everything(Scope.READ, "messages of an unknown organization are")
         return self._metering.usage.stream(what, org_id=self._org(org_id), **values)
+
+    def subjects(self, text: str = "", *, org_id: str | None = None, limit: int = 50) -> Sequence[KnownSubject]:
+        self._need(Scope.READ)
+        return self._metering.usage.subjects(text, org_id=self._org(org_id), limit=limit)
+
+    def metrics_of(self, subject: Subject, *, org_id: str | None = None) -> Sequence[SubjectMetric]:
+        self._need_for_subject(Scope.READ)
+        whose = self._subject(subject) or subject
+        return self._metering.usage.metrics_of(whose, org_id=self._org(org_id) or "")
 
     def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
         self._need_everything(Scope.READ, "the busiest subjects are")

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from meterfold_service.access.principal import Scope
+from meterfold_service.console.app import add_console
 from meterfold_service.http.boundary import Boundary
 from meterfold_service.http.context import HttpService, scope_of
 from meterfold_service.http.openapi import document, operation_id
@@ -21,11 +22,14 @@ from meterfold_service.http.problems import add_problems
 from meterfold_service.http.responses import REFUSED
 from meterfold_service.http.routes import (
     alerts,
+    doors,
     events,
     exports,
+    lago,
     limits,
     metrics,
     notifications,
+    openmeter,
     periods,
     probes,
     rejected,
@@ -42,6 +46,9 @@ __all__ = ["create_app", "described", "operations"]
 
 ROUTERS = (
     events.router,
+    doors.router,
+    lago.router,
+    openmeter.router,
     metrics.router,
     usage.router,
     limits.router,
@@ -100,6 +107,7 @@ def create_app(service: HttpService) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, responses=REFUSED)
     app.include_router(probes.router)
+    add_console(app, service)
     app.openapi = lambda: document(app, ROUTERS)  # type: ignore[method-assign]
     if service.settings.cors_origins:
         app.add_middleware(

@@ -1,8 +1,7 @@
-"""The body of a request, decompressed, within bounds of size and time."""
+"""The body of a request, decompressed within its bounds."""
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Callable
 from http import HTTPStatus
@@ -21,30 +20,13 @@ _WINDOW: Final = 8 * 1024 * 1024
 """The largest window of a zstd frame, which decides how much memory one takes."""
 
 
-async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
-    """At most `most` bytes before and after decompression, in at most `seconds`.
+async def read_body(request: Request, most: int) -> bytes:
+    """The body, decompressed to at most `most` bytes; what travels is bounded in size and time by `Boundary`.
 
-    Raises TooManyEvents, UnreadableBody, and HTTPException for an encoding that is not known and a body that takes too
-    long.
+    Raises TooManyEvents, UnreadableBody, and HTTPException for an encoding that is not known.
     """
     decode = _decoder(request.headers.get("content-encoding", ""))
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > most:
-        raise _too_large(most)
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > most:
-                    raise _too_large(most)
-                parts.append(part)
-    except TimeoutError:
-        raise HTTPException(
-            HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {seconds:g} s; send it faster, or less of it"
-        ) from None
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    body = await request.body()
     return body if decode is None else decode(body, most)
 
 
@@ -94,4 +76,7 @@ def _unzstd(body: bytes, most: int) -> bytes:
 
 
 def _too_large(most: int) -> TooManyEvents:
-    return TooManyEvents(f"the body has more than {most:,} bytes, the most that is allowed; send smaller batches")
+    return TooManyEvents(
+        f"the body has more than {most:,} bytes once it is decompressed, which is the limit ([http] max_body_bytes); "
+        "send it in parts"
+    )

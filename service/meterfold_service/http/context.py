@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cached_property
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -16,7 +16,7 @@ from meterfold_service.access.errors import Forbidden, InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.access.scoped import Scoped
 from meterfold_service.http.availability import Availability, Unavailable
-from meterfold_service.http.deliveries import Deliveries
+from meterfold_service.http.ingesting import Ingesting
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.http.traffic import Traffic
 from meterfold_service.limits.following import StateFollower
@@ -43,16 +43,14 @@ class HttpService:
         self.authentication = authentication
         self.settings = settings
         self.traffic = Traffic()
+        self.ingesting = Ingesting()
+        self.stopping = asyncio.Event()
+        """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
         self.availability = Availability(metering.ping, self.traffic.errors)
         self._follower: StateFollower | None = None
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http")
         self._changes = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http-change")
-
-    @cached_property
-    def deliveries(self) -> Deliveries:
-        """Of the event loop that asks first."""
-        return Deliveries(asyncio.get_running_loop())
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._called(self._threads, lambda: operation(*args, **kwargs))
@@ -103,6 +101,7 @@ class HttpService:
 
     def close(self) -> None:
         self.availability.close()
+        self.ingesting.close()
         for threads in (self._threads, self._changes):
             threads.shutdown(wait=False, cancel_futures=True)
         self.metering.close()
@@ -142,13 +141,23 @@ async def caller(
 def needs(scope: Scope) -> Any:
     """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it."""
 
-    async def allowed(found: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
         if not found.principal.may(scope):
             raise Forbidden.scope(scope)
+        _refuse_parameters(request)
         return found
 
     allowed.scope = scope  # type: ignore[attr-defined]
     return Depends(allowed)
+
+
+def _refuse_parameters(request: Request) -> None:
+    """Of a route that has none: FastAPI refuses unknown ones only beside those that it knows."""
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if request.query_params and dependant is not None and not dependant.query_params:
+        raise RequestValidationError(
+            [{"loc": ("query", name), "msg": "this route has no such parameter"} for name in request.query_params]
+        )
 
 
 def scope_of(route: APIRoute) -> Scope | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi.responses import Response
 
-from meterfold_service.http.problems import PROBLEM
+from meterfold_service.http.problems import PROBLEM, RETRY_SECONDS
 from meterfold_service.ingest.operations import Pending
 
-__all__ = ["answer_of"]
+__all__ = ["answer_of", "failed_delivery"]
+
+_FAILED: Final = (
+    "Kafka did not confirm every event, so the outcome of those with the status failed is unknown. Send them again "
+    "with the same ids; one that did arrive counts once"
+)
 
 
 def answer_of(pending: Pending) -> Response:
@@ -36,16 +42,24 @@ def answer_of(pending: Pending) -> Response:
         counts[result["status"]] += 1
     answer: dict[str, Any] = {**counts, "results": results}
     if failed:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-    elif len(batch.refused) == len(results):
-        status = HTTPStatus.UNPROCESSABLE_ENTITY
-    elif batch.refused:
-        status = HTTPStatus.MULTI_STATUS
-    else:
-        status = HTTPStatus.OK
-    if status < HTTPStatus.BAD_REQUEST:
-        return Response(orjson.dumps(answer), status, media_type="application/json")
-    return Response(orjson.dumps(answer), status, media_type=PROBLEM)
+        return failed_delivery(answer)
+    if len(batch.refused) == len(results):
+        first = batch.refused[0]
+        problem = _problem(HTTPStatus.UNPROCESSABLE_ENTITY, first.code, first.detail)
+        return Response(orjson.dumps({**problem, **answer}), 422, media_type=PROBLEM)
+    status = HTTPStatus.MULTI_STATUS if batch.refused else HTTPStatus.OK
+    return Response(orjson.dumps(answer), status, media_type="application/json")
+
+
+def failed_delivery(answer: Mapping[str, Any] | None = None) -> Response:
+    """503: not every event was confirmed. `answer`: what else is known."""
+    problem = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "DELIVERY_FAILED", _FAILED)
+    body = orjson.dumps({**problem, **(answer or {})})
+    return Response(body, problem["status"], media_type=PROBLEM, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def _problem(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    return {"type": "about:blank", "title": status.phrase, "status": status.value, "code": code, "detail": detail}
 
 
 def _of_message(pending: Pending, place: int, event_id: str | None, status: str) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class HttpServer:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        with suppress(MeterfoldError):  # ClickHouse is away: tried again below
+            await self._service.ingesting.run(self._service.metering.events.refresh)
         server = _Server(config)
         self._service.follow()
         watch = asyncio.create_task(self._watch(server, stop))
@@ -70,9 +72,12 @@ class HttpServer:
         while not stop.is_set():
             self.ready = server.started
             self._service.note()
-            with suppress(MeterfoldError):  # what it is about is information only
+            with suppress(MeterfoldError):  # repeated in a moment
+                await self._service.ingesting.run(self._service.metering.events.refresh)
+            with suppress(MeterfoldError):
                 await self._service.run(self._service.authentication.note_uses)
             await asyncio.sleep(_LOOK_SECONDS)
+        self._service.stopping.set()
         server.should_exit = True
 
 

@@ -28,9 +28,13 @@ def is_cloud_event(document: Mapping[str, Any]) -> bool:
 
 def fields_of(event: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the usage event in a CloudEvent. Raises InvalidUsage."""
-    for name, expected in (("specversion", _SPECVERSION), ("type", USAGE_RECORDED)):
-        if event.get(name) != expected:
-            raise InvalidUsage(f"{name} {shown(event.get(name))} of the CloudEvent must be {expected!r}")
+    if event.get("specversion") != _SPECVERSION:
+        raise InvalidUsage(f"specversion {shown(event.get('specversion'))} of the CloudEvent must be {_SPECVERSION!r}")
+    if event.get("type") != USAGE_RECORDED:
+        raise InvalidUsage(
+            f"type {shown(event.get('type'))} of the CloudEvent must be {USAGE_RECORDED!r}; /api/v1/events takes "
+            "events of other types, as OpenMeter does"
+        )
     data = event.get("data")
     if not isinstance(data, dict):
         raise InvalidUsage(f"data {shown(data)} of the CloudEvent must be a JSON object")

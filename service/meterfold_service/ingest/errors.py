@@ -24,3 +24,7 @@ class KafkaUnavailable(Retryable):
     """Kafka does not answer, so events could only be kept in memory."""
 
     code = "KAFKA_UNAVAILABLE"
+
+    @classmethod
+    def of(cls, what: str, trouble: str | None = None) -> KafkaUnavailable:
+        return cls(f"{what}{f' ({trouble})' if trouble else ''}; nothing was taken, send the request again later")

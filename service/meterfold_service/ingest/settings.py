@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from meterfold.settings import SdkSettings
 from meterfold_schemas.settings import load_settings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service.http.settings import HttpSettings
 
 __all__ = ["sdk_settings"]
+
+
+_CLOSE_SECONDS: Final = 1.0
+"""Requests that are answered have their reports before the server ends; nobody waits for what is left."""
 
 
 def sdk_settings(sources: Sources) -> SdkSettings:
@@ -17,7 +23,7 @@ def sdk_settings(sources: Sources) -> SdkSettings:
     return sdk.model_copy(
         update={
             "delivery_timeout": http.delivery_seconds,
+            "close_timeout": _CLOSE_SECONDS,
             "strict": sdk.strict or http.strict,
-            "close_timeout": http.delivery_seconds,
         }
     )

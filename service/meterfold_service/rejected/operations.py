@@ -14,10 +14,13 @@ from meterfold_sink.rejected import (
     REJECTED_SORTS,
     Place,
     RejectionFilter,
+    RowKey,
     count_rejected,
-    find_places,
+    find_keys,
+    find_partitions,
+    keys_at,
     list_rejected,
-    rejected_at,
+    rejected_rows,
 )
 
 if TYPE_CHECKING:
@@ -102,10 +105,10 @@ class Rejected:
 
         place = position.partition, position.offset
         with self._clients.client() as client:
-            rows = rejected_at(client, [place])
+            rows = list(rejected_rows(client, keys_at(client, [place])))
             if not rows:
                 raise RejectedNotFound(*place)
-            (message,) = messages(client, list(rows.values()))
+            (message,) = messages(client, rows)
             return message
 
     def redrive(
@@ -129,7 +132,7 @@ class Rejected:
         with self._clients.client() as client:
             run = self._run(client, read_as, by, note, dry_run=dry_run)
             for part in _parts(list(places)):
-                rows = rejected_at(client, part)
+                rows = {row.place: row for row in rejected_rows(client, keys_at(client, part))}
                 run.take([(row, places[place]) for place, row in rows.items()], named=True)
                 for place in part:
                     if place not in rows:
@@ -145,18 +148,20 @@ class Rejected:
         note: str = "",
         dry_run: bool = False,
         wait_seconds: float | None = None,
+        limit: int | None = None,
         on_progress: Callable[[int], None] = lambda done: None,
         **selection: Unpack[Selection],
     ) -> RedriveReport:
         """Send every message of a selection that was not sent again yet, all with one correction; else as `redrive`.
 
-        `on_progress` gets the number of messages that were looked at.
+        `limit`: at most this many, by partition and arrival. `on_progress` gets the number of messages that were looked
+        at.
         """
         wanted = _filter(False, selection)
         with self._clients.client() as client:
             run = self._run(client, read_as, by, note, dry_run=dry_run)
-            for part in _pages(client, wanted):
-                run.take([(row, correction) for row in rejected_at(client, part).values()], named=False)
+            for part in _pages(client, wanted, limit):
+                run.take([(row, correction) for row in rejected_rows(client, part)], named=False)
                 on_progress(run.looked_at)
             return run.report(self._wait_seconds if wait_seconds is None else wait_seconds)
 
@@ -169,20 +174,29 @@ class Rejected:
         return Run(client, kafka, read_as=schema, by=by, note=note, now=self._now)
 
 
-def _pages(client: Client, wanted: RejectionFilter) -> Iterator[list[Place]]:
-    """All such messages, in parts that may be in memory at once."""
-    after = (-1, 0, -1)
-    while True:
-        part: list[Place] = []
-        size = 0
-        for row in find_places(client, wanted, after=after, limit=_MESSAGES):
-            if part and size + row["size"] > _BYTES:
+def _pages(client: Client, wanted: RejectionFilter, limit: int | None) -> Iterator[list[RowKey]]:
+    """All such messages, or the first ones, in parts that may be in memory at once."""
+    part: list[RowKey] = []
+    left, size = limit, 0
+    for partition in find_partitions(client, wanted):
+        after: RowKey | None = None
+        while left is None or left > 0:
+            most = _MESSAGES - len(part) if left is None else min(_MESSAGES - len(part), left)
+            found = find_keys(client, wanted, partition, after=after, limit=most)
+            for key, more in found:
+                if part and size + more > _BYTES:
+                    yield part
+                    part, size = [], 0
+                part.append(key)
+                size += more
+                after = key
+            left = None if left is None else left - len(found)
+            if len(part) >= _MESSAGES:
+                yield part
+                part, size = [], 0
+            if len(found) < most:
                 break
-            part.append((row["partition"], row["offset"]))
-            size += row["size"]
-            after = row["partition"], row["stamp"], row["offset"]
-        if not part:
-            return
+    if part:
         yield part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas import catalog
@@ -29,11 +30,9 @@ def messages(client: Client, rows: Sequence[RejectedRow]) -> Iterator[RejectedMe
     if not rows:
         return
     aliases = read_aliases(client)
-    stored = read_redrives(client, [row.place for row in rows], earliest=min(micros(row.received_at) for row in rows))
-    sent = [one.sent for one in stored.values() if one.sent is not None]
-    # Brokers' clocks and ClickHouse's may differ, though not by a day.
-    earliest = min((micros(one.at) for one in stored.values()), default=0) - _DAY
-    results = results_at(client, sent, earliest=earliest)
+    stored = read_redrives(client, [row.row_key for row in rows])
+    sent = {one.sent: one.sent_at for one in stored.values() if one.sent is not None and one.sent_at is not None}
+    results = _results(client, sent)
     reached = {number: row.next_offset for number, row in read_progress(client).items()} if sent else {}
     for row in rows:
         known = stored.get(row.place)
@@ -51,6 +50,15 @@ def messages(client: Client, rows: Sequence[RejectedRow]) -> Iterator[RejectedMe
             decoded_event(row.value, aliases),
             None if known is None else _redrive(known, results, reached),
         )
+
+
+def _results(client: Client, sent: Mapping[Place, datetime]) -> Mapping[Place, Result]:
+    """`sent`: where events were written, and when that was stored."""
+    if not sent:
+        return {}
+    # Brokers' clocks and ClickHouse's may differ, though not by a day.
+    earliest, latest = micros(min(sent.values())) - _DAY, micros(max(sent.values())) + _DAY
+    return results_at(client, list(sent), earliest=earliest, latest=latest)
 
 
 def redrive_state(place: Place, result: Result | None, reached: Mapping[int, int]) -> RedriveState:

@@ -23,8 +23,9 @@ from meterfold_processor.fold.schemas import SETTLE_SECONDS
 from meterfold_processor.kafka.clients import producer
 from meterfold_processor.kafka.errors import as_error
 from meterfold_schemas.errors import Retryable
+from meterfold_schemas.periods import micros
 from meterfold_schemas.topics import Topics
-from meterfold_sink.rejected import Claim, Place, Sent, StoredRedrive, read_redrives, write_claims, write_sent
+from meterfold_sink.rejected import Claim, Place, RowKey, Sent, StoredRedrive, read_redrives, write_claims, write_sent
 
 if TYPE_CHECKING:
     from meterfold_schemas.settings import KafkaSettings
@@ -42,9 +43,10 @@ _PAUSE_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """`sent`: where the events of these messages were written. `lost`: messages that somebody else claimed first."""
+    """`sent`: the keys that the events of these messages have in the tables. `lost`: messages that somebody else
+    claimed first."""
 
-    sent: Mapping[Place, Place]
+    sent: Mapping[Place, RowKey]
     lost: Mapping[Place, StoredRedrive]
 
 
@@ -59,34 +61,42 @@ class Redriver:
 
     def send(self, claims: Mapping[Place, Claim]) -> Redriven:
         """Claim and send. A claim that is stored already is sent as it is. Raises Retryable or Fatal: repeat it."""
-        stored = self._claimed(claims)
+        self.claim(claims)
+        return self.send_claimed(claims)
+
+    def claim(self, claims: Mapping[Place, Claim]) -> None:
+        """Step 1 alone, so that several batches can wait side by side."""
+        there = read_redrives(self._client, _keys(claims))
+        write_claims(self._client, {place: claim for place, claim in claims.items() if place not in there})
+
+    def send_claimed(self, claims: Mapping[Place, Claim]) -> Redriven:
+        """Steps 2 to 4, for claims that were given to `claim`."""
+        stored = self._settled(claims)
         won = {place: one.claim for place, one in stored.items() if _same(one.claim, claims[place])}
         lost = {place: one for place, one in stored.items() if place not in won}
         to_send = {place: claim for place, claim in won.items() if stored[place].sent is None}
         return Redriven(self._sent(to_send), lost)
 
-    def _claimed(self, claims: Mapping[Place, Claim]) -> dict[Place, StoredRedrive]:
-        places = list(claims)
-        there = read_redrives(self._client, places)
-        write_claims(self._client, {place: claim for place, claim in claims.items() if place not in there})
+    def _settled(self, claims: Mapping[Place, Claim]) -> dict[Place, StoredRedrive]:
+        keys = _keys(claims)
         while True:
-            found = read_redrives(self._client, places)
+            found = read_redrives(self._client, keys)
             youngest = min((one.age for one in found.values()), default=self._settle_seconds)
-            if len(found) == len(places) and youngest >= self._settle_seconds:
+            if len(found) == len(keys) and youngest >= self._settle_seconds:
                 return found
-            if len(found) < len(places):
+            if len(found) < len(keys):
                 raise Retryable("ClickHouse does not show claims that it has acknowledged. Repeat the redrive")
             time.sleep(max(_PAUSE_SECONDS, self._settle_seconds - youngest))
 
-    def _sent(self, claims: Mapping[Place, Claim]) -> dict[Place, Place]:
+    def _sent(self, claims: Mapping[Place, Claim]) -> dict[Place, RowKey]:
         """Where each was written. What was written is stored even when others fail."""
-        written: dict[Place, Place] = {}
+        written: dict[Place, RowKey] = {}
         failures: list[KafkaError] = []
         try:
             self._publish(claims, written, failures)
         finally:
             write_sent(
-                self._client, {place: Sent(claims[place].received_at, *where) for place, where in written.items()}
+                self._client, {place: Sent(claims[place].received_at, *key.place) for place, key in written.items()}
             )
         if failures:
             raise as_error(failures[0], f"publishing to {self._topic}")
@@ -94,13 +104,14 @@ class Redriver:
             raise Retryable(f"Kafka, publishing to {self._topic}: {missing} not confirmed in {_DELIVERY_SECONDS:g} s")
         return written
 
-    def _publish(self, claims: Mapping[Place, Claim], written: dict[Place, Place], failures: list[KafkaError]) -> None:
+    def _publish(self, claims: Mapping[Place, Claim], written: dict[Place, RowKey], failures: list[KafkaError]) -> None:
         def report(place: Place, error: KafkaError | None, message: Message) -> None:
             partition, offset = message.partition(), message.offset()
             if error is not None:
                 failures.append(error)
             elif partition is not None and offset is not None:
-                written[place] = partition, offset
+                # The broker's stamp (LogAppendTime), which is the arrival in the tables.
+                written[place] = RowKey(partition, message.timestamp()[1] * 1000, offset)
 
         for place, claim in claims.items():
             headers: list[tuple[str, str | bytes | None]] = [
@@ -127,3 +138,7 @@ class Redriver:
 
 def _same(one: Claim, other: Claim) -> bool:
     return (one.key, one.value) == (other.key, other.value)
+
+
+def _keys(claims: Mapping[Place, Claim]) -> list[RowKey]:
+    return [RowKey(partition, micros(claim.received_at), offset) for (partition, offset), claim in claims.items()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from meterfold_service.rejected.redriving import Redriver
 from meterfold_service.rejected.results import Position, RedriveReport, RedriveState, Refusal
 from meterfold_sink.fold_state import read_progress, read_rules
 from meterfold_sink.migrate import check_schema
-from meterfold_sink.rejected import Claim, Place, RejectedRow, StoredRedrive, read_redrives, results_at
+from meterfold_sink.rejected import Claim, Place, RejectedRow, RowKey, StoredRedrive, read_redrives, results_at
 
 if TYPE_CHECKING:
     from meterfold_schemas.catalog import EventSchema
@@ -29,6 +30,9 @@ __all__ = ["Run"]
 
 _SHOWN: Final = 20
 _LOOK_SECONDS: Final = 0.2
+_LOOKED_UP: Final = 1_000
+_WAITING: Final = 1
+"""Batches whose claims settle while the next one is read and claimed."""
 
 
 class Run:
@@ -56,7 +60,8 @@ class Run:
             check_source(kafka, self._rules)
             self._redriver = Redriver(client, kafka)
         self.looked_at = 0
-        self._sent: dict[Place, Place] = {}
+        self._sent = SentEvents()
+        self._claimed: list[dict[Place, Claim]] = []
         self._planned = 0
         self._already = 0
         self._refused_total = 0
@@ -67,7 +72,7 @@ class Run:
         """Send these. `named`: somebody named each of them, so one that was sent otherwise before is refused; else it
         is left alone."""
         self.looked_at += len(messages)
-        stored = read_redrives(self._client, [row.place for row, _ in messages])
+        stored = read_redrives(self._client, [row.row_key for row, _ in messages])
         claims: dict[Place, Claim] = {}
         events: dict[Place, UsageRecorded] = {}
         for row, correction in messages:
@@ -88,13 +93,10 @@ class Run:
             )
         if self._redriver is None:
             self._planned += len(claims)
-        else:
-            done = self._redriver.send(claims)
-            self._sent |= done.sent
-            self._planned += len(done.sent)
-            for place, other in done.lost.items():
-                self.refuse(place, _redriven_otherwise(other))
-            self._already += len(claims) - len(done.sent) - len(done.lost)
+        elif claims:
+            self._redriver.claim(claims)
+            self._claimed.append(claims)
+            self._send(_WAITING)
         room = _SHOWN - len(self._events)
         self._events += [(Position(*place), event) for place, event in list(events.items())[:room]]
 
@@ -103,8 +105,20 @@ class Run:
         if len(self._refused) < _SHOWN:
             self._refused.append(Refusal(Position(*place), why))
 
+    def _send(self, waiting: int) -> None:
+        """Send claimed batches until this many are left. Claims have to settle; the next batch is read meanwhile."""
+        while self._redriver is not None and len(self._claimed) > waiting:
+            claims = self._claimed.pop(0)
+            done = self._redriver.send_claimed(claims)
+            self._sent.add(done.sent.values())
+            self._planned += len(done.sent)
+            for place, other in done.lost.items():
+                self.refuse(place, _redriven_otherwise(other))
+            self._already += len(claims) - len(done.sent) - len(done.lost)
+
     def report(self, wait_seconds: float) -> RedriveReport:
-        states = _states(self._client, self._sent, wait_seconds) if self._sent else {}
+        self._send(0)
+        states = self._sent.states(self._client, wait_seconds)
         return RedriveReport(
             self._redriver is None,
             self._planned,
@@ -143,20 +157,38 @@ def _redriven_otherwise(known: StoredRedrive) -> str:
     )
 
 
-def _states(client: Client, sent: Mapping[Place, Place], wait_seconds: float) -> dict[RedriveState, int]:
-    last = dict[int, int]()
-    for partition, offset in sent.values():
-        last[partition] = max(offset, last.get(partition, -1))
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        reached = {partition: row.next_offset for partition, row in read_progress(client, list(last)).items()}
-        if all(reached.get(partition, 0) > offset for partition, offset in last.items()):
-            break
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(_LOOK_SECONDS)
-    found = results_at(client, list(sent.values()), earliest=0)
-    states = Counter[RedriveState]()
-    for place in sent.values():
-        states[redrive_state(place, found.get(place), reached)] += 1
-    return dict(states)
+class SentEvents:
+    """Where events were written: 16 bytes of memory for each."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, tuple[array[int], array[int]]] = {}
+        """partition -> stamps and offsets."""
+
+    def add(self, keys: Iterable[RowKey]) -> None:
+        for partition, stamp, offset in keys:
+            stamps, offsets = self._keys.setdefault(partition, (array("q"), array("q")))
+            stamps.append(stamp)
+            offsets.append(offset)
+
+    def states(self, client: Client, wait_seconds: float) -> dict[RedriveState, int]:
+        """How many are in which state, once all are folded or the time is up."""
+        if not self._keys:
+            return {}
+        last = {partition: max(offsets) for partition, (_, offsets) in self._keys.items()}
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            reached = {partition: row.next_offset for partition, row in read_progress(client, list(last)).items()}
+            if all(reached.get(partition, 0) > offset for partition, offset in last.items()):
+                break
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_SECONDS)
+        states = Counter[RedriveState]()
+        for partition, (stamps, offsets) in self._keys.items():
+            for first in range(0, len(offsets), _LOOKED_UP):
+                part = slice(first, first + _LOOKED_UP)
+                places = [(partition, offset) for offset in offsets[part]]
+                found = results_at(client, places, earliest=min(stamps[part]), latest=max(stamps[part]))
+                for place in places:
+                    states[redrive_state(place, found.get(place), reached)] += 1
+        return dict(states)

@@ -66,6 +66,16 @@ class Authentication:
         digests = self._tokens.digests_of(token.secret)
         if stored is None or not any(hmac.compare_digest(stored.digest, one) for one in digests):
             raise InvalidToken
+        return self._allowed(stored)
+
+    def principal_of(self, token_id: str) -> Principal:
+        """For a session of the console, which was opened with this token. Raises as `principal`."""
+        stored = self._stored(token_id)
+        if stored is None:
+            raise InvalidToken
+        return self._allowed(stored)
+
+    def _allowed(self, stored: StoredToken) -> Principal:
         now = self._now()
         if stored.revoked_at is not None or (stored.expires_at is not None and stored.expires_at <= now):
             raise InvalidToken

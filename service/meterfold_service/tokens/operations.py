@@ -136,6 +136,10 @@ class Tokens:
         """What may be stored for a secret: under the key of today, and under earlier ones. Raises InvalidSettings."""
         return tuple(digest(secret, key) for key in self._secret_keys())
 
+    def key(self) -> SecretStr:
+        """The newest key. Raises InvalidSettings where none is configured."""
+        return self._secret_keys()[0]
+
     def _secret_keys(self) -> Sequence[SecretStr]:
         keys = self._keys()
         if not keys:

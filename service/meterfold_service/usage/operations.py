@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
     from meterfold_sink.rules import FoldRules
+    from meterfold_sink.subjects import KnownSubject, SubjectMetric
 
 __all__ = ["MAX_PERIODS", "Usage"]
 
@@ -211,6 +212,22 @@ class Usage(Exporting):
         check_page(limit)
         with self._clients.client() as client:
             return tuple(busiest_subjects(client, busy_since(self._now()), limit=limit))
+
+    def subjects(self, text: str = "", *, org_id: str | None = None, limit: int = 50) -> Sequence[KnownSubject]:
+        """Subjects with usage whose id or type contains `text`, those used last first. Raises InvalidUsage for a wrong
+        limit."""
+        from meterfold_sink.subjects import find_subjects
+
+        check_page(limit)
+        with self._clients.client() as client:
+            return find_subjects(client, text, org_id=org_id, limit=limit)
+
+    def metrics_of(self, subject: tuple[str, str], *, org_id: str = "") -> Sequence[SubjectMetric]:
+        """The metrics that one subject has used, the busiest first."""
+        from meterfold_sink.subjects import metrics_of_subject
+
+        with self._clients.client() as client:
+            return metrics_of_subject(client, _subject(subject), org_id=org_id)
 
     def _with_closings(
         self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping

@@ -42,7 +42,12 @@ def test_the_fold_inserts_what_a_flush_inserts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "prefixes"), [("meterfold_verify", {"verify_", "closing_"}), ("meterfold_service", {"closing_"})]
+    ("role", "prefixes"),
+    [
+        ("meterfold_verify", {"verify_", "closing_"}),
+        ("meterfold_service", {"closing_"}),
+        ("meterfold_serve", {"verify_", "closing_"}),
+    ],
 )
 def test_tables_that_are_made_for_a_while_can_be_made_and_dropped(role: str, prefixes: set[str]) -> None:
     for right in ("CREATE TABLE", "DROP TABLE", "INSERT"):
@@ -57,7 +62,11 @@ def test_tables_that_are_made_for_a_while_can_be_made_and_dropped(role: str, pre
 def test_closing_a_period_inserts_what_it_may() -> None:
     stored = {"period_closings", "closed_windows", "closed_dimensions"}
     notified = {"notification_tries", "notification_endpoints"}
-    assert granted("meterfold_service", "INSERT") == stored | notified | {"schema_decisions", "closing_*"}
+    service = stored | notified | {"closing_*", "api_tokens"}
+    assert granted("meterfold_service", "INSERT") == service | {"schema_decisions"}
+    # A server decides about no schema, and offers redriving, tokens, the console and verifications.
+    console = {"console_spent", "proofs", "verify_*"}
+    assert granted("meterfold_serve", "INSERT") == service | console | {"rejected_redrives", "api_token_uses"}
 
 
 def test_the_notifier_inserts_what_it_keeps() -> None:
@@ -77,7 +86,7 @@ def test_a_backup_reads_and_writes_the_catalogue_and_nothing_else() -> None:
 
 def test_only_redriving_stores_what_is_sent_again() -> None:
     users = {to for rights, _, table, to in GRANTS if table == "rejected_redrives" and "INSERT" in rights}
-    assert users == {"meterfold_redrive"}
+    assert users == {"meterfold_redrive", "meterfold_serve"}
     assert granted("meterfold_redrive", "INSERT") == {"rejected_redrives"}
 
 

@@ -27,9 +27,15 @@ from support.paths import ROOT
 
 ONE = ("compose.yaml",)
 THREE = ("compose.yaml", "compose.brokers.yaml")
-OURS = ("migrate", "fold", "check", "notify")
+OURS = ("migrate", "fold", "check", "notify", "serve")
 DOCKER = ROOT / "deploy" / "docker"
-DUMMY = {"CLICKHOUSE_PASSWORD": "a", "CLICKHOUSE_READ_PASSWORD": "b", "GRAFANA_PASSWORD": "c", "KAFKA_CLUSTER_ID": "d"}
+DUMMY = {
+    "CLICKHOUSE_PASSWORD": "a",
+    "CLICKHOUSE_READ_PASSWORD": "b",
+    "GRAFANA_PASSWORD": "c",
+    "KAFKA_CLUSTER_ID": "d",
+    "HTTP_TOKEN_KEY": "e" * 32,
+}
 
 
 def environment(service: dict[str, Any]) -> dict[str, str]:
@@ -88,7 +94,7 @@ def test_workers_start_after_the_servers_are_healthy_and_migrated(names: tuple[s
     assert waits.keys() == brokers | {"clickhouse"}
     assert {wait["condition"] for wait in waits.values()} == {"service_healthy"}
     assert all("healthcheck" in services[name] for name in waits)
-    for worker in ("fold", "check", "notify"):
+    for worker in ("fold", "check", "notify", "serve"):
         assert services[worker]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
         assert services[worker]["read_only"] is True
         assert services[worker]["cap_drop"] == ["ALL"]

@@ -68,13 +68,14 @@ def test_nobody_has_more_than_one_part_needs() -> None:
         if rule.user == "meterfold-migrate":
             assert rule.operation not in ("Read", "Write"), "it makes topics and sees no message"
     readers = {rule.user for rule in rules() if (rule.name, rule.operation) == ("usage.recorded", "Read")}
-    assert readers == {"meterfold-backup", "meterfold-fold", "meterfold-service", "meterfold-verify"}
-    assert writers["usage.recorded"] == {"meterfold-app", "meterfold-redrive"}
+    assert readers == {"meterfold-backup", "meterfold-fold", "meterfold-serve", "meterfold-service", "meterfold-verify"}
+    assert writers["usage.recorded"] == {"meterfold-app", "meterfold-redrive", "meterfold-serve"}
     assert writers["usage.windows"] == writers["usage.rejected"] == {"meterfold-fold"}
-    assert writers["metric.defined"] == writers["alert.acted"] == {"meterfold-service"}
-    assert writers["endpoint.changed"] == {"meterfold-notify", "meterfold-service"}
+    assert writers["metric.defined"] == writers["alert.acted"] == {"meterfold-serve", "meterfold-service"}
+    assert writers["endpoint.changed"] == {"meterfold-notify", "meterfold-serve", "meterfold-service"}
     assert {user for topic, found in writers.items() if topic.startswith("threshold.") for user in found} == {
         "meterfold-check",
+        "meterfold-serve",
         "meterfold-service",
     }
     assert len(writers) == len(NAMES)

@@ -22,7 +22,7 @@ from support.paths import ROOT
 FOLDER = ROOT / "deploy" / "kubernetes"
 BASE, OVERLAY = FOLDER / "base", FOLDER / "overlays" / "example"
 VERSIONS = ("1.31", "1.37")
-WORKERS = {"fold", "check", "notify"}
+WORKERS = {"fold", "check", "notify", "serve"}
 KINDS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 ORDINAL = "1"
 """What a pod of a StatefulSet gets from its label."""
@@ -121,7 +121,9 @@ def test_workers_are_probed_scraped_and_stopped_gently(name: str) -> None:
     ports = {port["name"]: port["containerPort"] for port in one["ports"]}
     assert environment(found)["METERFOLD_HEALTH_ADDRESS"].endswith(f":{ports['health']}")
     probes = {probe: one[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
-    assert {probe["port"] for probe in probes.values()} == {"health"}
+    # Of a server, requests themselves can be probed.
+    ready = "http" if name == "serve" else "health"
+    assert [probe["port"] for probe in probes.values()] == ["health", "health", ready]
     assert probes["livenessProbe"]["path"] == "/healthz"
     assert probes["readinessProbe"]["path"] == "/readyz"
     assert template(found)["metadata"]["annotations"]["prometheus.io/port"] == str(ports["health"])

@@ -59,7 +59,7 @@ SUBCOMMANDS = {
     "notify": ("list", "show", "redeliver", "test", "endpoints", "enable", "secret", "new-secret"),
     "metric": ("define", "update", "delete", "get", "list"),
     "threshold": ("create", "update", "delete", "list"),
-    "token": ("create", "list", "revoke"),
+    "token": ("create", "list", "revoke", "link"),
     "usage": ("get", "summary", "export"),
     "periods": ("close", "due", "list", "adjustments"),
 }

@@ -18,6 +18,10 @@ def test_the_committed_document_is_that_of_the_routes() -> None:
     assert (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8") == text()
 
 
+DOORS = "/api/v1/"
+"""OpenMeter's and Lago's own documents describe these."""
+
+
 def test_every_operation_is_described_completely() -> None:
     document = json.loads(text())
     assert document["openapi"].startswith("3.1")
@@ -41,7 +45,11 @@ def test_every_operation_is_described_completely() -> None:
             for parameter in operation.get("parameters", ()):
                 assert parameter["in"] == "path" or parameter["description"], (where, parameter["name"])
     assert len(ids) == len(set(ids))
-    scoped = {name.replace(":path}", "}"): scope for name, scope in operations().items() if scope is not None}
+    scoped = {
+        name.replace(":path}", "}"): scope
+        for name, scope in operations().items()
+        if scope is not None and f" {DOORS}" not in name
+    }
     assert {name: scope for name, scope in found.items() if scope is not None} == scoped
 
 

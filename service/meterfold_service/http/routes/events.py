@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -12,17 +13,29 @@ from meterfold_service.http.bodies import read_body
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.event_answers import answer_of
 from meterfold_service.http.event_requests import documents_in
+from meterfold_service.http.ingesting import QUICK_BYTES
+from meterfold_service.http.models.events import REQUEST, RESPONSES
+from meterfold_service.ingest.operations import Pending
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 
-@router.post("")
+@router.post("", responses=RESPONSES, openapi_extra={"requestBody": REQUEST})
 async def record(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)]) -> Response:
-    """Record usage events. A 2xx answer means that every in-sync replica has the accepted ones."""
-    settings = caller.service.settings
-    body = await read_body(request, most=settings.max_body_bytes, seconds=settings.body_seconds)
-    documents = documents_in(request.headers, body, settings.max_events)
-    waiting, on_end = caller.service.deliveries.waiter()
-    pending = caller.may.events.begin(documents, on_end)
-    await waiting
-    return answer_of(pending)
+    """Record usage events. A 2xx answer means that every in-sync replica has the accepted events.
+
+    The body is one event, a list of events, or CloudEvents 1.0 in structured, batch or binary mode, plain or compressed
+    (`Content-Encoding: gzip` or `zstd`). Each event has its result, in order; a bad one does not affect the others. A
+    request may be sent again: an event with an `id` counts once.
+    """
+    ingesting, settings, may = caller.service.ingesting, caller.service.settings, caller.may.events
+    if may.is_doubtful:
+        await ingesting.run(may.check)
+    body = await read_body(request, settings.max_body_bytes)
+
+    def begin(on_end: Callable[[], None]) -> Pending:
+        return may.begin(documents_in(request.headers, body, settings.max_events), on_end)
+
+    is_large = len(body) > QUICK_BYTES
+    pending = await ingesting.taken(begin, in_thread=is_large)
+    return await ingesting.run(answer_of, pending) if is_large else answer_of(pending)

@@ -1,0 +1,217 @@
+"""Usage: totals by period, the records behind one, and all of it as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from http import HTTPStatus
+from typing import Any, Final
+from zoneinfo import available_timezones
+
+from starlette.responses import Response, StreamingResponse
+
+from meterfold_schemas.definitions import MetricDefinition
+from meterfold_schemas.errors import InvalidUsage, MeterfoldError
+from meterfold_schemas.periods import from_micros, micros
+from meterfold_schemas.zones import zone_of
+from meterfold_service.console import fields
+from meterfold_service.console.downloads import CONTENT_TYPES, chunks
+from meterfold_service.console.rendering import url
+from meterfold_service.console.snippets import Asked, snippets
+from meterfold_service.console.usage_table import before, columns_of, rows_of
+from meterfold_service.console.visit import Visit, page
+from meterfold_service.http.problems import status_of
+from meterfold_service.usage.calendar import LIFETIME, PERIODS, Calendar
+from meterfold_service.usage.operations import MAX_PERIODS
+
+__all__ = ["ROUTES"]
+
+_ROWS: Final = 500
+_TOP: Final = 20
+_RECORDS: Final = 100
+_SHOWN: Final[Mapping[str, timedelta]] = {
+    "hourly": timedelta(hours=47),
+    "daily": timedelta(days=29),
+    "weekly": timedelta(days=80),
+    "monthly": timedelta(days=330),
+    "yearly": timedelta(days=1500),
+    "billing": timedelta(days=330),
+    "lifetime": timedelta(days=1),
+}
+_NAMES: Final = (
+    "metric", "period", "start", "end", "group", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
+)  # fmt: skip
+RECORD: Final = (
+    "python -c \"from meterfold import Meter\nwith Meter() as meter: meter.record({metric!r}, ('user', 'ada'), 3)\""
+)
+
+
+async def usage(visit: Visit) -> Response:
+    metrics = await visit.run(visit.may.metrics.visible)
+    query = {name: visit.query.get(name, "") for name in _NAMES}
+    if not metrics:
+        return visit.render("usage.html", metrics=(), query=query, rows=())
+    zone: tzinfo = zone_of(None)
+    problem: MeterfoldError | None = None
+    asked = Asked(metrics[0].key, "daily", visit.desk.now(), visit.desk.now())
+    found: dict[str, Any] = {"rows": [], "total": 0, "has": None, "snippets": ()}
+    try:
+        zone = zone_of(query["tz"] or None)
+        asked = asked_for(query, metrics, visit.desk.now(), zone)
+        found = await _answer(visit, asked, zone)
+    except MeterfoldError as error:
+        if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        problem = error
+    metric = next((one for one in metrics if one.key == asked.metric), metrics[0])
+    return visit.render(
+        "usage.html",
+        metrics=_choices(metrics),
+        metric_name=metric.name,
+        unit=metric.unit,
+        precision=metric.precision,
+        dimensions=metric.dimensions or (),
+        periods=PERIODS,
+        zones=sorted(available_timezones()),
+        zone=query["tz"] or "UTC",
+        query=query,
+        asked=asked,
+        start=fields.shown_moment(asked.start, zone, with_time=asked.with_time),
+        end=fields.shown_moment(asked.end, zone, with_time=asked.with_time) if query["end"] else "",
+        more=any(query[name] for name in ("subject_type", "subject_id", "org", "tz", "anchor")),
+        problem=problem,
+        record=RECORD.format(metric=metric.key),
+        **found,
+    )
+
+
+def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now: datetime, zone: tzinfo) -> Asked:
+    """Raises InvalidUsage."""
+    period = fields.text(query, "period") or "daily"
+    end = fields.moment(query, "end", zone) or now
+    start = fields.moment(query, "start", zone) or end - _SHOWN.get(period, timedelta(days=29))
+    if end <= start:
+        raise InvalidUsage("the end must be after the start")
+    group = tuple(name.strip() for name in query["group"].split(",") if name.strip())
+    return Asked(
+        metric=fields.text(query, "metric") or metrics[0].key,
+        period=period,
+        start=start,
+        end=end,
+        tz=fields.text(query, "tz"),
+        anchor=fields.number(query, "anchor", 1) if period == "billing" else None,
+        org_id=fields.org_of(query),
+        subject=fields.subject_of(query),
+        group=group,
+        compare=bool(query["compare"]) and period != "lifetime",
+    )
+
+
+async def _answer(visit: Visit, asked: Asked, zone: tzinfo) -> dict[str, Any]:
+    async def read(start: datetime, end: datetime) -> Any:
+        return await visit.run(
+            visit.may.usage.get_summary,
+            asked.metric,
+            period=asked.period,
+            start=start,
+            end=end,
+            tz=asked.tz,
+            anchor=asked.anchor,
+            org_id=asked.org_id,
+            every_org=asked.org_id is None,
+            subject=asked.subject,
+            group_by=asked.group,
+            top=_TOP if asked.group and asked.subject is None else None,
+            limit=_ROWS,
+        )
+
+    calendar = Calendar.of(asked.period, asked.tz, asked.anchor)
+    found = await read(asked.start, asked.end)
+    earlier = (await read(*before(calendar, asked.start, asked.end))).rows if asked.compare else ()
+    metric = await visit.run(visit.may.metrics.visible)
+    kind = next((one.aggregation_type for one in metric if one.key == asked.metric), "sum")
+    return {
+        "rows": rows_of(asked, zone, found.rows, earlier, calendar),
+        "total": found.total,
+        "has": columns_of(asked, found.rows),
+        "snippets": snippets(replace(asked, start=_first(calendar, asked)), str(visit.request.base_url), kind),
+    }
+
+
+def _first(calendar: Calendar, asked: Asked) -> datetime:
+    """The start of the first period that is shown."""
+    if asked.period == LIFETIME:
+        return asked.start
+    return from_micros(calendar.windows(micros(asked.start), micros(asked.end), MAX_PERIODS)[0].start)
+
+
+async def records(visit: Visit) -> Response:
+    """The events of one subject in one window."""
+    subject = fields.subject_of(visit.query)
+    zone = zone_of(None)
+    start, end = fields.moment(visit.query, "start", zone), fields.moment(visit.query, "end", zone)
+    metric = fields.text(visit.query, "metric")
+    if metric is None or start is None:
+        raise InvalidUsage("records need a metric, a subject and a start")
+    found = await visit.run(
+        visit.may.usage.get,
+        metric,
+        subject,
+        start=start,
+        end=end,
+        org_id=fields.org_of(visit.query),
+        limit=_RECORDS,
+        cursor=fields.text(visit.query, "cursor"),
+    )
+    query = {
+        name: visit.query.get(name, "") for name in ("metric", "org", "subject_type", "subject_id", "start", "end")
+    }
+    return visit.render(
+        "records.html",
+        found=found,
+        metric=metric,
+        subject=subject or visit.principal.subject,
+        start=start,
+        end=end or visit.desk.now(),
+        next=url("/usage/records", **query, cursor=found.cursor),
+        back=url("/usage", metric=metric, org=query["org"], subject_type=query["subject_type"],
+                 subject_id=query["subject_id"]),
+    )  # fmt: skip
+
+
+async def download(visit: Visit) -> Response:
+    """The totals or records of the page as a file, in constant memory."""
+    metrics = await visit.run(visit.may.metrics.visible)
+    query = {name: visit.query.get(name, "") for name in _NAMES}
+    what, kind = visit.query.get("what", "summaries"), visit.query.get("format", "csv")
+    if kind not in CONTENT_TYPES or what not in ("summaries", "records"):
+        raise InvalidUsage("a download is of summaries or records, as csv, jsonl or parquet")
+    zone = zone_of(query["tz"] or None)
+    asked = asked_for(query, metrics, visit.desk.now(), zone)
+    period = {"period": asked.period if asked.period != "billing" else "daily"} if what == "summaries" else {}
+    stream = await visit.run(
+        visit.may.usage.stream,
+        what,
+        metric_key=asked.metric,
+        org_id=asked.org_id,
+        subject=asked.subject,
+        start=asked.start,
+        end=asked.end,
+        **period,
+    )
+    headers = {"Content-Disposition": f'attachment; filename="{what}.{kind}"'}
+    body: Iterator[bytes] = chunks(stream, kind)
+    return StreamingResponse(body, media_type=CONTENT_TYPES[kind], headers=headers)
+
+
+def _choices(metrics: Sequence[MetricDefinition]) -> list[tuple[str, str]]:
+    """One for each key: organizations may have definitions of one key."""
+    return list({one.key: (one.key, f"{one.name} ({one.key})") for one in metrics}.values())
+
+
+ROUTES = (
+    page("/usage", usage),
+    page("/usage/records", records),
+    page("/usage/download", download),
+)

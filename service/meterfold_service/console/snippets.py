@@ -1,0 +1,113 @@
+"""What a page shows, as text that asks for the same elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from meterfold_schemas.definitions import SUBJECT
+from meterfold_sink.example_sql import summary_sql
+
+__all__ = ["Asked", "Snippet", "snippets"]
+
+_VIEWS: Final = frozenset({"hourly", "daily", "weekly", "monthly", "yearly"})
+_ADDING: Final = frozenset({"sum", "count"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a usage page was asked for. `group`: a metadata field or "subject"; `compare`: also the time before."""
+
+    metric: str
+    period: str
+    start: datetime
+    end: datetime
+    tz: str | None = None
+    anchor: int | None = None
+    org_id: str | None = None
+    subject: tuple[str, str] | None = None
+    group: tuple[str, ...] = ()
+    compare: bool = False
+
+    @property
+    def with_time(self) -> bool:
+        """Whether days are too coarse for its start and end."""
+        return self.period == "hourly"
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """`text` empty: it cannot be said there, and `note` says why."""
+
+    name: str
+    text: str
+    note: str = ""
+
+
+def snippets(asked: Asked, base: str, aggregation: str) -> Sequence[Snippet]:
+    """SQL for ClickHouse, curl for the API at `base`, and Python."""
+    return (_sql(asked, aggregation), Snippet("curl", _curl(asked, base)), Snippet("Python", _python(asked)))
+
+
+def _sql(asked: Asked, aggregation: str) -> Snippet:
+    fields = [name for name in asked.group if name != SUBJECT]
+    by_subject = SUBJECT in asked.group
+    if asked.period not in _VIEWS or fields or (asked.tz or "UTC") != "UTC":
+        return Snippet("SQL", "", "The views are by subject and in UTC; use the API for zones, metadata and billing.")
+    if not by_subject and asked.subject is None and aggregation not in _ADDING:
+        return Snippet(
+            "SQL", "", f"Group by subject: a metric of the type {aggregation} does not add up over subjects."
+        )
+    text = summary_sql(
+        asked.period,
+        asked.metric,
+        asked.start,
+        asked.end,
+        org_id=asked.org_id,
+        subject=asked.subject,
+        by_subject=by_subject,
+    )
+    return Snippet("SQL", text)
+
+
+def _curl(asked: Asked, base: str) -> str:
+    pairs: list[tuple[str, str]] = [
+        ("period", asked.period),
+        ("start", _iso(asked.start)),
+        ("end", _iso(asked.end)),
+        *([("tz", asked.tz)] if asked.tz else []),
+        *([("anchor", str(asked.anchor))] if asked.anchor else []),
+        *([("org_id", asked.org_id)] if asked.org_id is not None else []),
+        *([("subject_type", asked.subject[0]), ("subject_id", asked.subject[1])] if asked.subject else []),
+        *(("group_by", name) for name in asked.group),
+    ]
+    address = f"{base}v1/usage/{quote(asked.metric, safe='')}/summary?{urlencode(pairs)}"
+    return f'curl -s -H "Authorization: Bearer $METERFOLD_TOKEN" \\\n  {shlex.quote(address)}'
+
+
+def _python(asked: Asked) -> str:
+    values = {
+        "period": repr(asked.period),
+        "start": f"datetime.fromisoformat({_iso(asked.start)!r})",
+        "end": f"datetime.fromisoformat({_iso(asked.end)!r})",
+        **({"tz": repr(asked.tz)} if asked.tz else {}),
+        **({"anchor": repr(asked.anchor)} if asked.anchor else {}),
+        "org_id": repr(asked.org_id),
+        **({"subject": repr(asked.subject)} if asked.subject else {}),
+        **({"group_by": repr(list(asked.group))} if asked.group else {}),
+    }
+    arguments = "".join(f"        {name}={value},\n" for name, value in values.items())
+    return (
+        "from datetime import datetime\nfrom meterfold_service import Metering\n\n"
+        f"with Metering() as metering:\n    page = metering.usage.get_summary(\n"
+        f"        {asked.metric!r},\n{arguments}    )\n"
+        "    for row in page.rows:\n        print(row.period_start, row.total_quantity, row.record_count)"
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()

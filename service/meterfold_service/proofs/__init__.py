@@ -1,0 +1,1 @@
+"""Verifications that the service starts, and what they found."""

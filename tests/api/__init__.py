@@ -1,0 +1,1 @@
+"""The HTTP API against what other people's tools make of its OpenAPI document."""

@@ -1,0 +1,151 @@
+"""What a person does: define a metric, see usage appear, set a limit, cross it, close a period, see an adjustment."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from console.driving import Browser, Console
+from meterfold import Meter
+from support import eventually
+from support.cli import answer
+
+CLOSED = f"closed.{secrets.token_hex(4)}"
+METRIC = f"flow.{secrets.token_hex(4)}"
+MARKUP = "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">"
+
+
+def until(browser: Browser, path: str, text: str) -> None:
+    """Reload a page until it shows a text."""
+
+    def shows() -> bool:
+        browser.open(path)
+        return text in browser.text()
+
+    eventually(shows, 60, f"{path} shows {text}")
+
+
+def live(page: Any, name: str) -> int:
+    return int(page.inner_text(f'dd[data-live="{name}"]').replace(",", ""))
+
+
+def test_a_person_meters_something(console: Console, browser: Browser) -> None:
+    page = browser.open("/")
+    begun = live(page, "counted")
+
+    page.click("text=Metrics")
+    page.click("text=Define a metric")
+    page.fill("#f-key", METRIC)
+    page.fill("#f-name", "Calls")
+    page.fill("#f-unit", "calls")
+    page.click("button.primary")
+    page.wait_for_selector("text=The metric is defined.")
+    assert METRIC in browser.text()
+
+    page = browser.open("/")
+    counted = live(page, "counted")
+    with Meter(config=console.data / "meterfold.toml") as meter:
+        for number in range(5):
+            meter.record(METRIC, ("user", "ada"), 10, id=f"flow-{number}")
+    eventually(lambda: live(page, "counted") >= counted + 5, 60, "the events appear without a reload")
+    assert counted >= begun
+
+    until(browser, f"/usage?metric={METRIC}&period=daily&group=subject", "50.00")
+    page.locator("#t-usage").get_by_text("Records").click()
+    page.get_by_role("heading", name="Records").wait_for()
+    assert page.locator("tbody tr").count() == 5
+
+    page = browser.open(f"/thresholds/new?metric_key={METRIC}")
+    page.fill("#f-name", "quota")
+    page.fill("#f-threshold", "60")
+    page.fill("#f-subject_type", "user")
+    page.click("button.primary")
+    page.wait_for_selector("text=The threshold is created.")
+    with Meter(config=console.data / "meterfold.toml") as meter:
+        meter.record(METRIC, ("user", "ada"), 25, id="flow-over")
+    until(browser, f"/alerts?metric={METRIC}", "exceeded")
+    row = page.locator("tbody tr", has_text="exceeded")
+    row.get_by_role("button", name="Acknowledge").click()
+    row.get_by_text("acknowledged", exact=True).wait_for()
+    page.locator("tbody tr", has_text="exceeded").locator("a").first.click()
+    page.wait_for_selector("text=acknowledged by")
+
+
+def test_a_closed_period_that_moves_is_an_adjustment(console: Console, browser: Browser) -> None:
+    hour = (datetime.now(UTC) - timedelta(hours=3)).replace(minute=0, second=0, microsecond=0)
+    answer("metric", "define", CLOSED, "--name", "Closed", "--unit", "calls", env=console.env, code=None)
+    with Meter(config=console.data / "meterfold.toml") as meter:
+        meter.record(CLOSED, ("user", "ada"), 3, id="closed-1", timestamp=hour)
+    until(browser, f"/usage?metric={CLOSED}&period=hourly&start={hour:%Y-%m-%dT%H:%M}&tz=UTC", "3.00")
+
+    page = browser.open("/periods")
+    page.click("text=Close a period by hand")
+    page.select_option("#f-period", "hourly")
+    page.fill("#f-start", f"{hour:%Y-%m-%dT%H:%M}")
+    page.locator("details form button").click()
+    page.wait_for_selector("text=The period is closed.")
+    with Meter(config=console.data / "meterfold.toml") as meter:
+        meter.record(CLOSED, ("user", "ada"), 4, id="closed-late", timestamp=hour)
+    until(browser, "/periods", CLOSED)
+    assert "4" in page.locator("section", has_text="Adjustments").inner_text()
+
+
+def test_verify_runs_and_proves(browser: Browser) -> None:
+    page = browser.open("/verify")
+    page.click("text=Verify now")
+    page.wait_for_selector("text=took", timeout=120_000)
+    assert "difference" not in browser.text()
+
+
+def test_markup_that_a_producer_sends_is_text_on_every_page(console: Console, browser: Browser) -> None:
+    org = MARKUP[:100]
+    with Meter(config=console.data / "meterfold.toml") as meter:
+        meter.record(METRIC, (MARKUP, MARKUP), 100, id=MARKUP, metadata={MARKUP: MARKUP}, source=MARKUP)
+        meter.record(METRIC, ("user", "ada"), 1, org_id=org)
+        meter.record(METRIC, ("user", "\u202eright to left"), 1)
+        meter.record(METRIC, ("user", "long" * 120), 1)
+    until(browser, "/subjects", "onerror")
+    page = browser.page
+    for path in (
+        f"/usage?metric={METRIC}&group=subject",
+        "/thresholds",
+        "/alerts",
+        "/rejected",
+        "/periods",
+    ):
+        browser.open(path)
+        assert page.locator("main script, main img").count() == 0, path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    browser.open("/subjects")
+    page.locator("tbody a", has_text="onerror").first.click()
+    page.get_by_role("heading", name="This month").wait_for()
+    page.get_by_role("link", name="By day").first.click()
+    page.locator("#t-usage").get_by_text("Records").first.click()
+    page.get_by_role("heading", name="Records").wait_for()
+    assert "onerror" in browser.text()
+    assert "owned" not in page.title()
+
+
+def test_a_customer_sees_one_subject_and_nothing_else(console: Console, browser: Browser, chromium: Any) -> None:
+    with Meter(config=console.data / "meterfold.toml") as meter:
+        meter.record(METRIC, ("user", "customer"), 7, id="customer-1")
+    until(browser, "/subjects?q=customer", "customer")
+    page = browser.open("/subjects/one?subject_type=user&subject_id=customer")
+    page.click("text=Make a link")
+    link = page.inner_text("#c-link")
+    context = chromium.new_context()
+    try:
+        other = context.new_page()
+        other.goto(link)
+        other.wait_for_url(f"{console.url}/")
+        assert "Your usage" in other.inner_text("main")
+        assert other.locator("nav a").count() == 1
+        for path in ("/alerts", "/thresholds", "/tokens", "/subjects", "/rejected", "/periods", "/verify", "/live"):
+            answered = other.request.get(console.url + path)
+            assert "ada" not in answered.text(), path
+        again = chromium.new_context().new_page()
+        again.goto(link)
+        again.wait_for_selector("text=was used before")
+    finally:
+        context.close()
