@@ -68,7 +68,7 @@ test-upgrade: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python -m rolling --upgrade $(if $(FROM),--from $(FROM))
 
 test-alerts: .venv/.installed-dev
-	@PYTHONPATH=tests $(BIN)/python -m alarms
+	@PYTHONPATH=tests $(BIN)/python -m alarms $(ARGS)
 
 FAULTS ?= 300
 chaos: .venv/.installed-dev

@@ -1,4 +1,4 @@
-"""python -m alarms: every alert rule of deploy/prometheus is fired once by a real fault, and resolved.
+"""python -m alarms [FAULT...]: every alert rule of deploy/prometheus is fired once by a real fault, and resolved.
 
 The workers run on servers of their own. A thread scrapes them as Prometheus would, and promtool evaluates the rules
 over what was scraped (recording.py). Each fault of cases.py has to fire its alerts; they are silent before and resolved
@@ -13,11 +13,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from alarms.cases import FAULTS, begin
+from alarms.cases import FAULTS, Fault, begin
 from alarms.recording import Recording, Rules
 from alarms.scene import Scene
 from deploy.promtool import FOLDER, UNAVAILABLE, find
@@ -36,6 +36,7 @@ def main() -> int:
     if promtool is None:
         print("alerts: NOT RUN; install Prometheus, or set PROMTOOL to its promtool", flush=True)
         return UNAVAILABLE
+    chosen = [fault for fault in FAULTS if not sys.argv[1:] or fault.does.__name__ in sys.argv[1:]]
     folder = Path(tempfile.mkdtemp(prefix="meterfold-alerts-"))
     began = time.monotonic()
 
@@ -43,7 +44,7 @@ def main() -> int:
         print(f"{time.monotonic() - began:7.1f} {text}", flush=True)
 
     try:
-        run(Rules(promtool, FOLDER / "alerts.yml", folder), folder, tell)
+        run(Rules(promtool, FOLDER / "alerts.yml", folder), folder, tell, chosen)
     except AssertionError as error:
         print(f"FAILED: {error}\nlogs and the recording are in {folder}", flush=True)
         return 1
@@ -51,7 +52,7 @@ def main() -> int:
     return 0
 
 
-def run(rules: Rules, folder: Path, tell: Callable[[str], None]) -> None:
+def run(rules: Rules, folder: Path, tell: Callable[[str], None], faults: Sequence[Fault]) -> None:
     """AssertionError when an alert is not silent, does not fire, or is not resolved."""
     with ExitStack() as ending:
         stack = ending.enter_context(LocalStack(folder / "stack", kafka_port=0, clickhouse_port=0))
@@ -74,7 +75,7 @@ def run(rules: Rules, folder: Path, tell: Callable[[str], None]) -> None:
 
         firing = until(lambda _: len(recording.ticks) >= QUIET_TICKS, FIRE_SECONDS)
         assert not firing, f"without a fault, {_names(firing)} fire"
-        for fault in FAULTS:
+        for fault in faults:
             wanted, name = fault.alerts, fault.does.__name__
             firing = until(lambda now, wanted=wanted: not wanted & now, RESOLVE_SECONDS)
             assert not wanted & firing, f"before {name}, {_names(wanted & firing)} fire"
@@ -97,7 +98,7 @@ def run(rules: Rules, folder: Path, tell: Callable[[str], None]) -> None:
             tell("  mended")
         firing = until(lambda now: not now, RESOLVE_SECONDS)
         assert not firing, f"at the end, {_names(firing)} still fire"
-        tell(f"{sum(len(fault.alerts) for fault in FAULTS)} alerts have fired, and are resolved")
+        tell(f"{sum(len(fault.alerts) for fault in faults)} alerts have fired, and are resolved")
 
 
 def _names(alerts: frozenset[str] | set[str]) -> str:

@@ -28,7 +28,7 @@ from support import eventually
 __all__ = ["FAULTS", "Fault", "begin"]
 
 METRIC = "api.calls"
-BACKLOG = 300_000
+BACKLOG = 200_000
 """Messages of usage.windows that take a checker longer than the alert waits."""
 MANY_EVENTS = 1_100_000
 
@@ -108,7 +108,7 @@ def backups(scene: Scene) -> Iterator[None]:
     scene.kill("fold")
     scene.start("fold")
     yield
-    scene.command("backup", "create")
+    scene.command("backup", "create", "--full")
     scene.kill("fold")
     scene.start("fold")
 
