@@ -99,6 +99,7 @@ CASES: dict[str, Case] = {
     "GET /v1/tokens": Case("/v1/tokens", ADMIN, pages=True, sorts=("created_at", "-created_at", "name", "-name")),
     "POST /v1/tokens/{token_id}/revoke": Case("/v1/tokens/{org_token}/revoke", ADMIN, other=404),
     "GET /v1/settings": Case("/v1/settings", installation=True),
+    "GET /v1/status": Case("/v1/status", installation=True),
 }
 """Method and path -> how it is called. A body is one that is refused as invalid, where the token of an organization may
 call the route: nothing changes, and it shows that the token was accepted."""

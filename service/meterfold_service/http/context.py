@@ -58,6 +58,11 @@ class HttpService:
     async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._called(self._changes, lambda: operation(*args, **kwargs))
 
+    async def anyway(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `change`, also while ClickHouse is away."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._changes, lambda: operation(*args, **kwargs))
+
     async def _called(self, threads: Executor, operation: Callable[[], R]) -> R:
         self.availability.check()
         answer = asyncio.get_running_loop().run_in_executor(threads, operation)
