@@ -34,7 +34,10 @@ def _before_timestamp() -> int:
 
 
 _BEFORE_TIMESTAMP: Final = _before_timestamp()
-_METADATA: Final = OPTIONAL.index("metadata")
+#: Metadata that is given as text and is this short, in bytes, is remembered: a service sends a few combinations of
+#: routes and regions with most of its events.
+_SHORT_METADATA: Final = 256
+_MOST_METADATA: Final = 8_192
 
 
 class EncodedSubject(NamedTuple):
@@ -49,6 +52,7 @@ class UsageEncoder:
 
     __slots__ = (
         "_header",
+        "_metadata",
         "_nothing",
         "_options",
         "_pairs",
@@ -72,6 +76,7 @@ class UsageEncoder:
         self._subjects: dict[tuple[str, str, str, str], EncodedSubject] = {}
         self._quantities: dict[int, bytes] = {}
         self._options: dict[str, bytes] = {}
+        self._metadata: dict[str, bytes] = {}
         self._tails: dict[int, bytes] = {}
         self._sizes = [avro_long(size) for size in range(MAX_TEXT_BYTES + 1)]
         # Two continued bytes of a varint for each value of 14 bits.
@@ -163,12 +168,16 @@ class UsageEncoder:
         """The optional fields before and after the timestamp."""
         known = self._options
         pieces = []
-        repeats = optional[_METADATA] is None  # metadata may be long, and seldom repeats
+        repeats = True
         for name, value in zip(OPTIONAL, optional, strict=True):
             if value is None:
                 pieces.append(_NULL)
             elif name == "metadata":
-                pieces.append(_metadata(value))
+                if type(value) is str and value in self._metadata:
+                    pieces.append(self._metadata[value])
+                else:
+                    repeats = False
+                    pieces.append(self._some_metadata(value))
             elif type(value) is str and value in known:
                 pieces.append(known[value])
             else:
@@ -192,6 +201,15 @@ class UsageEncoder:
         self._options[text] = encoded
         return encoded
 
+    def _some_metadata(self, metadata: Any) -> bytes:
+        raw = metadata_text(metadata).encode("utf-8")
+        encoded = _VALUE + avro_long(len(raw)) + raw
+        if type(metadata) is str and len(raw) <= _SHORT_METADATA:
+            if len(self._metadata) >= min(self._remembered, _MOST_METADATA):
+                self._metadata.clear()
+            self._metadata[metadata] = encoded
+        return encoded
+
     def _timestamp(self, micros: int) -> bytes:
         try:
             zigzag = (micros << 1) ^ (micros >> 63)
@@ -208,8 +226,3 @@ class UsageEncoder:
                 self._tails.clear()
             self._tails[zigzag >> 28] = encoded[4:]
         return encoded
-
-
-def _metadata(metadata: Any) -> bytes:
-    raw = metadata_text(metadata).encode("utf-8")
-    return _VALUE + avro_long(len(raw)) + raw

@@ -106,7 +106,8 @@ def test_limits_follow_the_topic_also_when_it_is_created_again(
         tell(kafka_settings, state("old"))
         eventually(lambda: names() == ["old"])
         name = Topics(kafka_settings.topic_prefix).threshold_state
-        for future in admin(kafka_settings).delete_topics([name]).values():
+        client = admin(kafka_settings)
+        for future in client.delete_topics([name]).values():
             future.result(20)
         create_topics(kafka_settings, THRESHOLD_STATE, partitions=2, **{"cleanup.policy": "compact"})
         # As many messages as were read before: the offsets alone do not show that the topic is another one.

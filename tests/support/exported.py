@@ -15,6 +15,7 @@ from meterfold_processor.probes.checker import CheckerSubject
 from meterfold_processor.probes.fold import FoldSubject
 from meterfold_processor.probes.metrics import registry
 from meterfold_processor.probes.vitals import Vitals, WorkerKind
+from meterfold_service.http.traffic import ServerSubject, Traffic
 from meterfold_service.notify.probes import NotifySubject
 from meterfold_service.notify.status import NotifyStatus
 
@@ -23,13 +24,19 @@ __all__ = ["exported"]
 SCRAPED: Final = frozenset({"job", "instance"})
 """Labels that Prometheus adds to every sample."""
 
+_OF_PARTITIONS: Final = frozenset(
+    f"meterfold_serve_{name}" for name in ("lag_messages", "next_offset", "standstill_seconds")
+)
+
 
 @cache
 def exported() -> dict[str, frozenset[str]]:
     """Sample name -> its labels, for every kind of worker, and `up`, which Prometheus makes."""
     found: dict[str, frozenset[str]] = {"up": SCRAPED}
-    for subject in (_fold(), _checker(), _notifier()):
+    for subject in (_fold(), _checker(), _notifier(), _server()):
         for family in registry(Vitals(subject, 120.0)).collect():
+            if subject.name == "serve" and family.name in _OF_PARTITIONS:
+                continue  # a server has none
             assert family.samples, f"{family.name} has no sample here: give it one, its labels are compared"
             for sample in family.samples:
                 found[sample.name] = frozenset(sample.labels) | SCRAPED
@@ -84,3 +91,9 @@ def _notifier() -> WorkerKind:
     )
     status.membership.seen = MembershipState(0.0, True, True, "", {0: 2})
     return NotifySubject(status)
+
+
+def _server() -> WorkerKind:
+    traffic = Traffic(errors=Troubles(clickhouse="refused"))
+    traffic.add("GET", "/v1/alerts", 200, 0.1)
+    return ServerSubject(traffic)

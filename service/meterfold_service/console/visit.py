@@ -127,6 +127,7 @@ def page(path: str, handler: Handler, *, method: str = "GET", open_to_all: bool 
     """A route of the console. A page that is not open to all sends whoever has not signed in to do so."""
 
     async def endpoint(request: Request) -> Response:
+        request.scope["route"] = route  # what the access log and the metrics call it
         desk: Desk = request.app.state.desk
         visit = Visit(request, desk, Session.new(desk.time()), None, {})
         try:
@@ -141,7 +142,8 @@ def page(path: str, handler: Handler, *, method: str = "GET", open_to_all: bool 
             answer = _failed(visit, Defect())
         return _finished(visit, answer)
 
-    return Route(path, endpoint, methods=[method], include_in_schema=False)
+    route = Route(path, endpoint, methods=[method], include_in_schema=False)
+    return route
 
 
 async def _recognise(visit: Visit) -> None:

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 
 from meterfold_service.http.problems import answer
 from meterfold_service.http.settings import HttpSettings
@@ -42,12 +43,12 @@ _HEADERS: Final = {
 UNMATCHED: Final = "unmatched"
 
 
-class _Refused(Exception):
-    """The body is too large or too slow."""
+class _Refused(HTTPException):
+    """The body is too large or too slow. FastAPI lets only this kind of error pass while it reads a body."""
 
     def __init__(self, status: HTTPStatus, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
+        super().__init__(status, detail, {"Connection": "close"})
+        self.code = code
 
 
 class Boundary:
@@ -79,8 +80,8 @@ class Boundary:
             await self._app(scope, body, sent)
         except _Refused as refused:
             if sent.status is None:
-                closing = {"Connection": "close"}
-                await answer(refused.status, refused.code, refused.detail, headers=closing)(scope, receive, sent)
+                status = HTTPStatus(refused.status_code)
+                await answer(status, refused.code, refused.detail, headers=refused.headers)(scope, receive, sent)
 
     def _check(self, headers: Headers) -> None:
         host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")

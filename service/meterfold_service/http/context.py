@@ -8,6 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -56,6 +57,11 @@ class HttpService:
 
     async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._called(self._changes, lambda: operation(*args, **kwargs))
+
+    async def anyway(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `change`, also while ClickHouse is away."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._changes, lambda: operation(*args, **kwargs))
 
     async def _called(self, threads: Executor, operation: Callable[[], R]) -> R:
         self.availability.check()
@@ -140,13 +146,23 @@ async def caller(
 def needs(scope: Scope) -> Any:
     """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it."""
 
-    async def allowed(found: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
         if not found.principal.may(scope):
             raise Forbidden.scope(scope)
+        _refuse_parameters(request)
         return found
 
     allowed.scope = scope  # type: ignore[attr-defined]
     return Depends(allowed)
+
+
+def _refuse_parameters(request: Request) -> None:
+    """Of a route that has none: FastAPI refuses unknown ones only beside those that it knows."""
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if request.query_params and dependant is not None and not dependant.query_params:
+        raise RequestValidationError(
+            [{"loc": ("query", name), "msg": "this route has no such parameter"} for name in request.query_params]
+        )
 
 
 def scope_of(route: APIRoute) -> Scope | None:

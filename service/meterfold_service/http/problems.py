@@ -120,7 +120,7 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    return answer(status, status.name, str(error.detail), headers=error.headers)
+    return answer(status, getattr(error, "code", status.name), str(error.detail), headers=error.headers)
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:

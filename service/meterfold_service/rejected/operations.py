@@ -176,22 +176,28 @@ class Rejected:
 
 def _pages(client: Client, wanted: RejectionFilter, limit: int | None) -> Iterator[list[RowKey]]:
     """All such messages, or the first ones, in parts that may be in memory at once."""
-    left = limit
+    part: list[RowKey] = []
+    left, size = limit, 0
     for partition in find_partitions(client, wanted):
         after: RowKey | None = None
         while left is None or left > 0:
-            most = _MESSAGES if left is None else min(_MESSAGES, left)
+            most = _MESSAGES - len(part) if left is None else min(_MESSAGES - len(part), left)
             found = find_keys(client, wanted, partition, after=after, limit=most)
-            if not found:
-                break
-            part, size = [found[0][0]], found[0][1]
-            for key, more in found[1:]:
-                if (size := size + more) > _BYTES:
-                    break
+            for key, more in found:
+                if part and size + more > _BYTES:
+                    yield part
+                    part, size = [], 0
                 part.append(key)
-            after = part[-1]
-            left = None if left is None else left - len(part)
-            yield part
+                size += more
+                after = key
+            left = None if left is None else left - len(found)
+            if len(part) >= _MESSAGES:
+                yield part
+                part, size = [], 0
+            if len(found) < most:
+                break
+    if part:
+        yield part
 
 
 def _parts(places: Sequence[Place]) -> Iterator[list[Place]]:
