@@ -159,7 +159,7 @@ def start(installation: Installation, stack_environment: dict[str, str], tmp_pat
         started.append(process)
         process.start()
         line = process.wait_for_line("serve: ready", 120)
-        return process, line.split("listening on ")[1].strip()
+        return process, line.split("listening on ")[1].split(";")[0].strip()
 
     yield make
     for process in started:
