@@ -55,7 +55,7 @@ EVENTS = (
     (0, "ada", {"tokens": 100, "model": "a", "type": "in"}),
     (1, "ada", {"tokens": 0.25, "model": "a", "type": "out"}),
     (61, "ada", {"tokens": "7", "model": "b"}),
-    (62, "bob", {"tokens": 12345678901234567890.5, "model": "b", "type": "in"}),
+    (62, "bob", {"tokens": "12345678901234567890.5", "model": "b", "type": "in"}),
     (63, "bob", {"tokens": "many", "model": "c"}),
 )
 

@@ -141,13 +141,15 @@ async def caller(
     return Caller(service, principal)
 
 
-def needs(scope: Scope) -> Any:
-    """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it."""
+def needs(scope: Scope, *, any_parameters: bool = False) -> Any:
+    """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it.
+    `any_parameters`: clients of other makes may send parameters that the route does not declare."""
 
     async def allowed(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
         if not found.principal.may(scope):
             raise Forbidden.scope(scope)
-        _refuse_parameters(request)
+        if not any_parameters:
+            _refuse_parameters(request)
         return found
 
     allowed.scope = scope  # type: ignore[attr-defined]
