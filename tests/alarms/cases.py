@@ -23,7 +23,6 @@ from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action, Level
 from meterfold_sink.backup_catalogue import COMPLETE, BackupRow, write_backup
 from meterfold_sink.client import connect
-from support import eventually
 
 __all__ = ["FAULTS", "Fault", "begin"]
 
@@ -177,17 +176,19 @@ def clickhouse(scene: Scene) -> Iterator[None]:
 @contextmanager
 def _joined(scene: Scene, group: str, topic: str) -> Iterator[None]:
     """A member of a group that has got partitions, and does nothing with them."""
-    left = Event()
+    left, joined = Event(), Event()
     with scene.group_member(group, topic) as consumer:
 
         def poll() -> None:
             while not left.is_set():
                 consumer.consume(100, 0.2)
+                if consumer.assignment():  # in this thread: beside a consume it can wait forever
+                    joined.set()
 
         thread = Thread(target=poll, daemon=True)
         thread.start()
         try:
-            eventually(consumer.assignment, 60, f"partitions of {group} are given to another member")
+            assert joined.wait(60), f"no partition of {group} is given to another member"
             yield
         finally:
             left.set()
