@@ -91,9 +91,9 @@ def _timed(
     inserted_before: int,
     deadline: float,
 ) -> dict[str, Any]:
-    """Until every row is in ClickHouse. The run ends when its last row was inserted: ClickHouse's counter of inserted
-    rows is read, and the tables only once that counter rests and every window may be there, so that looking costs
-    little. Returns the fields of an outcome."""
+    """Until every row is in ClickHouse. The run ends when its last part became visible. The tables themselves are only
+    read once every window may be there and nothing new has come for a moment, so that looking costs little. Returns the
+    fields of an outcome."""
     stack = arena.stack
     watches = {
         "peer": Watch([process.pid for process in processes]),
@@ -102,16 +102,16 @@ def _timed(
     }
     before = {name: watch.sample() for name, watch in watches.items()}
     begun = last = time.monotonic()
-    after, inserted, looked = before, -1, -1
+    after, newest, looked = before, -1, begun
     least = arena.expected.height if peer.windows else len(arena.made.key)
     with connect(place.clickhouse) as client:
         while True:
             now, sample = time.monotonic(), {name: watch.sample() for name, watch in watches.items()}
-            rows = _inserted(client) - inserted_before
-            if rows != inserted:
-                inserted, last, after = rows, now, sample
-            elif rows != looked and now - last > QUIET_SECONDS and rows >= least:
-                looked = rows
+            block = client.value(_NEWEST_BLOCK)
+            if block != newest:
+                newest, last, after = block, now, sample
+            elif now - max(last, looked) > QUIET_SECONDS and _inserted(client) - inserted_before >= least:
+                looked = now
                 if arena.done(peer, client):
                     break
             for process in processes:
@@ -125,8 +125,15 @@ def _timed(
     return {"seconds": last - begun, "cpu": cpu, "memory": watches["peer"].peak}
 
 
+# Each insert gets the next block number of its table when its part becomes visible; merges give none.
+_NEWEST_BLOCK = (
+    "SELECT toInt64(sum(newest)) FROM (SELECT max(max_block_number) AS newest FROM system.parts "
+    "WHERE active AND database = currentDatabase() GROUP BY table)"
+)
+
+
 def _inserted(client: Client) -> int:
-    """Rows that ClickHouse has inserted since it was started."""
+    """Rows that ClickHouse has inserted since it was started, those that are not visible yet included."""
     return int(client.value("SELECT toInt64(sum(value)) FROM system.events WHERE event = 'InsertedRows'"))
 
 

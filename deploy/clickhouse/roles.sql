@@ -37,8 +37,6 @@ GRANT INSERT ON meterfold.notification_endpoints TO meterfold_notify;
 CREATE ROLE IF NOT EXISTS meterfold_service;
 GRANT SELECT ON meterfold.* TO meterfold_service;
 GRANT INSERT ON meterfold.schema_decisions TO meterfold_service;
-GRANT INSERT ON meterfold.console_spent TO meterfold_service;
-GRANT INSERT ON meterfold.proofs TO meterfold_service;
 -- `meterfold notify test`, `redeliver` and `enable`.
 GRANT INSERT ON meterfold.notification_tries TO meterfold_service;
 GRANT INSERT ON meterfold.notification_endpoints TO meterfold_service;
@@ -61,6 +59,8 @@ CREATE ROLE IF NOT EXISTS meterfold_serve;
 GRANT SELECT ON meterfold.* TO meterfold_serve;
 GRANT INSERT ON meterfold.api_tokens TO meterfold_serve;
 GRANT INSERT ON meterfold.api_token_uses TO meterfold_serve;
+GRANT INSERT ON meterfold.console_spent TO meterfold_serve;
+GRANT INSERT ON meterfold.proofs TO meterfold_serve;
 GRANT INSERT ON meterfold.notification_tries TO meterfold_serve;
 GRANT INSERT ON meterfold.notification_endpoints TO meterfold_serve;
 GRANT INSERT ON meterfold.rejected_redrives TO meterfold_serve;
@@ -68,6 +68,7 @@ GRANT INSERT ON meterfold.period_closings TO meterfold_serve;
 GRANT INSERT ON meterfold.closed_windows TO meterfold_serve;
 GRANT INSERT ON meterfold.closed_dimensions TO meterfold_serve;
 GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.closing_* TO meterfold_serve;
+GRANT CREATE TABLE, DROP TABLE, INSERT ON meterfold.verify_* TO meterfold_serve;
 GRANT SELECT ON system.tables TO meterfold_serve;
 
 -- `meterfold verify` compares in tables named verify_... and recounts closed periods in tables named closing_...

@@ -56,13 +56,14 @@ add meterfold-service --transactional-id "${prefix}meterfold-definitions" --oper
     --operation Describe
 add meterfold-service --cluster --operation Describe
 
-# `meterfold serve`, which offers all of that to whoever has a token for it, and records and redrives events
+# `meterfold serve`, which offers all of that to whoever has a token for it, records and redrives events, and verifies
 add meterfold-serve --topic "${prefix}metric.defined" --topic "${prefix}threshold.defined" \
-    --topic "${prefix}alert.acted" --topic "${prefix}endpoint.changed" --operation Read --operation Write --operation Describe
-add meterfold-serve --topic "${prefix}usage.recorded" --operation Read --operation Write --operation Describe \
-    --operation DescribeConfigs
-add meterfold-serve --topic "${prefix}usage.rejected" --topic "${prefix}threshold.state" --operation Read \
-    --operation Describe --operation DescribeConfigs
+    --topic "${prefix}alert.acted" --topic "${prefix}endpoint.changed" --topic "${prefix}usage.recorded" \
+    --operation Read --operation Write --operation Describe --operation DescribeConfigs
+add meterfold-serve --topic "${prefix}usage.rejected" --topic "${prefix}usage.windows" \
+    --topic "${prefix}usage.aggregated" --topic "${prefix}threshold.approaching" \
+    --topic "${prefix}threshold.exceeded" --topic "${prefix}threshold.cleared" \
+    --topic "${prefix}threshold.state" --operation Read --operation Describe --operation DescribeConfigs
 add meterfold-serve --group "${prefix}meterfold-" --resource-pattern-type prefixed --operation Describe
 add meterfold-serve --transactional-id "${prefix}meterfold-definitions" --operation Write \
     --operation Describe

@@ -46,12 +46,13 @@ class DefinitionsRead:
 
 
 class Definitions:
-    """The newest state of both topics. `poison` counts messages that no one can read; they change nothing."""
+    """The newest state of both topics. `poison` has the offset of each definition that cannot be read, by kind and key:
+    it changes nothing, until the next message of this key."""
 
     def __init__(self) -> None:
         self.metric_position = 0
         self.threshold_position = 0
-        self.poison = 0
+        self.poison: dict[tuple[str, bytes], int] = {}
         self._metrics: dict[tuple[str, str], MetricDefinition] = {}
         self._thresholds: dict[str, UsageThreshold] = {}
         self._of_metric: dict[tuple[str | None, str], dict[str | None, dict[str, UsageThreshold]]] = {}
@@ -64,7 +65,13 @@ class Definitions:
             try:
                 affected |= self._apply_metric(record) if record.kind == "metric" else self._apply_threshold(record)
             except Poison:
-                self.poison += 1
+                unreadable = record.value is not None
+            else:
+                unreadable = False
+            if unreadable:
+                self.poison[record.kind, record.key] = record.offset
+            else:
+                self.poison.pop((record.kind, record.key), None)
         self.metric_position = max(self.metric_position, read.metric_position)
         self.threshold_position = max(self.threshold_position, read.threshold_position)
         return frozenset(affected)
@@ -76,7 +83,7 @@ class Definitions:
         Returns the metrics for which anything has changed. Raises UnknownSchema.
         """
         metrics, thresholds = self._metrics, self._thresholds
-        self._metrics, self._thresholds, self._of_metric = {}, {}, {}
+        self._metrics, self._thresholds, self._of_metric, self.poison = {}, {}, {}, {}
         self.apply(read)
         affected: set[tuple[str | None, str]] = set()
         for org_id, key in _different(metrics, self._metrics):

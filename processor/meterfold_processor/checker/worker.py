@@ -71,6 +71,7 @@ class CheckerWorker:
         self._slot = Slot(kafka_settings, self._group_id, settings.slot, session)
         self._fenced_at: float | None = None
         self._backoff = Backoff()
+        self._poison: set[tuple[str, int]] = set()
 
     def run(self, stop: Event) -> None:
         """Judge until `stop` is set. Raises Fatal."""
@@ -167,7 +168,11 @@ class CheckerWorker:
     def _update_status(self, transactions_before: int) -> None:
         checker, status = self._checker, self.status
         status.consumed, status.damaged = checker.consumed, checker.damaged
-        status.poison_definitions = checker.definitions.poison
+        poison = {(kind, offset) for (kind, _), offset in checker.definitions.poison.items()}
+        for kind, offset in sorted(poison - self._poison):
+            _LOG.warning("%s.defined, partition 0, offset %d cannot be read: it is not judged", kind, offset)
+        self._poison = poison
+        status.poison_definitions = len(poison)
         status.emitted = dict(checker.emitted)
         status.assigned = sorted(self._group.assigned)
         status.partitions = checker.ready

@@ -34,6 +34,7 @@ from meterfold_service.http.routes import (
     probes,
     rejected,
     settings,
+    status,
     thresholds,
     tokens,
     usage,
@@ -60,6 +61,7 @@ ROUTERS = (
     notifications.router,
     tokens.router,
     settings.router,
+    status.router,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -58,6 +58,11 @@ class HttpService:
     async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._called(self._changes, lambda: operation(*args, **kwargs))
 
+    async def anyway(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `change`, also while ClickHouse is away."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._changes, lambda: operation(*args, **kwargs))
+
     async def _called(self, threads: Executor, operation: Callable[[], R]) -> R:
         self.availability.check()
         answer = asyncio.get_running_loop().run_in_executor(threads, operation)
@@ -73,11 +78,9 @@ class HttpService:
             raise Unavailable
         return answer.result()
 
-    def discard(self, chunks: Iterator[bytes]) -> None:
-        """Close a generator whose client is gone; nobody waits for it."""
-        closing = getattr(chunks, "close", None)
-        if closing is not None:
-            self._changes.submit(closing)
+    def discard(self, close: Callable[[], None]) -> None:
+        """Call `close`, for which nobody waits."""
+        self._changes.submit(close)
 
     def follow(self) -> None:
         """Read limits into memory."""

@@ -46,7 +46,7 @@ def test_the_fold_inserts_what_a_flush_inserts() -> None:
     [
         ("meterfold_verify", {"verify_", "closing_"}),
         ("meterfold_service", {"closing_"}),
-        ("meterfold_serve", {"closing_"}),
+        ("meterfold_serve", {"verify_", "closing_"}),
     ],
 )
 def test_tables_that_are_made_for_a_while_can_be_made_and_dropped(role: str, prefixes: set[str]) -> None:
@@ -64,8 +64,9 @@ def test_closing_a_period_inserts_what_it_may() -> None:
     notified = {"notification_tries", "notification_endpoints"}
     service = stored | notified | {"closing_*", "api_tokens"}
     assert granted("meterfold_service", "INSERT") == service | {"schema_decisions"}
-    # A server decides about no schema, and offers redriving and tokens.
-    assert granted("meterfold_serve", "INSERT") == service | {"rejected_redrives", "api_token_uses"}
+    # A server decides about no schema, and offers redriving, tokens, the console and verifications.
+    console = {"console_spent", "proofs", "verify_*"}
+    assert granted("meterfold_serve", "INSERT") == service | console | {"rejected_redrives", "api_token_uses"}
 
 
 def test_the_notifier_inserts_what_it_keeps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from meterfold_local.private_files import load_passwords, write_private
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_local.stack_state import FolderLock, ProcessInfo, StackState, describe_self
-from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, load_settings
+from meterfold_schemas.settings_sources import Sources
+from meterfold_service.http.settings import HttpSettings
 
 
 def mode(path: Path) -> int:
@@ -45,13 +48,25 @@ def test_passwords_are_made_once(tmp_path: Path) -> None:
         load_passwords(path)
 
 
+def test_a_file_of_passwords_without_a_token_key_gets_one(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    write_private(path, json.dumps({"kafka_client": "a", "kafka_broker": "b", "clickhouse": "c"}))
+    first = load_passwords(path)
+    assert (first.kafka_client, first.kafka_broker, first.clickhouse) == ("a", "b", "c")
+    assert len(first.http_token_key) == 64
+    assert load_passwords(path) == first
+    assert mode(path) == 0o600
+    assert first.http_token_key not in repr(first)
+
+
 def test_settings_read_back(tmp_path: Path) -> None:
     kafka = KafkaSettings(
         bootstrap_servers="127.0.0.1:1,127.0.0.1:2", topic_prefix="x.", librdkafka={"sasl.password": 'a"b\\c\x01é'}
     )
     clickhouse = ClickHouseSettings(url="http://127.0.0.1:3", database="other", password=SecretStr("p#\n="))
     path = tmp_path / "meterfold.toml"
-    write_settings(path, kafka, clickhouse)
+    write_settings(path, kafka, clickhouse, http={"port": 8889, "token_key": 'k"' * 20})
+    assert load_settings(HttpSettings, "http", sources=Sources.read(config=path, environ={})).port == 8889
     assert KafkaSettings.load(config=path, environ={}) == kafka
     assert ClickHouseSettings.load(config=path, environ={}) == clickhouse
     assert mode(path) == 0o600

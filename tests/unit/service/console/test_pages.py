@@ -96,7 +96,6 @@ def test_a_person_of_one_organization_sees_no_figures_of_all(service: Service) -
             "/verify",
             "/verify/last",
             "/tokens",
-            "/deliveries/one?event_id=x",
         ):
             assert browser.get(path).status_code == 403, path
         menu = browser.get("/usage").text
