@@ -25,7 +25,7 @@ if sys.argv[1] == "write":
                 group_by={"model": "$.model"},
             )
         )
-    litellm.success_callback = ["openmeter"]
+    litellm.callbacks = ["openmeter"]
     litellm.completion(
         model="gpt-4o",
         messages=[{"role": "user", "content": "Hello"}],
