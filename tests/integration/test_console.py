@@ -63,12 +63,16 @@ def app(metering: Metering, clock: Clock) -> Iterator[Any]:
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC), clock)
     found = create_app(patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY)))))
     found.state.desk.spent._clock = clock
-    with TestClient(found, base_url=URL):
+    with TestClient(found, base_url=URL) as first:
+        found.state.portal = first.portal
         yield found
 
 
 def browser(app: Any) -> TestClient:
-    return TestClient(app, base_url=URL, follow_redirects=False)
+    """One more browser, in the event loop of the application."""
+    client = TestClient(app, base_url=URL, follow_redirects=False)
+    client.portal = app.state.portal
+    return client
 
 
 def used(client: TestClient, link: str) -> Any:

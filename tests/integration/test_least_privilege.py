@@ -190,10 +190,7 @@ def _groups_and_transactions_of_others_are_refused(user: str, kafka: KafkaSettin
         consumer = Consumer(own.client(**{"group.id": kafka.topic_prefix + group, "enable.auto.commit": False}))
         try:
             if not allowed:
-                with pytest.raises(KafkaException, match="AUTHORIZATION"):
-                    consumer.commit(
-                        offsets=[TopicPartition(f"{kafka.topic_prefix}usage.windows", 0, 0)], asynchronous=False
-                    )
+                eventually(lambda: "AUTHORIZATION" in _refused_commit(consumer, kafka), 60, f"{user} {group}")
         finally:
             consumer.close()
     for name in TRANSACTIONS:
@@ -201,6 +198,13 @@ def _groups_and_transactions_of_others_are_refused(user: str, kafka: KafkaSettin
             producer = Producer(own.client(**{"transactional.id": kafka.topic_prefix + name}))
             with pytest.raises(KafkaException, match="AUTHORIZATION"):
                 producer.init_transactions(30)
+
+
+def _refused_commit(consumer: Consumer, kafka: KafkaSettings) -> str:
+    """Why a commit fails: the coordinator is not known at first."""
+    with pytest.raises(KafkaException) as caught:
+        consumer.commit(offsets=[TopicPartition(f"{kafka.topic_prefix}usage.windows", 0, 0)], asynchronous=False)
+    return str(caught.value)
 
 
 def _covers(rule: Rule, user: str, resource: str, name: str, operation: str) -> bool:
