@@ -44,7 +44,7 @@ def measure(
     with Metering(kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None)) as metering:
         token = metering.tokens.create(name="bench", scopes=["ingest"]).text
     server = stack.spawn("bench-serve", command("serve"), environment)
-    url = server.wait_for_line("serve: ready", 60).split("listening on ")[1].strip()
+    url = server.wait_for_line("serve: ready", 60).split("listening on ")[1].split(";")[0].strip()
     pids = {"server": server.pid, "Kafka": stack.kafka.brokers[0].process.pid}
     accepted = 0
     for batch in BATCHES:

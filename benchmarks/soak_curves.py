@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
 
-WARM_UP_SHARE: Final = 0.25
-"""The first quarter of a run fills caches, and is not judged."""
-WARM_UP_MOST: Final = 600.0
+WARM_UP_SECONDS: Final = 600.0
+"""The first ten minutes fill caches and heaps, and are not judged; a run that is hardly longer judges no curve."""
 LEAST_SAMPLES: Final = 8
 
 
@@ -50,9 +49,7 @@ class Curve:
         """(growth after the warm-up, what it may be), None if there are too few samples. The growth is the slope times
         the time; the slope is the median of those between all pairs of points (Theil and Sen), so that the moments of a
         restart do not decide."""
-        end = self.points[-1][0] if self.points else 0.0
-        warm = min(WARM_UP_MOST, end * WARM_UP_SHARE)
-        points = [point for point in self.points if point[0] >= warm]
+        points = [point for point in self.points if point[0] >= WARM_UP_SECONDS]
         if len(points) < LEAST_SAMPLES:
             return None
         points = points[:: max(1, len(points) // 400)]

@@ -12,7 +12,7 @@ from meterfold_client.api.limits import limits_get
 from meterfold_client.api.metrics import metrics_define, metrics_get, metrics_list, metrics_update
 from meterfold_client.api.thresholds import thresholds_create
 from meterfold_client.api.usage import usage_get, usage_summary
-from meterfold_client.models import Metric, MetricChanges, MetricContent, Problem, RecordList, ThresholdContent
+from meterfold_client.models import Action, Metric, MetricChanges, MetricContent, Problem, RecordList, ThresholdContent
 
 client = AuthenticatedClient(os.environ["METERFOLD_URL"], os.environ["METERFOLD_TOKEN"], timeout=60)
 start = datetime.fromisoformat(os.environ["METERFOLD_START"])
@@ -50,7 +50,7 @@ expect([one.total_quantity for one in totals.data] == ["12.5"], totals)
 records = usage_get.sync("api.calls", client=client, start=start, subject_type="user", subject_id="ada")
 expect(isinstance(records, RecordList) and {one.quantity for one in records.data} == {"2.5", "10"}, records)
 
-body = ThresholdContent(metric_key="api.calls", name="quota", threshold="12", action="block", subject_type="user")
+body = ThresholdContent(metric_key="api.calls", name="quota", threshold="12", action=Action.BLOCK, subject_type="user")
 thresholds_create.sync(client=client, body=body)
 blocked = eventually(lambda: (found := limits_get.sync("user", "ada", client=client)).blocked and found)
 expect(bool(blocked) and blocked.limits[0].threshold == "12", blocked)

@@ -118,7 +118,7 @@ def _run(folder: Path, stack: LocalStack, doors: list[tuple[Door, tuple[str, ...
         _define_for_lago(environment)
         client = {
             **{name: value for name, value in os.environ.items() if not name.startswith("METERFOLD_")},
-            "ENDPOINT": line.split("listening on ")[1].strip(),
+            "ENDPOINT": line.split("listening on ")[1].split(";")[0].strip(),
             "TOKEN": created["token"],
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         }

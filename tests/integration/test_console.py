@@ -27,6 +27,7 @@ from meterfold_sink.client import connect
 from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
 from support import eventually
+from support.http_world import patient
 
 KEY = "k" * 32
 URL = "http://127.0.0.1:8888"
@@ -60,7 +61,7 @@ def clock() -> Clock:
 @pytest.fixture
 def app(metering: Metering, clock: Clock) -> Iterator[Any]:
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC), clock)
-    found = create_app(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY))))
+    found = create_app(patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY)))))
     found.state.desk.spent._clock = clock
     with TestClient(found, base_url=URL):
         yield found

@@ -21,6 +21,7 @@ from meterfold_service.tokens.authentication import FRESH_SECONDS, Authenticatio
 from meterfold_sink.client import connect
 from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
+from support.http_world import patient
 
 KEY = "k" * 32
 
@@ -53,7 +54,7 @@ def clock() -> Clock:
 @pytest.fixture
 def client(metering: Metering, clock: Clock) -> Iterator[TestClient]:
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC), clock)
-    service = HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY)))
+    service = patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY))))
     with TestClient(create_app(service)) as found:
         yield found
 

@@ -204,7 +204,8 @@ def test_a_token_of_one_organization_gets_nothing_of_another(made: World, name: 
             assert (of_other.status_code, of_other.json()["code"]) == (case.other, missing.json()["code"])
             assert _without_names(of_other.text) == _without_names(missing.text)
         elif case.subject:
-            assert "blue" not in of_other.text or of_other.status_code == 403
+            # The id that was asked for may come back.
+            assert "blue" not in of_other.text.replace("blue-ada", "") or of_other.status_code == 403
     if case.pages and "{" not in name and not case.installation:
         both = call(made, name, case, "red", made.tokens["all"]).json()
         assert "blue" in str(both) or not both["data"], "the markers are there for who may see them"

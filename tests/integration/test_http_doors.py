@@ -26,7 +26,7 @@ from meterfold_service.tokens.authentication import Authentication
 from meterfold_sink.client import connect
 from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
-from support.http_world import define
+from support.http_world import define, patient
 from support.sink.database import store
 from support.sink.rows import Record
 
@@ -55,7 +55,7 @@ EVENTS = (
     (0, "ada", {"tokens": 100, "model": "a", "type": "in"}),
     (1, "ada", {"tokens": 0.25, "model": "a", "type": "out"}),
     (61, "ada", {"tokens": "7", "model": "b"}),
-    (62, "bob", {"tokens": 12345678901234567890.5, "model": "b", "type": "in"}),
+    (62, "bob", {"tokens": "12345678901234567890.5", "model": "b", "type": "in"}),
     (63, "bob", {"tokens": "many", "model": "c"}),
 )
 
@@ -105,7 +105,7 @@ def client(
     sources = Sources({"HTTP_TOKEN_KEY": KEY}, {}, None)
     metering = Metering(kafka=kafka_settings, clickhouse=clickhouse_settings, sources=sources)
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC))
-    app = create_app(HttpService(metering, authentication, HttpSettings(token_key=KEY)))
+    app = create_app(patient(HttpService(metering, authentication, HttpSettings(token_key=KEY))))
     token = metering.tokens.create(name="test", scopes=["read"], org_id="acme").text
     with TestClient(app, headers={"Authorization": f"Bearer {token}"}) as found:
         yield found

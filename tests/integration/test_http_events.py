@@ -63,7 +63,12 @@ def test_every_event_has_its_result_and_what_is_accepted_is_counted(installation
             def post(content: Any, **headers: str) -> httpx.Response:
                 body = content if isinstance(content, bytes) else json.dumps(content).encode()
                 named = {name.replace("_", "-"): value for name, value in headers.items()}
-                return client.post("/v1/events", content=body, headers=named)
+
+                def asked() -> httpx.Response | None:
+                    answer = client.post("/v1/events", content=body, headers=named)
+                    return answer if answer.status_code != 503 else None  # a busy broker
+
+                return eventually(asked, 120)
 
             one = post(event(1, metadata={"route": "/v1", "cost": 0.10}))
             assert (one.status_code, statuses(one)) == (200, ["accepted"]), one.text
@@ -154,7 +159,7 @@ def start(installation: Installation, stack_environment: dict[str, str], tmp_pat
         started.append(process)
         process.start()
         line = process.wait_for_line("serve: ready", 120)
-        return process, line.split("listening on ")[1].strip()
+        return process, line.split("listening on ")[1].split(";")[0].strip()
 
     yield make
     for process in started:
@@ -186,12 +191,14 @@ def test_a_server_that_is_killed_has_lost_nothing_that_it_answered(
                 except httpx.HTTPError:
                     broken.set()
                     return
+                if answer.status_code == 503:  # a busy broker
+                    continue
                 assert answer.status_code == 200, answer.text
                 answered.update(one["id"] for one in answer.json()["results"])
 
     with ThreadPoolExecutor(4) as pool, running(installation):
         futures = [pool.submit(send, first) for first in range(0, 4_000, 1_000)]
-        eventually(lambda: len(answered) >= 400 or broken.is_set(), 120, "400 events are answered")
+        eventually(lambda: len(answered) >= 400 or any(one.done() for one in futures), 120, "400 events are answered")
         process.signal(signal.SIGKILL)
         for future in futures:
             future.result(120)
@@ -208,7 +215,7 @@ def test_kafka_is_away_and_comes_back(own_stack: LocalStack) -> None:
     installation = Installation(own_stack.kafka_settings("away."), clickhouse)
     try:
         with served(installation.kafka, clickhouse, delivery_seconds=5) as server, server.client("ingest") as client:
-            assert client.post("/v1/events", json=event(1)).status_code == 200
+            eventually(lambda: client.post("/v1/events", json=event(1)).status_code == 200, 120, "the first event")
             own_stack.kafka.broker(1).kill()
 
             def refused() -> bool:

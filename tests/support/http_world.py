@@ -14,12 +14,14 @@ import pyarrow as pa
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from meterfold_processor.backoff import Troubles
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
 from meterfold_service.http.app import create_app
+from meterfold_service.http.availability import Availability
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.tokens.authentication import Authentication
@@ -68,6 +70,14 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def patient(service: HttpService) -> HttpService:
+    """The service, which believes that ClickHouse answers: on a busy machine a ping may be late. What a late one does
+    is tested in test_http_serve.py."""
+    service.availability.close()
+    service.availability = Availability(lambda: None, Troubles())
+    return service
+
+
 @contextmanager
 def world(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **settings: Any) -> Iterator[World]:
     clock = Clock()
@@ -75,7 +85,7 @@ def world(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **settings: Any)
         kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None), wait_seconds=0.2
     )
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC), clock)
-    service = HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY), **settings))
+    service = patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY), **settings)))
     with TestClient(create_app(service), raise_server_exceptions=False) as client:
         yield World(client, metering, clock)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from meterfold_service.access.errors import Forbidden
 from meterfold_service.access.principal import Scope
 from meterfold_service.access.room import Room
-from meterfold_service.pages import MAX_LIMIT
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
@@ -59,7 +58,7 @@ class ScopedMetrics(Room):
         """The definitions that usage is shown by, in the order they are displayed: those of an organization, and those
         of every organization that they do not hide. All of them where the principal sees every organization."""
         self._need_for_subject(Scope.READ)
-        rows = self._metering.metrics.list(seen_by=self._own, limit=MAX_LIMIT).rows
+        rows = self._metering.metrics.definitions(seen_by=self._own)
         if self._own is None:
             return rows
         own = {metric.key for metric in rows if metric.org_id}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
@@ -78,11 +78,9 @@ class HttpService:
             raise Unavailable
         return answer.result()
 
-    def discard(self, chunks: Iterator[bytes]) -> None:
-        """Close a generator whose client is gone; nobody waits for it."""
-        closing = getattr(chunks, "close", None)
-        if closing is not None:
-            self._changes.submit(closing)
+    def discard(self, close: Callable[[], None]) -> None:
+        """Call `close`, for which nobody waits."""
+        self._changes.submit(close)
 
     def follow(self) -> None:
         """Read limits into memory."""
@@ -143,13 +141,15 @@ async def caller(
     return Caller(service, principal)
 
 
-def needs(scope: Scope) -> Any:
-    """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it."""
+def needs(scope: Scope, *, any_parameters: bool = False) -> Any:
+    """A dependency: the caller, if the token has this scope. Operations check it too; OpenAPI shows it.
+    `any_parameters`: clients of other makes may send parameters that the route does not declare."""
 
     async def allowed(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
         if not found.principal.may(scope):
             raise Forbidden.scope(scope)
-        _refuse_parameters(request)
+        if not any_parameters:
+            _refuse_parameters(request)
         return found
 
     allowed.scope = scope  # type: ignore[attr-defined]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
+from threading import Lock
 from typing import TYPE_CHECKING, Final, Self
 
 from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from meterfold_schemas.errors import Retryable
 from meterfold_service.exports.results import Format
@@ -31,8 +33,28 @@ class TooManyExports(Retryable):
         super().__init__(f"{limit} exports are running, which is the limit ([http] exports); repeat the request later")
 
 
+class _Source:
+    """A generator that one thread takes from, and another one may close meanwhile."""
+
+    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
+        self._chunks = chunks
+        self._lock = Lock()
+
+    def take(self) -> bytes:
+        """Empty behind the last chunk."""
+        with self._lock:
+            return next(self._chunks, b"")
+
+    def close(self) -> None:
+        with self._lock:
+            self._chunks.close()
+
+
 class Chunks(StreamingResponse):
     """The encoded rows of an export."""
+
+    service: HttpService
+    source: _Source
 
     @classmethod
     async def of(
@@ -52,33 +74,31 @@ class Chunks(StreamingResponse):
         await service.exports.acquire()
         try:
             stream = await caller.run(open_stream)
-            chunks = encoded(stream, kind, safe_for_spreadsheets=safe_for_spreadsheets)
-            first = await service.run(next, chunks, b"")
+            source = _Source(encoded(stream, kind, safe_for_spreadsheets=safe_for_spreadsheets))
+            first = await service.run(source.take)
         except BaseException:
             service.exports.release()
             raise
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Meterfold-Rows": str(stream.expected)}
-        return cls(_rest(service, first, chunks), media_type=media_type, headers=headers)
+        made = cls(_rest(service, first, source), media_type=media_type, headers=headers)
+        made.service, made.source = service, source
+        return made
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        async def in_time(message) -> None:  # type: ignore[no-untyped-def]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_time(message: Message) -> None:
             async with asyncio.timeout(SLOW_SECONDS):
                 await send(message)
 
         try:
             await super().__call__(scope, receive, in_time)
         finally:
-            closing = getattr(self.body_iterator, "aclose", None)
-            if closing is not None:
-                await asyncio.shield(closing())
+            # Also where the client was gone before the first chunk.
+            self.service.exports.release()
+            self.service.discard(self.source.close)
 
 
-async def _rest(service: HttpService, first: bytes, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        chunk: bytes | None = first
-        while chunk:
-            yield chunk
-            chunk = await service.run(next, chunks, None)
-    finally:
-        service.exports.release()
-        service.discard(chunks)
+async def _rest(service: HttpService, first: bytes, source: _Source) -> AsyncIterator[bytes]:
+    chunk = first
+    while chunk:
+        yield chunk
+        chunk = await service.run(source.take)

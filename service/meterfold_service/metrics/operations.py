@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from meterfold_service.errors import MetricKeyExists, MetricNotFound
-from meterfold_service.pages import Page, RowOrder, check_page
+from meterfold_service.pages import MAX_LIMIT, Page, RowOrder, check_page
 
 if TYPE_CHECKING:
     from meterfold_processor.checker.definitions import Definitions
@@ -117,6 +117,17 @@ class Metrics:
             undefined = undefined_metrics(client, org_id=org_id if seen_by is None else seen_by)
         rows = tuple(MetricDefinition(**row) for row in page.rows)
         return MetricPage(page.total, rows, tuple(undefined), cursor=order.cursor(sort, page.end))
+
+    def definitions(self, *, seen_by: str | None = None) -> Sequence[MetricDefinition]:
+        """Up to 10,000 definitions, in the order they are displayed: as `list`, without a look at usage."""
+        from meterfold_schemas.definitions import MetricDefinition
+        from meterfold_sink.definitions import METRIC_SORTS, list_metrics
+
+        keys, _ = RowOrder("metrics", METRIC_SORTS, "display_order").start(None, None)
+        wanted = {"org_id": None, "category": None, "is_active": None}
+        with self._clients.client() as client:
+            page = list_metrics(client, wanted, keys, limit=MAX_LIMIT, offset=0, after=None, seen_by=seen_by)
+        return [MetricDefinition(**row) for row in page.rows]
 
     def defined_keys(self) -> Sequence[tuple[str, str]]:
         """(org_id, key) of every defined metric, sorted; org_id "" is the global definition."""

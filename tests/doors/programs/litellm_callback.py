@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 
 import litellm
 
@@ -24,13 +25,18 @@ if sys.argv[1] == "write":
                 group_by={"model": "$.model"},
             )
         )
-    litellm.success_callback = ["openmeter"]
+    litellm.callbacks = ["openmeter"]
     litellm.completion(
         model="gpt-4o",
         messages=[{"role": "user", "content": "Hello"}],
         mock_response="Hello, world",
         user="customer-9",
     )
+    # The callback runs in a thread of LiteLLM.
+    until = time.monotonic() + 60
+    while not list(client.events.list(subject="customer-9")):
+        assert time.monotonic() < until, "the callback has sent nothing"
+        time.sleep(0.2)
 else:
     found = client.meters.query_json("llm_tokens", group_by=["subject", "model"])
     print(json.dumps([[row.subject, row.group_by["model"], row.value > 0] for row in found.data]))

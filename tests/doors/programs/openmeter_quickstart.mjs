@@ -48,7 +48,7 @@ if (process.argv[2] === 'write') {
     from,
     windowSize: 'MINUTE',
     groupBy: ['type'],
-    filterGroupBy: { type: ['output'] },
+    filterGroupBy: { type: 'output' },
   })
   const events = await openmeter.events.list({ subject: 'customer-acme-corp' })
   const subject = await openmeter.subjects.get('customer-acme-corp')

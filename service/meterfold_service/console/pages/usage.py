@@ -59,7 +59,8 @@ async def usage(visit: Visit) -> Response:
     try:
         zone = zone_of(query["tz"] or None)
         asked = asked_for(query, metrics, visit.desk.now(), zone)
-        found = await _answer(visit, asked, zone)
+        kind = next((one.aggregation_type for one in metrics if one.key == asked.metric), "sum")
+        found = await _answer(visit, asked, zone, kind)
     except MeterfoldError as error:
         if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
             raise
@@ -108,7 +109,7 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
     )
 
 
-async def _answer(visit: Visit, asked: Asked, zone: tzinfo) -> dict[str, Any]:
+async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[str, Any]:
     async def read(start: datetime, end: datetime) -> Any:
         return await visit.run(
             visit.may.usage.get_summary,
@@ -129,8 +130,6 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo) -> dict[str, Any]:
     calendar = Calendar.of(asked.period, asked.tz, asked.anchor)
     found = await read(asked.start, asked.end)
     earlier = (await read(*before(calendar, asked.start, asked.end))).rows if asked.compare else ()
-    metric = await visit.run(visit.may.metrics.visible)
-    kind = next((one.aggregation_type for one in metric if one.key == asked.metric), "sum")
     return {
         "rows": rows_of(asked, zone, found.rows, earlier, calendar),
         "total": found.total,

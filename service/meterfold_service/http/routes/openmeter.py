@@ -23,8 +23,8 @@ from meterfold_service.openmeter.queries import MeterQuery
 
 router = APIRouter(prefix="/api/v1", tags=["openmeter"], include_in_schema=False)
 
-Reader = Annotated[Caller, needs(Scope.READ)]
-Manager = Annotated[Caller, needs(Scope.MANAGE)]
+Reader = Annotated[Caller, needs(Scope.READ, any_parameters=True)]
+Manager = Annotated[Caller, needs(Scope.MANAGE, any_parameters=True)]
 _GROUP_FILTER = "filterGroupBy["
 
 

@@ -108,6 +108,7 @@ def metering() -> Any:
         clients=None,
         metrics=Made(
             list=answers(Made(total=1, rows=metrics.rows, undefined=(undefined,))),
+            definitions=answers([METRIC]),
             get=answers(METRIC),
             preview_delete=answers(
                 Made(
