@@ -15,7 +15,7 @@ from itertools import chain
 from threading import Event
 
 import polars as pl
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message
 
 from meterfold_processor.backoff import Backoff, Stopped, persist
 from meterfold_processor.fold.assignment import Assignment
@@ -32,7 +32,7 @@ from meterfold_processor.fold.status import FoldStatus
 from meterfold_processor.fold.traces import FlushSpans, with_traces
 from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka import clients, errors
-from meterfold_processor.kafka.offsets import at
+from meterfold_processor.kafka.offsets import at, log_edge
 from meterfold_processor.tracing import NO_SPANS, Spans
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import MICROS_PER_SECOND
@@ -48,6 +48,8 @@ _ROOM_SECONDS = 1.0
 _SHORTEST_WAIT = 0.02
 _LONG_SECONDS = 30.0
 _SMALLEST_BATCH = 1_000
+_ENDS_SECONDS = 5.0
+_EDGE_SECONDS = 2.0
 
 
 class FoldWorker:
@@ -75,6 +77,7 @@ class FoldWorker:
         self._batch_limit = settings.batch_events
         self._buffer: list[Message] = []
         self._since = 0.0
+        self._ends_due = 0.0
         self._schemas = Schemas()
         self._flushed: deque[dict[int, int]] = deque()
 
@@ -270,6 +273,7 @@ class FoldWorker:
                 _LOG.warning("%s; trying again in %.1f s", error, backoff.pause)
                 self._assignment.pause()
                 self._take(self._consumer.consume(1, backoff.next()))
+                self._look_at_ends()
             else:
                 self._assignment.resume()
                 report(None)
@@ -282,6 +286,20 @@ class FoldWorker:
             # ClickHouse takes long. Without a poll the group would give our partitions away.
             self._assignment.pause()
             self._take(self._consumer.consume(1, 0.1))
+            self._look_at_ends()
+
+    def _look_at_ends(self) -> None:
+        """Ask where the log ends: of paused partitions nothing is fetched, and the lag would stand still."""
+        now = time.monotonic()
+        if now < self._ends_due:
+            return
+        self._ends_due = now + _ENDS_SECONDS
+        try:
+            ends = log_edge(self._consumer, self._topic, list(self._assignment.active), OFFSET_END, _EDGE_SECONDS)
+        except Retryable as error:
+            _LOG.info("the ends of the log are not known: %s", error)
+            return
+        self.status.log_ends.update({partition: (end, end) for partition, end in ends.items()})
 
     def _acknowledge(self) -> None:
         max_windows = self._settings.windows_in_memory // max(1, len(self._assignment.active))
