@@ -24,10 +24,6 @@ __all__ = ["exported"]
 SCRAPED: Final = frozenset({"job", "instance"})
 """Labels that Prometheus adds to every sample."""
 
-_OF_PARTITIONS: Final = frozenset(
-    f"meterfold_serve_{name}" for name in ("lag_messages", "next_offset", "standstill_seconds")
-)
-
 
 @cache
 def exported() -> dict[str, frozenset[str]]:
@@ -35,8 +31,6 @@ def exported() -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {"up": SCRAPED}
     for subject in (_fold(), _checker(), _notifier(), _server()):
         for family in registry(Vitals(subject, 120.0)).collect():
-            if subject.name == "serve" and family.name in _OF_PARTITIONS:
-                continue  # a server has none
             assert family.samples, f"{family.name} has no sample here: give it one, its labels are compared"
             for sample in family.samples:
                 found[sample.name] = frozenset(sample.labels) | SCRAPED

@@ -14,6 +14,7 @@ from meterfold_processor.probes.verdict import Observation
 
 class CheckerSubject:
     name = "checker"
+    partitioned = True
 
     def __init__(self, status: CheckerStatus) -> None:
         self._status = status

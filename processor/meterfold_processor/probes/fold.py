@@ -29,6 +29,7 @@ _MEMORY = {
 
 class FoldSubject:
     name = "fold"
+    partitioned = True
 
     def __init__(self, status: FoldStatus, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives the wall clock in UTC seconds, which the brokers' stamps are compared with."""

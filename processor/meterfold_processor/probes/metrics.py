@@ -20,7 +20,10 @@ class WorkerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         subject = self._vitals.subject
-        yield from _common(subject.name, self._vitals.look())
+        look = self._vitals.look()
+        yield from _common(subject.name, look)
+        if subject.partitioned:
+            yield from _of_partitions(subject.name, look)
         yield from subject.metrics()
 
     def describe(self) -> list[Metric]:
@@ -37,10 +40,19 @@ def registry(vitals: Vitals) -> CollectorRegistry:
 
 
 def _common(kind: str, look: Look) -> Iterator[Metric]:
-    places = look.observation.places
-    membership = look.observation.membership
     yield gauge(f"{kind}_alive", "1 if /healthz answers 200.", look.verdict.alive)
     yield gauge(f"{kind}_ready", "1 if /readyz answers 200.", look.verdict.ready)
+    yield gauge(
+        f"{kind}_errors",
+        "1 for each activity that is failing and being retried.",
+        dict.fromkeys(look.observation.errors, 1.0),
+        "activity",
+    )
+
+
+def _of_partitions(kind: str, look: Look) -> Iterator[Metric]:
+    places = look.observation.places
+    membership = look.observation.membership
     yield gauge(
         f"{kind}_group_member", "1 if it is a member of its group.", membership is not None and membership.member
     )
@@ -62,10 +74,4 @@ def _common(kind: str, look: Look) -> Iterator[Metric]:
         f"{kind}_held_partitions",
         "Partitions that wait for an upgrade or an operator.",
         sum(place.held is not None for place in places.values()),
-    )
-    yield gauge(
-        f"{kind}_errors",
-        "1 for each activity that is failing and being retried.",
-        dict.fromkeys(look.observation.errors, 1.0),
-        "activity",
     )

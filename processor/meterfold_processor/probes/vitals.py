@@ -20,6 +20,10 @@ class WorkerKind(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def partitioned(self) -> bool:
+        """Whether it processes partitions as a member of a group."""
+
     def observe(self) -> Observation: ...
 
     def metrics(self) -> Iterable[Metric]:

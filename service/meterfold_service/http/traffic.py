@@ -43,6 +43,7 @@ class ServerSubject:
     """The probes of a server, which is no member of a group."""
 
     name = "serve"
+    partitioned = False
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic

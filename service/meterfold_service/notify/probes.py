@@ -23,6 +23,7 @@ class NotifySubject:
     """Partition numbers are those of all topics together: positions and ends are sums over the topics."""
 
     name = "notify"
+    partitioned = True
 
     def __init__(self, status: NotifyStatus) -> None:
         self._status = status
