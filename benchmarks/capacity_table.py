@@ -52,8 +52,12 @@ def table() -> str:
 
 def figures() -> str:
     """The measured figures, each with what it is and the command that measures it."""
-    rows = [f"| {one.title} | {one.value:,g} {one.unit} | `{one.command}` |" for one in MEASURED.figures()]
+    rows = [f"| {one.title} | {_size(one.value, one.unit)} | `{one.command}` |" for one in MEASURED.figures()]
     return "\n".join(["| figure | value | measured by |", "|---|---:|---|", *rows])
+
+
+def _size(value: float, unit: str) -> str:
+    return f"{value / 1e9:g} GB" if unit == "bytes" and value >= 1e9 else f"{value:,g} {unit}"
 
 
 def write() -> None:
