@@ -25,7 +25,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from support import eventually
 from support.fold.installation import Installation
 from support.fold.workers import running
-from support.served import KEY, served
+from support.http_server import KEY, served
 
 DAY = timedelta(days=1)
 

@@ -25,9 +25,8 @@ from meterfold_schemas.periods import Period
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.topics import THRESHOLD_STATE, Topics
 from meterfold_schemas.vocabulary import Action, Level
-from meterfold_service.http.server import HttpServer
-from support.http_server import Forwarder, serving
-from support.http_world import KEY, MONTH, PER_ORG, World, bearer, fill, world
+from support.http_server import Forwarder, Served, served
+from support.http_world import MONTH, PER_ORG, World, bearer, fill, world
 from support.kafka import admin, create_topics
 from support.sink.database import database
 from support.waiting import eventually
@@ -78,7 +77,7 @@ def test_limits_follow_the_topic_also_when_it_is_created_again(
 ) -> None:
     create_topics(kafka_settings, THRESHOLD_STATE, partitions=2, **{"cleanup.policy": "compact"})
     tell(kafka_settings, state("a"), state("near", Level.APPROACHING), state("c", org_id="blue"))
-    with world(kafka_settings, filled) as made, serving(kafka_settings, filled, KEY) as server:
+    with world(kafka_settings, filled) as made, served(kafka_settings, filled, wait_seconds=1) as server:
         token = made.token("red", "read", org_id="red")
         subject = made.token(
             "subject", "read", org_id="red", subject=("user", "red-ada"), expires_in=timedelta(hours=1)
@@ -124,12 +123,12 @@ def test_a_revocation_reaches_every_server_and_a_server_says_within_seconds_that
     nowhere = kafka_settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     with (
         world(kafka_settings, filled) as made,
-        serving(nowhere, through, KEY) as one,
-        serving(nowhere, filled, KEY) as two,
+        served(nowhere, through, wait_seconds=1) as one,
+        served(nowhere, filled, wait_seconds=1) as two,
     ):
         token = made.token("both", "manage")
 
-        def get(server: HttpServer, path: str = "/v1/alerts", text: str = token) -> httpx.Response:
+        def get(server: Served, path: str = "/v1/alerts", text: str = token) -> httpx.Response:
             return httpx.get(server.url + path, headers=bearer(text), timeout=30)
 
         assert {get(server).status_code for server in (one, two)} == {200}
@@ -161,7 +160,7 @@ def test_a_revocation_reaches_every_server_and_a_server_says_within_seconds_that
 
 
 def test_slow_clients_do_not_stop_the_others(kafka_settings: KafkaSettings, filled: ClickHouseSettings) -> None:
-    with world(kafka_settings, filled) as made, serving(kafka_settings, filled, KEY, body_seconds=1) as server:
+    with world(kafka_settings, filled) as made, served(kafka_settings, filled, body_seconds=1) as server:
         token = made.token("all", "manage")
         host, port = server.url.removeprefix("http://").split(":")
         slow = [socket.create_connection((host, int(port))) for _ in range(200)]

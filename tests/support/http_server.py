@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
+
+import httpx
 
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
@@ -14,27 +18,55 @@ from meterfold_service.http.server import HttpServer
 from meterfold_service.http.settings import HttpSettings
 from support.waiting import eventually
 
+KEY = "k" * 32
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that answers at `url`. `metering` is its own."""
+
+    url: str
+    metering: Metering
+
+    def client(self, *scopes: str, org_id: str | None = None) -> httpx.Client:
+        """With a new token."""
+        created = self.metering.tokens.create(name="test", scopes=scopes, org_id=org_id)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {created.text}"}, timeout=60)
+
 
 @contextmanager
-def serving(kafka: KafkaSettings, clickhouse: ClickHouseSettings, key: str, **more: object) -> Iterator[HttpServer]:
-    """A server in a thread, ready for requests."""
-    settings = HttpSettings.model_validate({"port": 0, "token_key": key, "wait_seconds": 1, **more})
+def served(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **http: Any) -> Iterator[Served]:
+    """A server on a thread of the test, ready for requests; `http`: settings of [http]. It stops cleanly, or the test
+    fails."""
+    given = {"token_key": KEY, "wait_seconds": 30, **http}
+    settings = HttpSettings.model_validate({"port": 0, **given})
     metering = Metering(
         kafka=kafka,
         clickhouse=clickhouse,
-        sources=Sources({"HTTP_TOKEN_KEY": key}, {}, None),
+        sources=Sources({f"HTTP_{name.upper()}": str(value) for name, value in given.items()}, {}, None),
         wait_seconds=settings.wait_seconds,
         call_seconds=settings.call_seconds,
     )
-    server, stop = HttpServer(settings, metering), threading.Event()
-    thread = threading.Thread(target=server.run, args=(stop,), daemon=True)
+    server = HttpServer(settings, metering)
+    stop, failures = Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            server.run(stop)
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = Thread(target=run, daemon=True)
     thread.start()
     try:
-        eventually(lambda: server.ready, what="the server is up")
-        yield server
+        eventually(lambda: server.ready or failures, 60, "the server is ready")
+        assert not failures, failures
+        yield Served(server.url, metering)
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
+        assert not thread.is_alive(), "the server does not stop"
+    assert not failures, failures
 
 
 class Forwarder:
@@ -50,7 +82,7 @@ class Forwarder:
     def open(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
+        Thread(target=self._accept, args=(self._listening,), daemon=True).start()
 
     def close(self) -> None:
         """Cut what is connected, and refuse what comes."""
@@ -70,7 +102,7 @@ class Forwarder:
                 far = socket.create_connection(self._target)
                 self._connections += [near, far]
                 for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+                    Thread(target=_pass_on, args=(one, other), daemon=True).start()
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:

@@ -28,10 +28,10 @@ from meterfold_service.tokens.authentication import Authentication
 from meterfold_sink.client import Client
 from meterfold_sink.notification_tries import EndpointRow, TryRow, write_endpoint, write_tries
 from meterfold_sink.writers import Writer
+from support.http_server import KEY
 from support.sink.database import insert, store
 from support.sink.rows import DECIMAL, TIME, Record
 
-KEY = "k" * 32
 ORGS = ("red", "blue")
 NOW = datetime.now(UTC).replace(microsecond=0)
 MONTH = NOW.replace(day=1, hour=0, minute=0, second=0)
