@@ -59,6 +59,11 @@ def emit(value: object) -> None:
     sys.stdout.flush()
 
 
+def emit_list(page: Any) -> None:
+    """A page of a list that is asked for by --limit and --offset: its cursor is for other clients."""
+    emit({name: value for name, value in plain(page).items() if name != "cursor"})
+
+
 def plain(value: object) -> Any:
     """JSON's own types: decimals as text without an exponent, times as ISO 8601 in UTC."""
     if hasattr(value, "model_dump"):  # pydantic's; importing it only to ask would cost every command 0.1 s

@@ -78,7 +78,7 @@ def list_(
             offset=offset,
         )
     if as_json:
-        console.emit(page)
+        console.emit_list(page)
         return
     headers = ("id", "status", "level", "metric", "org", "type", "subject", "window from", "value", "used", "since")
     console.table(

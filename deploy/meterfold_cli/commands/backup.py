@@ -66,7 +66,7 @@ def list_(
     with metering(config) as service:
         page = service.backups.list(limit=limit, offset=offset)
     if as_json:
-        console.emit(page)
+        console.emit_list(page)
         return
     now = datetime.now(UTC)
     console.table(

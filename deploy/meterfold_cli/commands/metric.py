@@ -214,7 +214,7 @@ def list_(
     with metering(config) as service:
         page = service.metrics.list(org_id=org, category=category, is_active=active, limit=limit, offset=offset)
     if as_json:
-        console.emit(page)
+        console.emit_list(page)
         return
     names = ("key", "org_id", "name", "unit", "aggregation_type", "reset_period", "dimensions", "category", "is_active")
     headers = ("key", "org", "name", "unit", "aggregation", "reset", "dimensions", "category", "active")

@@ -149,7 +149,7 @@ def list_(
             offset=offset,
         )
     if as_json:
-        console.emit(page)
+        console.emit_list(page)
         return
     _show_closings(page.rows)
     console.note(f"{len(page.rows)} of {page.total}" if page.total else "nothing is closed")
@@ -188,7 +188,7 @@ def adjustments(
             offset=offset,
         )
     if as_json:
-        console.emit(page)
+        console.emit_list(page)
         return
     _show_adjustments(page.rows)
     console.note(f"{len(page.rows)} of {page.total}" if page.total else "nothing moved since it was closed")

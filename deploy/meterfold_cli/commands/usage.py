@@ -156,7 +156,7 @@ def summary(
             offset=offset,
         )
     if as_json:
-        console.emit(page)
+        console.emit_list(page)
         return
     if plot:
         _plot(page.rows, by, tz)
