@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from meterfold_schemas.errors import InvalidDefinition, InvalidSettings, InvalidUsage, MeterfoldError, Retryable
 from meterfold_service import errors
@@ -120,7 +121,18 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    return answer(status, getattr(error, "code", status.name), str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route with this path; there may be more.
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return answer(status, getattr(error, "code", status.name), str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path of the request can be asked with."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.path_regex.match(request.url.path)]
+    return {method for route in fitting for method in route.methods or ()}
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:

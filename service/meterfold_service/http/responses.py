@@ -17,6 +17,7 @@ def problem(description: str) -> dict[str, Any]:
 
 
 REFUSED: Final[Responses] = {
+    400: problem("The request cannot be read: its head is not HTTP, or its body is not JSON in UTF-8."),
     401: problem("The token is missing or not valid."),
     403: problem("The token may not do this."),
     422: problem("The request is invalid; `errors` says why, field by field."),

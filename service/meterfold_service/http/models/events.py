@@ -13,7 +13,7 @@ __all__ = ["REQUEST", "RESPONSES"]
 _ID: Final = {"type": ["string", "integer"]}
 _TYPES: Final[dict[str, dict[str, Any]]] = {
     "quantity": {"type": ["number", "string"], "default": 1},
-    "timestamp": {"type": "string", "format": "date-time"},
+    "timestamp": {"type": ["string", "null"], "format": "date-time"},
     "metadata": {"type": ["object", "string"]},
     **dict.fromkeys(("id", "org_id", "subject_id", "resource_id"), _ID),
 }
