@@ -180,6 +180,18 @@ def test_slow_clients_do_not_stop_the_others(kafka_settings: KafkaSettings, fill
             one.close()
 
 
+def test_what_is_no_http_is_answered_with_a_problem(kafka_settings: KafkaSettings, filled: ClickHouseSettings) -> None:
+    with served(kafka_settings, filled) as server:
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname, parts.port), 30) as client:
+            client.sendall(b"garbage\r\n\r\n")
+            with client.makefile("rb") as file:
+                head, _, body = file.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["code"] == "BAD_REQUEST"
+
+
 @pytest.fixture
 def made(kafka_settings: KafkaSettings, filled: ClickHouseSettings) -> Iterator[World]:
     with world(kafka_settings, filled, exports=1) as found:

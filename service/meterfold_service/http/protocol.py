@@ -1,5 +1,5 @@
 """The HTTP/1.1 protocol of uvicorn, with a limit for the time that the head of a request may take: a client that sends
-a byte now and then would keep its connection for ever."""
+a byte now and then would keep its connection for ever. What is no HTTP is answered with a problem as well."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from meterfold_service.http.problems import PROBLEM, Problem
+
 __all__ = ["HEAD_SECONDS", "TimedProtocol"]
 
 HEAD_SECONDS: Final = 10.0
+_UNREADABLE: Final = Problem(
+    title="Bad Request",
+    status=400,
+    code="BAD_REQUEST",
+    detail="the request cannot be read: its head is not HTTP/1.1, or longer than the server takes",
+)
 
 
 class TimedProtocol(HttpToolsProtocol):
@@ -33,6 +41,16 @@ class TimedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop_waiting()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """In the form of every error."""
+        body = _UNREADABLE.model_dump_json(exclude_none=True).encode()
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: {PROBLEM}\r\ncontent-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()

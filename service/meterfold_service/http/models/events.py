@@ -13,17 +13,27 @@ __all__ = ["REQUEST", "RESPONSES"]
 _ID: Final = {"type": ["string", "integer"]}
 _TYPES: Final[dict[str, dict[str, Any]]] = {
     "quantity": {"type": ["number", "string"], "default": 1},
-    "timestamp": {"type": ["string", "null"], "format": "date-time"},
+    "timestamp": {"type": "string", "format": "date-time"},
     "metadata": {"type": ["object", "string"]},
     **dict.fromkeys(("id", "org_id", "subject_id", "resource_id"), _ID),
 }
+_REQUIRED: Final = ["metric_key", "subject_type", "subject_id"]
+
+
+def _typed(name: str) -> dict[str, Any]:
+    """null is the same as a field that is left out."""
+    found = _TYPES.get(name, {"type": "string"})
+    if name in _REQUIRED:
+        return found
+    kinds = found["type"]
+    return {**found, "type": [*(kinds if isinstance(kinds, list) else [kinds]), "null"]}
+
+
 _EVENT: Final = {
     "type": "object",
-    "required": ["metric_key", "subject_type", "subject_id"],
+    "required": _REQUIRED,
     "additionalProperties": False,
-    "properties": {
-        field.name: {**_TYPES.get(field.name, {"type": "string"}), "description": field.doc} for field in FIELDS
-    },
+    "properties": {field.name: {**_typed(field.name), "description": field.doc} for field in FIELDS},
 }
 _EXAMPLE: Final = {
     "id": "request-1",
