@@ -16,11 +16,12 @@ from meterfold_schemas.errors import InvalidUsage, MeterfoldError
 from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.zones import zone_of
 from meterfold_service.console import fields
-from meterfold_service.console.downloads import CONTENT_TYPES, chunks
 from meterfold_service.console.rendering import url
 from meterfold_service.console.snippets import Asked, snippets
 from meterfold_service.console.usage_table import before, columns_of, rows_of
 from meterfold_service.console.visit import Visit, page
+from meterfold_service.exports.results import Format
+from meterfold_service.exports.streaming import encoded
 from meterfold_service.http.problems import status_of
 from meterfold_service.usage.calendar import LIFETIME, PERIODS, Calendar
 from meterfold_service.usage.operations import MAX_PERIODS
@@ -38,6 +39,11 @@ _SHOWN: Final[Mapping[str, timedelta]] = {
     "yearly": timedelta(days=1500),
     "billing": timedelta(days=330),
     "lifetime": timedelta(days=1),
+}
+_CONTENT_TYPES: Final = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/jsonl",
+    "parquet": "application/vnd.apache.parquet",
 }
 _NAMES: Final = (
     "metric", "period", "start", "end", "group", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
@@ -184,7 +190,7 @@ async def download(visit: Visit) -> Response:
     metrics = await visit.run(visit.may.metrics.visible)
     query = {name: visit.query.get(name, "") for name in _NAMES}
     what, kind = visit.query.get("what", "summaries"), visit.query.get("format", "csv")
-    if kind not in CONTENT_TYPES or what not in ("summaries", "records"):
+    if kind not in _CONTENT_TYPES or what not in ("summaries", "records"):
         raise InvalidUsage("a download is of summaries or records, as csv, jsonl or parquet")
     zone = zone_of(query["tz"] or None)
     asked = asked_for(query, metrics, visit.desk.now(), zone)
@@ -200,8 +206,9 @@ async def download(visit: Visit) -> Response:
         **period,
     )
     headers = {"Content-Disposition": f'attachment; filename="{what}.{kind}"'}
-    body: Iterator[bytes] = chunks(stream, kind)
-    return StreamingResponse(body, media_type=CONTENT_TYPES[kind], headers=headers)
+    # Whoever downloads a CSV file opens it in a spreadsheet.
+    body: Iterator[bytes] = encoded(stream, Format(kind), safe_for_spreadsheets=kind == "csv")
+    return StreamingResponse(body, media_type=_CONTENT_TYPES[kind], headers=headers)
 
 
 def _choices(metrics: Sequence[MetricDefinition]) -> list[tuple[str, str]]:
