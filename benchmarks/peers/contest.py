@@ -65,8 +65,8 @@ def run(arena: Arena, peer: Peer, wire_format: str, deadline: float) -> Outcome:
             return replace(blank, **timed, startup=startup, error=arena.problem(peer, client))
     except (Exception, SystemExit) as error:  # whatever it is, the other peers are still to be measured
         logs = "".join(process.quote(40) for process in processes)
-        told = str(error) if isinstance(error, venvs.PreparationFailed) else str(error).partition("\n---")[0]
-        return replace(blank, error=f"{told or type(error).__name__}{logs}")
+        reason = str(error) if isinstance(error, venvs.PreparationFailed) else str(error).partition("\n---")[0]
+        return replace(blank, error=f"{reason or type(error).__name__}{logs}")
     finally:
         _leave(arena, place, processes)
 

@@ -180,7 +180,7 @@ def plan(load: Load, measured: Measured = MEASURED) -> Capacity:
 
 
 def _touched(events: float, subjects: float, spans: float) -> float:
-    """How many of `subjects` x `spans` windows get at least one of so many events, if each event hits any of them
+    """How many of `subjects` x `spans` windows get at least one of this many events, if each event hits any of them
     alike."""
     windows = subjects * spans
     return windows * -math.expm1(-events / windows)

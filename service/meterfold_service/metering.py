@@ -182,7 +182,7 @@ class Metering:
                 self._clickhouse_settings,
                 self._kafka_settings,
                 lambda: load_settings(BackupSettings, "backup", sources=self._sources),
-                self._consumer_groups,
+                self._worker_groups,
                 self._now,
             )
         )
@@ -317,24 +317,9 @@ class Metering:
             return read_rules(client)
 
     def _worker_groups(self) -> tuple[str, ...]:
-        """The consumer groups of all workers."""
-        from meterfold_processor.checker.settings import CheckerSettings
-        from meterfold_processor.fold.settings import FoldSettings
-        from meterfold_service.notify.settings import NotifySettings
+        from meterfold_service.status.groups import worker_groups
 
-        prefix = self._kafka_settings().topic_prefix
-        fold = load_settings(FoldSettings, "fold", sources=self._sources)
-        checker = load_settings(CheckerSettings, "checker", sources=self._sources)
-        notify = load_settings(NotifySettings, "notify", sources=self._sources)
-        names = (fold.group_id, checker.group_id, f"{checker.group_id}-mirror", notify.group_id)
-        return tuple(prefix + name for name in names)
-
-    def _consumer_groups(self) -> tuple[str, ...]:
-        """Those of the workers, and of the notifier."""
-        from meterfold_service.notify.settings import NotifySettings
-
-        notify = load_settings(NotifySettings, "notify", sources=self._sources)
-        return *self._worker_groups(), self._kafka_settings().topic_prefix + notify.group_id
+        return worker_groups(self._sources, self._kafka_settings())
 
     def _log(self) -> DefinitionLog:
         # Imported here: it brings the Kafka client, which reading does not need.

@@ -37,7 +37,7 @@ def list_adjustments(
     limit: int,
     offset: int = 0,
     after: Position | None = None,
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     """Rows by period, metric, subject and closing. Periods begin in [start, end), UTC microseconds. Raises Retryable or
     Fatal."""
     conditions, parameters = ["1"], dict[str, Any]()

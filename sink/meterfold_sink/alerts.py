@@ -40,7 +40,7 @@ def list_alerts(
     limit: int,
     offset: int = 0,
     after: Position | None = None,
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     """Rows of usage_alerts that were triggered at `since` or later. `wanted`: column of FILTERS -> its value; None
     leaves the column out. Raises Retryable or Fatal, as every function here."""
     if unknown := wanted.keys() - set(FILTERS):

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import micros
-from meterfold_sink.keyset import Key, Keys, Position, micros_of, ordered, read_page
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, ordered, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
     from meterfold_sink.small import Parameter
 
-__all__ = ["TOKEN_SORTS", "StoredToken", "TokenRows", "list_tokens", "note_uses", "read_token", "write_token"]
+__all__ = ["TOKEN_SORTS", "StoredToken", "list_tokens", "note_uses", "read_token", "write_token"]
 
 _COLUMNS: Final = (
     "id, version, digest, name, scopes, org_id, subject_type, subject_id, created_at, expires_at, revoked_at"
@@ -68,20 +68,16 @@ class StoredToken:
     revoked_at: datetime | None
     last_used_at: datetime | None = None
 
+    @property
+    def subject(self) -> tuple[str, str] | None:
+        """The only subject that it sees; None: every one."""
+        return None if self.subject_type is None else (self.subject_type, self.subject_id or "")
+
 
 def read_token(client: Client, token_id: str) -> StoredToken | None:
     """Raises Retryable or Fatal, as every function of this module."""
     rows = client.rows(_ONE, {"id": token_id})
     return _token(rows[0]) if rows else None
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRows:
-    """A page of tokens; see keyset.RowPage."""
-
-    rows: list[StoredToken]
-    total: int
-    end: Position | None
 
 
 def list_tokens(
@@ -92,12 +88,12 @@ def list_tokens(
     limit: int = 100,
     offset: int = 0,
     after: Position | None = None,
-) -> TokenRows:
+) -> RowPage[StoredToken]:
     """`org_id` None: those of all organizations."""
     page = read_page(
         client, _ALL, keys, {"org": org_id}, limit=limit, offset=offset, after=after, settings=_OUTER_NULLS
     )
-    return TokenRows([_token(row) for row in page.rows], page.total, page.end)
+    return RowPage([_token(row) for row in page.rows], page.total, page.end)
 
 
 def write_token(client: Client, token: StoredToken) -> None:

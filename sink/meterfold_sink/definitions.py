@@ -75,7 +75,7 @@ def list_metrics(
     offset: int = 0,
     after: Position | None = None,
     seen_by: str | None = None,
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     """Rows of metric_definitions. `seen_by`: those of this organization and of every organization.
 
     Raises Retryable or Fatal, as every function here.
@@ -93,7 +93,7 @@ def list_thresholds(
     offset: int = 0,
     after: Position | None = None,
     seen_by: str | None = None,
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     """Rows of thresholds. `seen_by`: those of this organization and of every organization."""
     condition = "(org_id IS NULL OR org_id = {seen_by:String})"
     return _page(client, "thresholds", wanted, keys, limit, offset, after, (condition, seen_by))
@@ -134,7 +134,7 @@ def _page(
     offset: int,
     after: Position | None,
     seen: tuple[str, str | None],
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     given = {name: value for name, value in wanted.items() if value is not None}
     conditions = ["NOT deleted", *(f"{name} = {{{name}:{_type(value)}}}" for name, value in given.items())]
     parameters: dict[str, Any] = {

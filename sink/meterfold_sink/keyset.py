@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -23,6 +23,7 @@ __all__ = [
     "sorted_by",
 ]
 
+R = TypeVar("R")
 Position = tuple[str | int, ...]
 """The values of a row's keys; a decimal is text."""
 
@@ -46,10 +47,10 @@ _TOTAL: Final = "rows_in_all"
 
 
 @dataclass(frozen=True, slots=True)
-class RowPage:
+class RowPage(Generic[R]):
     """`total` counts all rows of the list. `end` is the position of the last row; None where no row is behind it."""
 
-    rows: list[dict[str, Any]]
+    rows: list[R]
     total: int
     end: Position | None
 
@@ -94,7 +95,7 @@ def read_page(
     offset: int = 0,
     after: Position | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     """The rows of `select`, a statement without an order, that are behind `after`; `offset` of them are skipped. Raises
     Retryable or Fatal."""
     named = tuple(replace(key, sql=f"{_ALIAS}{number}") for number, key in enumerate(keys))

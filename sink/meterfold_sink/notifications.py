@@ -279,7 +279,7 @@ def list_deliveries(
     limit: int,
     after: Position | None = None,
     seen_by: str | None = None,
-) -> RowPage:
+) -> RowPage[dict[str, Any]]:
     """Rows of notification_deliveries of events in [start, end). `wanted`: column of FILTERS -> its value, None leaves
     it out. `seen_by`: see _conditions."""
     conditions, given = _conditions(wanted, start, end, seen_by=seen_by)

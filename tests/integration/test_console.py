@@ -27,17 +27,10 @@ from meterfold_sink.client import connect
 from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
 from support import eventually
-from support.http_world import patient
+from support.http_server import KEY
+from support.http_world import Clock, patient
 
-KEY = "k" * 32
 URL = "http://127.0.0.1:8888"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

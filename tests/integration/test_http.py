@@ -21,18 +21,8 @@ from meterfold_service.tokens.authentication import FRESH_SECONDS, Authenticatio
 from meterfold_sink.client import connect
 from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
-from support.http_world import patient
-
-KEY = "k" * 32
-
-
-class Clock:
-    """A monotonic clock that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from support.http_server import KEY
+from support.http_world import Clock, bearer, patient
 
 
 @pytest.fixture
@@ -57,10 +47,6 @@ def client(metering: Metering, clock: Clock) -> Iterator[TestClient]:
     service = patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY))))
     with TestClient(create_app(service)) as found:
         yield found
-
-
-def bearer(text: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {text}"}
 
 
 def test_a_token_is_needed_and_a_revocation_reaches_a_server_within_seconds(

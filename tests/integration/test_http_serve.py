@@ -133,7 +133,7 @@ def test_a_revocation_reaches_every_server_and_a_server_says_within_seconds_that
 
         assert {get(server).status_code for server in (one, two)} == {200}
 
-        # Kafka is away: reading goes on, a change says so.
+        # Kafka is away: reading continues, a change says so.
         metric = {"key": "new", "name": "new", "unit": "call"}
         begun = time.monotonic()
         refused = httpx.post(f"{two.url}/v1/metrics", json=metric, headers=bearer(token), timeout=30)

@@ -12,8 +12,6 @@ from meterfold_cli.commands.metric import LimitOption, OffsetOption, metering
 from meterfold_cli.exits import WrongInput
 from meterfold_cli.installation import ConfigOption, Installation, JsonOption
 
-MOST_SECONDS = 100 * 366 * 86_400
-
 app = typer.Typer(help="Create, list and revoke tokens of the HTTP API.", no_args_is_help=True)
 
 
@@ -147,9 +145,9 @@ def link(
 
 def _lifetime(text: str) -> timedelta:
     """Raises WrongInput."""
-    from meterfold_service.settings.durations import duration_seconds
+    from meterfold_service.tokens.operations import lifetime
 
-    seconds = duration_seconds(text)
-    if not seconds or seconds > MOST_SECONDS:
+    found = lifetime(text)
+    if not found:
         raise WrongInput(f"--expires {text!r} must be a duration up to 100 years, such as 90m, 12h, 7d or 4w")
-    return timedelta(seconds=seconds)
+    return found

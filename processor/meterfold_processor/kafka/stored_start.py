@@ -1,6 +1,6 @@
 """A member of a group that begins its partitions where ClickHouse says, not at the offsets of the group.
 
-The stored progress is restored together with the rows that it stands beside, which committed offsets are not. So the
+The stored progress is restored together with the rows that it belongs to, which committed offsets are not. So the
 partitions of an assignment are paused until the stored progress was read, and committing only shows the lag.
 """
 

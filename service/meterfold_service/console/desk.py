@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from meterfold_service.access.errors import InvalidToken
 from meterfold_service.console.links import Links
 from meterfold_service.console.live import Feed
 from meterfold_service.console.sessions import Signer
@@ -13,6 +14,8 @@ from meterfold_service.console.spent import Spent
 from meterfold_service.console.watch import Watch
 
 if TYPE_CHECKING:
+    from meterfold_service.access.principal import Principal
+    from meterfold_service.console.sessions import Session
     from meterfold_service.http.context import HttpService
     from meterfold_service.metering import Metering
     from meterfold_service.tokens.authentication import Authentication
@@ -42,6 +45,15 @@ class Desk:
     @property
     def authentication(self) -> Authentication:
         return self._service.authentication
+
+    async def principal_of(self, session: Session) -> Principal | None:
+        """Who has signed in to a session; None once it has ended, or its token has. Raises Retryable or Fatal."""
+        if await self.run(self.spent.is_spent, f"session.{session.id}"):
+            return None
+        try:
+            return await self.run(self.authentication.principal_of, session.token_id)
+        except InvalidToken:
+            return None
 
     def time(self) -> float:
         """Seconds since 1970."""

@@ -152,13 +152,10 @@ async def _recognise(visit: Visit) -> None:
     if session is None:
         return
     if session.token_id:
-        try:
-            if await desk.run(desk.spent.is_spent, f"session.{session.id}"):
-                return
-            visit.who = await desk.run(desk.authentication.principal_of, session.token_id)
-            visit.request.state.principal = visit.who
-        except InvalidToken:
+        visit.who = await desk.principal_of(session)
+        if visit.who is None:
             return
+        visit.request.state.principal = visit.who
     visit.session = session if visit.is_fragment else session.renewed(desk.time())
 
 

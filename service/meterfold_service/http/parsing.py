@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from meterfold_schemas.errors import InvalidUsage, shown
-from meterfold_service.settings.durations import duration_seconds
+from meterfold_service.tokens.operations import lifetime
 
 __all__ = ["filter_of", "lifetime_of", "subject_of"]
 
@@ -45,7 +45,7 @@ def lifetime_of(text: str | None) -> timedelta | None:
     """90m, 12h, 7d, 4w."""
     if text is None:
         return None
-    seconds = duration_seconds(text)
-    if seconds is None or seconds > 100 * 366 * 86_400:
+    found = lifetime(text)
+    if found is None:
         raise InvalidUsage(f"expires_in {shown(text)} must be a duration such as 90m, 12h, 7d or 4w")
-    return timedelta(seconds=seconds)
+    return found

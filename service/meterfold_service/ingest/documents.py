@@ -11,7 +11,7 @@ from meterfold_service.ingest.errors import UnreadableBody
 __all__ = ["Document", "RepeatedField", "WrittenNumber", "documents_of", "parsed", "written"]
 
 Document = Any
-"""What stands in the place of an event: a dictionary, unless the sender made a mistake."""
+"""The value in the place of an event: a dictionary, unless the sender made a mistake."""
 
 _LONG_NUMBERS: Final = "Exceeds the limit"
 

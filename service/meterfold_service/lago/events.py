@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.errors import InvalidUsage, shown
-from meterfold_schemas.periods import MICROS_PER_SECOND, from_micros
+from meterfold_schemas.periods import MICROS_PER_SECOND, Period, from_micros, micros, period_end, period_start
 from meterfold_schemas.quantities import rounded
 from meterfold_schemas.usage_json import moment_of
 from meterfold_service.ingest.documents import written
@@ -83,6 +83,7 @@ def _time(given: Any) -> str | None:
 
 def month_of(now: datetime) -> tuple[datetime, datetime]:
     """The calendar month in UTC that holds `now`, [start, end)."""
-    start = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
-    return start, end
+    start = period_start(Period.MONTHLY, micros(now))
+    end = period_end(Period.MONTHLY, start)
+    assert end is not None
+    return from_micros(start), from_micros(end)

@@ -8,7 +8,7 @@ from meterfold_schemas.settings import KafkaSettings, load_settings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service.notify.settings import NotifySettings
 
-__all__ = ["group_names", "notify_group"]
+__all__ = ["group_names", "notify_group", "worker_groups"]
 
 
 def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
@@ -21,3 +21,9 @@ def group_names(sources: Sources, kafka: KafkaSettings) -> tuple[str, str]:
 def notify_group(sources: Sources, kafka: KafkaSettings) -> str:
     """The consumer group of the notifiers."""
     return kafka.topic_prefix + load_settings(NotifySettings, "notify", sources=sources).group_id
+
+
+def worker_groups(sources: Sources, kafka: KafkaSettings) -> tuple[str, ...]:
+    """The consumer groups of all workers, that of the checker's mirror among them."""
+    fold, checker = group_names(sources, kafka)
+    return fold, checker, f"{checker}-mirror", notify_group(sources, kafka)

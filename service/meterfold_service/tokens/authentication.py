@@ -46,16 +46,12 @@ class Authentication:
     def principal(self, text: str) -> Principal:
         """Raises InvalidToken, InvalidSettings, and Retryable where ClickHouse does not answer about a token that is
         not remembered."""
-        token = TokenText.parse(text)
-        if token is None:
-            raise InvalidToken("the text is not a token: a token begins with mf_ and must be copied as a whole")
+        token = _parsed(text)
         return self._principal(self._stored(token.id), token)
 
     def remembered(self, text: str) -> Principal | None:
         """The same without a query; None where that needs one. Raises InvalidToken."""
-        token = TokenText.parse(text)
-        if token is None:
-            raise InvalidToken("the text is not a token: a token begins with mf_ and must be copied as a whole")
+        token = _parsed(text)
         with self._lock:
             known = self._known.get(token.id)
         if known is None or self._clock() - known[1] >= FRESH_SECONDS:
@@ -81,8 +77,8 @@ class Authentication:
             raise InvalidToken
         with self._lock:
             self._used.add(stored.id)
-        subject = None if stored.subject_type is None else (stored.subject_type, stored.subject_id or "")
-        return Principal(stored.name, frozenset(map(Scope, stored.scopes)), stored.org_id, subject, stored.id)
+        scopes = frozenset(map(Scope, stored.scopes))
+        return Principal(stored.name, scopes, stored.org_id, stored.subject, stored.id)
 
     def note_uses(self) -> None:
         """Store which tokens were used, at most once a minute; to be called now and then. Failures are logged: this is
@@ -116,3 +112,11 @@ class Authentication:
                     self._known.clear()
                 self._known[token_id] = (stored, now)
         return stored
+
+
+def _parsed(text: str) -> TokenText:
+    """Raises InvalidToken."""
+    token = TokenText.parse(text)
+    if token is None:
+        raise InvalidToken("the text is not a token: a token begins with mf_ and must be copied as a whole")
+    return token

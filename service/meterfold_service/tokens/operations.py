@@ -12,6 +12,7 @@ from meterfold_schemas.periods import micros
 from meterfold_service.access.errors import TokenNotFound
 from meterfold_service.access.principal import Scope
 from meterfold_service.pages import Page, RowOrder, check_page
+from meterfold_service.settings.durations import duration_seconds
 from meterfold_service.tokens.secrets import TokenText, digest
 from meterfold_sink import api_tokens
 from meterfold_sink.api_tokens import StoredToken
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
     from meterfold_sink.pool import ClientPool
 
-__all__ = ["CreatedToken", "Token", "Tokens"]
+__all__ = ["CreatedToken", "Token", "Tokens", "lifetime"]
 
 _NAME_LENGTH: Final = 200
+_LONGEST_SECONDS: Final = 100 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,12 @@ class CreatedToken:
 
     token: Token
     text: str = field(repr=False)
+
+
+def lifetime(text: str) -> timedelta | None:
+    """The time that 90m, 12h, 7d or 4w stand for; None for other text, and for more than 100 years."""
+    seconds = duration_seconds(text)
+    return None if seconds is None or seconds > _LONGEST_SECONDS else timedelta(seconds=seconds)
 
 
 class Tokens:
@@ -181,15 +189,12 @@ def _check(token: StoredToken) -> None:
 
 
 def _token(stored: StoredToken) -> Token:
-    subject = None
-    if stored.subject_type is not None:
-        subject = (stored.subject_type, stored.subject_id or "")
     return Token(
         stored.id,
         stored.name,
         tuple(map(Scope, stored.scopes)),
         stored.org_id,
-        subject,
+        stored.subject,
         stored.created_at,
         stored.expires_at,
         stored.revoked_at,

@@ -1,6 +1,6 @@
 """The text of a token: `mf_<id>_<secret and checksum>`.
 
-The checksum (CRC-32, 6 base-62 digits, of all that stands before it) tells a mistyped token from a wrong one without a
+The checksum (CRC-32, 6 base-62 digits, of everything before it) tells a mistyped token from a wrong one without a
 look-up, and lets secret scanners recognise a leaked one. The secret has 190 random bits and is stored as an HMAC.
 """
 

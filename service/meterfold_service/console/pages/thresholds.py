@@ -91,8 +91,8 @@ async def ask_delete(visit: Visit) -> Response:
         change=None,
         texts=(
             f"It watches {plural(watched.watched, 'subject')} of {found.metric_key} now.",
-            f"What it has raised is cleared; {plural(alerts.total, 'alert')} nobody has acknowledged.",
-            "Applications that ask what is blocked are told at once that it blocks nothing.",
+            f"This clears what it has raised: {plural(alerts.total, 'alert')} not acknowledged yet.",
+            "Applications that ask for limits see at once that it blocks nothing.",
         ),
         button="Delete the threshold",
     )
