@@ -184,11 +184,15 @@ class Service:
         self.metering = metering
         self.authentication = Known()
         self.stopping = asyncio.Event()
+        self.late: list[str] = []
 
     async def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return operation(*args, **kwargs)
 
     change = run
+
+    def slow(self) -> list[str]:
+        return self.late
 
 
 def application(service: Service, now: Callable[[], datetime] = lambda: NOW) -> Starlette:

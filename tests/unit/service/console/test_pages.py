@@ -146,3 +146,9 @@ def test_a_defect_is_a_page_that_says_nothing_of_the_inside(service: Service, br
 def test_a_refusal_is_shown_in_the_form(service: Service, browser: TestClient) -> None:
     answer = browser.get("/rejected/one?at=nonsense")
     assert answer.status_code == 422
+
+
+def test_a_page_says_that_clickhouse_is_slow(service: Service, browser: TestClient) -> None:
+    assert "takes long to answer" not in browser.get("/metrics").text
+    service.late = ["clickhouse"]
+    assert "takes long to answer" in browser.get("/metrics").text
