@@ -162,7 +162,7 @@ class Metering:
         """Lago's events and current usage."""
         from meterfold_service.lago.operations import Lago
 
-        return Lago(self._clients, self._known_metrics, lambda: self.usage, lambda: self.events, self._now)
+        return Lago(self._clients, self._known_metrics, lambda: self.events, self._now)
 
     @cached_property
     def periods(self) -> Periods:

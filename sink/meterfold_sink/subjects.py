@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
+
+from meterfold_schemas.quantities import exact_unscaled, to_decimal
+from meterfold_schemas.totals import WindowValues, total_of
+from meterfold_schemas.vocabulary import AggregationType
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -26,11 +31,23 @@ GROUP BY org_id, subject_type, subject_id
 ORDER BY subject_id = {text:String} DESC, last_used DESC, org_id, subject_type, subject_id
 LIMIT {limit:UInt32}
 """
+# Both windows of each metric in one statement, also without FINAL: the newest version of a row has the highest
+# folded_through.
 _METRICS: Final = """
-SELECT toString(metric_key) AS metric_key, toInt64(max(record_count)) AS records, max(last_timestamp) AS last_used
-FROM usage_windows
-WHERE period_type = 'lifetime' AND toYYYYMM(period_start) = 197001
-    AND org_id = {org_id:String} AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
+WITH w.period_type = 'monthly' AS is_month
+SELECT
+    toString(w.metric_key) AS metric_key,
+    toInt64(maxIf(w.record_count, NOT is_month)) AS records,
+    max(w.last_timestamp) AS last_used,
+    toInt64(maxIf(w.record_count, is_month)) AS month_records,
+    argMaxIf(w.sum, w.folded_through, is_month) AS month_sum,
+    argMaxIf(w.min, w.folded_through, is_month) AS month_min,
+    argMaxIf(w.max, w.folded_through, is_month) AS month_max,
+    argMaxIf(w.last, w.folded_through, is_month) AS month_last
+FROM usage_windows AS w
+WHERE (w.period_type, w.period_start) IN (
+        ('lifetime', toDateTime64(0, 6, 'UTC')), ('monthly', fromUnixTimestamp64Micro({month:Int64}, 'UTC')))
+    AND w.org_id = {org_id:String} AND w.subject_type = {subject_type:String} AND w.subject_id = {subject_id:String}
 GROUP BY metric_key
 ORDER BY records DESC, metric_key
 LIMIT {limit:UInt32}
@@ -50,11 +67,24 @@ class KnownSubject:
 
 @dataclass(frozen=True, slots=True)
 class SubjectMetric:
-    """A metric of one subject: all events that were ever counted, and the latest time of its usage."""
+    """A metric of one subject: all events that were ever counted, the latest time of its usage, and the window of one
+    month; without events in it `month_records` is 0 and the amounts mean nothing."""
 
     metric_key: str
     records: int
     last_used: datetime
+    month_records: int
+    month_sum: Decimal
+    month_min: Decimal
+    month_max: Decimal
+    month_last: Decimal
+
+    def month_total(self, kind: str) -> Decimal | None:
+        """The total of the month by an aggregation type; None without events in it."""
+        if not self.month_records:
+            return None
+        amounts = map(exact_unscaled, (self.month_sum, self.month_min, self.month_max, self.month_last))
+        return to_decimal(total_of(AggregationType(kind), WindowValues(self.month_records, *amounts)))
 
 
 def find_subjects(client: Client, text: str, *, org_id: str | None, limit: int) -> Sequence[KnownSubject]:
@@ -69,13 +99,15 @@ def find_subjects(client: Client, text: str, *, org_id: str | None, limit: int) 
 
 
 def metrics_of_subject(
-    client: Client, subject: tuple[str, str], *, org_id: str, limit: int = 200
+    client: Client, subject: tuple[str, str], *, org_id: str, month: int, limit: int = 200
 ) -> Sequence[SubjectMetric]:
-    """The metrics of one subject, the busiest first. Raises Retryable or Fatal."""
+    """The metrics of one subject, the busiest first. `month` begins at this instant in UTC microseconds. Raises
+    Retryable or Fatal."""
     values: dict[str, Parameter] = {
         "subject_type": subject[0],
         "subject_id": subject[1],
         "org_id": org_id,
+        "month": month,
         "limit": limit,
     }
     return [SubjectMetric(**row) for row in client.rows(_METRICS, values)]

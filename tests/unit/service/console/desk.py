@@ -33,8 +33,8 @@ from meterfold_service.rejected.results import Position, RejectedMessage
 from meterfold_service.status.operations import FoldTotals
 from meterfold_service.thresholds.operations import ListedThreshold
 from meterfold_service.tokens.operations import Token
-from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary
-from meterfold_sink.subjects import KnownSubject, SubjectMetric
+from meterfold_service.usage.results import SubjectUsage, UsagePage, UsageRecord, UsageSummary
+from meterfold_sink.subjects import KnownSubject
 from meterfold_sink.threshold_levels import Standing, WindowNow
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -121,7 +121,7 @@ def metering() -> Any:
             get=answers(UsagePage((RECORD,), 1, Decimal(1), MARKUP)),
             get_summary=page_of(SUMMARY),
             subjects=answers([KnownSubject(MARKUP, MARKUP, MARKUP, 1, NOW)]),
-            metrics_of=answers([SubjectMetric("api.calls", 3, NOW)]),
+            metrics_of=answers([SubjectUsage("api.calls", METRIC, 3, NOW, 2, Decimal(7))]),
         ),
         thresholds=Made(
             list=page_of(LISTED), get=answers(THRESHOLD), watched_subjects=answers(Made(watched=1))
