@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.quantities import exact_unscaled, to_decimal
 from meterfold_schemas.totals import WindowValues, total_of
@@ -18,19 +18,40 @@ if TYPE_CHECKING:
 
 __all__ = ["KnownSubject", "SubjectMetric", "find_subjects", "metrics_of_subject"]
 
-# Without FINAL: an older version of a window is no later than the newest one.
-_FIND: Final = """
-SELECT toString(org_id) AS org_id, toString(subject_type) AS subject_type, subject_id,
-    toInt64(uniqExact(metric_key)) AS metrics, max(last_timestamp) AS last_used
-FROM usage_windows
-WHERE period_type = 'lifetime' AND toYYYYMM(period_start) = 197001
-    AND ({text:String} = '' OR positionCaseInsensitive(subject_id, {text:String}) > 0
-        OR positionCaseInsensitive(toString(subject_type), {text:String}) > 0)
-    AND ({everyone:UInt8} OR org_id = {org_id:String})
-GROUP BY org_id, subject_type, subject_id
-ORDER BY subject_id = {text:String} DESC, last_used DESC, org_id, subject_type, subject_id
-LIMIT {limit:UInt32}
+# Without FINAL: an older version of a window is no later than the newest one. First the windows that were used last, by
+# their times alone where no text is given; then the rows of their subjects, by id, which the index finds.
+_NEWEST: Final = """
+SELECT toString(org) AS org_id, toString(kind) AS subject_type, id AS subject_id, max(used) AS last_used,
+    toInt64(sum(count()) OVER ()) AS windows
+FROM
+(
+    SELECT w.org_id AS org, w.subject_type AS kind, w.subject_id AS id, w.last_timestamp AS used
+    FROM usage_windows AS w
+    WHERE {conditions}
+    ORDER BY {first} used DESC
+    LIMIT {{newest:UInt64}}
+)
+GROUP BY org, kind, id
+ORDER BY {first} last_used DESC, org_id, subject_type, subject_id
+LIMIT {{limit:UInt32}}
 """
+_LIFETIME: Final = "w.period_type = 'lifetime' AND toYYYYMM(w.period_start) = 197001"
+_MATCHING: Final = (
+    "(positionCaseInsensitive(w.subject_id, {text:String}) > 0 "
+    "OR positionCaseInsensitive(toString(w.subject_type), {text:String}) > 0)"
+)
+_COUNTED: Final = f"""
+SELECT toString(w.org_id) AS org_id, toString(w.subject_type) AS subject_type, w.subject_id AS subject_id,
+    toInt64(uniqExact(w.metric_key)) AS metrics
+FROM usage_windows AS w
+WHERE {_LIFETIME} AND w.subject_id IN {{ids:Array(String)}} AND w.org_id IN {{orgs:Array(String)}}
+GROUP BY org_id, subject_type, subject_id
+"""  # noqa: S608
+_WINDOWS_EACH: Final = 100
+"""Windows that are looked at for each subject of the answer: its metrics, and versions that are not merged yet."""
+_EVERY: Final = 2**62
+_AT_ONCE: Final = 100
+"""Subjects of one statement, whose ids travel in a URL."""
 # Both windows of each metric in one statement, also without FINAL: the newest version of a row has the highest
 # folded_through.
 _METRICS: Final = """
@@ -89,13 +110,36 @@ class SubjectMetric:
 
 def find_subjects(client: Client, text: str, *, org_id: str | None, limit: int) -> Sequence[KnownSubject]:
     """Subjects whose id or type contains `text`, an equal id first, then those used last. Raises Retryable or Fatal."""
-    values: dict[str, Parameter] = {
-        "text": text,
-        "everyone": int(org_id is None),
-        "org_id": org_id or "",
-        "limit": limit,
-    }
-    return [KnownSubject(**row) for row in client.rows(_FIND, values)]
+    conditions = [_LIFETIME]
+    values: dict[str, Parameter] = {"limit": limit, "newest": limit * _WINDOWS_EACH}
+    if org_id is not None:
+        conditions.append("w.org_id = {org_id:String}")
+        values["org_id"] = org_id
+    if text:
+        conditions.append(_MATCHING)
+        values["text"] = text
+    sql = _NEWEST.format(conditions=" AND ".join(conditions), first="id = {text:String} DESC," if text else "")
+    rows = client.rows(sql, values)
+    if 0 < len(rows) < limit and rows[0]["windows"] >= limit * _WINDOWS_EACH:
+        rows = client.rows(sql, {**values, "newest": _EVERY})  # subjects with more windows than that
+    metrics = _metrics_of(client, rows)
+    return [
+        KnownSubject(
+            *(name := (row["org_id"], row["subject_type"], row["subject_id"])), metrics[name], row["last_used"]
+        )
+        for row in rows
+    ]
+
+
+def _metrics_of(client: Client, subjects: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], int]:
+    """(organization, type, id) -> how many metrics the subject has used."""
+    found: dict[tuple[str, str, str], int] = {}
+    for first in range(0, len(subjects), _AT_ONCE):
+        some = subjects[first : first + _AT_ONCE]
+        names = {"ids": sorted({row["subject_id"] for row in some}), "orgs": sorted({row["org_id"] for row in some})}
+        for row in client.rows(_COUNTED, names):
+            found[row["org_id"], row["subject_type"], row["subject_id"]] = row["metrics"]
+    return found
 
 
 def metrics_of_subject(
