@@ -21,7 +21,9 @@ __all__ = ["NearWindow", "Standing", "WindowNow", "nearest_windows", "standings"
 _WIDE: Final = Context(prec=60)
 _HUNDREDTH: Final = Decimal("0.01")
 
+_STARTS: Final = {"hour": Period.HOURLY, "day": Period.DAILY, "month": Period.MONTHLY}
 _WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, period_type, period_start"
+# Without FINAL: an event that is stored twice changes no maximum.
 _CURRENT: Final = f"""
 SELECT {_WINDOW}, reached AS level, latest_value FROM
 (
@@ -32,7 +34,7 @@ SELECT {_WINDOW}, reached AS level, latest_value FROM
             > maxIf(crossing, level = 'approaching' AND event_type = 'threshold.cleared') AS is_approaching,
         argMax(actual_value, occurred_at) AS latest_value,
         multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS reached
-    FROM threshold_events FINAL
+    FROM threshold_events
     WHERE (period_end IS NULL OR period_end > now64(6, 'UTC')) AND {{condition}}
         AND ({{{{seen_by:Nullable(String)}}}} IS NULL OR org_id = {{{{seen_by:Nullable(String)}}}})
     GROUP BY {_WINDOW}
@@ -50,10 +52,13 @@ WHERE l.level != 'none'
 ORDER BY toFloat64(l.latest_value) / toFloat64(t.threshold) DESC, l.threshold_id, l.org_id, l.subject_id
 LIMIT {{limit:UInt64}}
 """  # noqa: S608
-_SHOWN: Final = (
-    f"{_LEVELS} ORDER BY threshold_id, level != 'exceeded', level != 'approaching', latest_value DESC, subject_id"
-)
-_COUNTED: Final = f"SELECT threshold_id, level, toInt64(count()) AS n FROM ({_LEVELS}) GROUP BY threshold_id, level"  # noqa: S608
+_SHOWN: Final = f"""
+SELECT *, toInt64(countIf(level = 'exceeded') OVER (PARTITION BY threshold_id)) AS exceeded,
+    toInt64(countIf(level = 'approaching') OVER (PARTITION BY threshold_id)) AS approaching
+FROM ({_LEVELS})
+ORDER BY threshold_id, level != 'exceeded', level != 'approaching', latest_value DESC, subject_id
+LIMIT {{limit:UInt64}} BY threshold_id
+"""  # noqa: S608
 _VALUES: Final = """
 SELECT org_id, metric_key, subject_type, subject_id, period_type, period_start, total_quantity, updated_at
 FROM usage_summaries
@@ -61,17 +66,28 @@ WHERE period_type = {period_type:String} AND period_start = fromUnixTimestamp64M
     AND has({metric_keys:Array(String)}, metric_key) AND has({subject_ids:Array(String)}, subject_id)
     AND has({org_ids:Array(String)}, org_id)
 """
-# A subject's id may be used in several organizations.
+# A subject's id may be used in several organizations. Its windows are found by its id, which is indexed.
 _SAME_SUBJECT: Final = """
+WITH
+    [
+        fromUnixTimestamp64Micro({hour:Int64}, 'UTC'), fromUnixTimestamp64Micro({day:Int64}, 'UTC'),
+        fromUnixTimestamp64Micro({month:Int64}, 'UTC'), toDateTime64(0, 6, 'UTC')
+    ] AS starts
 SELECT org_id, metric_key, subject_type, subject_id, toString(w.period_type) AS period_type, period_start
 FROM usage_windows AS w
-WHERE w.period_type = {period_type:String} AND period_start = fromUnixTimestamp64Micro({start:Int64}, 'UTC')
-    AND metric_key = {metric_key:String} AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
-    AND NOT has({shown:Array(String)}, org_id)
+WHERE (w.period_type, w.period_start) IN (
+        ('hourly', starts[1]), ('daily', starts[2]), ('monthly', starts[3]), ('lifetime', starts[4]))
+    AND subject_id IN {subject_ids:Array(String)}
+    AND (toString(w.period_type), toString(w.metric_key), toString(w.subject_type), w.subject_id) IN
+    (
+        SELECT one.1, one.2, one.3, one.4
+        FROM (SELECT arrayJoin(arrayZip({period_types:Array(String)}, {metric_keys:Array(String)},
+            {subject_types:Array(String)}, {subject_ids:Array(String)})) AS one)
+    )
     AND ({seen_by:Nullable(String)} IS NULL OR org_id = {seen_by:Nullable(String)})
 GROUP BY org_id, metric_key, subject_type, subject_id, period_type, period_start
 ORDER BY org_id
-LIMIT {limit:UInt64}
+LIMIT {limit:UInt64} BY metric_key, subject_type, subject_id, period_type
 """
 
 
@@ -140,46 +156,67 @@ def standings(
     of each organization that uses the metric for a subject of that name. `seen_by`: only those of this organization.
     """
     at = micros(now or datetime.now(UTC))
-    parameters: dict[str, Any] = {"ids": [row["id"] for row in thresholds], "limit": limit, "seen_by": seen_by}
-    shown = client.rows(f"{_SHOWN} LIMIT {{limit:UInt64}} BY threshold_id", parameters)
-    counts = {(row["threshold_id"], row["level"]): row["n"] for row in client.rows(_COUNTED, parameters)}
-    reached: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in thresholds}
-    for window in shown:
-        reached[window["threshold_id"]].append(window)
-    for row in thresholds:
-        if row["subject_id"] is not None and len(reached[row["id"]]) < limit:
-            reached[row["id"]] += _below(client, row, reached[row["id"]], at, limit, seen_by)
+    # One row also where no window is shown: it has the counts.
+    parameters: dict[str, Any] = {"ids": [row["id"] for row in thresholds], "limit": max(limit, 1), "seen_by": seen_by}
+    reached: dict[str, list[Mapping[str, Any]]] = {row["id"]: [] for row in thresholds}
+    counts: dict[str, tuple[int, int]] = {}
+    for window in client.rows(_SHOWN, parameters):
+        counts[window["threshold_id"]] = window["exceeded"], window["approaching"]
+        if limit:
+            reached[window["threshold_id"]].append(window)
+    of_one = [row for row in thresholds if row["subject_id"] is not None and len(reached[row["id"]]) < limit]
+    same = _of_same_subjects(client, [row for row in of_one if row["org_id"] is None], at, limit, seen_by)
+    for row in of_one:
+        reached[row["id"]] += _below(row, reached[row["id"]], same, at, limit)
     values = _values(client, [window for windows in reached.values() for window in windows])
     return {
         row["id"]: Standing(
             tuple(_window(row["threshold"], window, values) for window in reached[row["id"]]),
-            counts.get((row["id"], "exceeded"), 0),
-            counts.get((row["id"], "approaching"), 0),
+            *counts.get(row["id"], (0, 0)),
         )
         for row in thresholds
     }
 
 
 def _below(
-    client: Client,
     row: Mapping[str, Any],
     reached: Sequence[Mapping[str, Any]],
+    same: Mapping[tuple[Any, ...], Sequence[Mapping[str, Any]]],
     at: int,
     limit: int,
-    seen_by: str | None,
 ) -> list[dict[str, Any]]:
     """The current windows of a threshold on one subject that have reached nothing."""
-    start = period_start(Period(row["period_type"]), at)
     if row["org_id"] is not None:
-        return [] if reached else [{**row, "period_start": from_micros(start), "level": "none"}]
+        start = from_micros(period_start(Period(row["period_type"]), at))
+        return [] if reached else [{**row, "period_start": start, "level": "none"}]
+    shown = {window["org_id"] for window in reached}
+    others = [window for window in same.get(_subject(row), ()) if window["org_id"] not in shown]
+    return [{**window, "level": "none"} for window in others[: limit - len(reached)]]
+
+
+def _of_same_subjects(
+    client: Client, thresholds: Sequence[Mapping[str, Any]], at: int, limit: int, seen_by: str | None
+) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
+    """The current windows of subjects that thresholds of every organization name, `limit` for each that is shown and as
+    many more."""
+    if not thresholds:
+        return {}
+    starts = {name: period_start(kind, at) for name, kind in _STARTS.items()}
     parameters: dict[str, Any] = {
-        **{name: row[name] for name in ("period_type", "metric_key", "subject_type", "subject_id")},
-        "start": start,
-        "shown": [window["org_id"] for window in reached],
-        "limit": limit - len(reached),
+        **{f"{name}s": [row[name] for row in thresholds] for name in ("period_type", "subject_type", "subject_id")},
+        "metric_keys": [row["metric_key"] for row in thresholds],
+        **starts,
+        "limit": 2 * limit,
         "seen_by": seen_by,
     }
-    return [{**window, "level": "none"} for window in client.rows(_SAME_SUBJECT, parameters)]
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for window in client.rows(_SAME_SUBJECT, parameters):
+        found.setdefault(_subject(window), []).append(window)
+    return found
+
+
+def _subject(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("period_type", "metric_key", "subject_type", "subject_id"))
 
 
 def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:

@@ -46,7 +46,7 @@ _CONTENT_TYPES: Final = {
     "parquet": "application/vnd.apache.parquet",
 }
 _NAMES: Final = (
-    "metric", "period", "start", "end", "group", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
+    "metric", "period", "start", "end", "group", "where", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
 )  # fmt: skip
 RECORD: Final = (
     "python -c \"from meterfold import Meter\nwith Meter() as meter: meter.record({metric!r}, ('user', 'ada'), 3)\""
@@ -86,7 +86,7 @@ async def usage(visit: Visit) -> Response:
         asked=asked,
         start=fields.shown_moment(asked.start, zone, with_time=asked.with_time),
         end=fields.shown_moment(asked.end, zone, with_time=asked.with_time) if query["end"] else "",
-        more=any(query[name] for name in ("subject_type", "subject_id", "org", "tz", "anchor")),
+        more=any(query[name] for name in ("where", "subject_type", "subject_id", "org", "tz", "anchor")),
         problem=problem,
         record=RECORD.format(metric=metric.key),
         **found,
@@ -111,6 +111,7 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
         org_id=fields.org_of(query),
         subject=fields.subject_of(query),
         group=group,
+        where=fields.conditions(query, "where"),
         compare=bool(query["compare"]) and period != "lifetime",
     )
 
@@ -129,6 +130,7 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[s
             every_org=asked.org_id is None,
             subject=asked.subject,
             group_by=asked.group,
+            filter=asked.where or None,
             top=_TOP if asked.group and asked.subject is None else None,
             limit=_ROWS,
         )
@@ -166,12 +168,12 @@ async def records(visit: Visit) -> Response:
         start=start,
         end=end,
         org_id=fields.org_of(visit.query),
+        filter=fields.conditions(visit.query, "where") or None,
         limit=_RECORDS,
         cursor=fields.text(visit.query, "cursor"),
     )
-    query = {
-        name: visit.query.get(name, "") for name in ("metric", "org", "subject_type", "subject_id", "start", "end")
-    }
+    names = ("metric", "org", "subject_type", "subject_id", "start", "end", "where")
+    query = {name: visit.query.get(name, "") for name in names}
     return visit.render(
         "records.html",
         found=found,
@@ -181,7 +183,7 @@ async def records(visit: Visit) -> Response:
         end=end or visit.desk.now(),
         next=url("/usage/records", **query, cursor=found.cursor),
         back=url("/usage", metric=metric, org=query["org"], subject_type=query["subject_type"],
-                 subject_id=query["subject_id"]),
+                 subject_id=query["subject_id"], where=query["where"]),
     )  # fmt: skip
 
 

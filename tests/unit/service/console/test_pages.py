@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -152,3 +153,21 @@ def test_a_page_says_that_clickhouse_is_slow(service: Service, browser: TestClie
     assert "takes long to answer" not in browser.get("/metrics").text
     service.late = ["clickhouse"]
     assert "takes long to answer" in browser.get("/metrics").text
+
+
+def test_usage_is_filtered_by_metadata_and_so_are_its_links(service: Service, browser: TestClient) -> None:
+    seen: list[dict[str, Any]] = []
+    for name in ("get", "get_summary"):
+        operation = getattr(service.metering.usage, name)
+        setattr(service.metering.usage, name, lambda *of, _=operation, **how: seen.append(how) or _(*of, **how))
+    page = browser.get("/usage?metric=api.calls&where=region%3Deu,+model%3Da,model%3Db,+team&compare=1").text
+    wanted = {"region": ["eu"], "model": ["a", "b"], "team": [None]}
+    assert [one["filter"] for one in seen] == [wanted, wanted]
+    for text in ("where=region%3Deu&amp;where=model%3Da", "missing=team", "&#39;team&#39;: [None]"):
+        assert text in page
+    assert "Download" not in page
+    browser.get("/usage/records?metric=a&start=2026-11-01&subject_type=a&subject_id=b&where=region%3Deu")
+    assert seen[-1]["filter"] == {"region": ["eu"]}
+    assert "region=eu" in browser.get("/usage?metric=api.calls&where=region%3Deu&group=subject").text
+    wrong = browser.get("/usage?metric=api.calls&where=%3Deu").text
+    assert "must name a metadata field" in wrong
