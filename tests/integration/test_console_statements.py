@@ -22,11 +22,13 @@ from meterfold_service.http.app import create_app
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.settings import HttpSettings
 from meterfold_service.tokens.authentication import Authentication
+from meterfold_sink.client import connect
+from meterfold_sink.migrate import migrate
+from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
 from support.http_server import KEY
 from support.http_world import bearer, patient
 from support.paths import ROOT
-from support.sink.database import migrated
 from support.statements import Statement, statements
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -46,9 +48,12 @@ LEFT_OUT = {"Overview, what needs a person", "/v1/status"}
 def filled(stack: LocalStack) -> Iterator[ClickHouseSettings]:
     settings = stack.clickhouse_settings("console_statements")
     rules = FoldRules(cluster_id="cluster", topic_id="topic", partition_count=pages_stored.PARTITIONS)
-    with migrated(settings, rules):
+    with connect(settings, create_database=True) as client:
+        migrate(client, rules)
+        write_settings_once(client, rules)
         pages_stored.fill(settings, WINDOWS, lambda text: None)
         yield settings
+        client.command(f"DROP DATABASE {settings.database}")
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ _ADDING: Final = frozenset({"sum", "count"})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a usage page was asked for. `group`: metadata fields or "subject"; `where`: the values that metadata fields may
-    have; `compare`: also the time before."""
+    """What a usage page was asked for. `group`: metadata fields or "subject"; `where`: the values that a metadata field
+    may have, None for usage without it; `compare`: also the time before."""
 
     metric: str
     period: str

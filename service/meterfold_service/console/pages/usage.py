@@ -46,7 +46,8 @@ _CONTENT_TYPES: Final = {
     "parquet": "application/vnd.apache.parquet",
 }
 _NAMES: Final = (
-    "metric", "period", "start", "end", "group", "where", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
+    "metric", "period", "start", "end", "group", "where", "subject_type", "subject_id", "org", "tz", "anchor",
+    "compare",
 )  # fmt: skip
 RECORD: Final = (
     "python -c \"from meterfold import Meter\nwith Meter() as meter: meter.record({metric!r}, ('user', 'ada'), 3)\""

@@ -34,6 +34,7 @@ from meterfold_service.status.operations import FoldTotals
 from meterfold_service.thresholds.operations import ListedThreshold
 from meterfold_service.tokens.operations import Token
 from meterfold_service.usage.results import SubjectUsage, UsagePage, UsageRecord, UsageSummary
+from meterfold_sink.busiest import BusySubject
 from meterfold_sink.subjects import KnownSubject
 from meterfold_sink.threshold_levels import Standing, WindowNow
 
@@ -120,6 +121,7 @@ def metering() -> Any:
         usage=Made(
             get=answers(UsagePage((RECORD,), 1, Decimal(1), MARKUP)),
             get_summary=page_of(SUMMARY),
+            busiest=answers((BusySubject(MARKUP, "api.calls", MARKUP, MARKUP, 3, Decimal(7)),)),
             subjects=answers([KnownSubject(MARKUP, MARKUP, MARKUP, 1, NOW)]),
             metrics_of=answers([SubjectUsage("api.calls", METRIC, 3, NOW, 2, Decimal(7))]),
         ),

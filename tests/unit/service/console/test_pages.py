@@ -16,6 +16,7 @@ from unit.service.console.desk import MARKUP, Service, application, client, mete
 
 PATHS = (
     "/",
+    "/overview/busiest",
     "/usage",
     "/usage?metric=api.calls&period=daily&group=subject&compare=1",
     f"/usage?metric={MARKUP}&group={MARKUP}&org={MARKUP}&subject_type={MARKUP}&subject_id={MARKUP}&tz={MARKUP}",
