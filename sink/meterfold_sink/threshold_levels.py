@@ -27,17 +27,18 @@ _WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, pe
 _CURRENT: Final = f"""
 SELECT {_WINDOW}, reached AS level, latest_value FROM
 (
-    SELECT {_WINDOW},
+    SELECT threshold_id, org_id, any(e.metric_key) AS metric_key, subject_type, subject_id,
+        any(e.period_type) AS period_type, period_start,
         maxIf(crossing, level = 'exceeded' AND event_type = 'threshold.exceeded')
             > maxIf(crossing, level = 'exceeded' AND event_type = 'threshold.cleared') AS is_exceeded,
         maxIf(crossing, level = 'approaching' AND event_type = 'threshold.approaching')
             > maxIf(crossing, level = 'approaching' AND event_type = 'threshold.cleared') AS is_approaching,
         argMax(actual_value, occurred_at) AS latest_value,
         multiIf(is_exceeded, 'exceeded', is_approaching, 'approaching', 'none') AS reached
-    FROM threshold_events
+    FROM threshold_events AS e
     WHERE (period_end IS NULL OR period_end > now64(6, 'UTC')) AND {{condition}}
         AND ({{{{seen_by:Nullable(String)}}}} IS NULL OR org_id = {{{{seen_by:Nullable(String)}}}})
-    GROUP BY {_WINDOW}
+    GROUP BY threshold_id, org_id, subject_type, subject_id, period_start  -- the rest follows from the threshold
 )
 """  # noqa: S608
 _LEVELS: Final = _CURRENT.format(condition="has({ids:Array(String)}, threshold_id)")

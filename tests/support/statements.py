@@ -34,7 +34,7 @@ def statements() -> Iterator[list[Statement]]:
     def answered(self: Any) -> http.client.HTTPResponse:
         answer = getresponse(self)
         summary = answer.headers.get("X-ClickHouse-Summary")
-        if summary is not None and isinstance(self.asked_sql, bytes):
+        if summary is not None and isinstance(getattr(self, "asked_sql", None), bytes):
             rows = int(json.loads(summary)["read_rows"])
             found.append(Statement(" ".join(self.asked_sql.decode(errors="replace").split()), rows))
         return answer
