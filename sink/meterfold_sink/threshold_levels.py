@@ -60,6 +60,8 @@ FROM ({_LEVELS})
 ORDER BY threshold_id, level != 'exceeded', level != 'approaching', latest_value DESC, subject_id
 LIMIT {{limit:UInt64}} BY threshold_id
 """  # noqa: S608
+#: Every condition of _VALUES is on the sort key of the windows, which all versions of a row share.
+_BEFORE_FINAL: Final = {"optimize_move_to_prewhere_if_final": 1}
 _VALUES: Final = """
 SELECT org_id, metric_key, subject_type, subject_id, period_type, period_start, total_quantity, updated_at
 FROM usage_summaries
@@ -234,7 +236,7 @@ def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[
             "subject_ids": sorted({window["subject_id"] for window in some}),
             "org_ids": sorted({window["org_id"] for window in some}),
         }
-        for row in client.rows(_VALUES, parameters):
+        for row in client.rows(_VALUES, parameters, _BEFORE_FINAL):
             found[_name(row)] = row
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -59,11 +60,9 @@ async def one_subject(visit: Visit, subject: tuple[str, str], org: str, **more: 
     """Everything of a subject; for a token of the subject without the ways to other pages."""
     is_customer = visit.principal.subject is not None
     month = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    rows = await _rows(visit, subject, org, month)
-    limits = await _limits(visit, subject, org)
-    alerts: Sequence[UsageAlert] = ()
-    if not is_customer:
-        alerts = (await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)).rows
+    rows, limits, alerts = await asyncio.gather(
+        _rows(visit, subject, org, month), _limits(visit, subject, org), _alerts(visit, subject, org)
+    )
     return visit.render(
         "subject.html",
         **{
@@ -103,6 +102,12 @@ async def _rows(visit: Visit, subject: tuple[str, str], org: str, month: datetim
         )
         for used in await visit.run(visit.may.usage.metrics_of, subject, org_id=org, month=month)
     ]
+
+
+async def _alerts(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[UsageAlert]:
+    if visit.principal.subject is not None:
+        return ()
+    return (await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)).rows
 
 
 async def _limits(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[Limit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
@@ -137,8 +138,11 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[s
         )
 
     calendar = Calendar.of(asked.period, asked.tz, asked.anchor)
-    found = await read(asked.start, asked.end)
-    earlier = (await read(*before(calendar, asked.start, asked.end))).rows if asked.compare else ()
+    spans = [(asked.start, asked.end)]
+    if asked.compare:
+        spans.append(before(calendar, asked.start, asked.end))
+    found, *others = await asyncio.gather(*(read(*span) for span in spans))
+    earlier = others[0].rows if others else ()
     return {
         "rows": rows_of(asked, zone, found.rows, earlier, calendar),
         "total": found.total,

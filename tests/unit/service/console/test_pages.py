@@ -36,6 +36,7 @@ PATHS = (
     "/rejected",
     "/rejected/one?at=0:5",
     "/periods",
+    "/periods/adjustments",
     "/verify",
     "/verify/last",
     "/tokens",
