@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from meterfold_schemas.periods import Period, from_micros, micros, period_end, period_start
-from meterfold_schemas.totals import percentage_used
+from meterfold_schemas.quantities import exact_unscaled, to_decimal
+from meterfold_schemas.totals import AMOUNTS, WindowValues, percentage_used, total_of
+from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.client import Client
 
 __all__ = ["NearWindow", "Standing", "WindowNow", "nearest_windows", "standings"]
@@ -60,14 +62,25 @@ FROM ({_LEVELS})
 ORDER BY threshold_id, level != 'exceeded', level != 'approaching', latest_value DESC, subject_id
 LIMIT {{limit:UInt64}} BY threshold_id
 """  # noqa: S608
-#: Every condition of _VALUES is on the sort key of the windows, which all versions of a row share.
-_BEFORE_FINAL: Final = {"optimize_move_to_prewhere_if_final": 1}
+# Without FINAL: the newest version of a row has the highest folded_through. The rows are found by the sort key and the
+# index of subjects; a few more than were asked for do not matter.
 _VALUES: Final = """
-SELECT org_id, metric_key, subject_type, subject_id, period_type, period_start, total_quantity, updated_at
-FROM usage_summaries
-WHERE period_type = {period_type:String} AND period_start = fromUnixTimestamp64Micro({start:Int64}, 'UTC')
-    AND has({metric_keys:Array(String)}, metric_key) AND has({subject_ids:Array(String)}, subject_id)
-    AND has({org_ids:Array(String)}, org_id)
+SELECT toString(w.org_id) AS org_id, toString(w.metric_key) AS metric_key, toString(w.subject_type) AS subject_type,
+    w.subject_id AS subject_id, toString(w.period_type) AS period_type, w.period_start AS period_start,
+    any(w.partition) AS partition, max(w.record_count) AS record_count,
+    argMax(w.sum, w.folded_through) AS sum_now, argMax(w.min, w.folded_through) AS min_now,
+    argMax(w.max, w.folded_through) AS max_now, argMax(w.last, w.folded_through) AS last_now
+FROM usage_windows AS w
+WHERE (w.period_type, w.period_start) IN ({windows}) AND w.org_id IN {{org_ids:Array(String)}}
+    AND w.metric_key IN {{metric_keys:Array(String)}} AND w.subject_id IN {{subject_ids:Array(String)}}
+GROUP BY org_id, metric_key, subject_type, subject_id, period_type, period_start
+"""
+_FACTS: Final = """
+SELECT 'kind' AS what, org_id, key AS name, toString(aggregation_type) AS value
+FROM metric_definitions FINAL
+WHERE deleted = 0 AND has({metric_keys:Array(String)}, key)
+UNION ALL
+SELECT 'stamp', '', toString(partition), toString(toUnixTimestamp64Micro(last_stamp)) FROM fold_progress FINAL
 """
 # A subject's id may be used in several organizations. Its windows are found by its id, which is indexed.
 _SAME_SUBJECT: Final = """
@@ -110,6 +123,13 @@ class WindowNow:
     level: str
     value: Decimal | None
     percentage_used: Decimal | None
+    updated_at: datetime | None
+
+
+class _Value(NamedTuple):
+    """The total of a window, None without a definition, and when its partition was folded."""
+
+    total: Decimal | None
     updated_at: datetime | None
 
 
@@ -222,28 +242,33 @@ def _subject(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("period_type", "metric_key", "subject_type", "subject_id"))
 
 
-def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    """Of one kind of window after the other: there are at most four current ones."""
-    kinds: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for window in windows:
-        kinds.setdefault((window["period_type"], micros(window["period_start"])), []).append(window)
-    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for (period_type, start), some in kinds.items():
-        parameters: dict[str, Any] = {
-            "period_type": period_type,
-            "start": start,
-            "metric_keys": sorted({window["metric_key"] for window in some}),
-            "subject_ids": sorted({window["subject_id"] for window in some}),
-            "org_ids": sorted({window["org_id"] for window in some}),
-        }
-        for row in client.rows(_VALUES, parameters, _BEFORE_FINAL):
-            found[_name(row)] = row
+def _values(client: Client, windows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], _Value]:
+    """The values of windows as usage_summaries has them, in two statements."""
+    if not windows:
+        return {}
+    kinds = {(Period(window["period_type"]), micros(window["period_start"])) for window in windows}
+    parameters: dict[str, Any] = {
+        f"{name}s": sorted({window[name] for window in windows}) for name in ("org_id", "metric_key", "subject_id")
+    }
+    places = ", ".join(f"('{kind.value}', fromUnixTimestamp64Micro(toInt64({start}), 'UTC'))" for kind, start in kinds)
+    rows = client.rows(_VALUES.format(windows=places), parameters)
+    facts = client.rows(_FACTS, {"metric_keys": parameters["metric_keys"]})
+    types = {(fact["org_id"], fact["name"]): fact["value"] for fact in facts if fact["what"] == "kind"}
+    stamps = {int(fact["name"]): int(fact["value"]) for fact in facts if fact["what"] == "stamp"}
+    found = {}
+    for row in rows:
+        # An organization's own definition hides the one of every organization.
+        kind = types.get((row["org_id"], row["metric_key"])) or types.get(("", row["metric_key"]))
+        amounts = (exact_unscaled(row[f"{name}_now"]) for name in AMOUNTS)
+        total = None if kind is None else total_of(AggregationType(kind), WindowValues(row["record_count"], *amounts))
+        stamp = stamps.get(row["partition"])
+        found[_name(row)] = _Value(None if total is None else to_decimal(total), from_micros(stamp) if stamp else None)
     return found
 
 
-def _window(threshold: Decimal, window: Mapping[str, Any], values: Mapping[tuple[Any, ...], Any]) -> WindowNow:
-    row = values.get(_name(window))
-    value = None if row is None else row["total_quantity"]
+def _window(threshold: Decimal, window: Mapping[str, Any], values: Mapping[tuple[Any, ...], _Value]) -> WindowNow:
+    found = values.get(_name(window))
+    value = None if found is None else found.total
     end = period_end(Period(window["period_type"]), micros(window["period_start"]))
     return WindowNow(
         org_id=window["org_id"],
@@ -254,7 +279,7 @@ def _window(threshold: Decimal, window: Mapping[str, Any], values: Mapping[tuple
         level=window["level"],
         value=value,
         percentage_used=None if value is None else _percentage(value, threshold),
-        updated_at=None if row is None else row["updated_at"],
+        updated_at=None if found is None else found.updated_at,
     )
 
 
