@@ -28,11 +28,11 @@ async def record(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)
     (`Content-Encoding: gzip` or `zstd`). Each event has its result, in order; a bad one does not affect the others. A
     request may be sent again: an event with an `id` counts once.
     """
-    ingesting, settings, may = caller.service.ingesting, caller.service.settings, caller.may.events
+    ingesting, most = caller.service.ingesting, caller.service.settings.max_events
     body = await read_events(request, caller)
 
     def begin(on_end: Callable[[], None]) -> Pending:
-        return may.begin(documents_in(request.headers, body, settings.max_events), on_end)
+        return caller.may.events.begin(documents_in(request.headers, body, most), on_end)
 
     is_large = len(body) > QUICK_BYTES
     pending = await ingesting.taken(begin, in_thread=is_large)
