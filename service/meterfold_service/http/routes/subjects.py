@@ -21,9 +21,7 @@ router = APIRouter(prefix="/v1/subjects", tags=["subjects"])
 
 
 @router.get("")
-async def subjects(
-    query: Annotated[SubjectSearch, Query()], caller: Annotated[Caller, needs(Scope.READ)]
-) -> FoundSubjects:
+async def find(query: Annotated[SubjectSearch, Query()], caller: Annotated[Caller, needs(Scope.READ)]) -> FoundSubjects:
     """Find subjects with usage, those used last first."""
     found = await caller.run(caller.may.usage.subjects, query.q, org_id=query.org_id, limit=query.limit)
     return FoundSubjects.model_validate({"data": list(found)})
