@@ -19,7 +19,7 @@ from meterfold_client.api.metrics import (
 )
 from meterfold_client.api.periods import periods_close_due
 from meterfold_client.api.proofs import proofs_get, proofs_start
-from meterfold_client.api.subjects import subjects_metrics, subjects_find
+from meterfold_client.api.subjects import subjects_find, subjects_metrics
 from meterfold_client.api.thresholds import thresholds_create, thresholds_nearest, thresholds_preview_create
 from meterfold_client.api.usage import usage_get, usage_summary
 from meterfold_client.models import (
