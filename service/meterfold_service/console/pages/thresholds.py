@@ -10,7 +10,7 @@ from starlette.responses import Response
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
 from meterfold_schemas.periods import KEPT
-from meterfold_schemas.plurals import plural
+from meterfold_schemas.plurals import noun, plural
 from meterfold_schemas.vocabulary import Action
 from meterfold_service.access.principal import Scope
 from meterfold_service.console import fields
@@ -106,9 +106,8 @@ async def ask_delete(visit: Visit) -> Response:
         change=None,
         threshold_change=change,
         texts=(
-            f"What it has raised is cleared, {plural(alerts.total, 'alert')} without acknowledgement among it."
-            if alerts.total
-            else "Nobody has to acknowledge anything: it has no pending alert.",
+            "Deleting it clears the levels that its subjects have reached. "
+            f"{plural(alerts.total, 'alert')} {noun(alerts.total, 'is', 'are')} not acknowledged yet.",
             "Applications that ask for limits see within a second or two that it blocks nothing.",
         ),
         button="Delete the threshold",
