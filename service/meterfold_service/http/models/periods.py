@@ -18,7 +18,6 @@ from meterfold_service.http.models.values import (
     Time,
 )
 from meterfold_service.pages import MAX_LIMIT
-from meterfold_service.periods.operations import MAX_DUE
 
 __all__ = [
     "Adjustment",
@@ -58,9 +57,7 @@ class DuePeriodsToClose(Body):
     """Which of the due periods to close."""
 
     period: list[Closable] = Field(default_factory=list, max_length=3, description="Default: all.")
-    limit: int = Field(
-        default=MAX_DUE, ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first."
-    )
+    limit: int = Field(default=100, ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first.")
 
 
 class PeriodClosing(Answer):
