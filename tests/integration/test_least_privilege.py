@@ -1,5 +1,5 @@
-"""deploy/kafka on a real broker with its authorizer: the whole pipeline runs under these users, and the rest is
-refused."""
+"""deploy/kafka on a real broker with its authorizer, by SASL and TLS: the whole pipeline runs under these users, and
+the rest is refused."""
 
 from __future__ import annotations
 
@@ -49,14 +49,15 @@ AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_PART
 
 
 @pytest.fixture
-def guarded(monkeypatch: pytest.MonkeyPatch, make_stack: Callable[..., LocalStack]) -> LocalStack:
-    """A stack whose broker refuses what no ACL allows."""
-    kafka_users.with_authorizer(monkeypatch)
+def guarded(monkeypatch: pytest.MonkeyPatch, make_stack: Callable[..., LocalStack], tmp_path: Path) -> LocalStack:
+    """A stack whose broker refuses what no ACL allows, and who comes without TLS."""
+    kafka_users.with_authorizer(monkeypatch, tmp_path / "tls")
     return make_stack()
 
 
 def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarded: LocalStack, tmp_path: Path) -> None:
     kafka = guarded.kafka_settings("least.")
+    assert kafka.librdkafka["security.protocol"] == "SASL_SSL"
     kafka_users.create(kafka)
     clickhouse = guarded.clickhouse_settings("least")
 
@@ -117,9 +118,9 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
 def _served(server: Served) -> None:
     """Events arrive, and what they add up to is read, as this principal of Kafka and with this role of ClickHouse; and
     neither a token without the scope nor the server itself can do more."""
-    with server.client("manage") as everything, server.client("read") as reading:
+    with server.client("ingest", "read") as sending, server.client("read") as reading:
         event = {"id": "http", "metric_key": "api.calls", "subject_type": "user", "subject_id": "ada", "quantity": "2"}
-        sent = everything.post("/v1/events", json=[event])
+        sent = sending.post("/v1/events", json=[event])
         assert (sent.status_code, sent.json()["accepted"]) == (200, 1), sent.text
         day = {"period": "daily", "start": f"{YESTERDAY + timedelta(days=1):%Y-%m-%d}T00:00:00Z"}
 
