@@ -127,7 +127,7 @@ def _served(server: Served) -> None:
         def total() -> Any:
             found = reading.get("/v1/usage/api.calls/summary", params=day)
             assert found.status_code == 200, found.text
-            return [row["total_quantity"] for row in found.json()["rows"]]
+            return [row["total_quantity"] for row in found.json()["data"]]
 
         eventually(lambda: total() == ["12"], DEADLINE, "the event is counted")
         limits = reading.get("/v1/limits/user/ada")
