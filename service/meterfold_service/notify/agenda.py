@@ -90,6 +90,8 @@ class Agenda:
 
     def keep(self, owned: Collection[tuple[str, int]]) -> None:
         """Forget the deliveries of every other (topic, partition)."""
+        if not owned:
+            self._queues = {}
         for queue in self._queues.values():
             queue.held = {key: one for key, one in queue.held.items() if (one.topic, one.partition) in owned}
         self._drop_empty()

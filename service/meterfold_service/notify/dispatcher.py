@@ -148,13 +148,12 @@ class Dispatcher:
     async def _look(self, stop: Event) -> bool:
         """Bring the agenda up to date and start what is due; False when `stop` is set meanwhile."""
         owned, loop = self._owned(), asyncio.get_running_loop()
+        if self._agenda.wants_more(self._clock()) and loop.time() - self._loaded_at >= _LOAD_SECONDS:
+            self._loaded = {}
         if not (await self._load(owned, stop) and await self._take_requests(owned, stop)):
             return False
         while self._planned:
             self._agenda.add(self._planned.popleft())
-        if self._agenda.wants_more(self._clock()) and loop.time() - self._loaded_at >= _LOAD_SECONDS:
-            self._loaded = {}
-            return await self._look(stop)
         most = max(0, min(_ASKED, AT_ONCE - len(self._tasks)))
         if chosen := self._agenda.choose(self._clock(), owned, self._tasks.keys(), most):
             read = partial(self._read, chosen)

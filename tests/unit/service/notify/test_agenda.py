@@ -112,6 +112,11 @@ def test_other_partitions_are_not_sent() -> None:
     agenda.load([an_open(1), an_open(2, place=OTHER)])
     agenda.keep([PLACE])
     assert agenda.waiting()["webhook"][0] == 1
+    crowded = Agenda(most_held=2)
+    crowded.load([an_open(1), an_open(2)])
+    assert not crowded.complete
+    crowded.keep([])
+    assert (crowded.complete, crowded.wants_more(at(1e6))) == (True, False)
 
 
 def test_what_a_target_has_more_is_loaded_when_it_may_be_due() -> None:

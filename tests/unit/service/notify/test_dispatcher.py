@@ -220,6 +220,21 @@ def test_a_partition_that_comes_back_is_loaded_again() -> None:
     assert (store.loads, store.looked_up) == (2, seen + 2)
 
 
+def test_a_notifier_that_has_lost_everything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a target has more than the agenda holds."""
+    monkeypatch.setattr("meterfold_service.notify.dispatcher._LOAD_SECONDS", 0.0)
+    there, receiver, owned = world(slow=30), Receiver(), {("t", 0): 1}
+    store = Counting(there)
+    with dispatching(store, receiver, most_held=5, owned=lambda: owned) as (_, check, _):
+        eventually(lambda: receiver.under_way[SLOW] == PER_TARGET, 60)
+        owned = {}
+        receiver.released.set()
+        eventually(lambda: len(receiver.got) == PER_TARGET, 60, "what was under way ends")
+        owned = {("t", 0): 2}
+        eventually(lambda: len(receiver.got) == 30, 60, "and the rest when it is back")
+        check()
+
+
 def opened(row: TryRow) -> OpenDelivery:
     key = DeliveryKey(row.event_id, row.channel, row.target)
     return OpenDelivery(key, row.occurred_at, row.topic, row.partition, row.due_at)
