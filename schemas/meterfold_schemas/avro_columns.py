@@ -11,7 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["big_endian", "bytes_list", "joined", "of_matrix", "plain_in_json", "texts", "varints", "without_nul"]
+__all__ = [
+    "big_endian",
+    "bytes_list",
+    "joined",
+    "of_matrix",
+    "plain_in_json",
+    "printable_ascii",
+    "texts",
+    "varints",
+    "without_nul",
+]
 
 _BYTE: Final = np.uint8
 
@@ -112,6 +122,11 @@ def without_nul(texts: Any) -> Any:
     return _without(texts, "\0", rb"\x00", _has_nul)
 
 
+def printable_ascii(texts: Any) -> Any:
+    """Which texts have only the characters from space to tilde."""
+    return _without(texts, "", r"[^ -~]", _has_other_than_printable)
+
+
 def _without(texts: Any, exact: str, pattern: Any, any_in: Any) -> Any:
     """Which texts are without the characters; looks at single texts only where the column has one of them."""
     _, ends, data = texts.buffers()
@@ -131,3 +146,7 @@ def _has_nul(data: Any) -> bool:
 
 def _has_special(data: Any) -> bool:
     return bool(((data < 0x20) | (data == ord('"')) | (data == ord("\\"))).any())
+
+
+def _has_other_than_printable(data: Any) -> bool:
+    return bool(((data < 0x20) | (data > 0x7E)).any())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["ATTRIBUTES", "CONTENT_TYPE", "headers", "subject_text"]
+__all__ = ["ATTRIBUTES", "CONTENT_TYPE", "headers", "headers_of_each", "subject_bytes", "subject_text"]
 
 #: An Avro value in single-object encoding.
 CONTENT_TYPE: Final = "application/avro"
@@ -33,10 +34,24 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
 def headers(event_type: str, event_id: str, source: str, time: datetime, subject: str) -> tuple[tuple[str, bytes], ...]:
     """Headers of one event. `source` is a URI reference that names the producer, `time` an aware datetime."""
-    if not subject.isprintable():
-        subject = _FORBIDDEN.sub(_percent_encoded, subject)
+    ((*found,),) = headers_of_each(event_type, [event_id.encode()], source, time, [subject_bytes(subject)])
+    return tuple(found)
+
+
+def headers_of_each(
+    event_type: str, event_ids: Iterable[bytes], source: str, time: datetime, subjects: Iterable[bytes]
+) -> list[list[tuple[str, bytes]]]:
+    """Headers of many events of one time; `subjects` as `subject_bytes` writes them."""
     version, kind, origin, stamp, content = _shared(event_type, source, time)
-    return version, kind, ("ce_id", event_id.encode()), origin, ("ce_subject", subject.encode()), stamp, content
+    return [
+        [version, kind, ("ce_id", event_id), origin, ("ce_subject", subject), stamp, content]
+        for event_id, subject in zip(event_ids, subjects, strict=True)
+    ]
+
+
+def subject_bytes(subject: str) -> bytes:
+    """The value of `ce_subject`."""
+    return (subject if subject.isprintable() else _FORBIDDEN.sub(_percent_encoded, subject)).encode()
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,8 @@ from meterfold_service.errors import CheckerNotRunning, DefinitionsBusy
 from meterfold_sink.definitions import shown_metric_version, shown_threshold_version
 
 if TYPE_CHECKING:
+    from confluent_kafka import Message
+
     from meterfold_schemas.settings import KafkaSettings
     from meterfold_sink.pool import ClientPool
 
@@ -40,6 +42,17 @@ _NAME: Final = "meterfold-definitions"
 _SOURCE: Final = "/meterfold/definitions"
 
 D = TypeVar("D", MetricDefinition, UsageThreshold)
+
+
+class _Unclear(Exception):
+    """A commit failed, or the answer to it was lost: whether it happened is known once the id is taken over."""
+
+    def __init__(self, definition: Any, outgoing: Outgoing, ends: dict[Place, int], cause: Retryable) -> None:
+        super().__init__(str(cause))
+        self.definition = definition
+        self.outgoing = outgoing
+        self.ends = ends
+        self.cause = cause
 
 
 class DefinitionLog:
@@ -95,60 +108,84 @@ class DefinitionLog:
     ) -> tuple[D, int | None]:
         """What `decide` returned, and the offset of its message; None where it has none."""
         until = time.monotonic() + _BUSY_SECONDS
+        unclear: _Unclear | None = None
         with self._one_writer:
             while True:
                 try:
-                    return self._publish_once(decide, message)
+                    return self._publish_once(decide, message, unclear)
+                except _Unclear as error:
+                    if time.monotonic() > until:
+                        raise error.cause from None
+                    unclear = error
                 except FencedOut:
                     if time.monotonic() > until:
                         raise DefinitionsBusy(_BUSY_SECONDS) from None
-                    # Two writers that fence each other in turn must fall out of step.
-                    time.sleep(random.uniform(0, 0.3))
+                # Two writers that fence each other in turn must fall out of step.
+                time.sleep(random.uniform(0, 0.3))
 
     def _publish_once(
-        self, decide: Callable[[Definitions], D], message: Callable[[D], Outgoing | None]
+        self,
+        decide: Callable[[Definitions], D],
+        message: Callable[[D], Outgoing | None],
+        unclear: _Unclear | None,
     ) -> tuple[D, int | None]:
+        """`unclear`: a commit before this one, which may have happened. Raises _Unclear where this one's may have."""
         reader = TopicReader(self._kafka, _NAME, PROMPT)
         transaction = Transactions(self._kafka, f"{self._kafka.topic_prefix}{_NAME}")
         try:
-            ends = self._ends(reader)
-            definition = decide(self._read(reader, ends))
-            outgoing = message(definition)
-            if outgoing is None:
-                return definition, None
+            ends: dict[Place, int] = {}
+            if unclear is None:  # a call that has nothing to publish ends here, and fences nobody
+                ends = self._ends(reader)
+                definition = decide(self._read(reader, ends))
+                if (outgoing := message(definition)) is None:
+                    return definition, None
             transaction.prepare()
-            # From here on no other caller can commit. What was committed before is read, so that it is decided upon.
-            while (now := self._ends(reader)) != ends:
+            # From here on no other caller can commit, and what was begun before is settled. It is read, so that it is
+            # decided upon.
+            now = self._ends(reader)
+            if unclear is not None and (offset := self._offset(unclear, reader, now)) is not None:
+                return unclear.definition, offset
+            if now != ends:
                 ends = now
                 definition = decide(self._read(reader, ends))
-                outgoing = message(definition)
-                if outgoing is None:
+                if (outgoing := message(definition)) is None:
                     return definition, None
-            return definition, self._commit(transaction, outgoing, reader, ends)
+            assert outgoing is not None
+            transaction.begin()
+            transaction.produce([outgoing])
+            transaction.flush()
+            try:
+                transaction.commit()
+            except Retryable as error:
+                raise _Unclear(definition, outgoing, ends, error) from error
+            return definition, self._read_back(outgoing, reader, ends)
         finally:
             transaction.close()
             reader.close()
 
-    def _commit(
-        self, transaction: Transactions, outgoing: Outgoing, reader: TopicReader, ends: dict[Place, int]
-    ) -> int:
-        """The offset of the message, once it is committed: as every reader finds it."""
-        transaction.begin()
-        transaction.produce([outgoing])
-        transaction.flush()
-        transaction.commit()
+    def _read_back(self, outgoing: Outgoing, reader: TopicReader, ends: dict[Place, int]) -> int:
+        """The offset of a committed message: as every reader finds it."""
         place = Place(outgoing.topic, outgoing.partition)
         until = time.monotonic() + _CALL_SECONDS
         while time.monotonic() < until:
             for message in reader.poll()[place]:
-                offset = message.offset() or 0
-                if offset >= ends[place] and (message.key(), message.value()) == (outgoing.key, outgoing.value):
-                    return offset
+                if _is(message, outgoing, ends[place]):
+                    return message.offset() or 0
             time.sleep(_POLL_SECONDS)
         raise Retryable(
             f"the definition is published to {outgoing.topic}, but could not be read back in {_CALL_SECONDS:g} s: "
             "repeat the operation, which is safe"
         )
+
+    def _offset(self, unclear: _Unclear, reader: TopicReader, ends: dict[Place, int]) -> int | None:
+        """Where the message of a commit that may have happened is; None if it has not happened."""
+        place = Place(unclear.outgoing.topic, unclear.outgoing.partition)
+        begin = unclear.ends[place]
+        for messages in reader.scan({place: begin}, {place: ends[place]}):
+            for message in messages:
+                if _is(message, unclear.outgoing, begin):
+                    return message.offset()
+        return None
 
     def _message(self, definition: D, value: bytes | None) -> Outgoing:
         if isinstance(definition, MetricDefinition):
@@ -189,3 +226,9 @@ class DefinitionLog:
                 if time.monotonic() >= until:
                     raise CheckerNotRunning(name, version, self._wait_seconds)
                 time.sleep(_LOOK_SECONDS)
+
+
+def _is(message: Message, outgoing: Outgoing, begin: int) -> bool:
+    """Whether this is the message that was produced. A tombstone has no id: any later one of its key is as good."""
+    at_or_after = (message.offset() or 0) >= begin
+    return at_or_after and (message.key(), message.value()) == (outgoing.key, outgoing.value)

@@ -20,8 +20,9 @@ import pytest
 
 from meterfold import Delivery, Meter
 from meterfold_processor.checker.definitions import Definitions
+from meterfold_processor.checker.transactions import Transactions
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
-from meterfold_schemas.errors import InvalidUsage
+from meterfold_schemas.errors import InvalidUsage, Retryable
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_service import (
     Metering,
@@ -278,6 +279,32 @@ def test_of_two_that_define_a_metric_at_once_one_wins_and_the_other_sees_it(ther
         same = at_once(there, [lambda metering: metering.metrics.define(key="b", name="b", unit="x")] * 2)
         assert same[0] == same[1]
         assert len(consume_all(there.kafka, there.topics.metric_defined)) == 2
+
+
+@pytest.mark.parametrize("happened", [False, True])
+def test_a_commit_whose_answer_is_lost_is_settled_and_not_repeated(there: Installation, happened: bool) -> None:
+    commit = Transactions.commit
+    lost: list[str] = []
+
+    def once_without_answer(self: Transactions) -> None:
+        if happened:
+            commit(self)
+        if not lost:
+            lost.append("an answer")
+            raise Retryable("Kafka, committing a transaction: Broker: Unknown broker error")
+        if not happened:
+            commit(self)
+
+    with checker(there, mirror=True), Metering(kafka=there.kafka, clickhouse=there.clickhouse) as metering:
+        with mock.patch.object(Transactions, "commit", once_without_answer):
+            defined = metering.metrics.define(key="api.calls", name="Calls", unit="calls")
+            assert lost
+            lost.clear()
+            metering.metrics.delete("api.calls")
+            assert lost
+        (first, second) = consume_all(there.kafka, there.topics.metric_defined)
+        assert (first.offset(), first.value() is None) == (defined.version, False)
+        assert (second.key(), second.value()) == (first.key(), None)
 
 
 def test_of_two_that_create_a_threshold_at_once_one_wins_and_the_other_sees_it(there: Installation) -> None:

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from meterfold_processor.backoff import Troubles
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
@@ -27,7 +28,9 @@ from meterfold_service.http.settings import HttpSettings
 from meterfold_service.tokens.authentication import Authentication
 from meterfold_sink.client import Client
 from meterfold_sink.notification_tries import EndpointRow, TryRow, write_endpoint, write_tries
+from meterfold_sink.proofs import ProofRow, write_proof
 from meterfold_sink.writers import Writer
+from support.grants import limit
 from support.http_server import KEY
 from support.sink.database import insert, store
 from support.sink.rows import DECIMAL, TIME, Record
@@ -81,8 +84,11 @@ def patient(service: HttpService) -> HttpService:
 @contextmanager
 def world(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **settings: Any) -> Iterator[World]:
     clock = Clock()
-    metering = Metering(
-        kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None), wait_seconds=0.2
+    metering = limit(
+        Metering(
+            kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None), wait_seconds=0.2
+        ),
+        "meterfold_serve",
     )
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC), clock)
     service = patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY), **settings)))
@@ -108,6 +114,9 @@ def fill(client: Client) -> None:
             for number in range(PER_ORG)
         ],
     )
+    for number, state in enumerate(("proven", "different", "running")):
+        begun = micros(NOW) + number // 2
+        write_proof(client, ProofRow(f"proof-{number}", micros(NOW), begun, "ada", state, 1, 1, "", "{}"))
     define(client, metric("every.metric", ""))
     define(client, threshold("every", None, "every.metric", notify_emails=("red-blue-operator@example.com",)))
     for org in ORGS:

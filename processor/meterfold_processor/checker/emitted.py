@@ -6,10 +6,9 @@ bytes with those of the model in meterfold_schemas.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha1
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +24,16 @@ from meterfold_processor.columns.avro_blocks import read_block
 from meterfold_processor.columns.limbs import Limbs, from_arrow
 from meterfold_processor.kafka.clients import OutgoingRun
 from meterfold_schemas import catalog, cloudevents, ids, keys
-from meterfold_schemas.avro_columns import big_endian, bytes_list, joined, of_matrix, plain_in_json, texts, varints
+from meterfold_schemas.avro_columns import (
+    big_endian,
+    bytes_list,
+    joined,
+    of_matrix,
+    plain_in_json,
+    printable_ascii,
+    texts,
+    varints,
+)
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.errors import Poison
 from meterfold_schemas.framing import HEADER_SIZE, avro_long, schema_of
@@ -70,7 +78,7 @@ def encoded(events: AggregateColumns, topic: str, partition: int, source: str, n
         partition,
         bytes_list(joined(b"[", window, b"]")),
         bytes_list(values),
-        list(_headers(bytes_list(event_ids), events, source, now)),
+        _headers(bytes_list(event_ids), names, source, now),
     )
 
 
@@ -156,14 +164,13 @@ def _event_ids(names: list[bytes]) -> Any:
     return of_matrix(cells, np.full(len(names), 36))
 
 
-def _headers(
-    event_ids: list[bytes], events: AggregateColumns, source: str, now: int
-) -> Iterator[list[tuple[str, str | bytes | None]]]:
-    types, subject_ids = events.names["subject_type"].tolist(), events.names["subject_id"].tolist()
-    about = map(cloudevents.subject_text, types, subject_ids)
-    shared = zip(repeat(USAGE_AGGREGATED), event_ids, repeat(source), repeat(from_micros(now)), about)
-    for kind, event_id, origin, time, subject in shared:
-        yield list(cloudevents.headers(kind, event_id.decode(), origin, time, subject))
+def _headers(event_ids: list[bytes], names: dict[str, Any], source: str, now: int) -> list[list[tuple[str, bytes]]]:
+    kind, subject_id = names["subject_type"], names["subject_id"]
+    about = bytes_list(joined(kind.view(pa.binary()), b":", subject_id.view(pa.binary())))
+    plain = printable_ascii(kind) & printable_ascii(subject_id)
+    for at in np.flatnonzero(~plain).tolist():
+        about[at] = cloudevents.subject_bytes(about[at].decode())
+    return cloudevents.headers_of_each(USAGE_AGGREGATED, event_ids, source, from_micros(now), about)
 
 
 def _amount(column: Limbs) -> Any:

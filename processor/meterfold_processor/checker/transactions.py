@@ -22,8 +22,8 @@ __all__ = ["FencedOut", "Transactions"]
 
 _LOG = logging.getLogger("meterfold.checker")
 
-_Message = tuple[str, bytes | None, bytes | None, int, list[tuple[str, str | bytes | None]]]
-"""Topic, value, key, partition, headers."""
+_Message = tuple[str, bytes | None, bytes | None, int, Any]
+"""Topic, value, key, partition, headers: a list of names and bytes, which confluent-kafka's types would refuse."""
 
 TRANSACTION_TIMEOUT_SECONDS = 10
 """How long the open transaction of a killed checker blocks readers, unless its slot is started again before."""
@@ -79,6 +79,8 @@ class Transactions:
                     "linger.ms": 0,
                     # What its topics store: otherwise the broker would compress each batch again.
                     "compression.type": "gzip",
+                    # Half the CPU of the default per aggregate (13 instead of 24 us), for 10 % more bytes.
+                    "compression.level": 1,
                     "queue.buffering.max.messages": 1_000_000,
                     "log_level": 0,
                 }

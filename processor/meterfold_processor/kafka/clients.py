@@ -39,7 +39,7 @@ class OutgoingRun:
     partition: int
     keys: list[bytes]
     values: list[bytes]
-    headers: list[list[tuple[str, str | bytes | None]]]
+    headers: list[list[tuple[str, bytes]]]
 
     def __len__(self) -> int:
         return len(self.keys)

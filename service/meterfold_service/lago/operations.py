@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import micros
+from meterfold_service.ingest.door import Door
 from meterfold_service.lago.events import SUBJECT_TYPE, month_of, usage_of
 from meterfold_service.pages import MAX_LIMIT
 from meterfold_sink.subjects import metrics_of_subject
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
-    from meterfold_service.ingest.known_metrics import KnownMetrics
-    from meterfold_service.ingest.operations import Events, Pending
-    from meterfold_sink.pool import ClientPool
+    from meterfold_service.ingest.operations import Pending
 
 __all__ = ["CurrentUsage", "Lago", "LagoIngested", "MetricUsage"]
 
@@ -49,30 +48,11 @@ class CurrentUsage:
     metrics: Sequence[MetricUsage]
 
 
-class Lago:
+class Lago(Door):
     """For any thread. `org_id` is the organization of the caller; "": none."""
-
-    def __init__(
-        self,
-        clients: ClientPool,
-        known: KnownMetrics,
-        events: Callable[[], Events],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._clients = clients
-        self._known = known
-        self._events = events
-        self._now = now
-
-    @property
-    def may_block(self) -> bool:
-        """Whether `begin` may wait for ClickHouse or Kafka."""
-        return not self._known.is_fresh or self._events().is_doubtful
 
     def begin(self, documents: Sequence[Any], org_id: str, on_end: Callable[[], None]) -> LagoIngested:
         """Take events, as Events.begin does. A bad one does not affect the others."""
-        if self._events().is_doubtful:
-            self._events().check()
         metrics = self._known.of(org_id)
         usage, places = [], []
         refused: dict[int, str] = {}

@@ -42,7 +42,8 @@ async def _shown(visit: Visit, problem: Exception | None = None) -> Response:
     due = closings = None
     if sees_all:
         due, closings = await asyncio.gather(
-            visit.run(visit.may.periods.due, limit=_DUE), visit.run(visit.may.periods.list, limit=_LIMIT)
+            visit.run(visit.may.periods.due, limit=_DUE),
+            visit.run(visit.may.periods.list, limit=_LIMIT, cursor=fields.text(visit.query, "closings")),
         )
     first = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return visit.render(
