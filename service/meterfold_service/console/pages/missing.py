@@ -10,20 +10,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from meterfold_schemas.errors import shown
 from meterfold_service.console.visit import Visit, page
 
 __all__ = ["or_page", "prefers_html"]
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
+_SHOWN: Final = 200
 _API: Final = ("/v1/", "/api/")
 _JSON: Final = ("application/json", "application/problem+json")
 _ANSWERED: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 async def missing(visit: Visit) -> Response:
-    return visit.render("missing.html", HTTPStatus.NOT_FOUND, path=shown(visit.request.url.path))
+    return visit.render("missing.html", HTTPStatus.NOT_FOUND, path=visit.request.url.path[:_SHOWN])
 
 
 _PAGE: Final = page("/{path:path}", missing, open_to_all=True)

@@ -167,8 +167,8 @@ def test_a_threshold_shows_what_it_finds_before_it_is_stored(service: Service, b
     service.metering.thresholds.update = lambda threshold_id, **values: stored.append(values)
     form = {"metric_key": "api.calls", "name": "quota", "threshold": "10", "id": "t"}
     for path, text in (
-        ("/thresholds/new", "2 windows are exceeded."),
-        ("/thresholds/edit", "0 windows are exceeded; before, 2."),
+        ("/thresholds/new", "2 windows are exceeded already."),
+        ("/thresholds/edit", "0 windows are exceeded, instead of 2."),
     ):
         asked = posted(browser, path, **form)
         assert asked.status_code == 200
@@ -177,7 +177,7 @@ def test_a_threshold_shows_what_it_finds_before_it_is_stored(service: Service, b
         assert posted(browser, path, **form, step="save").status_code == 303
         assert stored.pop()["name"] == "quota"
     deleting = browser.get("/thresholds/delete?id=t").text
-    assert "It judges 3 current windows of its subjects now, and none afterwards." in deleting
+    assert "It judges 3 current windows of its subjects, and none afterwards." in deleting
 
 
 def test_an_unknown_address_is_a_page_for_a_browser_and_a_problem_for_a_program() -> None:
