@@ -12,7 +12,7 @@
 # test-upgrade  the same from an earlier version (FROM=v0.1.0) to this one
 # chaos   hundreds of faults on three brokers, then the proof (SEED=7 FAULTS=300 SECONDS=1200); see docs/chaos.md
 # nightly the random tests for longer, with new seeds, then chaos with a new seed
-# check   formatting, lint, types, schemas against the released ones, and what the wheel holds
+# check   formatting, lint, types, schemas against the released ones, what the wheel holds, and the files of deploy/
 # celery  the SDK in a real Celery worker, which is installed for it
 # docs    the documentation as a site, in docs/_build/html
 # bench   events per second and CPU per event, against a bare copy
@@ -85,6 +85,7 @@ check: .venv/.installed-dev
 	@$(BIN)/mypy --strict
 	@$(BIN)/python -m meterfold_schemas.compatibility
 	@$(BIN)/python tests/packaging/check_wheel.py
+	@$(BIN)/python -m pytest -q -n 2 tests/unit/deploy
 
 celery: .venv/.installed-dev
 	@PYTHONPATH=tests $(BIN)/python tests/packaging/check_celery.py

@@ -1,6 +1,7 @@
 """`make bench`: what the fold does per second and per event, beside a bare copy on the same machine in the same run.
 
     python benchmarks/bench.py [--events N] [--runs N] [--seed N] [--identities N] [--windows N]
+                               [--rate N] [--seconds N] [--keys N]
                                [--only dense|sparse|checker|latency|export|queries|frames|identities|http]
     python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
@@ -253,14 +254,29 @@ def _latency(stack: LocalStack, arguments: argparse.Namespace) -> None:
     workers = [stack.spawn(f"latency-{kind}", command(kind), environment) for kind in ("fold", "check")]
     workers[0].wait_for_line("fold: ready", 60)
     workers[1].wait_for_line("check: ready", 60)
-    found = latency.measure(place.kafka, place.clickhouse, PARTITIONS, arguments.rate, arguments.seconds)
+    stages = latency.measure(
+        place.kafka, place.clickhouse, PARTITIONS, arguments.rate, arguments.seconds, arguments.keys
+    )
     for worker in workers:
         stack.end(worker)
-    p50, p99 = statistics.median(found), statistics.quantiles(found, n=100)[98]
+    whole = [sum(found) for found in stages]
     console.say()
     console.say(
-        f"latency: event to threshold.exceeded at {arguments.rate:,} events/s for {arguments.seconds} s, "
-        f"{len(found)} crossings: p50 {p50:.2f} s, p99 {p99:.2f} s, most {max(found):.2f} s; aim p99 1.5 s"
+        f"latency: event to threshold.exceeded at {arguments.rate:,} events/s of {arguments.keys:,} subjects for "
+        f"{arguments.seconds} s, {len(whole)} crossings; aim p99 1.5 s"
+    )
+    columns = [*zip(latency.STAGES, zip(*stages, strict=True), strict=True), ("all of it", whole)]
+    console.table(
+        ["stage", "p50 s", "p99 s", "most s"],
+        [
+            [
+                name,
+                f"{statistics.median(found):.3f}",
+                f"{statistics.quantiles(found, n=100)[98]:.3f}",
+                f"{max(found):.3f}",
+            ]
+            for name, found in columns
+        ],
     )
 
 
@@ -403,6 +419,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--keys", type=int, default=backlog.KEYS, help="subjects and metrics of the latency part")
     parser.add_argument("--subjects", type=int, default=checker.SIZES[-1], help="the most subjects of a checker")
     return parser.parse_args()
 

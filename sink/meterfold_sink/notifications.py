@@ -21,18 +21,22 @@ __all__ = [
     "DeliveryKey",
     "DueDelivery",
     "Failures",
+    "OpenDelivery",
     "alert_targets",
     "count_notified_thresholds",
     "count_waiting",
     "delivery_backlog",
-    "due_deliveries",
+    "delivery_requests",
+    "delivery_states",
     "endpoint_failures",
     "known_deliveries",
     "list_deliveries",
     "list_endpoints",
     "list_tries",
+    "open_deliveries",
     "planned_offsets",
     "request_again",
+    "requested_deliveries",
 ]
 
 FILTERS: Final = ("state", "channel", "target", "event_id", "event_type", "org_id", "threshold_id", "alert_id")
@@ -43,45 +47,57 @@ KEPT: Final = timedelta(days=30)
 
 _PROGRESS: Final = "SELECT topic, partition, next_offset FROM notification_progress FINAL"
 _KNOWN: Final = """
-SELECT DISTINCT event_id, channel, target FROM notification_tries WHERE has({event_ids:Array(String)}, event_id)
+SELECT DISTINCT occurred_at, event_id, channel, target FROM notification_tries
+WHERE has({event_ids:Array(String)}, event_id)
 """
 _ALERT_TARGETS: Final = """
 SELECT DISTINCT alert_id, channel, target FROM notification_tries WHERE has({alert_ids:Array(String)}, alert_id)
 """
-_EVERY: Final = """
-SELECT
+_OF: Final = """
     occurred_at, event_id, channel, target,
     any(t.event_type) AS event_type, any(t.topic) AS topic, any(t.partition) AS partition, any(t.org_id) AS org_id,
     any(t.threshold_id) AS threshold_id, any(t.alert_id) AS alert_id,
     argMax((t.round, t.attempt, t.state, t.due_at, t.give_up_at), (t.round, t.attempt, t.stage)) AS last,
     tupleElement(last, 1) AS round, tupleElement(last, 2) AS attempt, tupleElement(last, 3) AS state,
     tupleElement(last, 4) AS due_at, tupleElement(last, 5) AS give_up_at
-FROM notification_tries AS t
-WHERE t.give_up_at >= fromUnixTimestamp64Micro({kept:Int64}, 'UTC')
+"""
+_GROUPED: Final = """
 GROUP BY occurred_at, event_id, channel, target
 HAVING state IN ('pending', 'sending', 'retrying')
 """
-_CURRENT: Final = _EVERY.replace(
-    "GROUP BY", "AND has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))\nGROUP BY"
-)
-_DUE: Final = f"""
-WITH due AS
-(
-    SELECT * EXCEPT last FROM ({_CURRENT})
-    WHERE due_at <= fromUnixTimestamp64Micro({{now:Int64}}, 'UTC')
-        AND NOT has({{busy:Array(String)}}, concat(event_id, ' ', channel, ' ', target))
-    ORDER BY due_at
-    LIMIT {{per_target:UInt32}} BY channel, target
-    LIMIT {{limit:UInt32}}
-)
-SELECT due.*, argMax(p.payload, p.round) AS payload
-FROM due
-INNER JOIN notification_tries AS p
-    ON p.occurred_at = due.occurred_at AND p.event_id = due.event_id AND p.channel = due.channel
-    AND p.target = due.target
-WHERE p.attempt = 0 AND p.event_id IN (SELECT event_id FROM due)
-GROUP BY ALL
+_EVERY: Final = f"""
+SELECT {_OF} FROM notification_tries AS t
+WHERE t.give_up_at >= fromUnixTimestamp64Micro({{kept:Int64}}, 'UTC')
+{_GROUPED}
+"""  # noqa: S608
+_IS_OWNED: Final = "has({owned:Array(String)}, concat(t.topic, ':', toString(t.partition)))"
+_CURRENT: Final = _EVERY.replace("GROUP BY", f"AND {_IS_OWNED}\nGROUP BY")
+_OPEN: Final = f"""
+SELECT occurred_at, event_id, channel, target, topic, partition, due_at FROM ({_CURRENT})
 ORDER BY due_at
+LIMIT {{per_target:UInt32}} BY channel, target
+"""  # noqa: S608
+#: The times of the events are the sort key: only the granules of these deliveries are read.
+_STATES: Final = f"""
+SELECT * EXCEPT last FROM
+(
+    SELECT {_OF}, argMaxIf(t.payload, t.round, t.attempt = 0) AS payload
+    FROM notification_tries AS t
+    WHERE t.occurred_at IN (SELECT fromUnixTimestamp64Micro(arrayJoin({{times:Array(Int64)}}), 'UTC'))
+        AND has({{keys:Array(String)}}, concat(t.event_id, ' ', t.channel, ' ', t.target))
+    {_GROUPED}
+)
+"""  # noqa: S608
+_REQUESTS: Final = """
+SELECT round, toInt64(count()) AS deliveries FROM notification_tries
+WHERE round >= toUnixTimestamp64Micro(now64(6)) - {microseconds:Int64} AND attempt = 0
+GROUP BY round
+"""
+_REQUESTED: Final = f"""
+SELECT occurred_at, event_id, channel, target, topic, partition, due_at FROM notification_tries AS t
+WHERE t.attempt = 0 AND t.round >= {{from_round:Int64}} AND has({{rounds:Array(Int64)}}, t.round) AND {_IS_OWNED}
+ORDER BY due_at
+LIMIT {{per_target:UInt32}} BY channel, target
 """  # noqa: S608
 _WAITING: Final = f"""
 SELECT channel, toInt64(count()) AS waiting, min(occurred_at) AS oldest FROM ({_CURRENT}) GROUP BY channel
@@ -137,7 +153,7 @@ INSERT INTO notification_tries
  org_id, threshold_id, alert_id, payload)
 SELECT
     d.occurred_at, d.event_id, d.channel, d.target, {round:Int64}, 0, 0, 'pending',
-    fromUnixTimestamp64Micro({now:Int64}, 'UTC'), fromUnixTimestamp64Micro({give_up_at:Int64}, 'UTC'),
+    fromUnixTimestamp64Micro({round:Int64}, 'UTC'), fromUnixTimestamp64Micro({give_up_at:Int64}, 'UTC'),
     any(t.event_type), any(t.topic), any(t.partition), any(t.org_id), any(t.threshold_id), any(t.alert_id),
     argMaxIf(t.payload, t.round, t.attempt = 0)
 FROM notification_deliveries AS d
@@ -154,6 +170,16 @@ class DeliveryKey(NamedTuple):
     event_id: str
     channel: str
     target: str
+
+
+class OpenDelivery(NamedTuple):
+    """A delivery with a try to come, of an event of this (topic, partition)."""
+
+    key: DeliveryKey
+    occurred_at: datetime
+    topic: str
+    partition: int
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +230,10 @@ def planned_offsets(client: Client) -> dict[tuple[str, int], int]:
     return {(row["topic"], row["partition"]): row["next_offset"] for row in client.rows(_PROGRESS)}
 
 
-def known_deliveries(client: Client, event_ids: Sequence[str]) -> set[DeliveryKey]:
-    """The deliveries of these events that are planned already."""
+def known_deliveries(client: Client, event_ids: Sequence[str]) -> dict[DeliveryKey, datetime]:
+    """The deliveries of these events that are planned already, and the times of their events."""
     rows = client.rows(_KNOWN, {"event_ids": list(event_ids)})
-    return {DeliveryKey(row["event_id"], row["channel"], row["target"]) for row in rows}
+    return {DeliveryKey(row["event_id"], row["channel"], row["target"]): row["occurred_at"] for row in rows}
 
 
 def alert_targets(client: Client, alert_ids: Sequence[str]) -> dict[str, set[tuple[str, str]]]:
@@ -218,27 +244,33 @@ def alert_targets(client: Client, alert_ids: Sequence[str]) -> dict[str, set[tup
     return found
 
 
-def due_deliveries(
-    client: Client,
-    owned: Iterable[tuple[str, int]],
-    busy: Iterable[DeliveryKey],
-    now: datetime,
-    kept: datetime,
-    *,
-    per_target: int,
-    limit: int,
-) -> list[DueDelivery]:
-    """Deliveries of the `owned` (topic, partition) whose next try is due, but not those in `busy`; the longest due ones
-    first, at most `per_target` of each target, so that a target with many leaves room for the others. Those that were
-    to be given up before `kept` are over."""
-    parameters = _owned(owned) | {
-        "busy": [" ".join(key) for key in busy],
-        "now": micros(now),
-        "kept": micros(kept),
-        "per_target": per_target,
-        "limit": limit,
-    }
-    return [DueDelivery(**row) for row in client.rows(_DUE, parameters)]
+def open_deliveries(
+    client: Client, owned: Iterable[tuple[str, int]], kept: datetime, *, per_target: int
+) -> list[OpenDelivery]:
+    """Deliveries of the `owned` (topic, partition) with a try to come, the soonest due ones first, at most `per_target`
+    of each target. Those that were to be given up before `kept` are over. Reads every try of the time since then."""
+    parameters = _owned(owned) | {"kept": micros(kept), "per_target": per_target}
+    return [_open(row) for row in client.rows(_OPEN, parameters)]
+
+
+def delivery_states(client: Client, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]:
+    """These deliveries as they are now, without those that have no try to come. Reads only their rows."""
+    times, keys = sorted({micros(one.occurred_at) for one in deliveries}), [" ".join(one.key) for one in deliveries]
+    return [DueDelivery(**row) for row in client.rows(_STATES, {"times": times, "keys": keys})]
+
+
+def delivery_requests(client: Client, within: timedelta) -> dict[int, int]:
+    """round -> deliveries of it: what users have asked to send `within` this time by the clock of ClickHouse."""
+    rows = client.rows(_REQUESTS, {"microseconds": within // timedelta(microseconds=1)})
+    return {row["round"]: row["deliveries"] for row in rows}
+
+
+def requested_deliveries(
+    client: Client, owned: Iterable[tuple[str, int]], rounds: Sequence[int], *, per_target: int
+) -> list[OpenDelivery]:
+    """The deliveries of these rounds, as `open_deliveries`; some may be over."""
+    parameters = _owned(owned) | {"from_round": min(rounds), "rounds": list(rounds), "per_target": per_target}
+    return [_open(row) for row in client.rows(_REQUESTED, parameters)]
 
 
 def count_waiting(client: Client, owned: Iterable[tuple[str, int]], kept: datetime) -> dict[str, tuple[int, datetime]]:
@@ -300,18 +332,18 @@ def request_again(
     states: Sequence[str],
     start: datetime | None,
     end: datetime | None,
-    now: datetime,
-    give_up_at: datetime,
+    number: int,
+    retry: timedelta,
     *,
     seen_by: str | None = None,
 ) -> int:
-    """Plan one more round of the deliveries in one of `states`; the running notifier sends them. `now` numbers the
-    round: a repeated insert is the same rows. Returns how many there are."""
+    """Plan one more round of the deliveries in one of `states`, which are tried for the time `retry`; the running
+    notifier sends them. `number`: of next_round. A repeated insert is the same rows. Returns how many there are."""
     conditions, given = _conditions(wanted, start, end, "d.", seen_by=seen_by)
     conditions.append("has({states:Array(String)}, d.state)")
-    given |= {"round": micros(now), "now": micros(now), "give_up_at": micros(give_up_at), "states": list(states)}
+    given |= {"round": number, "give_up_at": number + retry // timedelta(microseconds=1), "states": list(states)}
     client.command(_AGAIN.replace("{conditions}", " AND ".join(conditions)), given)
-    return int(client.value(_COUNT_ROUND, {"round": micros(now)}))
+    return int(client.value(_COUNT_ROUND, {"round": number}))
 
 
 _COUNT_ROUND: Final = "SELECT toInt64(count()) FROM notification_deliveries WHERE round = {round:Int64}"
@@ -338,6 +370,11 @@ def _conditions(
         conditions.append(_SEEN.replace("{of}", of))
         given["seen_by"] = seen_by
     return conditions, given
+
+
+def _open(row: Mapping[str, Any]) -> OpenDelivery:
+    key = DeliveryKey(row["event_id"], row["channel"], row["target"])
+    return OpenDelivery(key, row["occurred_at"], row["topic"], row["partition"], row["due_at"])
 
 
 def _owned(owned: Iterable[tuple[str, int]]) -> dict[str, Any]:

@@ -64,26 +64,26 @@ def _commits_first() -> Patches:
 def _forgets_retries() -> Patches:
     """A retry is only known to the process that tried before."""
     tried: set[DeliveryKey] = set()
-    write, due = ClickHouseStore.write, ClickHouseStore.due
+    write, states = ClickHouseStore.write, ClickHouseStore.states
 
     def remembering(self: ClickHouseStore, rows: Sequence[TryRow]) -> None:
         tried.update(DeliveryKey(row.event_id, row.channel, row.target) for row in rows if row.stage != PLANNED)
         write(self, rows)
 
     def own(self: ClickHouseStore, *given: Any) -> list[DueDelivery]:
-        return [found for found in due(self, *given) if found.state != "retrying" or found.key in tried]
+        return [found for found in states(self, *given) if found.state != "retrying" or found.key in tried]
 
-    return [(ClickHouseStore, "write", remembering), (ClickHouseStore, "due", own)]
+    return [(ClickHouseStore, "write", remembering), (ClickHouseStore, "states", own)]
 
 
 def _sending_is_sent() -> Patches:
     """A try that was interrupted counts as successful."""
-    due = ClickHouseStore.due
+    states = ClickHouseStore.states
 
     def finished(self: ClickHouseStore, *given: Any) -> list[DueDelivery]:
-        return [found for found in due(self, *given) if found.state != "sending"]
+        return [found for found in states(self, *given) if found.state != "sending"]
 
-    return [(ClickHouseStore, "due", finished)]
+    return [(ClickHouseStore, "states", finished)]
 
 
 def _tried_as(change: Callable[[DueDelivery], DueDelivery]) -> Patches:

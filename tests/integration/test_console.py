@@ -87,6 +87,13 @@ def test_a_link_signs_in_once_and_its_session_ends_with_its_token(app: Any, mete
     assert page.text.count("/subjects/one?") == 3
     assert mine.get("/tokens").text.count("sign-in") == 0
 
+    # A page of another site that this browser visits gets nothing of the API.
+    for headers in ({}, {"Origin": "https://evil.example"}):
+        answer = mine.get("/v1/metrics", headers=headers)
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (401, None)
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+    assert "access-control-allow-origin" not in mine.options("/v1/metrics", headers=asked).headers
+
     copy = browser(app)
     copy.cookies.update(mine.cookies)
     assert copy.get("/metrics").status_code == 200

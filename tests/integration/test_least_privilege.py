@@ -1,5 +1,5 @@
-"""deploy/kafka on a real broker with its authorizer: the whole pipeline runs under these users, and the rest is
-refused."""
+"""deploy/kafka on a real broker with its authorizer, by SASL and TLS: the whole pipeline runs under these users, and
+the rest is refused."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ from confluent_kafka.admin import (
 from meterfold import Meter
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
+from meterfold_schemas.errors import Fatal
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import NAMES
 from meterfold_schemas.usage import UsageRecorded
+from meterfold_service.schema_decisions import poison
 from support import eventually, kafka_users
 from support.cli import answer, meterfold, running
+from support.http_server import Served, served
 from support.kafka_users import Rule, settings_of
 from support.receivers import SECRET, Endpoint, Mailbox, endpoint, mailbox
 
@@ -46,14 +49,15 @@ AUTHORIZATION = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._UNKNOWN_PART
 
 
 @pytest.fixture
-def guarded(monkeypatch: pytest.MonkeyPatch, make_stack: Callable[..., LocalStack]) -> LocalStack:
-    """A stack whose broker refuses what no ACL allows."""
-    kafka_users.with_authorizer(monkeypatch)
+def guarded(monkeypatch: pytest.MonkeyPatch, make_stack: Callable[..., LocalStack], tmp_path: Path) -> LocalStack:
+    """A stack whose broker refuses what no ACL allows, and who comes without TLS."""
+    kafka_users.with_authorizer(monkeypatch, tmp_path / "tls")
     return make_stack()
 
 
 def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarded: LocalStack, tmp_path: Path) -> None:
     kafka = guarded.kafka_settings("least.")
+    assert kafka.librdkafka["security.protocol"] == "SASL_SSL"
     kafka_users.create(kafka)
     clickhouse = guarded.clickhouse_settings("least")
 
@@ -86,6 +90,8 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         answer("status", "--wait", "60", env=service)
         _notified(service, hooks, box)
         _closed_and_exported(service, tmp_path)
+        with served(settings_of("meterfold-serve", kafka), clickhouse) as server:
+            _served(server)
         # No key: the fold rejects it wherever it lands.
         lost = UsageRecorded(
             id="lost", metric_key="api.calls", subject_type="user", subject_id="bob", quantity=Decimal(1),
@@ -98,7 +104,7 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         sent = answer("rejected", "redrive", "--reason", "misrouted", "--yes", env=environment("redrive"))
         assert (sent["sent"], sent["states"]) == (1, {"counted": 1})
         report = answer("verify", "--wait", "60", env=environment("verify"))
-        assert sum(partition["counted"] for partition in report["partitions"]) == 12
+        assert sum(partition["counted"] for partition in report["partitions"]) == 13
         assert (report["closings"], report["thresholds"]["actions"]) == (1, 1)
         assert fold.terminate(20) == 0
         assert check.terminate(20) == 0
@@ -107,6 +113,30 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         assert "AUTHORIZATION" not in process.output().upper(), process.output()
 
     _each_user_writes_and_reads_what_the_rules_say(guarded.kafka_settings("matrix."))
+
+
+def _served(server: Served) -> None:
+    """Events arrive, and what they add up to is read, as this principal of Kafka and with this role of ClickHouse; and
+    neither a token without the scope nor the server itself can do more."""
+    with server.client("ingest", "read") as sending, server.client("read") as reading:
+        event = {"id": "http", "metric_key": "api.calls", "subject_type": "user", "subject_id": "ada", "quantity": "2"}
+        sent = sending.post("/v1/events", json=[event])
+        assert (sent.status_code, sent.json()["accepted"]) == (200, 1), sent.text
+        day = {"period": "daily", "start": f"{YESTERDAY + timedelta(days=1):%Y-%m-%d}T00:00:00Z"}
+
+        def total() -> Any:
+            found = reading.get("/v1/usage/api.calls/summary", params=day)
+            assert found.status_code == 200, found.text
+            return [row["total_quantity"] for row in found.json()["data"]]
+
+        eventually(lambda: total() == ["12"], DEADLINE, "the event is counted")
+        limits = reading.get("/v1/limits/user/ada")
+        assert [one["name"] for one in limits.json()["limits"]] == ["quota"], limits.text
+        refused = reading.post("/v1/events", json=[event])
+        assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN"), refused.text
+    needed = r"INSERT ON meterfold\.schema_decisions"
+    with pytest.raises(Fatal, match=needed), server.metering.clients.client() as client:
+        poison(client, "00000000000000ff")
 
 
 def _receivers(hooks: Endpoint, box: Mailbox) -> dict[str, str]:

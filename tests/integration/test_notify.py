@@ -8,8 +8,10 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,15 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_service import Metering
 from meterfold_service.notify.signing import endpoint_secrets
+from meterfold_service.notify.store import ClickHouseStore
+from meterfold_sink import notifications
+from meterfold_sink.client import Client, connect
+from meterfold_sink.notification_tries import TryRow
+from meterfold_sink.notifications import DeliveryKey
 from support import eventually
 from support.checker.installation import Installation, running
 from support.cli import answer, inside
@@ -135,6 +144,93 @@ def test_an_exceeded_threshold_is_a_verified_webhook_and_a_mail(
         ]
         assert [secret for secret in secrets if secret.removeprefix("whsec_") in shown] == []
         assert "tenant=7" not in notifier.output(), "logs show no path and no query"
+
+
+_HISTORY = """
+INSERT INTO notification_tries
+(occurred_at, event_id, channel, target, round, attempt, stage, state, due_at, give_up_at, event_type, topic, partition)
+SELECT
+    fromUnixTimestamp64Micro({now:Int64} - intDiv(number * 1728000000000, {deliveries:Int64}), 'UTC') AS at,
+    concat('old', toString(number)), 'webhook', concat('https://', toString(number % 7), '.example.com/'), 0,
+    attempt, attempt * 2, if(attempt = 0, 'pending', 'delivered'), at, at + toIntervalDay(3),
+    'threshold.exceeded', 't', 1
+FROM numbers({deliveries:Int64})
+ARRAY JOIN [0, 1] AS attempt
+"""
+
+
+def _history(client: Client, now: datetime, deliveries: int) -> None:
+    """Deliveries of the last 20 days that were successful at their first try."""
+    client.command(_HISTORY, {"now": micros(now), "deliveries": deliveries})
+
+
+def _rows_read(client: Client, sql: str, given: Mapping[str, Any]) -> int:
+    return sum(row["rows"] for row in client.rows(f"EXPLAIN ESTIMATE {sql}", given))
+
+
+def test_what_a_notifier_reads_each_second_does_not_grow_with_the_past(
+    tables: None, clickhouse_settings: ClickHouseSettings
+) -> None:
+    client, now = connect(clickhouse_settings), datetime.now(UTC)
+    store, granules = ClickHouseStore(clickhouse_settings), 8192
+
+    def row(event_id: str, days: float = 0, **more: Any) -> TryRow:
+        given: dict[str, Any] = {
+            "occurred_at": now - timedelta(days=days), "event_id": event_id, "channel": "webhook", "target": "https://x/",
+            "due_at": now, "give_up_at": now + timedelta(days=1), "event_type": "threshold.exceeded", "topic": "t",
+            "partition": 1, "payload": f"{event_id} {more.get('round', 0)}",
+        }  # fmt: skip
+        return TryRow(**{**given, **more})
+
+    retried = row("retried", 3)
+    store.write([retried, row("new"), row("over"), row("interrupted", 1), row("elsewhere", partition=2)])
+    store.write([
+        replace(retried, attempt=1, stage=2, state="retrying", due_at=now + timedelta(hours=1), payload=""),
+        replace(row("over"), attempt=1, stage=2, state="delivered", payload=""),
+        replace(row("interrupted", 1), attempt=1, stage=1, state="sending", payload=""),
+    ])  # fmt: skip
+
+    def read() -> dict[str, int]:
+        asked = store.open([("t", 1)], now - timedelta(days=30), 10)
+        assert {one.key.event_id: one.due_at > now for one in asked} == {
+            "retried": True,
+            "new": False,
+            "interrupted": False,
+        }
+        over = asked[0]._replace(key=DeliveryKey("over", "webhook", "https://x/"), occurred_at=now)
+        states = sorted(store.states([*asked, over]), key=lambda one: one.event_id)
+        assert [(one.event_id, one.state, one.attempt, one.payload) for one in states] == [
+            ("interrupted", "sending", 1, "interrupted 0"),
+            ("new", "pending", 0, "new 0"),
+            ("retried", "retrying", 1, "retried 0"),
+        ]
+        times, keys = [micros(one.occurred_at) for one in asked], [" ".join(one.key) for one in asked]
+        return {
+            "states": _rows_read(client, notifications._STATES, {"times": times, "keys": keys}),
+            "requests": _rows_read(client, notifications._REQUESTS, {"microseconds": 3_600_000_000}),
+        }
+
+    read()
+    _history(client, now, 150_000)
+    client.command("OPTIMIZE TABLE notification_tries FINAL")
+    whole = client.value("SELECT count() FROM notification_tries")
+    assert whole > 300_000
+    after = read()
+    assert after["states"] <= 2 * len(("retried", "new", "interrupted")) * granules, after
+    assert after["requests"] == 0, after
+    assert store.requests() == {}
+
+    # A redelivery is found by its round; what is read for it is its own granules.
+    with Metering(clickhouse=clickhouse_settings) as metering:
+        assert metering.notifications.redeliver(event_id="over", states=("delivered",)) == 1
+    ((number, rows),) = store.requests().items()
+    assert rows == 1
+    (again,) = store.requested([("t", 1)], [number], 10)
+    (state,) = store.states([again])
+    assert (state.event_id, state.round, state.attempt, state.payload) == ("over", number, 0, "over 0")
+    assert store.requested([("t", 2)], [number], 10) == []
+    assert _rows_read(client, notifications._REQUESTS, {"microseconds": 3_600_000_000}) <= 2 * granules
+    store.close()
 
 
 def test_a_notifier_that_is_killed_leaves_nothing_out(

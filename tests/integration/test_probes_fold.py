@@ -74,6 +74,7 @@ def test_metrics_equal_what_was_folded(installation: Installation, stack: LocalS
         assert all(found["fold_flush_step_seconds_count", step] >= 1 for step in steps)
         assert found["fold_arrival_to_readable_seconds_count"] >= 2
         assert found["fold_arrival_to_readable_seconds_sum"] > 0
+        assert 1 <= found["fold_recorded_to_readable_seconds_count"] <= found["fold_arrival_to_readable_seconds_count"]
         assert found["fold_flush_step_seconds_count", "progress"] == found["fold_flushes_total"]
         windows = {
             tuple(row[name] for name in ("partition", "subject_id", "period_type"))

@@ -14,7 +14,10 @@ import polars as pl
 import pytest
 from confluent_kafka import Message
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from meterfold import AsyncMeter, Meter
 from meterfold_local.process import ManagedProcess
@@ -27,18 +30,26 @@ from meterfold_schemas.usage import UsageRecorded
 from meterfold_service import Metering
 from support import consume_all, eventually
 from support.cli import answer, running
+from support.collector import Collected, Collector, collector
 
 DEADLINE = 120
 
 
 @pytest.fixture
-def tracer() -> Iterator[trace.Tracer]:
-    provider = TracerProvider()
+def spans() -> Iterator[Collector]:
+    with collector() as found:
+        yield found
+
+
+@pytest.fixture
+def tracer(spans: Collector) -> Iterator[trace.Tracer]:
+    provider = TracerProvider(resource=Resource.create({"service.name": "application"}))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{spans.url}/v1/traces")))
     yield provider.get_tracer("application")
     provider.shutdown()
 
 
-def spans_of(process: ManagedProcess) -> list[dict[str, Any]]:
+def printed(process: ManagedProcess) -> list[dict[str, Any]]:
     """What OpenTelemetry's console exporter has printed."""
     text, decoder = process.output(), json.JSONDecoder()
     found = []
@@ -61,15 +72,21 @@ def test_a_threshold_event_belongs_to_the_trace_of_the_record_call_that_crossed_
     kafka_settings: KafkaSettings,
     clickhouse_settings: ClickHouseSettings,
     tracer: trace.Tracer,
+    spans: Collector,
     tmp_path: Path,
 ) -> None:
-    exporting = {"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    exporting = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    both = {**exporting, "OTEL_TRACES_EXPORTER": "otlp,console"}
     environment = {**stack_environment, "METERFOLD_FOLD_BATCH_SECONDS": "0.05", "METERFOLD_FOLD_TRACES": "true"}
     answer("migrate", "--partitions", "2", env=environment)
     topics = Topics(kafka_settings.topic_prefix)
     with (
-        running("fold", env={**environment, **exporting}, folder=tmp_path, ready="fold: ready") as fold,
-        running("check", env={**environment, **exporting}, folder=tmp_path, ready="check: ready") as checker,
+        running("fold", env={**environment, **both}, folder=tmp_path, ready="fold: ready") as fold,
+        running("check", env={**environment, **exporting}, folder=tmp_path, ready="check: ready"),
         Metering(kafka=kafka_settings, clickhouse=clickhouse_settings, wait_seconds=DEADLINE) as metering,
         Meter(config=settings_file, propagate_trace="on") as meter,
         Meter(config=settings_file, propagate_trace="off") as silent,
@@ -119,24 +136,23 @@ def test_a_threshold_event_belongs_to_the_trace_of_the_record_call_that_crossed_
         assert carried["quiet"] is not None
         assert carried["quiet"].trace_id != wanted.trace_id
 
-        # The header names the checker's span, which is below the application's.
-        eventually(
-            lambda: any(span["name"] == f"judge {topics.threshold_exceeded}" for span in spans_of(checker)),
-            DEADLINE,
-            "the checker exports its spans",
-        )
-        judged = {
-            int(span["context"]["span_id"], 16): span
-            for span in spans_of(checker)
-            if span["name"] == f"judge {topics.threshold_exceeded}"
-        }
-        own = judged[carried["ada"].span_id]
-        assert int(own["context"]["trace_id"], 16) == wanted.trace_id
-        assert int(own["parent_id"], 16) == wanted.span_id
-        assert own["resource"]["attributes"]["service.name"] == "meterfold-check"
+        # The header names the checker's span, which is below the application's; a collector has them all.
+        judged = f"judge {topics.threshold_exceeded}"
+        eventually(lambda: len(spans.named(judged)) == 2, DEADLINE, "the checker exports its spans")
+        own = next(span for span in spans.named(judged) if span.span == carried["ada"].span_id)
+        assert (own.service, own.trace, own.parent) == ("meterfold-check", wanted.trace_id, wanted.span_id)
+
+        def flushes() -> list[Collected]:
+            return [span for span in spans.named(f"process {topics.usage_recorded}") if wanted.trace_id in span.links]
+
+        eventually(flushes, DEADLINE, "a flush of the fold is linked to the request")
+        assert {span.service for span in flushes()} == {"meterfold-fold"}
+        (request_span,) = [span for span in spans.spans if span.span == wanted.span_id]
+        assert (request_span.service, request_span.trace) == ("application", wanted.trace_id)
+        assert spans.paths == {"/v1/traces"}
 
         def linked() -> set[int]:
-            flushes = [span for span in spans_of(fold) if span["name"] == f"process {topics.usage_recorded}"]
-            return {int(link["context"]["trace_id"], 16) for span in flushes for link in span["links"]}
+            found = [span for span in printed(fold) if span["name"] == f"process {topics.usage_recorded}"]
+            return {int(link["context"]["trace_id"], 16) for span in found for link in span["links"]}
 
-        eventually(lambda: wanted.trace_id in linked(), DEADLINE, "a flush of the fold is linked to the request")
+        eventually(lambda: wanted.trace_id in linked(), DEADLINE, "the second exporter has the flush as well")

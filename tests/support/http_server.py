@@ -16,6 +16,7 @@ from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
 from meterfold_service.http.server import HttpServer
 from meterfold_service.http.settings import HttpSettings
+from support.grants import limit
 from support.waiting import eventually
 
 KEY = "k" * 32
@@ -36,16 +37,19 @@ class Served:
 
 @contextmanager
 def served(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **http: Any) -> Iterator[Served]:
-    """A server on a thread of the test, ready for requests; `http`: settings of [http]. It stops cleanly, or the test
-    fails."""
+    """A server on a thread of the test, ready for requests, with the rights of its role on ClickHouse; `http`: settings
+    of [http]. It stops cleanly, or the test fails."""
     given = {"token_key": KEY, "wait_seconds": 30, **http}
     settings = HttpSettings.model_validate({"port": 0, **given})
-    metering = Metering(
-        kafka=kafka,
-        clickhouse=clickhouse,
-        sources=Sources({f"HTTP_{name.upper()}": str(value) for name, value in given.items()}, {}, None),
-        wait_seconds=settings.wait_seconds,
-        call_seconds=settings.call_seconds,
+    metering = limit(
+        Metering(
+            kafka=kafka,
+            clickhouse=clickhouse,
+            sources=Sources({f"HTTP_{name.upper()}": str(value) for name, value in given.items()}, {}, None),
+            wait_seconds=settings.wait_seconds,
+            call_seconds=settings.call_seconds,
+        ),
+        "meterfold_serve",
     )
     server = HttpServer(settings, metering)
     stop, failures = Event(), list[BaseException]()

@@ -30,6 +30,7 @@ from meterfold_sink.client import Client
 from meterfold_sink.notification_tries import EndpointRow, TryRow, write_endpoint, write_tries
 from meterfold_sink.proofs import ProofRow, write_proof
 from meterfold_sink.writers import Writer
+from support.grants import limit
 from support.http_server import KEY
 from support.sink.database import insert, store
 from support.sink.rows import DECIMAL, TIME, Record
@@ -83,8 +84,11 @@ def patient(service: HttpService) -> HttpService:
 @contextmanager
 def world(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **settings: Any) -> Iterator[World]:
     clock = Clock()
-    metering = Metering(
-        kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None), wait_seconds=0.2
+    metering = limit(
+        Metering(
+            kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None), wait_seconds=0.2
+        ),
+        "meterfold_serve",
     )
     authentication = Authentication(metering.tokens, lambda: datetime.now(UTC), clock)
     service = patient(HttpService(metering, authentication, HttpSettings(token_key=SecretStr(KEY), **settings)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -17,14 +19,16 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from meterfold_local.kafka import broker
-from meterfold_local.kafka.config import BROKER_USER, CLIENT_USER, BrokerConfig, server_properties
+from meterfold_local import stack
+from meterfold_local.kafka import broker, client, cluster
+from meterfold_local.kafka.config import BROKER_USER, CLIENT_USER, HOST, BrokerConfig, escape, server_properties
 from meterfold_schemas.settings import KafkaSettings
 from support.paths import ROOT
 
 __all__ = ["Rule", "bindings", "create", "rules", "settings_of", "with_authorizer"]
 
 USERS: Final = ROOT / "deploy" / "kafka" / "users.yaml"
+_CERTIFICATES: Final = ROOT / "deploy" / "compose" / "generate-certificates.sh"
 _OPERATIONS: Final = {
     "Read": AclOperation.READ,
     "Write": AclOperation.WRITE,
@@ -100,15 +104,25 @@ def settings_of(user: str, settings: KafkaSettings) -> KafkaSettings:
     return settings.model_copy(update={"librdkafka": {**settings.librdkafka, **login}})
 
 
-def with_authorizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Brokers that start from now on refuse what no ACL allows, and know the users."""
+def with_authorizer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Brokers that start from now on refuse what no ACL allows, know the users, and let clients in by TLS only, with
+    certificates as deploy/compose makes them, in `folder`."""
+    subprocess.run([_CERTIFICATES, folder, HOST], check=True, capture_output=True)
+    encrypted = {"security.protocol": "SASL_SSL", "ssl.ca.location": str(folder / "ca.pem")}
+    plain = client.sasl_settings
+    for module in (client, cluster, stack):
+        monkeypatch.setattr(module, "sasl_settings", lambda password: {**plain(password), **encrypted})
     accounts = " ".join(f'user_{user}="{user}"' for user in sorted({rule.user for rule in rules()}))
 
     def properties(config: BrokerConfig) -> str:
         text = server_properties(config)
         login = next(line for line in text.splitlines() if line.startswith("listener.name.client.plain"))
         assert login.endswith(";")
+        assert "CLIENT:SASL_PLAINTEXT" in text
+        text = text.replace("CLIENT:SASL_PLAINTEXT", "CLIENT:SASL_SSL")
         return text.replace(login, f"{login[:-1]} {accounts};") + (
+            f"ssl.keystore.type=PEM\nssl.keystore.location={escape(str(folder / 'broker.pem'))}\n"
+            f"ssl.truststore.type=PEM\nssl.truststore.location={escape(str(folder / 'ca.pem'))}\n"
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
             f"super.users=User:{BROKER_USER};User:{CLIENT_USER}\n"
             "allow.everyone.if.no.acl.found=false\n"

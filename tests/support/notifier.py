@@ -4,24 +4,26 @@ a chosen step."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_schemas.periods import Period
+from meterfold_service.notify.agenda import HELD, Agenda
 from meterfold_service.notify.consumer import plan
 from meterfold_service.notify.delivering import Deliverer
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.planning import PlanRules, Source
 from meterfold_service.notify.store import Endpoints, Waiting
 from meterfold_sink.notification_tries import ACTIVE, EndpointRow, TryRow
-from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures
+from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures, OpenDelivery
 
+PLACE = ("log", 0)
 START = datetime(2026, 11, 29, 12, 30, tzinfo=UTC)
 HOOK, MAIL, OPERATOR = "https://hooks.example.com/a", "ada@example.com", "ops@example.com"
 RULES = PlanRules((OPERATOR,), (), frozenset(), timedelta(days=3))
@@ -97,8 +99,8 @@ class MemoryStore:
     def positions(self) -> dict[tuple[str, int], int]:
         return {("log", 0): self.world.position}
 
-    def known(self, event_ids: Sequence[str]) -> set[DeliveryKey]:
-        return {DeliveryKey(*key[:3]) for key in self.world.tries if key[0] in event_ids}
+    def known(self, event_ids: Sequence[str]) -> dict[DeliveryKey, datetime]:
+        return {DeliveryKey(*key[:3]): row.occurred_at for key, row in self.world.tries.items() if key[0] in event_ids}
 
     def alert_targets(self, alert_ids: Sequence[str]) -> dict[str, set[tuple[str, str]]]:
         return {
@@ -141,26 +143,47 @@ class MemoryStore:
         failed = sum(state != "sending" for _, state in since)
         return Failures(failed, min((began for began, _ in since), default=None))
 
-    def due(
-        self,
-        owned: Iterable[tuple[str, int]],
-        busy: Iterable[DeliveryKey],
-        now: datetime,
-        kept: datetime,
-        per_target: int,
-        limit: int,
-    ) -> list[DueDelivery]:
+    def open(self, owned: Iterable[tuple[str, int]], kept: datetime, per_target: int) -> list[OpenDelivery]:
+        places, found = set(owned), list[OpenDelivery]()
+        counts: Counter[tuple[str, str]] = Counter()
+        for key, row in sorted(self._last().items(), key=lambda item: item[1].due_at):
+            counts[row.channel, row.target] += 1
+            if (row.topic, row.partition) in places and counts[row.channel, row.target] <= per_target:
+                found.append(OpenDelivery(key, row.occurred_at, row.topic, row.partition, row.due_at))
+        return found
+
+    def states(self, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]:
+        names = [entry.name for entry in fields(DueDelivery)]
+        found, current = [], self._last()
+        for one in deliveries:
+            if (row := current.get(one.key)) is not None:
+                values = {name: getattr(row, name) for name in names}
+                values["payload"] = self.world.tries[*one.key, row.round, 0].payload
+                found.append(DueDelivery(**values))
+        return found
+
+    def requests(self) -> dict[int, int]:
+        return dict(Counter(row.round for row in self.world.tries.values() if row.round and not row.attempt))
+
+    def requested(self, owned: Iterable[tuple[str, int]], rounds: Sequence[int], per_target: int) -> list[OpenDelivery]:
+        return [
+            OpenDelivery(
+                DeliveryKey(row.event_id, row.channel, row.target),
+                row.occurred_at,
+                row.topic,
+                row.partition,
+                row.due_at,
+            )
+            for row in self.world.tries.values()
+            if row.round in rounds and not row.attempt
+        ]
+
+    def _last(self) -> dict[DeliveryKey, TryRow]:
+        """The last try of each delivery that has one to come."""
         rows: dict[DeliveryKey, TryRow] = {}
         for row in sorted(self.world.tries.values(), key=lambda row: (row.round, row.attempt)):
             rows[DeliveryKey(row.event_id, row.channel, row.target)] = row
-        names = [entry.name for entry in fields(DueDelivery)]
-        found, under_way = [], set(busy)
-        for key, row in rows.items():
-            if row.state in ACTIVE and row.due_at <= now and key not in under_way:
-                values = {name: getattr(row, name) for name in names}
-                values["payload"] = self.world.tries[*key, row.round, 0].payload
-                found.append(DueDelivery(**values))
-        return found
+        return {key: row for key, row in rows.items() if row.state in ACTIVE}
 
     def waiting(self, owned: Iterable[tuple[str, int]], kept: datetime) -> Waiting:
         return {}
@@ -188,12 +211,34 @@ class Following:
         )
 
 
+def due_next(
+    agenda: Agenda, store: MemoryStore, world: World, owned: Collection[tuple[str, int]]
+) -> list[DueDelivery] | None:
+    """What is due at the time of the next try, to which the world is moved; None where the agenda is empty."""
+    chosen = agenda.choose(datetime.max.replace(tzinfo=UTC), owned, (), 1_000)
+    if not chosen:
+        return None
+    world.now = max(world.now, min(one.due_at for one in chosen)) + timedelta(seconds=1)
+    return agenda.settle(chosen, store.states(chosen), world.now)
+
+
+def finished(trying: Coroutine[Any, Any, TryRow]) -> TryRow:
+    """Nothing in here waits, so one step is all of it; an event loop for each would take most of the time."""
+    try:
+        trying.send(None)
+    except StopIteration as end:
+        row: TryRow = end.value
+        return row
+    raise AssertionError("a delivery waits")
+
+
 @dataclass(frozen=True)
 class Notifier:
     """One life. Also the journal of its tries, and every sender."""
 
     world: World
     fuse: Fuse
+    agenda: Agenda = field(default_factory=Agenda)
 
     @property
     def store(self) -> MemoryStore:
@@ -201,33 +246,28 @@ class Notifier:
 
     def live(self, most_steps: int = 400) -> None:
         """Plan and send until nothing is left to do; raises Crash where the fuse says."""
+        self.agenda.load(self.store.open([PLACE], START, HELD))
         for _ in range(most_steps):
             if not (self._plan() or self._send()):
                 return
         raise AssertionError("it never ends")
 
     def _plan(self) -> bool:
-        begin = self.store.positions()["log", 0]
+        begin = self.store.positions()[PLACE]
         batch = self.world.log[begin : begin + 2]
         if batch:
-            sources = [Source("log", 0, event) for event in batch]
-            plan(sources, {("log", 0): begin + len(batch)}, Following(), self.store, RULES, self.world.now)
+            sources = [Source(*PLACE, event) for event in batch]
+            positions = {PLACE: begin + len(batch)}
+            self.agenda.add(plan(sources, positions, Following(), self.store, RULES, self.world.now).open)
         return bool(batch)
 
     def _send(self) -> bool:
-        rows = self.world.tries.values()
-        current = self.store.due([], [], datetime.max.replace(tzinfo=UTC), START, 1, 1)
-        if not current or not rows:
-            return False
-        self.world.now = max(self.world.now, min(delivery.due_at for delivery in current)) + timedelta(seconds=1)
-        for delivery in self.store.due([], [], self.world.now, START, 4, 100):
+        due = due_next(self.agenda, self.store, self.world, [PLACE])
+        for delivery in due or ():
             senders = dict.fromkeys(("email", "webhook"), self)
             deliverer = Deliverer(senders, self, timedelta(days=5), lambda: 0.5, self.world.tick)
-            # Nothing in here waits, so one step is all of it; an event loop for each would take most of the time.
-            with suppress(StopIteration):
-                deliverer.deliver(delivery, self.store.endpoints()).send(None)
-                raise AssertionError("a delivery waits")
-        return True
+            self.agenda.ended(finished(deliverer.deliver(delivery, self.store.endpoints())))
+        return due is not None
 
     async def send(self, delivery: DueDelivery, now: datetime) -> Outcome:
         self.fuse.burn()

@@ -107,7 +107,8 @@ class PartitionFold:
         self.progress = progress
         self.flushed_to = progress.next_offset
         self.flushed_stamp = progress.last_stamp
-        self._unflushed: deque[Progress] = deque()
+        self.flushed_time: int | None = None
+        self._unflushed: deque[tuple[Progress, int | None]] = deque()
         self._history = history
         self._rules = rules
         self._clock = clock
@@ -158,7 +159,8 @@ class PartitionFold:
             rejected=self.progress.rejected + judged.rejected.height,
             last_stamp=int(batch["stamp"][-1]),
         )
-        self._unflushed.append(self.progress)
+        newest = counted["time"].max()
+        self._unflushed.append((self.progress, None if newest is None else int(newest)))  # type: ignore[arg-type]
         self._in_flight.append(_InFlight(sequence, self.progress.next_offset, int(batch["stamp"][-1])))
         return Folded(
             partition=self.progress.partition,
@@ -172,10 +174,14 @@ class PartitionFold:
         )
 
     def flushed(self, next_offset: int) -> None:
-        """Everything before this offset can be read in ClickHouse; `flushed_stamp` is the arrival of its last event."""
-        self.flushed_to = next_offset
-        while self._unflushed and self._unflushed[0].next_offset <= next_offset:
-            self.flushed_stamp = self._unflushed.popleft().last_stamp
+        """Everything before this offset can be read in ClickHouse; `flushed_stamp` is the arrival of its last event,
+        `flushed_time` the newest timestamp of an event that became readable now, None without one."""
+        self.flushed_to, self.flushed_time = next_offset, None
+        while self._unflushed and self._unflushed[0][0].next_offset <= next_offset:
+            progress, newest = self._unflushed.popleft()
+            self.flushed_stamp = progress.last_stamp
+            if newest is not None:
+                self.flushed_time = max(newest, self.flushed_time or newest)
 
     def acknowledge(self, sequence: int, max_windows: int) -> None:
         """Everything up to this batch is in ClickHouse: it may be forgotten, since it can be read back. The windows

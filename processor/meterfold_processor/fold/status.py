@@ -52,6 +52,8 @@ class FoldStatus:
     """How long the steps of all flushes took."""
     readable: Durations = field(default_factory=Durations)
     """From the broker's stamp of the newest event of a flush until it can be read in ClickHouse."""
+    recorded: Durations = field(default_factory=Durations)
+    """The same from the event's own timestamp, without events that were back-filled."""
     positions: dict[int, int] = field(default_factory=dict)
     """By loaded partition the next offset to flush."""
     stamps: dict[int, int] = field(default_factory=dict)

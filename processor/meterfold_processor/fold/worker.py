@@ -50,6 +50,7 @@ _LONG_SECONDS = 30.0
 _SMALLEST_BATCH = 1_000
 _ENDS_SECONDS = 5.0
 _EDGE_SECONDS = 2.0
+_BACK_FILLED_SECONDS = 3_600
 
 
 class FoldWorker:
@@ -347,7 +348,11 @@ class FoldWorker:
             fold = self._assignment.active[place.partition]
             fold.flushed(place.offset)
             if fold.flushed_stamp is not None:
-                self.status.readable.observe(max(0.0, time.time() - fold.flushed_stamp / MICROS_PER_SECOND))
+                now, stamp = time.time(), fold.flushed_stamp / MICROS_PER_SECOND
+                self.status.readable.observe(max(0.0, now - stamp))
+                recorded = None if fold.flushed_time is None else fold.flushed_time / MICROS_PER_SECOND
+                if recorded is not None and stamp - recorded <= _BACK_FILLED_SECONDS:
+                    self.status.recorded.observe(max(0.0, now - recorded))
         try:
             self._consumer.commit(offsets=ours, asynchronous=True)
         except (KafkaException, RuntimeError) as error:

@@ -68,6 +68,11 @@ class FoldSubject:
             "From the arrival of the newest event of a flush until it can be read in ClickHouse.",
             status.readable,
         )
+        yield histogram(
+            "fold_recorded_to_readable_seconds",
+            "From the timestamp of the newest event of a flush until it can be read in ClickHouse.",
+            status.recorded,
+        )
         now = self._clock()
         yield gauge(
             "fold_freshness_seconds",

@@ -10,7 +10,8 @@ beginning of the log; events that are too old by then are `expired`, see plannin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Final, Protocol
@@ -33,9 +34,10 @@ from meterfold_service.notify.planning import PlanRules, Source, planned
 from meterfold_service.notify.settings import NotifySettings
 from meterfold_service.notify.status import NotifyStatus
 from meterfold_service.notify.store import Store
-from meterfold_sink.notification_tries import TryRow
+from meterfold_sink.notification_tries import ACTIVE, TryRow
+from meterfold_sink.notifications import DeliveryKey, OpenDelivery
 
-__all__ = ["EventConsumer", "plan"]
+__all__ = ["EventConsumer", "Planned", "plan"]
 
 _LOG = logging.getLogger("meterfold.notify")
 
@@ -51,6 +53,15 @@ class Thresholds(Protocol):
     def get(self, threshold_id: str) -> UsageThreshold | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """`rows` were written. `open`: the deliveries of these events that may have a try to come, also those that were
+    planned before, perhaps by a notifier that has lost the partition since."""
+
+    rows: Sequence[TryRow]
+    open: Sequence[OpenDelivery]
+
+
 def plan(
     sources: list[Source],
     positions: Mapping[Position, int],
@@ -58,24 +69,24 @@ def plan(
     store: Store,
     rules: PlanRules,
     now: datetime,
-) -> list[TryRow]:
+) -> Planned:
     """Steps 2 and 3: write the deliveries of these events that are not planned yet, then that all below `positions` is
-    planned. Returns the deliveries. Raises Retryable or Fatal."""
-    rows = _rows(sources, thresholds, store, rules, now)
-    if rows:
-        store.write(rows)
+    planned. Raises Retryable or Fatal."""
+    found = _planned(sources, thresholds, store, rules, now)
+    if found.rows:
+        store.write(found.rows)
     store.write_progress(positions)
-    return rows
+    return found
 
 
-def _rows(sources: list[Source], thresholds: Thresholds, store: Store, rules: PlanRules, now: datetime) -> list[TryRow]:
+def _planned(sources: list[Source], thresholds: Thresholds, store: Store, rules: PlanRules, now: datetime) -> Planned:
     events: dict[str, Source] = {}
     for source in sources:
         # An event about an endpoint that is published again has the same id and other numbers. The first one counts,
         # also when it is read again after ClickHouse was restored: a receiver got its contents under this id.
         events.setdefault(source.event.event_id, source)
     if not events:
-        return []
+        return Planned((), ())
     thresholds.catch_up()
     known = store.known(list(events))
     disabled = store.endpoints().disabled
@@ -95,11 +106,22 @@ def _rows(sources: list[Source], thresholds: Thresholds, store: Store, rules: Pl
             for row in planned(source, threshold, learned, disabled, rules, now)
             if (row.event_id, row.channel, row.target) not in known
         ]
-    return rows
+    earlier_rows = [
+        OpenDelivery(key, occurred_at, source.topic, source.partition, now)
+        for key, occurred_at in known.items()
+        for source in (events[key.event_id],)
+    ]
+    new_rows = [
+        OpenDelivery(DeliveryKey(row.event_id, row.channel, row.target), row.occurred_at, row.topic, row.partition, now)
+        for row in rows
+        if row.state in ACTIVE
+    ]
+    return Planned(rows, [*earlier_rows, *new_rows])
 
 
 class EventConsumer:
-    """One member of the notifiers' group. For one thread. `on_planned` is called after deliveries were planned."""
+    """One member of the notifiers' group. For one thread. `on_planned` is called with deliveries that were planned, and
+    with none after `owned` has grown."""
 
     def __init__(
         self,
@@ -108,7 +130,7 @@ class EventConsumer:
         rules: PlanRules,
         store: Store,
         status: NotifyStatus,
-        on_planned: Callable[[], None],
+        on_planned: Callable[[Sequence[OpenDelivery]], None],
         spans: DeliverySpans = UNTRACED,
     ) -> None:
         self._kafka = kafka
@@ -124,8 +146,11 @@ class EventConsumer:
         self._group_id = kafka.topic_prefix + settings.group_id
         self._thresholds = ThresholdFollower(kafka, names.threshold_defined, self._group_id)
         self._positions: dict[Position, int] = {}
-        self.owned: frozenset[Position] = frozenset()
-        """The partitions whose deliveries this process sends; read by any thread."""
+        self._opened = 0
+        self.owned: Mapping[Position, int] = {}
+        """The partitions whose deliveries this process sends -> the number of the assignment; read by any thread. One
+        is here only after its progress was read: what others planned before that is in the store by then, and the rest
+        is read here."""
 
     def run(self, stop: Event) -> None:
         """Plan until `stop` is set. Raises Fatal, GaveUp where the client has to be replaced, or Stopped."""
@@ -137,7 +162,7 @@ class EventConsumer:
             partitions.subscribe(self._topics)
             while not stop.is_set():
                 if partitions.open(self._store.positions, report, self._on_opened):
-                    self._on_planned()
+                    self._on_planned(())
                 messages = clients.arrived(consumer, _MESSAGES, _POLL_SECONDS)
                 ends = self._ends(messages)
                 if found := partitions.messages(messages):
@@ -148,7 +173,7 @@ class EventConsumer:
         finally:
             consumer.close()
             self._thresholds.close()
-            self.owned = frozenset()
+            self.owned = {}
 
     def _plan(
         self, partitions: StoredStart, messages: list[Message], stop: Event, report: Callable[[Retryable | None], None]
@@ -157,17 +182,17 @@ class EventConsumer:
         while not stop.is_set():
             try:
                 sources, positions = self._sources(messages), next_offsets(messages)
-                rows = plan(sources, positions, self._thresholds, self._store, self._rules, datetime.now(UTC))
+                planned = plan(sources, positions, self._thresholds, self._store, self._rules, datetime.now(UTC))
             except Retryable as error:
                 report(error)
                 messages += partitions.wait(error, backoff.next())
             else:
                 report(None)
-                self._status.planned += len(rows)
+                self._status.planned += len(planned.rows)
                 self._advance(positions)
                 partitions.commit(positions, "the notifier's offsets are not committed")
-                if rows:
-                    self._on_planned()
+                if planned.open:
+                    self._on_planned(planned.open)
                 return
 
     def _sources(self, messages: list[Message]) -> list[Source]:
@@ -198,10 +223,11 @@ class EventConsumer:
 
     def _on_opened(self, position: Position, offset: int) -> None:
         self._positions[position] = max(offset, 0)
-        self.owned |= {position}
+        self._opened += 1
+        self.owned = {**self.owned, position: self._opened}
 
     def _on_revoked(self, gone: set[Position]) -> None:
-        self.owned -= gone
+        self.owned = {position: number for position, number in self.owned.items() if position not in gone}
         for position in gone:
             self._positions.pop(position, None)
 

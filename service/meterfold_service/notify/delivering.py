@@ -120,6 +120,12 @@ class Deliverer:
                 since = endpoints.rows[ended.target].since
                 await self._change(ended.target, EndpointState.ACTIVE, since, 0, "a try was successful", now)
             return
+        if (
+            outcome.result != "gone"
+            and state is EndpointState.FAILING
+            and now - endpoints.rows[ended.target].since < self.disable_after
+        ):
+            return  # known already; its tries, which would have to be read for it, become many during an outage
         earlier = await self.journal.failures(ended.target)
         failures, since = earlier.failed + 1, earlier.since or started_at
         if outcome.result == "gone" or now - since >= self.disable_after:

@@ -1,6 +1,7 @@
 """Sends what is due, until it is stopped: many deliveries at a time, but few to one target.
 
-So a slow target delays no other. What is due is asked of the store again and again: nothing waits in memory.
+So a slow target delays no other. What is open is read from the store when a partition is assigned, and after that only
+what changes (see agenda): the cost of a look does not depend on how many deliveries there have been.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event
@@ -19,44 +20,48 @@ from meterfold_processor.backoff import Backoff
 from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
 from meterfold_schemas.errors import Retryable
 from meterfold_service.notify.addresses import shown
+from meterfold_service.notify.agenda import Agenda
 from meterfold_service.notify.delivering import Deliverer
 from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.outcomes import Sender
 from meterfold_service.notify.status import NotifyStatus
-from meterfold_service.notify.store import Endpoints, Store
+from meterfold_service.notify.store import Endpoints, Store, Waiting
 from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notification_tries import EndpointRow, TryRow
-from meterfold_sink.notifications import KEPT, DeliveryKey, DueDelivery, Failures
+from meterfold_sink.notifications import KEPT, DeliveryKey, DueDelivery, Failures, OpenDelivery
 
 __all__ = ["Dispatcher"]
 
 _LOG = logging.getLogger("meterfold.notify")
 
-PER_TARGET: Final = 4
 AT_ONCE: Final = 1_000
 _ASKED: Final = 500
 _LOOK_SECONDS: Final = 1.0
 _COUNT_SECONDS: Final = 15.0
+_LOAD_SECONDS: Final = 5.0
+"""Least time between two loads because a target has more open deliveries than the agenda holds."""
 _GRACE_SECONDS: Final = 5.0
 
 T = TypeVar("T")
 
 
 class Dispatcher:
-    """`run` blocks its thread. `publish` writes an event to endpoint.changed and returns when it lasts."""
+    """`run` blocks its thread. `publish` writes an event to endpoint.changed and returns when it lasts. `owned`:
+    (topic, partition) -> a number that differs each time it is assigned."""
 
     def __init__(
         self,
         store: Store,
         senders: Mapping[str, Sender],
         publish: Callable[[EndpointChanged], None],
-        owned: Callable[[], frozenset[tuple[str, int]]],
+        owned: Callable[[], Mapping[tuple[str, int], int]],
         disable_after: timedelta,
         status: NotifyStatus,
         *,
         spans: DeliverySpans = UNTRACED,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         look_seconds: float = _LOOK_SECONDS,
+        agenda: Agenda | None = None,
     ) -> None:
         self._store = store
         self._senders = senders
@@ -65,6 +70,11 @@ class Dispatcher:
         self._status = status
         self._clock = clock
         self._look_seconds = look_seconds
+        self._agenda = agenda or Agenda()
+        self._loaded: Mapping[tuple[str, int], int] = {}
+        self._loaded_at = self._looked_at = self._counted_at = float("-inf")
+        self._planned: deque[Sequence[OpenDelivery]] = deque()
+        self._requests: dict[int, int] = {}
         self._deliverer = Deliverer(senders, self, disable_after, random.random, clock, spans)
         self._threads = DaemonThreads("meterfold-notify-store", 1)
         self._publishing = DaemonThreads("meterfold-notify-publish", 1)
@@ -76,6 +86,11 @@ class Dispatcher:
     def run(self, stop: Event) -> None:
         """Send until `stop` is set. Raises Fatal."""
         asyncio.run(self._run(stop))
+
+    def planned(self, deliveries: Sequence[OpenDelivery]) -> None:
+        """Send these, which are in the store; from any thread."""
+        self._planned.append(deliveries)
+        self.wake()
 
     def wake(self) -> None:
         """Look at once for what is due; from any thread."""
@@ -90,18 +105,13 @@ class Dispatcher:
         self._loop, self._waker = asyncio.get_running_loop(), asyncio.Event()
         self._more = asyncio.Event()
         writing = asyncio.create_task(self._write_rows())
-        counted_at = 0.0
         try:
             while not stop.is_set():
                 if self._failure is not None:
                     raise self._failure
                 self._waker.clear()
-                found = await self._persist("deliveries", self._find, stop)
-                for delivery in found or ():
-                    self._start(delivery)
-                if self._loop.time() - counted_at >= _COUNT_SECONDS:
-                    counted_at = self._loop.time()
-                    await self._persist("deliveries", self._count, stop)
+                if not await self._look(stop):
+                    break
                 await self._wait(stop)
         finally:
             if self._tasks:
@@ -135,22 +145,76 @@ class Dispatcher:
         self._endpoints = Endpoints(rows)
         _LOG.warning("endpoint %s is %s: %s", shown(row.endpoint), row.state, row.reason)
 
-    def _find(self) -> list[DueDelivery]:
-        owned = self._owned()
-        if not owned or len(self._tasks) >= AT_ONCE:
-            return []
-        self._endpoints = self._store.endpoints()
-        now = self._clock()
-        return self._store.due(owned, list(self._tasks), now, now - KEPT, PER_TARGET, _ASKED)
+    async def _look(self, stop: Event) -> bool:
+        """Bring the agenda up to date and start what is due; False when `stop` is set meanwhile."""
+        owned, loop = self._owned(), asyncio.get_running_loop()
+        if self._agenda.wants_more(self._clock()) and loop.time() - self._loaded_at >= _LOAD_SECONDS:
+            self._loaded = {}
+        if not (await self._load(owned, stop) and await self._take_requests(owned, stop)):
+            return False
+        while self._planned:
+            self._agenda.add(self._planned.popleft())
+        most = max(0, min(_ASKED, AT_ONCE - len(self._tasks)))
+        if chosen := self._agenda.choose(self._clock(), owned, self._tasks.keys(), most):
+            read = partial(self._read, chosen)
+            states = await self._persist("deliveries", read, stop)
+            if states is None:
+                return False
+            for delivery in self._agenda.settle(chosen, states, self._clock()):
+                self._start(delivery)
+        if loop.time() - self._counted_at >= _COUNT_SECONDS:
+            self._counted_at = loop.time()
+            waiting = self._agenda.waiting() if self._agenda.complete else None
+            return await self._persist("deliveries", lambda: self._count(waiting), stop) is not None
+        return True
 
-    def _count(self) -> None:
-        self._status.waiting = self._store.waiting(self._owned(), self._clock() - KEPT)
+    async def _load(self, owned: Mapping[tuple[str, int], int], stop: Event) -> bool:
+        if owned == self._loaded:
+            return True
+        if owned.items() <= self._loaded.items():
+            self._agenda.keep(owned)
+        else:
+            kept, most = self._clock() - KEPT, self._agenda.most_held
+            found = await self._persist("deliveries", lambda: self._store.open(owned, kept, most), stop)
+            if found is None:
+                return False
+            self._agenda.load(found)
+            self._loaded_at = asyncio.get_running_loop().time()
+        self._loaded = owned
+        return True
+
+    async def _take_requests(self, owned: Mapping[tuple[str, int], int], stop: Event) -> bool:
+        """What users have asked to send meanwhile. The rows of one request can arrive in several parts."""
+        loop = asyncio.get_running_loop()
+        if not owned or loop.time() - self._looked_at < self._look_seconds:
+            return True
+        self._looked_at = loop.time()
+        requests = await self._persist("deliveries", self._store.requests, stop)
+        if requests is None:
+            return False
+        if rounds := [number for number, rows in requests.items() if self._requests.get(number) != rows]:
+            most = self._agenda.most_held
+            found = await self._persist("deliveries", lambda: self._store.requested(owned, rounds, most), stop)
+            if found is None:
+                return False
+            self._agenda.add(found)
+        self._requests = requests
+        return True
+
+    def _read(self, chosen: Sequence[OpenDelivery]) -> list[DueDelivery]:
+        self._endpoints = self._store.endpoints()
+        return self._store.states(chosen)
+
+    def _count(self, waiting: Waiting | None) -> bool:
+        """`waiting` is None where the agenda does not hold everything."""
+        if waiting is None:
+            waiting = self._store.waiting(self._loaded, self._clock() - KEPT)
+        self._status.waiting = waiting
+        self._endpoints = self._store.endpoints()
         self._status.endpoints = dict(Counter(row.state for row in self._endpoints.rows.values()))
+        return True
 
     def _start(self, delivery: DueDelivery) -> None:
-        to_target = sum(key[1:] == delivery.key[1:] for key in self._tasks)
-        if delivery.key in self._tasks or to_target >= PER_TARGET:
-            return
         task = asyncio.create_task(self._deliver(delivery))
         self._tasks[delivery.key] = task
         self._status.sending = len(self._tasks)
@@ -164,6 +228,7 @@ class Dispatcher:
         except BaseException as error:
             self._failure = error
         else:
+            self._agenda.ended(row)
             self._status.durations.observe(asyncio.get_running_loop().time() - begun)
             key = (row.channel, row.state)
             self._status.tries[key] = self._status.tries.get(key, 0) + 1

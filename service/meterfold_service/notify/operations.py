@@ -176,6 +176,7 @@ class Notifications:
         """Send deliveries of events in [start, end) again, with the same ids; returns how many. The running notifier
         sends them. Needs `start`, or an `event_id`. `seen_by`: as in `list`. Raises InvalidUsage."""
         from meterfold_sink.notifications import request_again
+        from meterfold_sink.server import server_now
 
         _check(None, channel, start, end)
         for state in states:
@@ -189,9 +190,9 @@ class Notifications:
             "org_id": org_id,
             "threshold_id": threshold_id,
         }
-        now = self._now()
         with self._clients.client() as client:
-            return request_again(client, wanted, states, start, end, now, now + RETRY, seen_by=seen_by)
+            number = server_now(client)  # notifiers look for new rounds by this clock
+            return request_again(client, wanted, states, start, end, number, RETRY, seen_by=seen_by)
 
     def test(self, channel: Literal["email", "webhook", "chat"], target: str) -> DeliveryTry:
         """Let the running notifier send a test message, on the way that every event takes, and return its first try
@@ -199,6 +200,7 @@ class Notifications:
         from meterfold_schemas.topics import Topics
         from meterfold_sink.notification_tries import TryRow, write_tries
         from meterfold_sink.notifications import list_tries
+        from meterfold_sink.server import server_now
         from meterfold_sink.writers import Writer
 
         _check(None, channel, None, None)
@@ -208,20 +210,21 @@ class Notifications:
             )
         now, event_id = self._now().astimezone(UTC), str(uuid4())
         stamp = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        row = TryRow(
-            occurred_at=now,
-            event_id=event_id,
-            channel=channel,
-            target=target,
-            due_at=now,
-            give_up_at=now,  # one try: the caller of a test does not wait for three days
-            event_type="notify.test",
-            topic=Topics(self._kafka().topic_prefix).endpoint_changed,
-            partition=0,
-            payload=json.dumps({"type": "notify.test", "timestamp": stamp, "data": {"event_id": event_id}}),
-        )
         until = time.monotonic() + self._wait_seconds
         with self._clients.client() as client:
+            row = TryRow(
+                occurred_at=now,
+                event_id=event_id,
+                channel=channel,
+                target=target,
+                round=server_now(client),  # what the running notifier looks for
+                due_at=now,
+                give_up_at=now,  # one try: the caller of a test does not wait for three days
+                event_type="notify.test",
+                topic=Topics(self._kafka().topic_prefix).endpoint_changed,
+                partition=0,
+                payload=json.dumps({"type": "notify.test", "timestamp": stamp, "data": {"event_id": event_id}}),
+            )
             write_tries(Writer(client), [row])
             while True:
                 last = list_tries(client, event_id)[-1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
 from meterfold_schemas.endpoint_changes import EndpointState
 from meterfold_schemas.settings import ClickHouseSettings
@@ -14,10 +14,13 @@ from meterfold_sink import notifications
 from meterfold_sink.client import Client, connect
 from meterfold_sink.migrate import check_schema
 from meterfold_sink.notification_tries import EndpointRow, TryRow
-from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures
+from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures, OpenDelivery
 from meterfold_sink.writers import Writer
 
 __all__ = ["ClickHouseStore", "Endpoints", "Store", "Waiting"]
+
+_REQUESTED_WITHIN: Final = timedelta(hours=1)
+"""Rounds are numbered by the clock of ClickHouse; one is in the table well within this time."""
 
 Waiting = dict[str, tuple[int, datetime]]
 """channel -> deliveries with a try to come, and the time of the oldest event among them."""
@@ -51,7 +54,7 @@ class Store(Protocol):
 
     def positions(self) -> dict[tuple[str, int], int]: ...
 
-    def known(self, event_ids: Sequence[str]) -> set[DeliveryKey]: ...
+    def known(self, event_ids: Sequence[str]) -> dict[DeliveryKey, datetime]: ...
 
     def alert_targets(self, alert_ids: Sequence[str]) -> dict[str, set[tuple[str, str]]]: ...
 
@@ -65,15 +68,15 @@ class Store(Protocol):
 
     def failures(self, endpoint: str) -> Failures: ...
 
-    def due(
-        self,
-        owned: Iterable[tuple[str, int]],
-        busy: Iterable[DeliveryKey],
-        now: datetime,
-        kept: datetime,
-        per_target: int,
-        limit: int,
-    ) -> list[DueDelivery]: ...
+    def open(self, owned: Iterable[tuple[str, int]], kept: datetime, per_target: int) -> list[OpenDelivery]: ...
+
+    def states(self, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]: ...
+
+    def requests(self) -> dict[int, int]: ...
+
+    def requested(
+        self, owned: Iterable[tuple[str, int]], rounds: Sequence[int], per_target: int
+    ) -> list[OpenDelivery]: ...
 
     def waiting(self, owned: Iterable[tuple[str, int]], kept: datetime) -> Waiting: ...
 
@@ -94,7 +97,7 @@ class ClickHouseStore:
     def positions(self) -> dict[tuple[str, int], int]:
         return notifications.planned_offsets(self._client)
 
-    def known(self, event_ids: Sequence[str]) -> set[DeliveryKey]:
+    def known(self, event_ids: Sequence[str]) -> dict[DeliveryKey, datetime]:
         return notifications.known_deliveries(self._client, event_ids)
 
     def alert_targets(self, alert_ids: Sequence[str]) -> dict[str, set[tuple[str, str]]]:
@@ -116,16 +119,17 @@ class ClickHouseStore:
     def failures(self, endpoint: str) -> Failures:
         return notifications.endpoint_failures(self._client, endpoint)
 
-    def due(
-        self,
-        owned: Iterable[tuple[str, int]],
-        busy: Iterable[DeliveryKey],
-        now: datetime,
-        kept: datetime,
-        per_target: int,
-        limit: int,
-    ) -> list[DueDelivery]:
-        return notifications.due_deliveries(self._client, owned, busy, now, kept, per_target=per_target, limit=limit)
+    def open(self, owned: Iterable[tuple[str, int]], kept: datetime, per_target: int) -> list[OpenDelivery]:
+        return notifications.open_deliveries(self._client, owned, kept, per_target=per_target)
+
+    def states(self, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]:
+        return notifications.delivery_states(self._client, deliveries)
+
+    def requests(self) -> dict[int, int]:
+        return notifications.delivery_requests(self._client, _REQUESTED_WITHIN)
+
+    def requested(self, owned: Iterable[tuple[str, int]], rounds: Sequence[int], per_target: int) -> list[OpenDelivery]:
+        return notifications.requested_deliveries(self._client, owned, rounds, per_target=per_target)
 
     def waiting(self, owned: Iterable[tuple[str, int]], kept: datetime) -> Waiting:
         return notifications.count_waiting(self._client, owned, kept)

@@ -66,7 +66,13 @@ class NotifyWorker:
         publisher = producer(self._kafka, **PUBLISHER)
         planning, sending = ClickHouseStore(self._clickhouse), ClickHouseStore(self._clickhouse)
         consumer = EventConsumer(
-            self._kafka, self._settings, self._rules, planning, self.status, lambda: dispatcher.wake(), self._spans
+            self._kafka,
+            self._settings,
+            self._rules,
+            planning,
+            self.status,
+            lambda found: dispatcher.planned(found),
+            self._spans,
         )
         dispatcher = Dispatcher(
             sending,

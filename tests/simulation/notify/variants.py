@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
+from meterfold_service.notify.consumer import Planned
 from meterfold_service.notify.planning import Source
 from meterfold_sink.notification_tries import BEGUN, ENDED, TryRow
-from meterfold_sink.notifications import DueDelivery
+from meterfold_sink.notifications import DueDelivery, OpenDelivery
 from simulation.notify.world import Life, Variant
 
 __all__ = ["VARIANTS"]
@@ -54,6 +56,40 @@ class ForgetsRetries(Variant):
 
     def due(self, life: Life, found: list[DueDelivery]) -> list[DueDelivery]:
         return [delivery for delivery in found if delivery.state != "retrying" or delivery.key in life.own]
+
+
+class ForgetsKnown(Variant):
+    """What another notifier has planned is not sent, although it may have been planned after the load."""
+
+    def open(self, planned: Planned) -> Sequence[OpenDelivery]:
+        new = {(row.event_id, row.channel, row.target) for row in planned.rows}
+        return [one for one in planned.open if one.key in new]
+
+
+class LoadsFirst(Variant):
+    """What is open is loaded before the progress is read: what is planned in between is in neither."""
+
+    def begin(self, life: Life) -> int:
+        super().load(life)
+        return super().begin(life)
+
+    def load(self, life: Life) -> None:
+        life.position = super().begin(life)
+
+
+class LoadsOnce(Variant):
+    """A partition that comes back is not loaded again."""
+
+    def load(self, life: Life) -> None:
+        if not life.loaded_ever:
+            super().load(life)
+
+
+class KeepsNoMore(Variant):
+    """What the agenda cannot hold is forgotten."""
+
+    def load_more(self, life: Life) -> None:
+        """Nothing."""
 
 
 class SendingIsSent(Variant):
@@ -111,6 +147,10 @@ VARIANTS: Final = (
     BeginsAtCommit,
     KnowsEvents,
     ForgetsRetries,
+    ForgetsKnown,
+    LoadsFirst,
+    LoadsOnce,
+    KeepsNoMore,
     SendingIsSent,
     EndsFirst,
     Unrecorded,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,14 +21,30 @@ from meterfold_schemas.endpoint_changes import EndpointChanged
 from meterfold_schemas.errors import Retryable
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_service.notify import consumer, mails, signing
+from meterfold_service.notify.agenda import Agenda
+from meterfold_service.notify.consumer import Planned
 from meterfold_service.notify.delivering import Deliverer
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.planning import Source
 from meterfold_service.notify.store import Endpoints
 from meterfold_sink.notification_tries import EndpointRow, TryRow
-from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures
+from meterfold_sink.notifications import DeliveryKey, DueDelivery, Failures, OpenDelivery
 from support.deliveries import event
-from support.notifier import HOOK, MAIL, OPERATOR, RULES, START, Crash, Following, Fuse, MemoryStore, World
+from support.notifier import (
+    HOOK,
+    MAIL,
+    OPERATOR,
+    PLACE,
+    RULES,
+    START,
+    Crash,
+    Following,
+    Fuse,
+    MemoryStore,
+    World,
+    due_next,
+    finished,
+)
 from support.receivers import SECRET
 
 __all__ = ["Chance", "Installation", "Life", "Message", "Variant", "run"]
@@ -40,24 +56,36 @@ _LONG: Final = timedelta(days=365)
 _RULES: Final = replace(RULES, retry=_LONG)
 _DEPTH: Final = 2
 """Notifiers that stand still at the same time."""
-_PLACE: Final = ("log", 0)
+_HELD: Final = 3
+"""Deliveries to one target that an agenda holds: fewer than there are, now and then."""
 
 
 class Variant:
     """A notifier that keeps every rule; what is deliberately broken replaces a method."""
 
     def plan(self, life: Life, sources: list[Source], position: int) -> None:
-        consumer.plan(sources, {_PLACE: position}, Following(), life.store, _RULES, life.here.world.now)
+        now = life.here.world.now
+        planned = consumer.plan(sources, {PLACE: position}, Following(), life.store, _RULES, now)
+        life.agenda.add(self.open(planned))
         life.here.committed = max(life.here.committed, position)
+
+    def open(self, planned: Planned) -> Sequence[OpenDelivery]:
+        """What is sent of an event that was read."""
+        return planned.open
 
     def begin(self, life: Life) -> int:
         """The offset at which a partition that was assigned is read."""
-        return life.store.positions()[_PLACE]
+        return life.store.positions()[PLACE]
+
+    def load(self, life: Life) -> None:
+        """After `begin`, before anything is read or sent."""
+        life.agenda.load(life.store.open([PLACE], START, life.agenda.most_held))
+
+    def load_more(self, life: Life) -> None:
+        """Where the agenda does not hold everything that may be due."""
+        self.load(life)
 
     def due(self, life: Life, found: list[DueDelivery]) -> list[DueDelivery]:
-        return found
-
-    def known(self, found: set[DeliveryKey]) -> set[DeliveryKey]:
         return found
 
     def sent(self, delivery: DueDelivery, life: Life) -> DueDelivery:
@@ -135,6 +163,7 @@ class Installation:
         if len(self.lives) < 2 or self.chance.strikes(0.3):
             self.lives = [*self.lives[-1:], Life(self)]
         life = self.chance.random.choice(self.lives)
+        life.loaded = False
         with suppress(Retryable):
             life.position = self.variant.begin(life)
 
@@ -161,7 +190,7 @@ class Installation:
         self._inside += 1
         self.harmed = True
         self.assign()
-        for _ in range(self.chance.random.randrange(1, 6)):
+        for _ in range(self.chance.random.randrange(6)):
             self.work()
         self._inside -= 1
 
@@ -182,9 +211,6 @@ class LifeStore(MemoryStore):
         super().__init__(life.here.world, Fuse(None))
         self.life = life
 
-    def known(self, event_ids: Sequence[str]) -> set[DeliveryKey]:
-        return self.life.here.variant.known(super().known(event_ids))
-
     def write(self, rows: Sequence[TryRow]) -> None:
         write = super().write
         self.life.interrupted(lambda: write([row for row in rows if self.life.here.chance.strikes(0.5)]))
@@ -201,16 +227,8 @@ class LifeStore(MemoryStore):
         super().write_endpoint(row)
         self.life.interrupted()
 
-    def due(
-        self,
-        owned: Iterable[tuple[str, int]],
-        busy: Iterable[DeliveryKey],
-        now: datetime,
-        kept: datetime,
-        per_target: int,
-        limit: int,
-    ) -> list[DueDelivery]:
-        return self.life.here.variant.due(self.life, super().due(owned, busy, now, kept, per_target, limit))
+    def states(self, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]:
+        return self.life.here.variant.due(self.life, super().states(deliveries))
 
 
 class Life:
@@ -219,11 +237,16 @@ class Life:
     def __init__(self, here: Installation) -> None:
         self.here = here
         self.position: int | None = None
+        self.loaded = self.loaded_ever = False
         self.store = LifeStore(self)
+        self.agenda = Agenda(_HELD)
         self.own: set[DeliveryKey] = set()
         """What this process has tried."""
 
     def step(self) -> bool:
+        if not self.loaded:
+            self.here.variant.load(self)
+            self.loaded = self.loaded_ever = True
         both = [self._plan, self._send]
         self.here.chance.random.shuffle(both)
         return any(one() for one in both)
@@ -255,7 +278,7 @@ class Life:
         if not batch:
             return False
         position = self.position + len(batch)
-        sources = [Source(*_PLACE, found) for found in batch]
+        sources = [Source(*PLACE, found) for found in batch]
         self.persist(lambda: self.here.variant.plan(self, sources, position))
         if self.position is not None:  # it may have lost the partition meanwhile
             self.position = position
@@ -263,19 +286,16 @@ class Life:
 
     def _send(self) -> bool:
         world = self.here.world
-        waiting = self.store.due([], [], datetime.max.replace(tzinfo=UTC), START, 1, 1)
-        if not waiting:
-            return False
-        world.now = max(world.now, min(delivery.due_at for delivery in waiting)) + timedelta(seconds=1)
-        for delivery in self.store.due([], [], world.now, START, 4, 100):
+        if self.agenda.wants_more(datetime.max.replace(tzinfo=UTC)):
+            self.here.variant.load_more(self)
+        due = due_next(self.agenda, self.store, world, [PLACE])
+        for delivery in due or ():
             deliverer = Deliverer(dict.fromkeys(("email", "webhook"), self), self, _LONG, self._draw, world.tick)
             self.own.add(delivery.key)
-            with suppress(StopIteration):
-                deliverer.deliver(delivery, self._endpoints()).send(None)
-                raise AssertionError("a delivery waits")
+            self.agenda.ended(finished(deliverer.deliver(delivery, self._endpoints())))
             if self.position is None:
                 break
-        return True
+        return due is not None
 
     def _draw(self) -> float:
         return self.here.chance.random.random()
@@ -388,7 +408,9 @@ def run(chance: Chance, variant: Variant, length: int) -> Installation:
         else:
             here.work()
     chance.none()
-    here.down, here.lives = False, []
+    here.down = False
+    if chance.strikes(0.5):  # else the notifiers that are there have to know everything that is open
+        here.lives = []
     for _ in range(20 * length):
         if not here.work():
             break

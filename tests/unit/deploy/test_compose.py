@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import ssl
 import stat
 import subprocess
 import sys
@@ -17,10 +19,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from cryptography import x509
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from meterfold_cli import main
+from meterfold_schemas.settings import KafkaSettings
 from support import deployed
 from support.deployed import COMPOSE, check_environment, compose, interpolated
 from support.paths import ROOT
@@ -110,9 +114,53 @@ def test_the_brokers_of_the_override_are_one_cluster() -> None:
     voters = {f"{found['KAFKA_NODE_ID']}@{name}:9093" for name, found in brokers.items()}
     assert set(shared[0]["KAFKA_CONTROLLER_QUORUM_VOTERS"].split(",")) == voters
     assert shared[0]["KAFKA_TRANSACTION_STATE_LOG_MIN_ISR"] == "2"
-    servers = environment(services["fold"])["METERFOLD_BOOTSTRAP_SERVERS"]
-    assert servers.split(",") == [f"{name}:9092" for name in brokers]
+    for name in OURS:
+        servers = environment(services[name])["METERFOLD_BOOTSTRAP_SERVERS"]
+        assert servers.split(",") == [f"{broker}:9092" for broker in brokers], name
     assert services["migrate"]["command"] == ["migrate", "--replication", "3"]
+
+
+def test_every_connection_to_the_brokers_of_the_override_is_encrypted() -> None:
+    found = compose(*THREE)
+    files = {name: Path(secret["file"]) for name, secret in found["secrets"].items()}
+    for name, service in found["services"].items():
+        given = environment(service)
+        if name.startswith("kafka"):
+            protocols = dict(one.split(":") for one in given["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+            listeners = {one.split("://")[0] for one in given["KAFKA_LISTENERS"].split(",")}
+            assert protocols == dict.fromkeys(listeners, "SSL")
+            # The image asks for a Java keystore where a listener is named SSL.
+            assert "SSL" not in listeners
+            stores = {given[f"KAFKA_SSL_{kind}STORE_LOCATION"] for kind in ("KEY", "TRUST")}
+            assert stores == {f"/run/secrets/{secret}" for secret in service["secrets"]}
+            assert "/etc/meterfold/client.properties" in service["healthcheck"]["test"][1]
+        elif name in OURS:
+            kafka = KafkaSettings.load(environ=given)
+            assert kafka.librdkafka["security.protocol"] == "SSL"
+            assert kafka.librdkafka["ssl.ca.location"] == f"/run/secrets/{service['secrets'][0]}"
+    properties = (COMPOSE / "kafka" / "client.properties").read_text(encoding="utf-8")
+    assert "ssl.truststore.location=/run/secrets/ca.pem\n" in properties
+    assert {path.parent for path in files.values()} == {Path("tls")}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_generated_certificates_are_of_every_broker(tmp_path: Path) -> None:
+    script, folder = COMPOSE / "generate-certificates.sh", tmp_path / "tls"
+    subprocess.run([script, folder], check=True, capture_output=True)
+    assert {path.name for path in folder.iterdir()} == set(compose(*THREE)["secrets"])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    chain = x509.load_pem_x509_certificates((folder / "broker.pem").read_bytes())
+    (ca,) = x509.load_pem_x509_certificates((folder / "ca.pem").read_bytes())
+    assert chain[1] == ca
+    chain[0].verify_directly_issued_by(ca)
+    names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    services = compose(*THREE)["services"]
+    assert set(names.get_values_for_type(x509.DNSName)) == {name for name in services if "kafka" in name} | {
+        "localhost"
+    }
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "broker.pem")  # the key is the certificate's
 
 
 def test_files_that_are_mounted_exist() -> None:

@@ -157,10 +157,13 @@ def test_the_flushed_stamp_is_that_of_the_newest_flushed_event() -> None:
     fold = partition.fold
     assert (fold.flushed_to, fold.flushed_stamp) == (2, START), "folded is not flushed"
     fold.flushed(4)
-    assert (fold.flushed_to, fold.flushed_stamp) == (4, START + DAY)
+    assert (fold.flushed_to, fold.flushed_stamp, fold.flushed_time) == (4, START + DAY, START + DAY)
     partition.send("d", r=3)
     fold.flushed(6)
-    assert (fold.flushed_to, fold.flushed_stamp) == (6, START + 3 * DAY)
+    assert (fold.flushed_to, fold.flushed_stamp, fold.flushed_time) == (6, START + 3 * DAY, START + 3 * DAY)
+    partition.send("d", r=4)  # a duplicate is no new event
+    fold.flushed(7)
+    assert (fold.flushed_stamp, fold.flushed_time) == (START + 4 * DAY, None)
     assert Partition().fold.flushed_stamp is None
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from meterfold_schemas.errors import Fatal, Retryable
-from meterfold_service.notify.dispatcher import PER_TARGET, Dispatcher
+from meterfold_service.notify.agenda import HELD, PER_TARGET, Agenda
+from meterfold_service.notify.dispatcher import Dispatcher
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.status import NotifyStatus
 from meterfold_sink.notification_tries import TryRow
-from meterfold_sink.notifications import DueDelivery
+from meterfold_sink.notifications import DeliveryKey, DueDelivery, OpenDelivery
 from support import eventually
 from support.notifier import Fuse, MemoryStore, World
 
@@ -56,9 +59,9 @@ class Failing(MemoryStore):
         super().write(rows)  # a write that raised may be there
         self._fail()
 
-    def due(self, *arguments: object) -> list[DueDelivery]:  # type: ignore[override]
+    def states(self, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]:
         self._fail()
-        return super().due(*arguments)  # type: ignore[arg-type]
+        return super().states(deliveries)
 
     def _fail(self) -> None:
         if self.to_raise:
@@ -88,18 +91,24 @@ def world(**targets: int) -> World:
 
 
 @contextmanager
-def dispatching(store: MemoryStore, receiver: Receiver) -> Iterator[tuple[NotifyStatus, Callable[[], None]]]:
-    """A dispatcher in a thread; yields its status, and a function that raises what it raised."""
+def dispatching(
+    store: MemoryStore,
+    receiver: Receiver,
+    most_held: int = HELD,
+    owned: Callable[[], dict[tuple[str, int], int]] = lambda: {("t", 0): 1},
+) -> Iterator[tuple[NotifyStatus, Callable[[], None], Dispatcher]]:
+    """A dispatcher in a thread; yields its status, a function that raises what it raised, and itself."""
     status, stop = NotifyStatus(), threading.Event()
     raised: list[BaseException] = []
     dispatcher = Dispatcher(
         store,
         {"webhook": receiver},
         lambda event: None,
-        lambda: frozenset({("t", 0)}),
+        owned,
         timedelta(days=5),
         status,
         look_seconds=0.05,
+        agenda=Agenda(most_held),
     )
 
     def run() -> None:
@@ -116,7 +125,7 @@ def dispatching(store: MemoryStore, receiver: Receiver) -> Iterator[tuple[Notify
             raise raised[0]
 
     try:
-        yield status, check
+        yield status, check, dispatcher
     finally:
         receiver.released.set()
         stop.set()
@@ -138,15 +147,101 @@ def test_a_slow_target_delays_no_other() -> None:
 def test_a_store_that_is_away_for_a_while_costs_no_second_message() -> None:
     there, receiver = world(quick=8), Receiver()
     away: list[Exception] = [Retryable("ClickHouse is away")] * 4
-    with dispatching(Failing(there, away), receiver) as (status, _):
+    with dispatching(Failing(there, away), receiver) as (status, _, _):
         eventually(lambda: set(there.states().values()) == {"delivered"}, 60)
         eventually(lambda: not status.errors, 20, "the trouble is over")
     assert len(receiver.got) == 8
     assert status.tries == {("webhook", "delivered"): 8}
 
 
+class Counting(MemoryStore):
+    """Counts its reads, and the deliveries that were looked up."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, Fuse(None))
+        self.loads = self.looked_up = self.looks = 0
+
+    def open(self, owned: Iterable[tuple[str, int]], kept: datetime, per_target: int) -> list[OpenDelivery]:
+        self.loads += 1
+        return super().open(owned, kept, per_target)
+
+    def states(self, deliveries: Sequence[OpenDelivery]) -> list[DueDelivery]:
+        self.looked_up += len(deliveries)
+        return super().states(deliveries)
+
+    def requests(self) -> dict[int, int]:
+        self.looks += 1
+        return super().requests()
+
+
+def test_the_history_is_read_once_and_each_try_is_looked_up_once() -> None:
+    there, receiver = world(quick=40), Receiver()
+    store = Counting(there)
+    with dispatching(store, receiver) as (_, _, dispatcher):
+        eventually(lambda: len(receiver.got) == 40, 60)
+        # Planned by this process meanwhile
+        more = world(later=5).tries
+        there.tries.update(more)
+        dispatcher.planned([opened(row) for row in more.values()])
+        eventually(lambda: len(receiver.got) == 45, 60)
+        # Requested by a user, who writes to the store only
+        first = next(iter(more.values()))
+        again = replace(first, round=1, due_at=datetime.now(UTC))
+        there.tries[again.event_id, again.channel, again.target, 1, 0] = again
+        eventually(lambda: len(receiver.got) == 46, 60)
+        seen = store.looks
+        eventually(lambda: store.looks >= seen + 10, 60, "it looks on")
+    assert Counter(receiver.got)[first.event_id, first.target] == 2
+    assert (store.loads, store.looked_up) == (1, 46)
+
+
+def test_more_than_the_agenda_holds_is_loaded_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meterfold_service.notify.dispatcher._LOAD_SECONDS", 0.0)
+    there, receiver = world(quick=40, other=3), Receiver()
+    store = Counting(there)
+    with dispatching(store, receiver, most_held=10):
+        eventually(lambda: len(receiver.got) == 43, 60)
+        eventually(lambda: set(there.states().values()) == {"delivered"}, 60)
+    assert max(Counter(receiver.got).values()) == 1
+    assert 4 <= store.loads <= 8
+
+
+def test_a_partition_that_comes_back_is_loaded_again() -> None:
+    """Another notifier has planned and tried deliveries of it meanwhile."""
+    there, receiver, owned = world(quick=3), Receiver(), {("t", 0): 1}
+    store = Counting(there)
+    with dispatching(store, receiver, owned=lambda: owned):
+        eventually(lambda: len(receiver.got) == 3, 60)
+        owned = {}
+        there.tries.update(world(later=2).tries)
+        seen = store.looked_up
+        owned = {("t", 0): 2}
+        eventually(lambda: len(receiver.got) == 5, 60)
+    assert (store.loads, store.looked_up) == (2, seen + 2)
+
+
+def test_a_notifier_that_has_lost_everything_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a target has more than the agenda holds."""
+    monkeypatch.setattr("meterfold_service.notify.dispatcher._LOAD_SECONDS", 0.0)
+    there, receiver, owned = world(slow=30), Receiver(), {("t", 0): 1}
+    store = Counting(there)
+    with dispatching(store, receiver, most_held=5, owned=lambda: owned) as (_, check, _):
+        eventually(lambda: receiver.under_way[SLOW] == PER_TARGET, 60)
+        owned = {}
+        receiver.released.set()
+        eventually(lambda: len(receiver.got) == PER_TARGET, 60, "what was under way ends")
+        owned = {("t", 0): 2}
+        eventually(lambda: len(receiver.got) == 30, 60, "and the rest when it is back")
+        check()
+
+
+def opened(row: TryRow) -> OpenDelivery:
+    key = DeliveryKey(row.event_id, row.channel, row.target)
+    return OpenDelivery(key, row.occurred_at, row.topic, row.partition, row.due_at)
+
+
 def test_a_fatal_error_ends_it() -> None:
-    with dispatching(Failing(world(quick=1), [Fatal("no such table")]), Receiver()) as (_, check):
+    with dispatching(Failing(world(quick=1), [Fatal("no such table")]), Receiver()) as (_, check, _):
 
         def ended() -> bool:
             try:

@@ -11,12 +11,13 @@ import pytest
 from meterfold_schemas.endpoint_changes import EndpointChanged, EndpointState
 from meterfold_schemas.events import ThresholdEvent
 from meterfold_service.notify import consumer
-from meterfold_service.notify.delivering import Deliverer
+from meterfold_service.notify.delivering import FAILING_AFTER, Deliverer
 from meterfold_service.notify.outcomes import Outcome
 from meterfold_service.notify.payloads import payload
 from meterfold_sink.notification_tries import TryRow
+from meterfold_sink.notifications import Failures
 from support.deliveries import event
-from support.notifier import HOOK, MAIL, OPERATOR, START, Crash, Fuse, Notifier, World
+from support.notifier import HOOK, MAIL, OPERATOR, START, Crash, Fuse, MemoryStore, Notifier, World
 
 AWAY = Outcome("retry", 0, "the connection failed")
 GONE = Outcome("gone", 410, "the receiver answered 410 Gone")
@@ -172,3 +173,20 @@ def test_a_broken_notifier_is_noticed(variant: str, name: str, monkeypatch: pyte
     _, steps = lives(name, None)
     found = [problem for at in range(steps) for problem in problems(name, lives(name, at)[0], 1)]
     assert found
+
+
+def test_the_tries_of_an_endpoint_are_not_read_while_it_is_known_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    failures = MemoryStore.failures
+
+    def counting(self: MemoryStore, endpoint: str) -> Failures:
+        asked.append(endpoint)
+        return failures(self, endpoint)
+
+    monkeypatch.setattr(MemoryStore, "failures", counting)
+    world = World(answers={HOOK: [AWAY] * 1_000}, log=list(events(1)))
+    Notifier(world, Fuse(None)).live()
+    tries = [row for row in world.tries.values() if row.target == HOOK and row.attempt]
+    assert len(tries) > 2 * FAILING_AFTER
+    assert [change.state for change in world.published()] == [EndpointState.FAILING]
+    assert asked == [HOOK] * FAILING_AFTER
