@@ -105,14 +105,14 @@ class Metering:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """metric.define, update, delete, get, list."""
+        """metric.define, update, delete, get, list, and what each change would do."""
         from meterfold_service.metrics.operations import Metrics
 
         return Metrics(self._log, self._clients, self._now)
 
     @cached_property
     def thresholds(self) -> Thresholds:
-        """threshold.create, update, delete, get, list."""
+        """threshold.create, update, delete, get, list, and what each change would do."""
         from meterfold_service.thresholds.operations import Thresholds
 
         return Thresholds(self._log, self._clients, self._now)

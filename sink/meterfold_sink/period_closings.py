@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink.closing_checksum import BOUNDED, EMPTY_CHECKSUM, checksum_sql, window_digest
-from meterfold_sink.keyset import Key, Keys, Position, micros_of, read_page
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -129,9 +129,9 @@ def list_closings(
     limit: int,
     offset: int = 0,
     after: Position | None = None,
-) -> tuple[list[ClosingRow], int, Position | None]:
-    """Closings of periods that begin in [start, end), the latest period first, how many there are in all, and the
-    position of the last one if more are behind it. `newest`: only the newest of each period."""
+) -> RowPage[ClosingRow]:
+    """Closings of periods that begin in [start, end), the latest period first. `newest`: only the newest of each
+    period."""
     conditions, parameters = ["1"], dict[str, Any]()
     if period is not None:
         conditions.append("period_type = {period:String}")
@@ -148,7 +148,7 @@ def list_closings(
     only = "revision = revisions" if newest else "1"
     inner = f"SELECT * FROM ({_ROWS.format(where=' AND '.join(conditions))}) WHERE {only}"  # noqa: S608
     page = read_page(client, inner, LATEST_CLOSINGS, parameters, limit=limit, offset=offset, after=after)
-    return [_closing(row) for row in page.rows], page.total, page.end
+    return RowPage([_closing(row) for row in page.rows], page.total, page.end)
 
 
 def write_closing(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
+
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, read_page
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
-__all__ = ["ProofRow", "read_proofs", "write_proof"]
+__all__ = ["NEWEST_PROOFS", "ProofRow", "list_proofs", "read_proof", "write_proof"]
 
 _COLUMNS: Final = "id, version, begun_at, by, state, done, total, doing, summary"
-_READ: Final = """
+_ALL: Final = """
 SELECT id, version, toUnixTimestamp64Micro(begun_at) AS begun_at, by, toString(state) AS state, done, total, doing,
     summary
 FROM proofs FINAL
-WHERE ({id:String} = '' OR id = {id:String})
-ORDER BY begun_at DESC, id
-LIMIT {limit:UInt32}
 """
+_ONE: Final = f"{_ALL} WHERE id = {{id:String}}"
+NEWEST_PROOFS: Final[Keys] = (Key("begun_at", "Int64", descending=True), Key("id"))
 _WRITE: Final = f"""
 INSERT INTO proofs ({_COLUMNS}) SELECT {{id:String}}, {{version:Int64}},
     fromUnixTimestamp64Micro({{begun_at:Int64}}, 'UTC'), {{by:String}}, {{state:String}}, {{done:Int64}},
@@ -42,9 +42,15 @@ class ProofRow:
     summary: str
 
 
-def read_proofs(client: Client, *, proof_id: str = "", limit: int) -> Sequence[ProofRow]:
-    """The newest first; with an id that one alone. Raises Retryable or Fatal."""
-    return [ProofRow(**row) for row in client.rows(_READ, {"id": proof_id, "limit": limit})]
+def list_proofs(client: Client, *, limit: int, after: Position | None = None) -> RowPage[ProofRow]:
+    """The newest first. Raises Retryable or Fatal."""
+    page = read_page(client, _ALL, NEWEST_PROOFS, {}, limit=limit, after=after)
+    return RowPage([ProofRow(**row) for row in page.rows], page.total, page.end)
+
+
+def read_proof(client: Client, proof_id: str) -> ProofRow | None:
+    """None where there is none. Raises Retryable or Fatal."""
+    return next((ProofRow(**row) for row in client.rows(_ONE, {"id": proof_id})), None)
 
 
 def write_proof(client: Client, row: ProofRow) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import from_micros, micros
-from meterfold_sink.keyset import Key, Keys, Position, behind, micros_of, ordered, sorted_by
+from meterfold_sink.keyset import Key, Keys, Position, RowPage, behind, micros_of, ordered, sorted_by
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -211,9 +211,11 @@ def list_rejected(
     limit: int,
     offset: int = 0,
     after: Position | None = None,
-) -> tuple[list[RejectedRow], Position | None]:
-    """The rows, and the position of the last one if more are behind it. Raises Retryable or Fatal, as every function
-    here."""
+) -> RowPage[RejectedRow]:
+    """Raises Retryable or Fatal, as every function here."""
+    total = sum(count_rejected(client, wanted).values())
+    if not total:
+        return RowPage([], 0, None)
     condition, parameters = wanted.condition()
     further, position = behind(keys, after)
     sql = (
@@ -224,7 +226,8 @@ def list_rejected(
     page = [RowKey(**row) for row in rows[:limit]]
     found = {row.row_key: row for row in rejected_rows(client, page)}
     shown = [found[key] for key in page if key in found]
-    return shown, (page[-1].stamp, page[-1].partition, page[-1].offset) if len(rows) > limit else None
+    end = (page[-1].stamp, page[-1].partition, page[-1].offset) if len(rows) > limit else None
+    return RowPage(shown, total, end)
 
 
 def count_rejected(client: Client, wanted: RejectionFilter) -> dict[str, int]:

@@ -6,7 +6,7 @@ that of usage_summaries, so it is as new as the fold; a level may be behind it b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -20,6 +20,7 @@ __all__ = ["NearWindow", "Standing", "WindowNow", "nearest_windows", "standings"
 
 _WIDE: Final = Context(prec=60)
 _HUNDREDTH: Final = Decimal("0.01")
+_LEVEL_ORDER: Final = ("exceeded", "approaching", "none")
 
 _WINDOW: Final = "threshold_id, org_id, metric_key, subject_type, subject_id, period_type, period_start"
 _CURRENT: Final = f"""
@@ -152,12 +153,17 @@ def standings(
     values = _values(client, [window for windows in reached.values() for window in windows])
     return {
         row["id"]: Standing(
-            tuple(_window(row["threshold"], window, values) for window in reached[row["id"]]),
+            _highest_first(_window(row["threshold"], window, values) for window in reached[row["id"]]),
             counts.get((row["id"], "exceeded"), 0),
             counts.get((row["id"], "approaching"), 0),
         )
         for row in thresholds
     }
+
+
+def _highest_first(windows: Iterable[WindowNow]) -> tuple[WindowNow, ...]:
+    """By level, then by the value of now: the one at the last event is older."""
+    return tuple(sorted(windows, key=lambda one: (_LEVEL_ORDER.index(one.level), -(one.value or 0))))
 
 
 def _below(

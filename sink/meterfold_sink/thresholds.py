@@ -13,6 +13,8 @@ from typing import Any, Final
 from meterfold_sink.client import Client
 
 __all__ = [
+    "IS_DEFINED",
+    "IS_REPLACED",
     "Definers",
     "Rival",
     "SubjectGroup",
@@ -24,6 +26,27 @@ __all__ = [
 ]
 
 _RANK: Final = "(isNotNull(org_id), isNotNull(subject_id), isNotNull(subject_type))"
+IS_REPLACED: Final = """(
+    (org_id, subject_type, subject_id) IN
+        (SELECT assumeNotNull(org_id), assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
+         WHERE isNotNull(org_id) AND isNotNull(subject_id))
+    OR (org_id, subject_type) IN
+        (SELECT assumeNotNull(org_id), assumeNotNull(subject_type) FROM narrower
+         WHERE isNotNull(org_id) AND isNotNull(subject_type) AND isNull(subject_id))
+    OR org_id IN
+        (SELECT assumeNotNull(org_id) FROM narrower WHERE isNotNull(org_id) AND isNull(subject_type))
+    OR (subject_type, subject_id) IN
+        (SELECT assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
+         WHERE isNull(org_id) AND isNotNull(subject_id))
+    OR subject_type IN
+        (SELECT assumeNotNull(subject_type) FROM narrower
+         WHERE isNull(org_id) AND isNotNull(subject_type) AND isNull(subject_id)))"""
+"""Whether one of the thresholds `narrower` (org_id, subject_type, subject_id; NULL: any) judges a row's subject."""
+IS_DEFINED: Final = """if(
+    org_id IN (SELECT org_id FROM definers),
+    org_id IN (SELECT org_id FROM definers WHERE is_active),
+    '' IN (SELECT org_id FROM definers WHERE is_active))"""
+"""Whether the metric of the `definers` (org_id, is_active) is active for a row's organization."""
 # Every subject that has used a metric has one row, of its lifetime; a row that was replaced counts once.
 _SUBJECTS: Final = f"""
 WITH
@@ -48,25 +71,8 @@ SELECT
     ifNull(org_id = (SELECT org_id FROM mine), 1)
         AND ifNull(subject_type = (SELECT subject_type FROM mine), 1)
         AND ifNull(subject_id = (SELECT subject_id FROM mine), 1) AS is_matching,
-    (org_id, subject_type, subject_id) IN
-        (SELECT assumeNotNull(org_id), assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
-         WHERE isNotNull(org_id) AND isNotNull(subject_id))
-    OR (org_id, subject_type) IN
-        (SELECT assumeNotNull(org_id), assumeNotNull(subject_type) FROM narrower
-         WHERE isNotNull(org_id) AND isNotNull(subject_type) AND isNull(subject_id))
-    OR org_id IN
-        (SELECT assumeNotNull(org_id) FROM narrower WHERE isNotNull(org_id) AND isNull(subject_type))
-    OR (subject_type, subject_id) IN
-        (SELECT assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
-         WHERE isNull(org_id) AND isNotNull(subject_id))
-    OR subject_type IN
-        (SELECT assumeNotNull(subject_type) FROM narrower
-         WHERE isNull(org_id) AND isNotNull(subject_type) AND isNull(subject_id)) AS is_replaced,
-    if(
-        org_id IN (SELECT org_id FROM definers),
-        org_id IN (SELECT org_id FROM definers WHERE is_active),
-        '' IN (SELECT org_id FROM definers WHERE is_active)
-    ) AS is_defined
+    {IS_REPLACED} AS is_replaced,
+    {IS_DEFINED} AS is_defined
 FROM
 (
     SELECT DISTINCT org_id, subject_type, subject_id

@@ -9,10 +9,30 @@ from typing import Any
 
 from meterfold_client import AuthenticatedClient
 from meterfold_client.api.limits import limits_get
-from meterfold_client.api.metrics import metrics_define, metrics_get, metrics_list, metrics_update
-from meterfold_client.api.thresholds import thresholds_create
+from meterfold_client.api.metrics import (
+    metrics_define,
+    metrics_get,
+    metrics_list,
+    metrics_preview_delete,
+    metrics_preview_update,
+    metrics_update,
+)
+from meterfold_client.api.periods import periods_close_due
+from meterfold_client.api.proofs import proofs_get, proofs_start
+from meterfold_client.api.subjects import subjects_find, subjects_metrics
+from meterfold_client.api.thresholds import thresholds_create, thresholds_nearest, thresholds_preview_create
 from meterfold_client.api.usage import usage_get, usage_summary
-from meterfold_client.models import Action, Metric, MetricChanges, MetricContent, Problem, RecordList, ThresholdContent
+from meterfold_client.models import (
+    Action,
+    AggregationType,
+    CloseRun,
+    Metric,
+    MetricChanges,
+    MetricContent,
+    Problem,
+    RecordList,
+    ThresholdContent,
+)
 
 client = AuthenticatedClient(os.environ["METERFOLD_URL"], os.environ["METERFOLD_TOKEN"], timeout=60)
 start = datetime.fromisoformat(os.environ["METERFOLD_START"])
@@ -50,11 +70,30 @@ expect([one.total_quantity for one in totals.data] == ["12.5"], totals)
 records = usage_get.sync("api.calls", client=client, start=start, subject_type="user", subject_id="ada")
 expect(isinstance(records, RecordList) and {one.quantity for one in records.data} == {"2.5", "10"}, records)
 
+change = MetricChanges(aggregation_type=AggregationType.MAX)
+preview = metrics_preview_update.sync("api.calls", client=client, body=change)
+expect((preview.example.before, preview.example.after) == ("12.5", "10"), preview)
+expect(metrics_preview_delete.sync("api.calls", client=client).after is None, "the metric is gone then")
+found = subjects_find.sync(client=client, q="ad")
+expect([one.subject_id for one in found.data] == ["ada"], found)
+used = subjects_metrics.sync("user", "ada", client=client)
+expect([(one.metric_key, one.records) for one in used.data] == [("api.calls", 2)], used)
+
 body = ThresholdContent(metric_key="api.calls", name="quota", threshold="12", action=Action.BLOCK, subject_type="user")
+at_once = thresholds_preview_create.sync(client=client, body=body)
+expect((at_once.reached_after.windows, at_once.reached_after.exceeded) == (1, 1), at_once)
 thresholds_create.sync(client=client, body=body)
 blocked = eventually(lambda: (found := limits_get.sync("user", "ada", client=client)).blocked and found)
 expect(bool(blocked) and blocked.limits[0].threshold == "12", blocked)
 
+expect([one.window.subject_id for one in thresholds_nearest.sync(client=client).data] == ["ada"], "it is near")
+
+run = periods_close_due.sync(client=client)
+expect(isinstance(run, CloseRun) and run.failures == [], run)
+proof = proofs_start.sync(client=client)
+proof = eventually(lambda: (now := proofs_get.sync(proof.id, client=client)).state != "running" and now)
+expect(bool(proof) and (proof.state, proof.summary.findings) == ("proven", []), proof)
+
 missing = metrics_get.sync("nowhere", client=client)
 expect(isinstance(missing, Problem) and missing.code == "METRIC_NOT_FOUND", missing)
-print("Python client: metrics, pages, usage, thresholds, limits and errors are as described")
+print("Python client: metrics, pages, usage, thresholds, limits, previews, verifications and errors are as described")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections import Counter, deque
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from console.driving import Browser, Console
 from meterfold import Meter
+from meterfold_processor.kafka.clients import Outgoing, producer, publish
+from meterfold_schemas.settings import KafkaSettings
+from meterfold_schemas.settings_sources import Sources
+from meterfold_schemas.topics import Topics
+from meterfold_service.console.menu import MENU
 from support import eventually
 from support.cli import answer
 
 CLOSED = f"closed.{secrets.token_hex(4)}"
 METRIC = f"flow.{secrets.token_hex(4)}"
+MOST = 6
+"""Addresses of one page that a test opens."""
 MARKUP = "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">"
 
 
@@ -98,33 +108,60 @@ def test_verify_runs_and_proves(browser: Browser) -> None:
     assert "difference" not in browser.text()
 
 
+def marked(name: str) -> str:
+    return f"{name}:{MARKUP}"
+
+
 def test_markup_that_a_producer_sends_is_text_on_every_page(console: Console, browser: Browser) -> None:
-    org = MARKUP[:100]
+    """Each text of an event, of a message that is rejected, and of definitions is shown somewhere, and is text there.
+    Every link that a page has leads to a page."""
+    event = {name: marked(name) for name in ("subject_type", "subject_id", "org_id", "id", "source", "resource_type")}
+    event |= {"resource_id": marked("resource_id"), "metadata": {marked("field"): marked("value")}}
+    metric = f"markup.{secrets.token_hex(4)}"
+    answer("metric", "define", metric, "--name", marked("name"), "--unit", marked("unit"), env=console.env, code=None)
+    scope = ("--subject-type", event["subject_type"], "--value", "50", "--name", marked("threshold"))
+    answer("threshold", "create", metric, *scope, env=console.env, code=None)
+    answer("token", "create", marked("token"), "--scope", "read", env=console.env, code=None)
     with Meter(config=console.data / "meterfold.toml") as meter:
-        meter.record(METRIC, (MARKUP, MARKUP), 100, id=MARKUP, metadata={MARKUP: MARKUP}, source=MARKUP)
-        meter.record(METRIC, ("user", "ada"), 1, org_id=org)
-        meter.record(METRIC, ("user", "\u202eright to left"), 1)
-        meter.record(METRIC, ("user", "long" * 120), 1)
-    until(browser, "/subjects", "onerror")
-    page = browser.page
-    for path in (
-        f"/usage?metric={METRIC}&group=subject",
-        "/thresholds",
-        "/alerts",
-        "/rejected",
-        "/periods",
-    ):
+        meter.record_batch([{"metric_key": metric, "quantity": 100, **event}]).raise_refused()
+        meter.record(metric, ("user", "\u202eright to left"), 1)
+        meter.record(metric, ("user", "long" * 120), 1)
+    refused = {name: f"no {text}" for name, text in event.items() if name != "metadata"}
+    refused |= {"metric_key": marked("no metric_key"), "quantity": marked("no quantity"), marked("no field"): 1}
+    kafka = KafkaSettings.load(sources=Sources.read(config=console.data / "meterfold.toml"))
+    topic = Topics(kafka.topic_prefix).usage_recorded
+    values = json.dumps(refused).encode(), b"\xff" + marked("bytes").encode()
+    publish(producer(kafka), [Outgoing(topic, value, marked("key").encode(), 0) for value in values], 20)
+
+    until(browser, "/rejected", "undecodable")
+    until(browser, f"/alerts?metric={metric}", "exceeded")
+    shown = "\n".join(crawled(browser, [f"/usage?metric={metric}&group=subject", "/subjects?q=onerror", "/rejected"]))
+    sent = [*event.keys() - {"metadata"}, "field", "value", "name", "unit", "threshold", "token", "key", "bytes"]
+    sent += [f"no {name}" for name in ("id", "org_id", "source", "metric_key", "quantity", "field")]
+    assert [name for name in sent if f"{name}:<script>" not in shown] == []
+
+
+def crawled(browser: Browser, paths: list[str]) -> Iterator[str]:
+    """The text of each page of the menu, of these and of what they link to: a few addresses of each page."""
+    page, waiting, seen, of_page = browser.page, deque(paths), set[str](), Counter[str]()
+    waiting += [entry.path for entry in MENU]
+    while waiting:
+        path = waiting.popleft()
+        name = path.partition("?")[0]
+        if path in seen or of_page[name] >= MOST or name in ("/usage/download", "/sign-out"):
+            continue
+        seen.add(path)
+        of_page[name] += 1
         browser.open(path)
+        page.wait_for_function("() => !document.querySelector('.htmx-request')")
         assert page.locator("main script, main img").count() == 0, path
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-    browser.open("/subjects")
-    page.locator("tbody a", has_text="onerror").first.click()
-    page.get_by_role("heading", name="This month").wait_for()
-    page.get_by_role("link", name="By day").first.click()
-    page.locator("#t-usage").get_by_text("Records").first.click()
-    page.get_by_role("heading", name="Records").wait_for()
-    assert "onerror" in browser.text()
-    assert "owned" not in page.title()
+        assert "owned" not in page.title(), path
+        # Also what is folded up, and what is typed into fields.
+        yield page.evaluate("document.querySelector('main').textContent")
+        yield page.evaluate("[...document.querySelectorAll('main input')].map(one => one.value).join('\\n')")
+        links = page.eval_on_selector_all("a[href^='/']", "all => all.map(one => one.getAttribute('href'))")
+        waiting += [link for link in links if link not in seen]
 
 
 def test_a_customer_sees_one_subject_and_nothing_else(console: Console, browser: Browser, chromium: Any) -> None:

@@ -83,7 +83,13 @@ def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clients = Path(os.environ.get("DOORS_CLIENTS") or folder / "clients")
-        runnable = [(door, command) for door in doors if (command := _command(door, clients)) is not None]
+        # Each environment is made once: where that takes too long, it would do so for every program.
+        pythons = any(door.is_python for door in doors) and _has_python(clients / "python")
+        nodes = any(not door.is_python for door in doors) and _has_node(clients / "node")
+        runnable = [(door, _command(door, clients)) for door in doors if (pythons if door.is_python else nodes)]
+        for door in doors:
+            if door not in [one for one, _ in runnable]:
+                print(f"{door.name}: NOT RUN, its client could not be fetched", flush=True)
         failed = False
         with LocalStack(folder / "stack", kafka_port=0, clickhouse_port=0) as stack:
             failed = _run(folder, stack, runnable)
@@ -155,32 +161,35 @@ def _define_for_lago(environment: dict[str, str]) -> None:
         )
 
 
-def _command(door: Door, clients: Path) -> tuple[str, ...] | None:
-    """How to run it, with its client installed; None where that is not possible."""
+def _command(door: Door, clients: Path) -> tuple[str, ...]:
+    """How to run it, with its client installed."""
     if door.is_python:
-        python = clients / "python" / "bin" / "python"
-        if not (clients / "python" / "done").exists() and not _installed_python(clients / "python"):
-            print(f"{door.name}: NOT RUN, its client could not be fetched", flush=True)
-            return None
-        return str(python), door.name
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        print(f"{door.name}: skipped, node and npm not found", flush=True)
-        return None
-    folder = clients / "node"
-    if not (folder / "node_modules").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROGRAMS / "package.json", folder)
-        if not _fetched(("npm", "install", "--silent", "--no-audit", "--no-fund"), folder):
-            print(f"{door.name}: NOT RUN, its client could not be fetched", flush=True)
-            return None
+        return str(clients / "python" / "bin" / "python"), door.name
     # Node looks for modules beside the program.
-    shutil.copy(PROGRAMS / door.name, folder)
-    return "node", str(folder / door.name)
+    shutil.copy(PROGRAMS / door.name, clients / "node")
+    return "node", str(clients / "node" / door.name)
+
+
+def _has_python(folder: Path) -> bool:
+    """An environment with the clients for Python, which is made where it is missing."""
+    return (folder / "done").exists() or _installed_python(folder)
+
+
+def _has_node(folder: Path) -> bool:
+    """The same for Node."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        print("node and npm not found", flush=True)
+        return False
+    if (folder / "node_modules").exists():
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROGRAMS / "package.json", folder)
+    return _fetched(("npm", "install", "--silent", "--no-audit", "--no-fund"), folder)
 
 
 def _installed_python(folder: Path) -> bool:
     venv.create(folder, with_pip=True, clear=True)
-    command = (str(folder / "bin" / "pip"), "install", "--quiet", "--pre", "-r", str(HERE / "requirements.txt"))
+    command = (str(folder / "bin" / "pip"), "install", "--quiet", "-r", str(HERE / "requirements.txt"))
     if not _fetched(command, folder):
         return False
     (folder / "done").touch()

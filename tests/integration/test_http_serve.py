@@ -132,6 +132,7 @@ def test_a_revocation_reaches_every_server_and_a_server_says_within_seconds_that
             return httpx.get(server.url + path, headers=bearer(text), timeout=30)
 
         assert {get(server).status_code for server in (one, two)} == {200}
+        eventually(lambda: made.metering.tokens.list().rows[0].last_used_at, 30, "the use of a token is noted")
 
         # Kafka is away: reading continues, a change says so.
         metric = {"key": "new", "name": "new", "unit": "call"}
@@ -218,5 +219,12 @@ def test_an_export_streams_each_format_and_an_organization_gets_its_own_rows(mad
     assert b"blue" not in export("rejected", "jsonl") + export("summaries", "csv", period="monthly")
     end = MONTH.isoformat().replace("+00:00", "Z")
     assert export("records", "jsonl", end=end) == b""
+    app: Any = made.client.app
+    limit, portal = app.state.service.exports, made.client.portal
+    assert portal is not None
+    portal.call(limit.acquire)
+    busy = made.get("/v1/exports/records", token)
+    assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (503, "TOO_MANY_EXPORTS", "2")
+    portal.call(limit.release)
     wrong = made.get("/v1/exports/records", token, start=end, end="2020-01-01T00:00:00Z")
     assert (wrong.status_code, wrong.json()["code"]) == (422, "INVALID_USAGE")

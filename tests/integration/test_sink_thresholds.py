@@ -16,6 +16,7 @@ from meterfold_processor.checker.definitions import DefinitionRecord, Definition
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_sink.client import Client
+from meterfold_sink.threshold_preview import Reached, reached
 from meterfold_sink.thresholds import (
     SubjectGroup,
     metric_definers,
@@ -30,6 +31,8 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 KEY = "tokens"
 ORGS, TYPES, IDS = ("", "acme", "other"), ("user", "team"), ("s1", "s2")
 SUBJECTS = list(product(ORGS, TYPES, IDS))
+QUANTITIES = (79, 1, 80, 1, 100, 1)
+"""Of the subjects one after the other; every second one has no usage today."""
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,7 @@ def use(client: Client, subjects: list[tuple[str, str, str]]) -> None:
         Record(
             offset,
             NOW - timedelta(days=40 * (offset % 2)),
+            QUANTITIES[offset % len(QUANTITIES)],
             org_id=org_id,
             metric_key=KEY,
             subject_type=kind,
@@ -122,12 +126,22 @@ def test_it_counts_whom_the_checker_judges(defined: Defined) -> None:
                 len(SUBJECTS),
             ), (seed, threshold)
         check_rivals(there, seed)
+        if seed % 4 == 0:
+            check_reached(there, next(iter(there.definitions.watched())), seed)
 
 
 def empty_definitions(client: Client) -> Client:
     for table in ("metric_definitions", "thresholds"):
         client.command(f"TRUNCATE TABLE {table}")
     return client
+
+
+def check_reached(there: Defined, threshold: UsageThreshold, seed: int) -> None:
+    judged = there.judged(threshold.id)
+    today = [QUANTITIES[at % len(QUANTITIES)] for at, one in enumerate(SUBJECTS) if at % 2 == 0 and one in judged]
+    levels = [(value >= 100) + (value >= 80) for value in today]
+    expected = Reached(len(today), levels.count(2), levels.count(1))
+    assert reached(there.client, threshold, NOW) == expected, (seed, threshold)
 
 
 def check_rivals(there: Defined, seed: int) -> None:

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from meterfold_processor.backoff import Troubles
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
+from meterfold_schemas.periods import micros
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
@@ -27,6 +28,7 @@ from meterfold_service.http.settings import HttpSettings
 from meterfold_service.tokens.authentication import Authentication
 from meterfold_sink.client import Client
 from meterfold_sink.notification_tries import EndpointRow, TryRow, write_endpoint, write_tries
+from meterfold_sink.proofs import ProofRow, write_proof
 from meterfold_sink.writers import Writer
 from support.grants import limit
 from support.http_server import KEY
@@ -112,6 +114,9 @@ def fill(client: Client) -> None:
             for number in range(PER_ORG)
         ],
     )
+    for number, state in enumerate(("proven", "different", "running")):
+        begun = micros(NOW) + number // 2
+        write_proof(client, ProofRow(f"proof-{number}", micros(NOW), begun, "ada", state, 1, 1, "", "{}"))
     define(client, metric("every.metric", ""))
     define(client, threshold("every", None, "every.metric", notify_emails=("red-blue-operator@example.com",)))
     for org in ORGS:

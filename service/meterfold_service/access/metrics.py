@@ -66,7 +66,9 @@ class ScopedMetrics(Room):
         return sorted(found, key=lambda metric: (metric.display_order, metric.key))
 
     def preview_define(self, *, org_id: str | None = None, **values: Any) -> MetricChange | None:
-        return self._metering.metrics.preview_define(**values, org_id=self._writable(org_id))
+        own = self._writable(org_id)
+        change = self._metering.metrics.preview_define(**values, org_id=own)
+        return None if change is None else self._seen(change)
 
     def preview_update(self, key: str, org_id: str | None = None, **changes: Any) -> MetricChange:
         own = self._writable(org_id)

@@ -24,9 +24,15 @@ class ScopedPeriods(Room):
         self._need_everything(Scope.MANAGE, _CLOSINGS)
         return self._metering.periods.close(period, start, metric_key, **values)
 
-    def close_due(self, **values: Any) -> CloseRun:
+    def close_many(
+        self, period: str, start: datetime, end: datetime, metric_key: str | None = None, **values: Any
+    ) -> CloseRun:
         self._need_everything(Scope.MANAGE, _CLOSINGS)
-        return self._metering.periods.close_due(**values)
+        return self._metering.periods.close_many(period, start, end, metric_key, **values)
+
+    def close_due(self, *args: Any, **values: Any) -> CloseRun:
+        self._need_everything(Scope.MANAGE, _CLOSINGS)
+        return self._metering.periods.close_due(*args, **values)
 
     def due(self, *args: Any, **values: Any) -> DuePeriods:
         self._need_everything(Scope.READ, _CLOSINGS)

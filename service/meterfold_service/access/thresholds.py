@@ -13,6 +13,7 @@ from meterfold_service.errors import ThresholdNotFound
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import UsageThreshold
     from meterfold_service.pages import Page
+    from meterfold_service.thresholds.changes import ThresholdChange
     from meterfold_service.thresholds.operations import ListedThreshold
     from meterfold_sink.threshold_levels import NearWindow
     from meterfold_sink.thresholds import WatchedSubjects
@@ -37,6 +38,20 @@ class ScopedThresholds(Room):
     def delete(self, threshold_id: str) -> None:
         self._writable(threshold_id)
         self._metering.thresholds.delete(threshold_id)
+
+    def preview_create(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> ThresholdChange:
+        self._need(Scope.MANAGE)
+        own = self._org(org_id)
+        with self._without_hints():
+            return self._metering.thresholds.preview_create(metric_key=metric_key, org_id=own, **values)
+
+    def preview_update(self, threshold_id: str, **changes: Any) -> ThresholdChange:
+        self._writable(threshold_id)
+        return self._metering.thresholds.preview_update(threshold_id, **changes)
+
+    def preview_delete(self, threshold_id: str) -> ThresholdChange:
+        self._writable(threshold_id)
+        return self._metering.thresholds.preview_delete(threshold_id)
 
     def get(self, threshold_id: str) -> UsageThreshold:
         self._need(Scope.READ)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from starlette.exceptions import HTTPException
 
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_service.console.desk import Desk
@@ -11,6 +13,7 @@ from meterfold_service.console.pages import (
     alerts,
     deliveries,
     metrics,
+    missing,
     overview,
     periods,
     rejected,
@@ -57,3 +60,5 @@ def add_console(app: FastAPI, service: HttpService) -> None:
         _LOG.warning("the console is off: %s", error)
         return
     app.router.routes.extend(ROUTES)
+    problem = cast("missing.Handler", app.exception_handlers[HTTPException])
+    app.add_exception_handler(HTTPException, missing.or_page(problem))

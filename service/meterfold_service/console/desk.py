@@ -30,7 +30,7 @@ class Desk:
     """Of one process. Raises InvalidSettings without [http] token_key, of which every signature is derived."""
 
     def __init__(self, service: HttpService, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._service = service
+        self.service = service
         self.now = now
         self.signer = Signer(service.metering.tokens.key())
         self.spent = Spent(service.metering.clients)
@@ -40,11 +40,11 @@ class Desk:
 
     @property
     def metering(self) -> Metering:
-        return self._service.metering
+        return self.service.metering
 
     @property
     def authentication(self) -> Authentication:
-        return self._service.authentication
+        return self.service.authentication
 
     async def principal_of(self, session: Session) -> Principal | None:
         """Who has signed in to a session; None once it has ended, or its token has. Raises Retryable or Fatal."""
@@ -61,7 +61,7 @@ class Desk:
 
     async def change(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """For operations that wait for workers."""
-        return await self._service.change(operation, *args, **kwargs)
+        return await self.service.change(operation, *args, **kwargs)
 
     async def run(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._service.run(operation, *args, **kwargs)
+        return await self.service.run(operation, *args, **kwargs)

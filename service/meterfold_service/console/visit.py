@@ -152,8 +152,12 @@ async def _recognise(visit: Visit) -> None:
     if session is None:
         return
     if session.token_id:
+        fresh = visit.session
+        # Before the look-up: where ClickHouse does not answer, the browser keeps its session.
+        visit.session = session
         visit.who = await desk.principal_of(session)
         if visit.who is None:
+            visit.session = fresh
             return
         visit.request.state.principal = visit.who
     visit.session = session if visit.is_fragment else session.renewed(desk.time())
@@ -189,8 +193,10 @@ def _failed(visit: Visit, error: MeterfoldError) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("%s failed: %s", visit.request.url.path, error)
     template = "_error.html" if visit.is_fragment else "error.html"
-    answer = visit.render(template, status, error=error, title=status.phrase)
-    if status is HTTPStatus.SERVICE_UNAVAILABLE and visit.request.method == "GET" and not visit.is_fragment:
+    is_repeated = status is HTTPStatus.SERVICE_UNAVAILABLE and visit.request.method == "GET" and not visit.is_fragment
+    repeats = _REFRESH_SECONDS if is_repeated else None
+    answer = visit.render(template, status, error=error, title=status.phrase, repeats=repeats)
+    if is_repeated:
         # The page comes back with its server.
         answer.headers["Refresh"] = str(_REFRESH_SECONDS)
     return answer

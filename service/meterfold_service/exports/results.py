@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Days", "ExportProgress", "Exported", "Format", "What"]
 
@@ -29,6 +29,20 @@ class Format(StrEnum):
     PARQUET = "parquet"
     JSONL = "jsonl"
     ARROW = "arrow"
+
+    @property
+    def media_type(self) -> str:
+        """For the header Content-Type. CSV, Parquet and Arrow are registered with IANA. JSON Lines is not: this is the
+        name that the NDJSON specification gives it, and that ClickHouse and Elasticsearch send."""
+        return _MEDIA_TYPES[self]
+
+
+_MEDIA_TYPES: Final[Mapping[Format, str]] = {
+    Format.CSV: "text/csv; charset=utf-8",
+    Format.PARQUET: "application/vnd.apache.parquet",
+    Format.JSONL: "application/x-ndjson",
+    Format.ARROW: "application/vnd.apache.arrow.stream",
+}
 
 
 class ExportProgress(Protocol):

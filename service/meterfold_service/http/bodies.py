@@ -1,11 +1,11 @@
-"""The body of a request, decompressed within its bounds."""
+"""The body of a request with events, decompressed within its bounds."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zstandard
 from starlette.exceptions import HTTPException
@@ -13,11 +13,25 @@ from starlette.requests import Request
 
 from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
 
-__all__ = ["read_body"]
+if TYPE_CHECKING:
+    from meterfold_service.http.context import Caller
+
+__all__ = ["read_body", "read_events"]
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _WINDOW: Final = 8 * 1024 * 1024
 """The largest window of a zstd frame, which decides how much memory one takes."""
+
+
+async def read_events(request: Request, caller: Caller) -> bytes:
+    """The body of a request that sends events. Where Kafka may be away it is asked before the body is read.
+
+    Raises KafkaUnavailable, and what `read_body` raises.
+    """
+    service, events = caller.service, caller.may.events
+    if events.is_doubtful:
+        await service.ingesting.run(events.check)
+    return await read_body(request, service.settings.max_body_bytes)
 
 
 async def read_body(request: Request, most: int) -> bytes:

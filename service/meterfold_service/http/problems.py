@@ -18,6 +18,7 @@ from meterfold_schemas.errors import InvalidDefinition, InvalidSettings, Invalid
 from meterfold_service import errors
 from meterfold_service.access.errors import Forbidden, InvalidToken, TokenNotFound
 from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
+from meterfold_service.proofs.operations import ProofNotFound
 
 __all__ = ["PROBLEM", "Problem", "add_problems", "status_of"]
 
@@ -36,6 +37,7 @@ STATUS: Final[Sequence[tuple[type[MeterfoldError], HTTPStatus]]] = (
     (errors.EndpointNotFound, HTTPStatus.NOT_FOUND),
     (errors.PeriodNotClosed, HTTPStatus.NOT_FOUND),
     (TokenNotFound, HTTPStatus.NOT_FOUND),
+    (ProofNotFound, HTTPStatus.NOT_FOUND),
     (errors.RecordsExpired, HTTPStatus.GONE),
     (InvalidDefinition, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnreadableBody, HTTPStatus.BAD_REQUEST),

@@ -16,7 +16,7 @@ from meterfold_service.exports.streaming import encoded
 
 if TYPE_CHECKING:
     from meterfold_service.exports.operations import ExportStream
-    from meterfold_service.http.context import Caller, HttpService
+    from meterfold_service.http.context import HttpService
 
 __all__ = ["Chunks", "TooManyExports"]
 
@@ -59,28 +59,30 @@ class Chunks(StreamingResponse):
     @classmethod
     async def of(
         cls,
-        caller: Caller,
+        service: HttpService,
         open_stream: Callable[[], ExportStream],
         kind: Format,
-        media_type: str,
         *,
         safe_for_spreadsheets: bool,
         name: str,
     ) -> Self:
-        """Errors that are known before the first row are raised here. Raises TooManyExports."""
-        service = caller.service
+        """`name` is that of the file, without its suffix. Errors that are known before the first row are raised here.
+        Raises TooManyExports."""
         if service.exports.locked():
             raise TooManyExports(service.settings.exports)
         await service.exports.acquire()
         try:
-            stream = await caller.run(open_stream)
+            stream = await service.run(open_stream)
             source = _Source(encoded(stream, kind, safe_for_spreadsheets=safe_for_spreadsheets))
             first = await service.run(source.take)
         except BaseException:
             service.exports.release()
             raise
-        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Meterfold-Rows": str(stream.expected)}
-        made = cls(_rest(service, first, source), media_type=media_type, headers=headers)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{name}.{kind}"',
+            "Meterfold-Rows": str(stream.expected),
+        }
+        made = cls(_rest(service, first, source), media_type=kind.media_type, headers=headers)
         made.service, made.source = service, source
         return made
 

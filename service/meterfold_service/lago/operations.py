@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import micros
+from meterfold_service.ingest.door import Door
 from meterfold_service.lago.events import SUBJECT_TYPE, month_of, usage_of
 from meterfold_sink.listed_events import metrics_used_by
 
@@ -49,7 +50,7 @@ class CurrentUsage:
     metrics: Sequence[MetricUsage]
 
 
-class Lago:
+class Lago(Door):
     """For any thread. `org_id` is the organization of the caller; "": none."""
 
     def __init__(
@@ -60,21 +61,11 @@ class Lago:
         events: Callable[[], Events],
         now: Callable[[], datetime],
     ) -> None:
-        self._clients = clients
-        self._known = known
+        super().__init__(clients, known, events, now)
         self._usage = usage
-        self._events = events
-        self._now = now
-
-    @property
-    def may_block(self) -> bool:
-        """Whether `begin` may wait for ClickHouse or Kafka."""
-        return not self._known.is_fresh or self._events().is_doubtful
 
     def begin(self, documents: Sequence[Any], org_id: str, on_end: Callable[[], None]) -> LagoIngested:
         """Take events, as Events.begin does. A bad one does not affect the others."""
-        if self._events().is_doubtful:
-            self._events().check()
         metrics = self._known.of(org_id)
         usage, places = [], []
         refused: dict[int, str] = {}

@@ -15,7 +15,7 @@ from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.plurals import plural
 from meterfold_service.errors import MetricNotFound, RecordsExpired
 from meterfold_service.ingest.batches import Refusal
-from meterfold_service.ingest.known_metrics import KnownMetrics
+from meterfold_service.ingest.door import Door
 from meterfold_service.openmeter.expansion import (
     EVENTS_METRIC,
     SUBJECT_TYPE,
@@ -31,6 +31,7 @@ from meterfold_service.usage.selection import grouping_of
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
+    from meterfold_service.ingest.known_metrics import KnownMetrics
     from meterfold_service.ingest.operations import Events, Pending
     from meterfold_service.metrics.operations import Metrics
     from meterfold_sink.pool import ClientPool
@@ -101,7 +102,7 @@ class _Meters:
         return cls(by_slug, by_type)
 
 
-class OpenMeter:
+class OpenMeter(Door):
     """For any thread. `org_id` is the organization of the caller; "": none."""
 
     def __init__(
@@ -112,22 +113,12 @@ class OpenMeter:
         events: Callable[[], Events],
         now: Callable[[], datetime],
     ) -> None:
-        self._clients = clients
-        self._known = known
+        super().__init__(clients, known, events, now)
         self._metrics = metrics
-        self._events = events
-        self._now = now
         self._seen: dict[str, tuple[Mapping[str, MetricDefinition], _Meters]] = {}
-
-    @property
-    def may_block(self) -> bool:
-        """Whether `begin` may wait for ClickHouse or Kafka."""
-        return not self._known.is_fresh or self._events().is_doubtful
 
     def begin(self, documents: Sequence[Any], org_id: str, on_end: Callable[[], None]) -> Ingested:
         """Take CloudEvents, as Events.begin takes usage events. An event that is not one does not affect the others."""
-        if self._events().is_doubtful:
-            self._events().check()
         meters = self._visible(org_id).by_type
         received = self._now()
         usage: list[dict[str, Any]] = []

@@ -179,7 +179,7 @@ class Periods:
         check_page(limit, offset)
         _, after = _CLOSINGS.start(None, cursor)
         with self._clients.client() as client:
-            rows, total, end_of_page = list_closings(
+            page = list_closings(
                 client,
                 period=None if period is None else _closable(period),
                 start=None if start is None else micros(start),
@@ -190,7 +190,7 @@ class Periods:
                 offset=offset,
                 after=after,
             )
-        return Page(total, tuple(closing_of(row) for row in rows), cursor=_CLOSINGS.cursor(None, end_of_page))
+        return Page(page.total, tuple(map(closing_of, page.rows)), cursor=_CLOSINGS.cursor(None, page.end))
 
     def adjustments(
         self,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import from_micros, micros
 from meterfold_service.errors import OperationError
-from meterfold_sink.proofs import ProofRow, read_proofs, write_proof
+from meterfold_service.pages import Page, RowOrder, check_page
+from meterfold_sink.proofs import NEWEST_PROOFS, ProofRow, list_proofs, read_proof, write_proof
 
 if TYPE_CHECKING:
     from meterfold_processor.verify.report import Tell, VerifyReport
@@ -29,6 +30,7 @@ SILENT_SECONDS: Final = 120.0
 """One that is running and has said nothing for this time has ended with its process."""
 _SAY_SECONDS: Final = 2.0
 _FINDINGS: Final = 200
+_ORDER: Final = RowOrder("proofs", {"newest": NEWEST_PROOFS}, "newest")
 
 Verify = Callable[["Tell"], "VerifyReport"]
 
@@ -69,16 +71,23 @@ class Proofs:
 
     def list(self, *, limit: int = 20) -> Sequence[Proof]:
         """The newest first."""
+        return self.page(limit=limit).rows
+
+    def page(self, *, limit: int = 100, cursor: str | None = None) -> Page[Proof]:
+        """`list`, page by page. Raises InvalidUsage."""
+        check_page(limit)
+        _, after = _ORDER.start(None, cursor)
         with self._clients.client() as client:
-            return [self._proof(row) for row in read_proofs(client, limit=limit)]
+            found = list_proofs(client, limit=limit, after=after)
+        return Page(found.total, tuple(map(self._proof, found.rows)), cursor=_ORDER.cursor(None, found.end))
 
     def get(self, proof_id: str) -> Proof:
         """One of them. Raises ProofNotFound."""
         with self._clients.client() as client:
-            rows = read_proofs(client, proof_id=proof_id, limit=1) if proof_id else []
-        if not rows:
+            row = read_proof(client, proof_id)
+        if row is None:
             raise ProofNotFound(proof_id)
-        return self._proof(rows[0])
+        return self._proof(row)
 
     def start(self, *, by: str) -> Proof:
         """Start a verification of everything, and return while it runs. One at a time: where one is running, this is

@@ -88,11 +88,8 @@ class Rejected:
         keys, after = order.start(sort, cursor)
         wanted = _filter(redriven, selection)
         with self._clients.client() as client:
-            total = sum(count_rejected(client, wanted).values())
-            if not total:
-                return Page(0, ())
-            rows, end = list_rejected(client, wanted, keys, limit=limit, offset=offset, after=after)
-            return Page(total, tuple(messages(client, rows)), cursor=order.cursor(sort, end))
+            page = list_rejected(client, wanted, keys, limit=limit, offset=offset, after=after)
+            return Page(page.total, tuple(messages(client, page.rows)), cursor=order.cursor(sort, page.end))
 
     def count(self, *, redriven: bool | None = None, **selection: Unpack[Selection]) -> dict[str, int]:
         """reason -> messages, the most frequent reason first. Raises InvalidUsage for a wrong selection."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meterfold_processor.checker.definitions import Definitions
     from meterfold_schemas.definitions import UsageThreshold
     from meterfold_service.definition_log import DefinitionLog
+    from meterfold_service.thresholds.changes import ThresholdChange
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
     from meterfold_sink.threshold_levels import NearWindow, Standing
@@ -53,55 +54,31 @@ class Thresholds:
         `org_id` None is every organization, and needs a metric of every organization. Raises MetricNotFound,
         ThresholdExists, and InvalidDefinition (with the code PERIOD_NOT_KEPT for a weekly or yearly period).
         """
-        from meterfold_schemas.definitions import UsageThreshold
-        from meterfold_service.contents import OWN, differences, refuse_fields, same_content
-
-        refuse_fields(values, OWN)
-        now = self._now()
-        own = {"id": str(uuid.uuid4()), "org_id": org_id, "created_at": now, "updated_at": now}
-
-        def decide(definitions: Definitions) -> UsageThreshold:
-            metric = definitions.metric(org_id or "", metric_key)
-            if metric is None:
-                known = [(metric.org_id, metric.key) for metric in definitions.metrics()]
-                raise metric_not_found(metric_key, org_id, known)
-            wanted = UsageThreshold.for_metric(metric, **values, **own)
-            same = _same_names(definitions, wanted)
-            for one in same:
-                if same_content(one, wanted):
-                    return one
-            if same:
-                raise ThresholdExists(same[0], differences(same[0], wanted, values.keys()))
-            return wanted
-
-        return self._log().define(decide)
+        return self._log().define(self._creation(metric_key, org_id, values))
 
     def update(self, threshold_id: str, **changes: Any) -> UsageThreshold:
         """threshold.update: any field but metric, subject and period. A warn threshold that was never given follows the
         threshold. Raises ThresholdNotFound, ThresholdExists where another one has the new name, and InvalidDefinition.
         """
-        from meterfold_schemas.definitions import default_warn_threshold
-        from meterfold_service.contents import OWN, refuse_fields, same_content
-
-        refuse_fields(changes, OWN | _FIXED)
-
-        def decide(definitions: Definitions) -> UsageThreshold:
-            known = _known(definitions, threshold_id)
-            more: dict[str, Any] = {"updated_at": self._now(), "version": -1}
-            if "threshold" in changes and known.warn_threshold == default_warn_threshold(known.threshold):
-                more["warn_threshold"] = None
-            wanted = known.changed(**{**more, **changes})
-            if same_content(known, wanted):
-                return known
-            if wanted.name != known.name and (same := _same_names(definitions, wanted)):
-                raise ThresholdExists(same[0])
-            return wanted
-
-        return self._log().define(decide)
+        return self._log().define(self._change(threshold_id, changes))
 
     def delete(self, threshold_id: str) -> None:
         """threshold.delete: what it had raised is cleared. Raises ThresholdNotFound."""
         self._log().delete(lambda definitions: _known(definitions, threshold_id))
+
+    def preview_create(self, *, metric_key: str, org_id: str | None = None, **values: Any) -> ThresholdChange:
+        """What `create` would find at once. Raises what `create` raises."""
+        wanted = self._creation(metric_key, org_id, values)(self._log().read())
+        return self._preview(wanted if wanted.version >= 0 else None, wanted)
+
+    def preview_update(self, threshold_id: str, **changes: Any) -> ThresholdChange:
+        """What `update` would change at once. Raises what `update` raises."""
+        definitions = self._log().read()
+        return self._preview(_known(definitions, threshold_id), self._change(threshold_id, changes)(definitions))
+
+    def preview_delete(self, threshold_id: str) -> ThresholdChange:
+        """What `delete` would clear. Raises ThresholdNotFound."""
+        return self._preview(_known(self._log().read(), threshold_id), None)
 
     def get(self, threshold_id: str) -> UsageThreshold:
         """One threshold. Raises ThresholdNotFound."""
@@ -184,6 +161,61 @@ class Thresholds:
         self.get(threshold_id)
         with self._clients.client() as client:
             return watched_subjects(client, threshold_id, seen_by=seen_by)
+
+    def _creation(
+        self, metric_key: str, org_id: str | None, values: Mapping[str, Any]
+    ) -> Callable[[Definitions], UsageThreshold]:
+        from meterfold_schemas.definitions import UsageThreshold
+        from meterfold_service.contents import OWN, differences, refuse_fields, same_content
+
+        refuse_fields(values, OWN)
+        now = self._now()
+        own = {"id": str(uuid.uuid4()), "org_id": org_id, "created_at": now, "updated_at": now}
+
+        def decide(definitions: Definitions) -> UsageThreshold:
+            metric = definitions.metric(org_id or "", metric_key)
+            if metric is None:
+                known = [(metric.org_id, metric.key) for metric in definitions.metrics()]
+                raise metric_not_found(metric_key, org_id, known)
+            wanted = UsageThreshold.for_metric(metric, **values, **own)
+            same = _same_names(definitions, wanted)
+            for one in same:
+                if same_content(one, wanted):
+                    return one
+            if same:
+                raise ThresholdExists(same[0], differences(same[0], wanted, values.keys()))
+            return wanted
+
+        return decide
+
+    def _change(self, threshold_id: str, changes: Mapping[str, Any]) -> Callable[[Definitions], UsageThreshold]:
+        from meterfold_schemas.definitions import default_warn_threshold
+        from meterfold_service.contents import OWN, refuse_fields, same_content
+
+        refuse_fields(changes, OWN | _FIXED)
+
+        def decide(definitions: Definitions) -> UsageThreshold:
+            known = _known(definitions, threshold_id)
+            more: dict[str, Any] = {"updated_at": self._now(), "version": -1}
+            if "threshold" in changes and known.warn_threshold == default_warn_threshold(known.threshold):
+                more["warn_threshold"] = None
+            wanted = known.changed(**{**more, **changes})
+            if same_content(known, wanted):
+                return known
+            if wanted.name != known.name and (same := _same_names(definitions, wanted)):
+                raise ThresholdExists(same[0])
+            return wanted
+
+        return decide
+
+    def _preview(self, before: UsageThreshold | None, after: UsageThreshold | None) -> ThresholdChange:
+        from meterfold_service.thresholds.changes import ThresholdChange
+        from meterfold_sink.threshold_preview import Reached, reached
+
+        now = self._now()
+        with self._clients.client() as client:
+            was, will_be = (Reached() if one is None else reached(client, one, now) for one in (before, after))
+        return ThresholdChange(before, after, was, will_be)
 
 
 def _known(definitions: Definitions, threshold_id: str) -> UsageThreshold:

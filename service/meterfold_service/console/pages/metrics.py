@@ -83,6 +83,7 @@ async def ask_delete(visit: Visit) -> Response:
         action="/metrics/delete",
         values={"key": key, "org": org},
         change=change,
+        threshold_change=None,
         texts=("Its usage stays and is counted on. Defined again, the metric has all of its totals.",),
         button="Delete the definition",
     )

@@ -47,7 +47,9 @@ async def _shown(visit: Visit, problem: Exception | None = None) -> Response:
         sees_all=sees_all,
         manages=visit.principal.may(Scope.MANAGE),
         due=await visit.run(visit.may.periods.due, limit=_DUE) if sees_all else None,
-        closings=await visit.run(visit.may.periods.list, limit=_LIMIT) if sees_all else None,
+        closings=await visit.run(visit.may.periods.list, limit=_LIMIT, cursor=fields.text(visit.query, "closings"))
+        if sees_all
+        else None,
         adjustments=await visit.run(visit.may.periods.adjustments, limit=_LIMIT, offset=offset),
         last_month=f"{(first - timedelta(days=1)).replace(day=1):%Y-%m-%d}",
         offset=offset,

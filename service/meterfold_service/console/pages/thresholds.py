@@ -10,13 +10,14 @@ from starlette.responses import Response
 from meterfold_schemas.definitions import UsageThreshold
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
 from meterfold_schemas.periods import KEPT
-from meterfold_schemas.plurals import plural
+from meterfold_schemas.plurals import noun, plural
 from meterfold_schemas.vocabulary import Action
 from meterfold_service.access.principal import Scope
 from meterfold_service.console import fields
 from meterfold_service.console.rendering import quantity
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.errors import MetricNotFound, ThresholdExists
+from meterfold_service.thresholds.changes import ThresholdChange
 
 __all__ = ["ROUTES"]
 
@@ -49,7 +50,9 @@ async def new(visit: Visit) -> Response:
 
 
 async def create(visit: Visit) -> Response:
+    """Shows first what the threshold finds at once, where it finds something."""
     form = visit.form
+    shown = {**_NEW, **form, "is_active": "is_active" in form}
     try:
         values = {
             **_values(form),
@@ -57,10 +60,15 @@ async def create(visit: Visit) -> Response:
             "period_type": fields.text(form, "period_type"),
             "subject_type": fields.text(form, "subject_type"),
             "subject_id": fields.text(form, "subject_id"),
+            "org_id": fields.org_of(form),
         }
-        await visit.run(visit.may.thresholds.create, org_id=fields.org_of(form), **values)
+        if form.get("step") != "save":
+            change = await visit.run(visit.may.thresholds.preview_create, **values)
+            if change.reached_after.exceeded or change.reached_after.approaching:
+                return await _form(visit, shown, is_new=True, change=change)
+        await visit.run(visit.may.thresholds.create, **values)
     except _REFUSED as error:
-        return await _form(visit, {**_NEW, **form, "is_active": "is_active" in form}, is_new=True, problem=error)
+        return await _form(visit, shown, is_new=True, problem=error)
     return visit.go("/thresholds", done="created")
 
 
@@ -70,18 +78,25 @@ async def edit(visit: Visit) -> Response:
 
 
 async def update(visit: Visit) -> Response:
+    """Shows first what changes at once, where something does."""
     form = visit.form
+    shown = {**_NEW, **form, "is_active": "is_active" in form}
     try:
-        await visit.run(visit.may.thresholds.update, form.get("id", ""), **_values(form))
+        values = _values(form)
+        if form.get("step") != "save":
+            change = await visit.run(visit.may.thresholds.preview_update, form.get("id", ""), **values)
+            if change.changes_anything:
+                return await _form(visit, shown, is_new=False, change=change)
+        await visit.run(visit.may.thresholds.update, form.get("id", ""), **values)
     except _REFUSED as error:
-        return await _form(visit, {**_NEW, **form, "is_active": "is_active" in form}, is_new=False, problem=error)
+        return await _form(visit, shown, is_new=False, problem=error)
     return visit.go("/thresholds", done="updated")
 
 
 async def ask_delete(visit: Visit) -> Response:
     found = await visit.run(visit.may.thresholds.get, visit.query.get("id", ""))
     alerts = await visit.run(visit.may.alerts.list, threshold_id=found.id, status="pending", limit=1)
-    watched = await visit.run(visit.may.thresholds.watched_subjects, found.id)
+    change = await visit.run(visit.may.thresholds.preview_delete, found.id)
     return visit.render(
         "confirm.html",
         heading=f"Delete {found.name}",
@@ -89,10 +104,11 @@ async def ask_delete(visit: Visit) -> Response:
         action="/thresholds/delete",
         values={"id": found.id},
         change=None,
+        threshold_change=change,
         texts=(
-            f"It watches {plural(watched.watched, 'subject')} of {found.metric_key} now.",
-            f"This clears what it has raised: {plural(alerts.total, 'alert')} not acknowledged yet.",
-            "Applications that ask for limits see at once that it blocks nothing.",
+            "Deleting it clears the levels that its subjects have reached. "
+            f"{plural(alerts.total, 'alert')} {noun(alerts.total, 'is', 'are')} not acknowledged yet.",
+            "Applications that ask for limits see within a second or two that it blocks nothing.",
         ),
         button="Delete the threshold",
     )
@@ -103,7 +119,14 @@ async def delete(visit: Visit) -> Response:
     return visit.go("/thresholds", done="deleted")
 
 
-async def _form(visit: Visit, values: Mapping[str, Any], *, is_new: bool, problem: Exception | None = None) -> Response:
+async def _form(
+    visit: Visit,
+    values: Mapping[str, Any],
+    *,
+    is_new: bool,
+    change: ThresholdChange | None = None,
+    problem: Exception | None = None,
+) -> Response:
     metrics = await visit.run(visit.may.metrics.visible) if is_new else ()
     return visit.render(
         "threshold_form.html",
@@ -115,6 +138,7 @@ async def _form(visit: Visit, values: Mapping[str, Any], *, is_new: bool, proble
         metrics=[(one.key, f"{one.name} ({one.key})") for one in metrics],
         periods=_PERIODS,
         actions=_ACTIONS,
+        threshold_change=change,
         problem=problem,
     )
 

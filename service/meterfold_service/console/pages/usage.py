@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from http import HTTPStatus
 from typing import Any, Final
 from zoneinfo import available_timezones
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from meterfold_schemas.definitions import MetricDefinition
 from meterfold_schemas.errors import InvalidUsage, MeterfoldError
@@ -21,8 +21,8 @@ from meterfold_service.console.snippets import Asked, snippets
 from meterfold_service.console.usage_table import before, columns_of, rows_of
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.exports.results import Format
-from meterfold_service.exports.streaming import encoded
 from meterfold_service.http.problems import status_of
+from meterfold_service.http.streams import Chunks
 from meterfold_service.usage.calendar import LIFETIME, PERIODS, Calendar
 from meterfold_service.usage.operations import MAX_PERIODS
 
@@ -40,11 +40,7 @@ _SHOWN: Final[Mapping[str, timedelta]] = {
     "billing": timedelta(days=330),
     "lifetime": timedelta(days=1),
 }
-_CONTENT_TYPES: Final = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/jsonl",
-    "parquet": "application/vnd.apache.parquet",
-}
+_DOWNLOADS: Final = (Format.CSV, Format.JSONL, Format.PARQUET)
 _NAMES: Final = (
     "metric", "period", "start", "end", "group", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
 )  # fmt: skip
@@ -190,25 +186,29 @@ async def download(visit: Visit) -> Response:
     metrics = await visit.run(visit.may.metrics.visible)
     query = {name: visit.query.get(name, "") for name in _NAMES}
     what, kind = visit.query.get("what", "summaries"), visit.query.get("format", "csv")
-    if kind not in _CONTENT_TYPES or what not in ("summaries", "records"):
-        raise InvalidUsage("a download is of summaries or records, as csv, jsonl or parquet")
+    if kind not in _DOWNLOADS or what not in ("summaries", "records"):
+        raise InvalidUsage(
+            f"a download is of summaries or records, as {', '.join(_DOWNLOADS[:-1])} or {_DOWNLOADS[-1]}"
+        )
     zone = zone_of(query["tz"] or None)
     asked = asked_for(query, metrics, visit.desk.now(), zone)
     period = {"period": asked.period if asked.period != "billing" else "daily"} if what == "summaries" else {}
-    stream = await visit.run(
-        visit.may.usage.stream,
-        what,
-        metric_key=asked.metric,
-        org_id=asked.org_id,
-        subject=asked.subject,
-        start=asked.start,
-        end=asked.end,
-        **period,
+    return await Chunks.of(
+        visit.desk.service,
+        lambda: visit.may.usage.stream(
+            what,
+            metric_key=asked.metric,
+            org_id=asked.org_id,
+            subject=asked.subject,
+            start=asked.start,
+            end=asked.end,
+            **period,
+        ),
+        Format(kind),
+        # Whoever downloads a CSV file opens it in a spreadsheet.
+        safe_for_spreadsheets=kind == Format.CSV,
+        name=what,
     )
-    headers = {"Content-Disposition": f'attachment; filename="{what}.{kind}"'}
-    # Whoever downloads a CSV file opens it in a spreadsheet.
-    body: Iterator[bytes] = encoded(stream, Format(kind), safe_for_spreadsheets=kind == "csv")
-    return StreamingResponse(body, media_type=_CONTENT_TYPES[kind], headers=headers)
 
 
 def _choices(metrics: Sequence[MetricDefinition]) -> list[tuple[str, str]]:

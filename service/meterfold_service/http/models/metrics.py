@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, StrictBool, StrictInt
 
 from meterfold_schemas.definitions import Dimensions, MetricKey, SomeText, Text
 from meterfold_schemas.vocabulary import AggregationType, ResetPeriod
-from meterfold_service.http.models.values import Answer, Changes, JsonObject, ListOf, PageQuery, PlainText, Query, Time
+from meterfold_service.http.models.thresholds import Threshold
+from meterfold_service.http.models.values import (
+    Answer,
+    Changes,
+    JsonObject,
+    ListOf,
+    Number,
+    PageQuery,
+    PlainText,
+    Query,
+    Time,
+)
 
-__all__ = ["Metric", "MetricChanges", "MetricContent", "MetricList", "MetricQuery", "OrganizationQuery"]
+if TYPE_CHECKING:
+    from meterfold_service.metrics import changes
+
+__all__ = [
+    "Metric",
+    "MetricChange",
+    "MetricChanges",
+    "MetricContent",
+    "MetricList",
+    "MetricQuery",
+    "OrganizationQuery",
+]
 
 _KEY = "1 to 200 characters of `a-z`, `0-9`, `_`, `.` and `-`; unique per organization."
 _ORGANIZATION = "The organization; empty: every organization. Default: that of the token, else every organization."
@@ -82,6 +104,52 @@ class MetricList(ListOf[Metric]):
     """A page of metrics."""
 
     undefined: list[Undefined]
+
+
+class ChangedField(Answer):
+    """A field that decides what totals say."""
+
+    field: str = Field(examples=["aggregation_type"])
+    before: str | bool
+    after: str | bool
+
+
+class ChangedWindow(Answer):
+    """The total of one month of one subject. Null: no total."""
+
+    org_id: str
+    subject_type: str
+    subject_id: str
+    period_start: Time
+    before: Number | None
+    after: Number | None
+
+
+class MetricChange(Answer):
+    """What a change of a metric does to usage that exists, as its organizations see it."""
+
+    changes_anything: bool = Field(description="Whether totals or thresholds that exist say something else afterwards.")
+    before: Metric
+    after: Metric | None = Field(description="Null: the metric is not defined then.")
+    fields: list[ChangedField]
+    windows: int = Field(description="Stored windows of the metric. None of them is counted again.")
+    subjects: int
+    example: ChangedWindow | None = Field(description="One of the newest totals that change.")
+    resting: list[Threshold] = Field(description="Thresholds that judge now and will not.")
+    judging: list[Threshold] = Field(description="Thresholds that will judge the new totals.")
+
+    @classmethod
+    def made(cls, change: changes.MetricChange) -> Self:
+        fields = [{"field": name, "before": before, "after": after} for name, (before, after) in change.fields.items()]
+        names = ("changes_anything", "before", "after", "example", "resting", "judging")
+        return cls.model_validate(
+            {
+                **{name: getattr(change, name) for name in names},
+                "fields": fields,
+                "windows": change.usage.windows,
+                "subjects": change.usage.subjects,
+            }
+        )
 
 
 class OrganizationQuery(Query):

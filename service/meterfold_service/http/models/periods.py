@@ -6,18 +6,34 @@ from typing import Literal
 
 from pydantic import Field
 
-from meterfold_service.http.models.values import Answer, Body, ListOf, Number, PageQuery, PlainText, SubjectQuery, Time
+from meterfold_service.http.models.values import (
+    Answer,
+    Body,
+    ListOf,
+    Number,
+    PageQuery,
+    PlainText,
+    Query,
+    SubjectQuery,
+    Time,
+)
+from meterfold_service.pages import MAX_LIMIT
 
 __all__ = [
     "Adjustment",
     "AdjustmentList",
     "AdjustmentQuery",
+    "Closable",
+    "CloseRun",
     "ClosingList",
     "ClosingQuery",
+    "ClosingVersionQuery",
     "DueList",
+    "DuePeriodsToClose",
     "DueQuery",
     "PeriodClosing",
     "PeriodToClose",
+    "PeriodsToClose",
 ]
 
 Closable = Literal["hourly", "daily", "monthly"]
@@ -29,6 +45,19 @@ class PeriodToClose(Body):
     period: Closable = Field(default="monthly")
     start: Time = Field(description="The start of the period in UTC.", examples=["2026-10-01T00:00:00Z"])
     metric_key: PlainText | None = Field(default=None, description="Default: every metric.")
+
+
+class PeriodsToClose(PeriodToClose):
+    """Periods to close: those that lie from `start` to `end`."""
+
+    end: Time = Field(description="The end of the last period in UTC.", examples=["2026-11-01T00:00:00Z"])
+
+
+class DuePeriodsToClose(Body):
+    """Which of the due periods to close."""
+
+    period: list[Closable] = Field(default_factory=list, max_length=3, description="Default: all.")
+    limit: int = Field(default=100, ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first.")
 
 
 class PeriodClosing(Answer):
@@ -45,6 +74,49 @@ class PeriodClosing(Answer):
     next_offsets: dict[int, int] = Field(description="Partition: every event below this offset is in the numbers.")
     closed_at: Time
     is_new: bool = Field(description="This request has stored it.")
+
+
+class WindowDifference(Answer):
+    """A stored window that is not what its records add up to."""
+
+    org_id: str
+    metric_key: str
+    subject_type: str
+    subject_id: str
+    period_start: Time
+    partition: int
+    finding: str
+    stored_count: int
+    recounted_count: int
+    stored_sum: Number
+    recounted_sum: Number
+
+
+class ClosingFailure(Answer):
+    """A period that was not closed, with the code and the text of the error."""
+
+    period_type: Closable
+    period_start: Time
+    code: str = Field(examples=["WINDOWS_DIFFER"])
+    message: str
+    total: int = Field(description="How many windows differ.")
+    differences: list[WindowDifference] = Field(description="The first of them.")
+
+
+class CloseRun(Answer):
+    """What became of several periods. One that cannot be closed does not keep the others from it."""
+
+    closings: list[PeriodClosing]
+    failures: list[ClosingFailure]
+    remaining: int = Field(description="Due periods beyond the limit: repeat the request.")
+    expired: int = Field(description="Periods that were never closed and cannot be any more: their records expired.")
+
+
+class ClosingVersionQuery(Query):
+    """Which closing of a period."""
+
+    metric_key: PlainText | None = Field(default=None, description="Default: the closing of every metric.")
+    revision: int | None = Field(default=None, ge=1, lt=2**31, description="Default: the newest.")
 
 
 class ClosingList(ListOf[PeriodClosing]):

@@ -14,6 +14,7 @@ from meterfold_service.http.models.values import Answer, Body, ListOf, PageQuery
 from meterfold_service.rejected.results import Redrive, RejectedMessage
 
 __all__ = [
+    "RedriveAllRequest",
     "RedriveReport",
     "RedriveRequest",
     "Rejected",
@@ -132,8 +133,8 @@ class RejectedList(ListOf[Rejected]):
     """A page of rejected messages."""
 
 
-class Correction(MessagePosition):
-    """What is changed in one message before it is sent again."""
+class Fields(Body):
+    """What is changed before a message is sent again."""
 
     fields: dict[str, Any] = Field(
         default_factory=dict,
@@ -143,14 +144,39 @@ class Correction(MessagePosition):
     drop: list[PlainText] = Field(default_factory=list, max_length=100, description="Fields to leave out.")
 
 
-class RedriveRequest(Body):
-    """Messages to send again."""
+class Correction(Fields, MessagePosition):
+    """What is changed in one message before it is sent again."""
 
-    messages: list[Correction] = Field(min_length=1, max_length=1000)
+
+class HowToRedrive(Body):
+    """How messages are sent again."""
+
     read_as: PlainText | None = Field(default=None, description="Read the bytes with this schema.")
     by: PlainText | None = Field(default=None, description="Default: the name of the token.")
     note: PlainText = ""
     dry_run: bool = False
+
+
+class RedriveRequest(HowToRedrive):
+    """Messages to send again."""
+
+    messages: list[Correction] = Field(min_length=1, max_length=1000)
+
+
+class RedriveAllRequest(HowToRedrive, Fields):
+    """Which messages to send again, all with the same correction. Without a filter: every one."""
+
+    reason: Reason | None = None
+    org_id: PlainText | None = Field(default=None, description="As far as it could be read.")
+    metric_key: PlainText | None = None
+    subject_type: PlainText | None = Field(default=None, description="With `subject_id`.")
+    subject_id: PlainText | None = Field(default=None, description="With `subject_type`.")
+    partition: int | None = Field(default=None, ge=0, lt=2**31)
+    since: Time | None = Field(default=None, description="Received at this time or later.")
+    until: Time | None = Field(default=None, description="Received before this time.")
+    limit: int | None = Field(
+        default=None, ge=1, lt=2**31, description="The most messages, by partition and arrival. Default: all."
+    )
 
 
 class Refusal(Query):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from meterfold_service.http.models.values import Answer, Time
 
-__all__ = ["Status"]
+__all__ = ["FoldTotals", "Status"]
 
 
 class PartitionStatus(Answer):
@@ -40,3 +40,17 @@ class Status(Answer):
     counted: int | None
     duplicates: int | None
     rejected: int | None
+
+
+class FoldTotals(Answer):
+    """What the fold has stored. `read` = `counted` + `duplicates` + `rejected` + `empty`."""
+
+    at: Time
+    partitions: int
+    read: int = Field(description="Offsets that were read since the fold began.")
+    counted: int
+    duplicates: int
+    rejected: int
+    empty: int = Field(description="Markers of transactions, and messages that had expired.")
+    last_stamp: Time | None = Field(description="When the last event that was read had arrived.")
+    flushed_at: Time | None

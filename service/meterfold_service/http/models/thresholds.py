@@ -11,11 +11,24 @@ from meterfold_schemas.definitions import KeptPeriod, MetricKey, Quantity, SomeT
 from meterfold_schemas.periods import Period
 from meterfold_schemas.quantities import QUANTITY_PATTERN
 from meterfold_schemas.vocabulary import Action
-from meterfold_service.http.models.values import Answer, Changes, JsonObject, ListOf, Number, PageQuery, PlainText, Time
+from meterfold_service.http.models.values import (
+    Answer,
+    Changes,
+    JsonObject,
+    ListOf,
+    Number,
+    PageQuery,
+    PlainText,
+    Query,
+    Time,
+)
 
 __all__ = [
     "ListedThreshold",
+    "NearestQuery",
+    "NearestWindows",
     "Threshold",
+    "ThresholdChange",
     "ThresholdChanges",
     "ThresholdContent",
     "ThresholdList",
@@ -129,6 +142,47 @@ class ThresholdQuery(PageQuery):
         description="`scope` (default), `name`, `created_at` or `updated_at`; `-` in front: in reverse.",
         examples=["-created_at"],
     )
+
+
+class NearestQuery(Query):
+    """How many."""
+
+    limit: int = Field(default=10, ge=1, le=1000, description="The most windows.")
+
+
+class NearWindow(Answer):
+    """A current period that has reached a level of an active threshold."""
+
+    threshold_id: str
+    name: str
+    metric_key: str
+    threshold: Number
+    action: Action
+    window: WindowNow
+
+
+class NearestWindows(Answer):
+    """The current periods that are approaching a threshold or exceed it, the highest percentage first."""
+
+    data: list[NearWindow]
+
+
+class Reached(Answer):
+    """Current periods with usage of the subjects that a threshold judges."""
+
+    windows: int
+    exceeded: int = Field(description="At or above the threshold.")
+    approaching: int = Field(description="At or above the warn threshold, and below the threshold.")
+
+
+class ThresholdChange(Answer):
+    """What a change of a threshold does at once."""
+
+    changes_anything: bool = Field(description="Whether a level is reached or left, or other periods are judged.")
+    before: Threshold | None = Field(description="Null: it is new.")
+    after: Threshold | None = Field(description="Null: it is deleted.")
+    reached_before: Reached
+    reached_after: Reached
 
 
 class SubjectGroup(Answer):

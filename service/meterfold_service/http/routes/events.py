@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from meterfold_service.access.principal import Scope
-from meterfold_service.http.bodies import read_body
+from meterfold_service.http.bodies import read_events
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.event_answers import answer_of
 from meterfold_service.http.event_requests import documents_in
@@ -28,13 +28,11 @@ async def record(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)
     (`Content-Encoding: gzip` or `zstd`). Each event has its result, in order; a bad one does not affect the others. A
     request may be sent again: an event with an `id` counts once.
     """
-    ingesting, settings, may = caller.service.ingesting, caller.service.settings, caller.may.events
-    if may.is_doubtful:
-        await ingesting.run(may.check)
-    body = await read_body(request, settings.max_body_bytes)
+    ingesting, most = caller.service.ingesting, caller.service.settings.max_events
+    body = await read_events(request, caller)
 
     def begin(on_end: Callable[[], None]) -> Pending:
-        return may.begin(documents_in(request.headers, body, settings.max_events), on_end)
+        return caller.may.events.begin(documents_in(request.headers, body, most), on_end)
 
     is_large = len(body) > QUICK_BYTES
     pending = await ingesting.taken(begin, in_thread=is_large)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
@@ -17,17 +16,11 @@ from meterfold_service.http.streams import Chunks
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"])
 
-MEDIA_TYPES: Final[Mapping[Format, str]] = {
-    Format.CSV: "text/csv; charset=utf-8",
-    Format.PARQUET: "application/vnd.apache.parquet",
-    Format.JSONL: "application/x-ndjson",
-    Format.ARROW: "application/vnd.apache.arrow.stream",
-}
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The rows, as a stream in the format that was asked for.",
         "content": {
-            kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()
+            kind.media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}} for kind in Format
         },
     }
 }
@@ -40,7 +33,7 @@ async def export(
     """Export all rows of a selection as a stream, in constant memory. A connection that ends early is an error: CSV and
     JSON Lines have no mark for the end."""
     return await Chunks.of(
-        caller,
+        caller.service,
         lambda: caller.may.usage.stream(
             what,
             metric_key=query.metric_key,
@@ -52,7 +45,6 @@ async def export(
             partial=query.partial,
         ),
         query.format,
-        MEDIA_TYPES[query.format],
         safe_for_spreadsheets=query.safe_for_spreadsheets,
-        name=f"{what}.{query.format}",
+        name=what,
     )

@@ -10,6 +10,7 @@ from meterfold_service.access.principal import Scope
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.metrics import (
     Metric,
+    MetricChange,
     MetricChanges,
     MetricContent,
     MetricList,
@@ -25,6 +26,14 @@ router = APIRouter(prefix="/v1/metrics", tags=["metrics"])
 async def define(body: MetricContent, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> Metric:
     """Define a metric. The same definition again changes nothing."""
     return Metric.of(await caller.change(caller.may.metrics.define, **body.given()))
+
+
+@router.post("/preview-define")
+async def preview_define(body: MetricContent, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> MetricChange | None:
+    """Show what a definition would change for usage that exists. An organization's own definition hides the one of
+    every organization; the answer is null where it hides none. Nothing is stored."""
+    change = await caller.change(caller.may.metrics.preview_define, **body.given())
+    return None if change is None else MetricChange.made(change)
 
 
 @router.get("")
@@ -58,6 +67,26 @@ async def update(
 ) -> Metric:
     """Change a metric. Totals that exist follow the new definition; nothing is counted again."""
     return Metric.of(await caller.change(caller.may.metrics.update, key, query.org_id, **body.given()))
+
+
+@router.post("/{key}/preview-update", responses=NOT_FOUND)
+async def preview_update(
+    key: str,
+    body: MetricChanges,
+    query: Annotated[OrganizationQuery, Query()],
+    caller: Annotated[Caller, needs(Scope.MANAGE)],
+) -> MetricChange:
+    """Show what a change of a metric would do to usage that exists. Nothing is stored."""
+    change = await caller.change(caller.may.metrics.preview_update, key, query.org_id, **body.given())
+    return MetricChange.made(change)
+
+
+@router.get("/{key}/preview-delete", responses=NOT_FOUND)
+async def preview_delete(
+    key: str, query: Annotated[OrganizationQuery, Query()], caller: Annotated[Caller, needs(Scope.MANAGE)]
+) -> MetricChange:
+    """Show what deleting a metric would do to usage that exists. Nothing is deleted."""
+    return MetricChange.made(await caller.change(caller.may.metrics.preview_delete, key, query.org_id))
 
 
 @router.delete("/{key}", status_code=204, responses=NOT_FOUND)

@@ -11,15 +11,22 @@ from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.periods import (
     AdjustmentList,
     AdjustmentQuery,
+    Closable,
+    CloseRun,
     ClosingList,
     ClosingQuery,
+    ClosingVersionQuery,
     DueList,
+    DuePeriodsToClose,
     DueQuery,
     PeriodClosing,
+    PeriodsToClose,
     PeriodToClose,
 )
+from meterfold_service.http.models.values import Time
 from meterfold_service.http.parsing import subject_of
-from meterfold_service.http.responses import CONFLICT, EXPIRED
+from meterfold_service.http.responses import CONFLICT, EXPIRED, NOT_FOUND
+from meterfold_sink.period_closings import CLOSED
 
 router = APIRouter(prefix="/v1/periods", tags=["periods"])
 
@@ -29,6 +36,21 @@ async def close(body: PeriodToClose, caller: Annotated[Caller, needs(Scope.MANAG
     """Close a period: recount its windows, compare, and keep the numbers. Safe to repeat."""
     closed = await caller.change(caller.may.periods.close, body.period, body.start, body.metric_key)
     return PeriodClosing.of(closed)
+
+
+@router.post("/close-many", responses=CONFLICT)
+async def close_many(body: PeriodsToClose, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> CloseRun:
+    """Close every period of a kind from a start to an end. Safe to repeat."""
+    run = await caller.change(caller.may.periods.close_many, body.period, body.start, body.end, body.metric_key)
+    return CloseRun.of(run)
+
+
+@router.post("/close-due", responses=CONFLICT)
+async def close_due(caller: Annotated[Caller, needs(Scope.MANAGE)], body: DuePeriodsToClose | None = None) -> CloseRun:
+    """Close every period that is due: what a scheduler calls. Safe to repeat, and to run twice at once."""
+    wanted = body or DuePeriodsToClose()
+    run = await caller.change(caller.may.periods.close_due, wanted.period or CLOSED, limit=wanted.limit)
+    return CloseRun.of(run)
 
 
 @router.get("")
@@ -49,8 +71,7 @@ async def list_(query: Annotated[ClosingQuery, Query()], caller: Annotated[Calle
 @router.get("/due")
 async def due(query: Annotated[DueQuery, Query()], caller: Annotated[Caller, needs(Scope.READ)]) -> DueList:
     """List periods that have ended and are not closed, or have moved since, the earliest first."""
-    kinds = query.period or ("hourly", "daily", "monthly")
-    page = await caller.run(caller.may.periods.due, kinds, **query.page)
+    page = await caller.run(caller.may.periods.due, query.period or CLOSED, **query.page)
     return DueList.page(page, expired=page.expired)
 
 
@@ -70,3 +91,15 @@ async def adjustments(
         **query.page,
     )
     return AdjustmentList.page(page)
+
+
+@router.get("/{period}/{start}", responses=NOT_FOUND)
+async def get(
+    period: Closable,
+    start: Time,
+    query: Annotated[ClosingVersionQuery, Query()],
+    caller: Annotated[Caller, needs(Scope.READ)],
+) -> PeriodClosing:
+    """Show a closing of the period that begins at `start`: the newest, or one revision."""
+    found = await caller.run(caller.may.periods.get, period, start, query.metric_key, revision=query.revision)
+    return PeriodClosing.of(found)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from meterfold_service.access.principal import Scope
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.rejected import (
+    RedriveAllRequest,
     RedriveReport,
     RedriveRequest,
     Rejected,
@@ -28,7 +29,9 @@ router = APIRouter(prefix="/v1/rejected", tags=["rejected"])
 @router.get("")
 async def list_(query: Annotated[RejectedQuery, Query()], caller: Annotated[Caller, needs(Scope.READ)]) -> RejectedList:
     """List rejected messages, the newest first."""
-    page = await caller.run(caller.may.rejected.list, sort=query.sort, **_selection(query), **query.page)
+    page = await caller.run(
+        caller.may.rejected.list, redriven=query.redriven, sort=query.sort, **_selection(query), **query.page
+    )
     return RejectedList(data=[Rejected.of(one) for one in page.rows], next_cursor=page.cursor, total=page.total)
 
 
@@ -37,7 +40,7 @@ async def count(
     query: Annotated[RejectedFilter, Query()], caller: Annotated[Caller, needs(Scope.READ)]
 ) -> RejectedCounts:
     """Count rejected messages by reason."""
-    found = await caller.run(caller.may.rejected.count, **_selection(query))
+    found = await caller.run(caller.may.rejected.count, redriven=query.redriven, **_selection(query))
     return RejectedCounts(total=sum(found.values()), reasons=found)
 
 
@@ -57,25 +60,35 @@ async def redrive(body: RedriveRequest, caller: Annotated[Caller, needs(Scope.MA
     corrections = {
         Position(one.partition, one.offset): Correction(one.fields, frozenset(one.drop)) for one in body.messages
     }
+    report = await caller.change(caller.may.rejected.redrive, corrections, **_how(body))
+    return RedriveReport.of(report)
+
+
+@router.post("/redrive-all")
+async def redrive_all(body: RedriveAllRequest, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> RedriveReport:
+    """Send every rejected message of a selection again that was not sent yet, all with one correction. Answers once the
+    last one is sent."""
     report = await caller.change(
-        caller.may.rejected.redrive,
-        corrections,
-        read_as=body.read_as,
-        by=body.by,
-        note=body.note,
-        dry_run=body.dry_run,
+        caller.may.rejected.redrive_all,
+        Correction(body.fields, frozenset(body.drop)),
+        limit=body.limit,
+        **_selection(body),
+        **_how(body),
     )
     return RedriveReport.of(report)
 
 
-def _selection(query: RejectedFilter) -> dict[str, Any]:
+def _selection(wanted: RejectedFilter | RedriveAllRequest) -> dict[str, Any]:
     return {
-        "reason": query.reason,
-        "org_id": query.org_id,
-        "metric_key": query.metric_key,
-        "subject": subject_of(query),
-        "partition": query.partition,
-        "since": query.since,
-        "until": query.until,
-        "redriven": query.redriven,
+        "reason": wanted.reason,
+        "org_id": wanted.org_id,
+        "metric_key": wanted.metric_key,
+        "subject": subject_of(wanted),
+        "partition": wanted.partition,
+        "since": wanted.since,
+        "until": wanted.until,
     }
+
+
+def _how(body: RedriveRequest | RedriveAllRequest) -> dict[str, Any]:
+    return {"read_as": body.read_as, "by": body.by, "note": body.note, "dry_run": body.dry_run}

@@ -9,7 +9,10 @@ from fastapi import APIRouter, Query
 from meterfold_service.access.principal import Scope
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.thresholds import (
+    NearestQuery,
+    NearestWindows,
     Threshold,
+    ThresholdChange,
     ThresholdChanges,
     ThresholdContent,
     ThresholdList,
@@ -46,6 +49,22 @@ async def list_(
     return ThresholdList.page(page)
 
 
+@router.post("/preview-create", responses={**NOT_FOUND, **CONFLICT})
+async def preview_create(body: ThresholdContent, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> ThresholdChange:
+    """Show which current periods a new threshold would find at its levels. Nothing is stored."""
+    return ThresholdChange.of(await caller.change(caller.may.thresholds.preview_create, **body.given()))
+
+
+@router.get("/nearest")
+async def nearest(
+    query: Annotated[NearestQuery, Query()], caller: Annotated[Caller, needs(Scope.READ)]
+) -> NearestWindows:
+    """List the current periods of all thresholds that are nearest to their limit, or above it. As recent as the
+    checker."""
+    found = await caller.run(caller.may.thresholds.nearest, limit=query.limit)
+    return NearestWindows.model_validate({"data": list(found)})
+
+
 @router.get("/{threshold_id}", responses=NOT_FOUND)
 async def get(threshold_id: str, caller: Annotated[Caller, needs(Scope.READ)]) -> Threshold:
     """Show a threshold."""
@@ -64,6 +83,21 @@ async def update(
 ) -> Threshold:
     """Change a threshold. Its open periods are judged at once."""
     return Threshold.of(await caller.change(caller.may.thresholds.update, threshold_id, **body.given()))
+
+
+@router.post("/{threshold_id}/preview-update", responses={**NOT_FOUND, **CONFLICT})
+async def preview_update(
+    threshold_id: str, body: ThresholdChanges, caller: Annotated[Caller, needs(Scope.MANAGE)]
+) -> ThresholdChange:
+    """Show what a change of a threshold would do to its current periods. Nothing is stored."""
+    change = await caller.change(caller.may.thresholds.preview_update, threshold_id, **body.given())
+    return ThresholdChange.of(change)
+
+
+@router.get("/{threshold_id}/preview-delete", responses=NOT_FOUND)
+async def preview_delete(threshold_id: str, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> ThresholdChange:
+    """Show which levels deleting a threshold would clear. Nothing is deleted."""
+    return ThresholdChange.of(await caller.change(caller.may.thresholds.preview_delete, threshold_id))
 
 
 @router.delete("/{threshold_id}", status_code=204, responses=NOT_FOUND)

@@ -23,6 +23,7 @@ from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.alerts.operations import UsageAlert
 from meterfold_service.console.app import ROUTES
 from meterfold_service.console.desk import Desk
+from meterfold_service.http.settings import HttpSettings
 from meterfold_service.limits.table import Limit
 from meterfold_service.notify.operations import Delivery, DeliveryPage, DeliveryTry, WebhookEndpoint
 from meterfold_service.pages import Page
@@ -31,11 +32,13 @@ from meterfold_service.proofs.operations import Proof
 from meterfold_service.rejected.decoding import DecodedEvent
 from meterfold_service.rejected.results import Position, RejectedMessage
 from meterfold_service.status.operations import FoldTotals
+from meterfold_service.thresholds.changes import ThresholdChange
 from meterfold_service.thresholds.operations import ListedThreshold
 from meterfold_service.tokens.operations import Token
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary
 from meterfold_sink.subjects import KnownSubject, SubjectMetric
 from meterfold_sink.threshold_levels import Standing, WindowNow
+from meterfold_sink.threshold_preview import Reached
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{7*7}}"
@@ -124,7 +127,11 @@ def metering() -> Any:
             metrics_of=answers([SubjectMetric("api.calls", 3, NOW)]),
         ),
         thresholds=Made(
-            list=page_of(LISTED), get=answers(THRESHOLD), watched_subjects=answers(Made(watched=1))
+            list=page_of(LISTED),
+            get=answers(THRESHOLD),
+            preview_create=answers(ThresholdChange(None, THRESHOLD, Reached(), Reached(3, 2, 1))),
+            preview_update=answers(ThresholdChange(THRESHOLD, THRESHOLD, Reached(3, 2, 1), Reached(3, 0, 1))),
+            preview_delete=answers(ThresholdChange(THRESHOLD, None, Reached(3, 2, 1), Reached())),
         ),
         alerts=Made(list=page_of(ALERT), get=answers(ALERT)),
         periods=Made(
@@ -184,11 +191,16 @@ class Service:
         self.metering = metering
         self.authentication = Known()
         self.stopping = asyncio.Event()
+        self.settings = HttpSettings(exports=1)
+        self.exports = asyncio.Semaphore(self.settings.exports)
 
     async def run(self, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return operation(*args, **kwargs)
 
     change = run
+
+    def discard(self, close: Callable[[], None]) -> None:
+        close()
 
 
 def application(service: Service, now: Callable[[], datetime] = lambda: NOW) -> Starlette:

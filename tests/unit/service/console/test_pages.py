@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
+from fastapi import FastAPI
+from httpx import Response
 from starlette.testclient import TestClient
 
 from meterfold_schemas.errors import Retryable
+from meterfold_schemas.settings_sources import Sources
+from meterfold_service import Metering
+from meterfold_service.console.app import add_console
 from meterfold_service.console.menu import MENU
-from unit.service.console.desk import MARKUP, Service, application, client, metering, sign_in
+from meterfold_service.console.pages.missing import prefers_html
+from meterfold_service.http.context import HttpService
+from meterfold_service.http.problems import PROBLEM, add_problems
+from meterfold_service.http.settings import HttpSettings
+from unit.service.console.desk import MARKUP, Service, application, client, csrf, metering, sign_in
 
 PATHS = (
     "/",
@@ -146,3 +155,67 @@ def test_a_defect_is_a_page_that_says_nothing_of_the_inside(service: Service, br
 def test_a_refusal_is_shown_in_the_form(service: Service, browser: TestClient) -> None:
     answer = browser.get("/rejected/one?at=nonsense")
     assert answer.status_code == 422
+
+
+def posted(browser: TestClient, path: str, **form: str) -> Response:
+    return browser.post(path, data={"csrf": csrf(browser.get("/metrics/new").text), **form})
+
+
+def test_a_threshold_shows_what_it_finds_before_it_is_stored(service: Service, browser: TestClient) -> None:
+    stored: list[dict[str, object]] = []
+    service.metering.thresholds.create = lambda **values: stored.append(values)
+    service.metering.thresholds.update = lambda threshold_id, **values: stored.append(values)
+    form = {"metric_key": "api.calls", "name": "quota", "threshold": "10", "id": "t"}
+    for path, text in (
+        ("/thresholds/new", "2 windows are exceeded already."),
+        ("/thresholds/edit", "0 windows are exceeded, instead of 2."),
+    ):
+        asked = posted(browser, path, **form)
+        assert asked.status_code == 200
+        assert text in asked.text
+        assert stored == []
+        assert posted(browser, path, **form, step="save").status_code == 303
+        assert stored.pop()["name"] == "quota"
+    deleting = browser.get("/thresholds/delete?id=t").text
+    assert "It judges 3 current windows of its subjects, and none afterwards." in deleting
+
+
+def test_an_unknown_address_is_a_page_for_a_browser_and_a_problem_for_a_program() -> None:
+    app = FastAPI()
+    add_problems(app)
+    add_console(
+        app, HttpService(Metering(sources=Sources({"HTTP_TOKEN_KEY": "k" * 32}, {}, None)), None, HttpSettings())
+    )  # type: ignore[arg-type]
+    page = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    with client(app) as browser:
+        for method, path, status in (
+            ("GET", f"/nowhere/{MARKUP}", 404),
+            ("POST", "/nowhere", 404),
+            ("GET", "/sign-out", 404),
+        ):
+            found = browser.request(method, path, headers=page)
+            assert found.status_code == status, path
+            assert "Page not found" in found.text
+            assert "<script>alert" not in found.text
+            assert "default-src 'none'" in found.headers["content-security-policy"]
+        for path in ("/nowhere", "/v1/nowhere", "/api/v1/nowhere", "/v1"):
+            for accept in (
+                "*/*",
+                "application/json",
+                "text/html;q=0.5, application/json",
+                *([page["Accept"]] if path != "/nowhere" else []),
+            ):
+                problem = browser.get(path, headers={"Accept": accept})
+                assert (problem.status_code, problem.headers["content-type"]) == (404, PROBLEM), (path, accept)
+        assert browser.put("/usage", headers={"Accept": "*/*"}).json()["code"] == "METHOD_NOT_ALLOWED"
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_page"),
+    [
+        ("text/html", True), ("*/*", False), ("", False), ("text/html;q=0.9, application/json;q=0.8", True),
+        ("application/problem+json, text/html;q=0.9", False), ("text/html;q=x", False), ("TEXT/HTML ; q=1", True),
+    ],
+)  # fmt: skip
+def test_what_asks_for_a_page(accept: str, is_page: bool) -> None:
+    assert prefers_html(accept) is is_page

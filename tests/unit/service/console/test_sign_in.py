@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from meterfold_schemas.errors import Retryable
 from meterfold_service.access.errors import InvalidToken
 from meterfold_service.console.app import ROUTES
 from meterfold_service.console.headers import CONTENT_SECURITY_POLICY
@@ -145,6 +146,24 @@ def test_a_session_ends_with_its_token_by_sign_out_and_by_time(
         assert browser.get("/metrics").status_code == 200
         clock.now += timedelta(seconds=IDLE_SECONDS / 2 + 1)
     assert browser.get("/metrics").status_code == 303
+
+
+def test_a_server_that_is_away_signs_nobody_out(
+    browser: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(browser)
+    before = cookie_of(browser)
+
+    def away(token_id: str) -> None:
+        raise Retryable("ClickHouse does not answer")
+
+    with monkeypatch.context() as during:
+        during.setattr(service.authentication, "principal_of", away)
+        answer = browser.get("/metrics")
+        assert answer.status_code == 503
+        assert "tries again every 3 seconds" in answer.text
+    assert cookie_of(browser) == before
+    assert browser.get("/metrics").status_code == 200
 
 
 def test_a_page_that_is_open_does_not_keep_its_session(browser: TestClient, clock: Clock) -> None:
