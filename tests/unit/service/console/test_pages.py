@@ -234,7 +234,9 @@ def test_an_unknown_address_is_a_page_for_a_browser_and_a_problem_for_a_program(
             ):
                 problem = browser.get(path, headers={"Accept": accept})
                 assert (problem.status_code, problem.headers["content-type"]) == (404, PROBLEM), (path, accept)
-        assert browser.put("/usage", headers={"Accept": "*/*"}).json()["code"] == "METHOD_NOT_ALLOWED"
+                assert problem.json()["detail"].startswith(f"no operation has the path '{path}'")
+        wrong = browser.put("/usage", headers={"Accept": "*/*"})
+        assert (wrong.json()["code"], wrong.headers["allow"]) == ("METHOD_NOT_ALLOWED", "GET, HEAD")
 
 
 @pytest.mark.parametrize(
