@@ -71,6 +71,8 @@ def test_a_person_meters_something(console: Console, browser: Browser) -> None:
     page.fill("#f-threshold", "60")
     page.fill("#f-subject_type", "user")
     page.click("button.primary")
+    page.wait_for_selector("text=1 window is approaching already.")
+    page.click("button.primary")
     page.wait_for_selector("text=The threshold is created.")
     with Meter(config=console.data / "meterfold.toml") as meter:
         meter.record(METRIC, ("user", "ada"), 25, id="flow-over")
