@@ -94,7 +94,7 @@ def test_limits_follow_the_topic_also_when_it_is_created_again(
         found = limits(token=subject).json()
         assert (found["blocked"], found["limits"][0]["value"], found["org_id"]) == (True, "11", "red")
         assert found["as_of"] >= NOW.isoformat().replace("+00:00", "Z")
-        assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "waiting_for": []}
+        assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "waiting_for": [], "slow": []}
         assert limits("red-bob", subject).status_code == 403
         assert limits("red-bob").json()["limits"] == []
 

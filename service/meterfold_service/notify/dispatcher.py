@@ -25,7 +25,7 @@ from meterfold_service.notify.delivering import Deliverer
 from meterfold_service.notify.delivery_spans import UNTRACED, DeliverySpans
 from meterfold_service.notify.outcomes import Sender
 from meterfold_service.notify.status import NotifyStatus
-from meterfold_service.notify.store import Endpoints, Store, Waiting
+from meterfold_service.notify.store import Endpoints, Store
 from meterfold_service.notify.threads import DaemonThreads
 from meterfold_sink.notification_tries import EndpointRow, TryRow
 from meterfold_sink.notifications import KEPT, DeliveryKey, DueDelivery, Failures, OpenDelivery
@@ -72,7 +72,7 @@ class Dispatcher:
         self._look_seconds = look_seconds
         self._agenda = agenda or Agenda()
         self._loaded: Mapping[tuple[str, int], int] = {}
-        self._loaded_at = self._looked_at = self._counted_at = float("-inf")
+        self._loaded_at = self._looked_at = self._waiting_at = self._counted_at = float("-inf")
         self._planned: deque[Sequence[OpenDelivery]] = deque()
         self._requests: dict[int, int] = {}
         self._deliverer = Deliverer(senders, self, disable_after, random.random, clock, spans)
@@ -162,10 +162,13 @@ class Dispatcher:
                 return False
             for delivery in self._agenda.settle(chosen, states, self._clock()):
                 self._start(delivery)
+        if self._agenda.complete and loop.time() - self._waiting_at >= self._look_seconds:
+            self._waiting_at = loop.time()
+            self._status.waiting = self._agenda.waiting()
         if loop.time() - self._counted_at >= _COUNT_SECONDS:
             self._counted_at = loop.time()
-            waiting = self._agenda.waiting() if self._agenda.complete else None
-            return await self._persist("deliveries", lambda: self._count(waiting), stop) is not None
+            complete = self._agenda.complete
+            return await self._persist("deliveries", lambda: self._count(complete), stop) is not None
         return True
 
     async def _load(self, owned: Mapping[tuple[str, int], int], stop: Event) -> bool:
@@ -205,11 +208,10 @@ class Dispatcher:
         self._endpoints = self._store.endpoints()
         return self._store.states(chosen)
 
-    def _count(self, waiting: Waiting | None) -> bool:
-        """`waiting` is None where the agenda does not hold everything."""
-        if waiting is None:
-            waiting = self._store.waiting(self._loaded, self._clock() - KEPT)
-        self._status.waiting = waiting
+    def _count(self, complete: bool) -> bool:
+        """`complete`: the agenda holds everything that waits."""
+        if not complete:
+            self._status.waiting = self._store.waiting(self._loaded, self._clock() - KEPT)
         self._endpoints = self._store.endpoints()
         self._status.endpoints = dict(Counter(row.state for row in self._endpoints.rows.values()))
         return True

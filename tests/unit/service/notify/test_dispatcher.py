@@ -177,8 +177,9 @@ class Counting(MemoryStore):
 def test_the_history_is_read_once_and_each_try_is_looked_up_once() -> None:
     there, receiver = world(quick=40), Receiver()
     store = Counting(there)
-    with dispatching(store, receiver) as (_, _, dispatcher):
+    with dispatching(store, receiver) as (status, _, dispatcher):
         eventually(lambda: len(receiver.got) == 40, 60)
+        eventually(lambda: status.waiting == {}, 60, "nothing waits")
         # Planned by this process meanwhile
         more = world(later=5).tries
         there.tries.update(more)
