@@ -15,6 +15,7 @@ NO_ROUTE = {
     "aggregate": "the same as periods.close",
     "close": "of the process",
     "ping": "of the process; /readyz shows it",
+    "reach": "of the process; /readyz shows it",
     "backups.check": "reads the disks of ClickHouse as its administrator",
     "backups.create": "writes to the disks of ClickHouse as its administrator",
     "backups.list": "of the same administrator",
