@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 UNAVAILABLE = 3
 DEADLINE = 120
-FETCH_SECONDS = 600
+FETCH_SECONDS = 900
 KEY = "k" * 32
 
 
