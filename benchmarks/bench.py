@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py [--events N] [--runs N] [--seed N] [--identities N] [--windows N]
                                [--rate N] [--seconds N] [--keys N]
-                               [--only dense|sparse|checker|latency|export|queries|frames|identities|http]
+                               [--only dense|sparse|checker|latency|export|queries|frames|identities|http|pages]
     python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
@@ -31,6 +31,7 @@ import http_events
 import identities
 import latency
 import machine
+import pages
 import queries
 import stages
 from meterfold_cli import console
@@ -95,6 +96,8 @@ def main() -> None:
             # Not in a plain run: ten million windows take minutes to make, and two gigabytes of disk.
             settings = stack.clickhouse_settings("bench_queries")
             queries.report(settings, stack.clickhouse.process.pid, arguments.windows)
+        if arguments.only == "pages":
+            pages.report(stack, arguments.windows, pages.TIMES)
         if arguments.only == "identities":
             _identities(stack, arguments)
     if arguments.only in (None, "frames"):
@@ -412,9 +415,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--only",
-        choices=["dense", "sparse", "checker", "latency", "export", "queries", "frames", "identities", "http"],
+        choices=["dense", "sparse", "checker", "latency", "export", "queries", "frames", "identities", "http", "pages"],
     )
-    parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries.")
+    parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries and pages.")
     parser.add_argument("--identities", type=int, default=100_000_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rate", type=int, default=5_000)

@@ -16,7 +16,7 @@ from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings, load_s
 from meterfold_schemas.settings_sources import Sources
 from meterfold_sink.client import Client, connect
 from meterfold_sink.pool import ClientPool
-from meterfold_sink.server import ping
+from meterfold_sink.server import ping, reach
 from meterfold_sink.small import CONNECT_SECONDS
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["Metering"]
 
 _RECOUNT_SECONDS: Final = 4 * 3600
-_PING_SECONDS: Final = 2
+_PING_SECONDS: Final = 10
+_REACH_SECONDS: Final = 1.0
 
 
 class Metering:
@@ -161,7 +162,7 @@ class Metering:
         """Lago's events and current usage."""
         from meterfold_service.lago.operations import Lago
 
-        return Lago(self._clients, self._known_metrics, lambda: self.usage, lambda: self.events, self._now)
+        return Lago(self._clients, self._known_metrics, lambda: self.events, self._now)
 
     @cached_property
     def periods(self) -> Periods:
@@ -284,11 +285,11 @@ class Metering:
         return self._given_sources or Sources.read(config=self._config)
 
     def ping(self) -> None:
-        """Ask ClickHouse for a sign of life, over a connection of its own. For one thread. Raises Retryable or Fatal,
-        after one or two seconds at the latest."""
+        """Ask ClickHouse for a sign of life, over a connection of its own. For one thread. Raises Retryable or Fatal:
+        after a second where it accepts no connection, and after ten where it does not answer."""
         if self._pinging is None:
             self._pinging = connect(
-                self._clickhouse_settings(), timeout_seconds=_PING_SECONDS, connect_seconds=_PING_SECONDS
+                self._clickhouse_settings(), timeout_seconds=_PING_SECONDS, connect_seconds=_REACH_SECONDS
             )
         try:
             ping(self._pinging)
@@ -296,6 +297,11 @@ class Metering:
             self._pinging.close()
             self._pinging = None
             raise
+
+    def reach(self) -> None:
+        """Open a connection to ClickHouse and close it. For any thread. Raises Retryable after a second at the
+        latest."""
+        reach(self._clickhouse_settings(), _REACH_SECONDS)
 
     def _connect(self, timeout_seconds: int = 300) -> Client:
         connect_seconds = CONNECT_SECONDS if self._call_seconds is None else self._call_seconds

@@ -17,6 +17,7 @@ __all__ = ["ALERT_SORTS", "FILTERS", "find_alert", "list_alerts", "next_mirrored
 
 FILTERS: Final = ("metric_key", "org_id", "subject_type", "subject_id", "threshold_id", "status", "level")
 """The columns of usage_alerts that a list may be restricted by."""
+_OF_EVENTS: Final = frozenset({"metric_key", "org_id", "subject_type", "subject_id", "threshold_id", "level"})
 _ALERT: Final = "SELECT * FROM usage_alerts WHERE id = {id:String}"
 ALERT_SORTS: Final[Mapping[str, Keys]] = {
     "triggered_at": (micros_of("triggered_at"), Key("id", breaks_ties=True)),
@@ -47,11 +48,14 @@ def list_alerts(
         raise ValueError(f"usage_alerts cannot be restricted by {', '.join(sorted(unknown))}")
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = {{{name}:String}}" for name in given]
+    if of_events := [f"{name} = {{{name}:String}}" for name in given if name in _OF_EVENTS]:
+        # These are the same in every event of an alert: the view then looks at the events of few alerts.
+        conditions.append(f"id IN (SELECT alert_id FROM threshold_events WHERE {' AND '.join(of_events)})")  # noqa: S608
     if since is not None:
         conditions.append("triggered_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')")
         given["since"] = micros(since)
     select = f"SELECT * FROM usage_alerts WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
-    return read_page(client, select, keys, given, limit=limit, offset=offset, after=after)
+    return read_page(client, select, keys, given, limit=limit, offset=offset, after=after, name="id")
 
 
 def find_alert(client: Client, alert_id: str) -> dict[str, Any] | None:

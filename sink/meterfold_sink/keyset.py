@@ -44,6 +44,9 @@ Keys = tuple[Key, ...]
 
 _ALIAS: Final = "page_key_"
 _TOTAL: Final = "rows_in_all"
+_NAME: Final = "page_name"
+_MOST_NAMES: Final = 200
+"""Names of rows travel in a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +98,24 @@ def read_page(
     offset: int = 0,
     after: Position | None = None,
     settings: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> RowPage[dict[str, Any]]:
-    """The rows of `select`, a statement without an order, that are behind `after`; `offset` of them are skipped. Raises
-    Retryable or Fatal."""
+    """The rows of `select`, a statement without an order, that are behind `after`; `offset` of them are skipped.
+
+    `name`: a column of text by which `select` finds rows cheaply, where a row takes long to make: then the page is
+    chosen by the keys alone, and its rows are read in a second statement. Raises Retryable or Fatal."""
     named = tuple(replace(key, sql=f"{_ALIAS}{number}") for number, key in enumerate(keys))
     condition, more = behind(named, after)
     columns = ", ".join(f"{key.sql} AS {alias.sql}" for key, alias in zip(keys, named, strict=True))
+    if limit > _MOST_NAMES:
+        name = None
     # The total is of all rows: no condition is moved below a window function.
-    sql = (
-        f"SELECT *, {columns} FROM (SELECT *, toInt64(count() OVER ()) AS {_TOTAL} FROM ({select})) "  # noqa: S608
-        f"WHERE {condition} ORDER BY {sorted_by(named)} LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}"
-    )
+    total_of_all = f"toInt64(count() OVER ()) AS {_TOTAL}"
+    if name is None:
+        every = f"SELECT *, {columns} FROM (SELECT *, {total_of_all} FROM ({select}))"  # noqa: S608
+    else:
+        every = f"SELECT * FROM (SELECT {name} AS {_NAME}, {columns}, {total_of_all} FROM ({select}))"  # noqa: S608
+    sql = f"{every} WHERE {condition} ORDER BY {sorted_by(named)} LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}"
     given = {**parameters, **more, "limit": limit + 1, "offset": offset}
     rows = client.rows(sql, given, settings)
     if rows:
@@ -115,9 +125,19 @@ def read_page(
     else:
         total = 0
     positions = [tuple(_plain(row.pop(key.sql)) for key in named) for row in rows]
+    end = positions[limit - 1] if len(rows) > limit else None
     for row in rows:
         del row[_TOTAL]
-    return RowPage(rows[:limit], total, positions[limit - 1] if len(rows) > limit else None)
+    if name is None or not rows:
+        return RowPage(rows[:limit], total, end)
+    texts = sorted({row[_NAME] for row in rows[:limit]})
+    whole = f"SELECT *, {columns} FROM ({select}) WHERE {name} IN {{{_NAME}s:Array(String)}}"  # noqa: S608
+    found = {
+        tuple(_plain(row.pop(key.sql)) for key in named): row
+        for row in client.rows(whole, {**parameters, f"{_NAME}s": texts}, settings)
+    }
+    # A row that has changed meanwhile may be in the list no more, or elsewhere.
+    return RowPage([found[place] for place in positions[:limit] if place in found], total, end)
 
 
 def _bound(number: int, key: Key) -> str:

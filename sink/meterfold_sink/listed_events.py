@@ -10,7 +10,7 @@ from meterfold_schemas import usage_fields
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
 
-__all__ = ["metrics_used_by", "newest_events", "used_by"]
+__all__ = ["newest_events", "used_by"]
 
 _MICROS: Final = "fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
 _SUBJECTS: Final = """
@@ -21,13 +21,6 @@ WHERE period_type = 'daily' AND org_id = {org_id:String} AND metric_key = {metri
 GROUP BY subject_id
 ORDER BY subject_id
 LIMIT {limit:UInt64}
-"""
-_METRICS: Final = """
-SELECT DISTINCT metric_key
-FROM usage_windows
-WHERE period_type = 'monthly' AND period_start = fromUnixTimestamp64Micro({month:Int64}, 'UTC')
-    AND org_id = {org_id:String} AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}
-ORDER BY metric_key
 """
 
 
@@ -85,15 +78,3 @@ def used_by(
     if subject_id is not None:
         more, parameters["subject_id"] = "AND subject_id = {subject_id:String}", subject_id
     return client.rows(_SUBJECTS.replace(":more", more), parameters)
-
-
-def metrics_used_by(client: Client, *, org_id: str, subject_type: str, subject_id: str, month: int) -> list[str]:
-    """The keys of the metrics that a subject has used in a month, which begins at `month` in UTC microseconds. Raises
-    Retryable or Fatal."""
-    parameters: dict[str, Any] = {
-        "org_id": org_id,
-        "subject_type": subject_type,
-        "subject_id": subject_id,
-        "month": month,
-    }
-    return [row["metric_key"] for row in client.rows(_METRICS, parameters)]

@@ -316,7 +316,7 @@ def list_deliveries(
     it out. `seen_by`: see _conditions."""
     conditions, given = _conditions(wanted, start, end, seen_by=seen_by)
     select = f"SELECT * EXCEPT payload FROM notification_deliveries WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
-    return read_page(client, select, keys, given, limit=limit, after=after)
+    return read_page(client, select, keys, given, limit=limit, after=after, name="event_id")
 
 
 def list_tries(client: Client, event_id: str, *, seen_by: str | None = None) -> list[dict[str, Any]]:

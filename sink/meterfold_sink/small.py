@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 from meterfold_schemas.settings import ClickHouseSettings
 from meterfold_sink.errors import ServerError
 
-__all__ = ["NotSmall", "Parameter", "SmallResults"]
+__all__ = ["NotSmall", "Parameter", "SmallResults", "proxy_of"]
 
 CONNECT_SECONDS: Final = 10.0
 
@@ -72,8 +72,7 @@ class SmallResults:
     @property
     def goes_through_proxy(self) -> bool:
         """Whether the environment names a proxy for such URLs; this module does not speak to proxies."""
-        name = f"{self._url.scheme}_proxy"
-        return bool(os.environ.get(name) or os.environ.get(name.upper()))
+        return proxy_of(self._url.geturl()) is not None
 
     def select(
         self, sql: str, parameters: Mapping[str, Parameter] | None, settings: Mapping[str, Any] | None
@@ -119,6 +118,12 @@ class SmallResults:
         opened: socket.socket = connection.sock
         opened.settimeout(self._timeout_seconds)
         return connection
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for such URLs."""
+    name = f"{urlsplit(url).scheme}_proxy"
+    return os.environ.get(name) or os.environ.get(name.upper()) or None
 
 
 def rows_of(body: bytes) -> list[dict[str, Any]]:

@@ -223,12 +223,11 @@ class Definers:
 
 
 _DEFINERS: Final = """
-SELECT key, org_id, toInt64(is_active) AS is_active
+SELECT key, org_id, toInt64(is_active) AS is_active, toInt64(0) AS own, CAST([], 'Array(String)') AS some
 FROM metric_definitions FINAL
 WHERE NOT deleted AND has({keys:Array(String)}, key) AND (org_id = '' OR has({org_ids:Array(String)}, org_id))
-"""
-_OWN: Final = """
-SELECT key, toInt64(count()) AS own, arraySlice(arraySort(groupArray(org_id)), 1, {limit:UInt64}) AS some
+UNION ALL
+SELECT key, '', toInt64(0), toInt64(count()), arraySlice(arraySort(groupArray(org_id)), 1, {limit:UInt64})
 FROM metric_definitions FINAL
 WHERE NOT deleted AND is_active AND org_id != '' AND has({keys:Array(String)}, key)
     AND ({seen_by:Nullable(String)} IS NULL OR org_id = {seen_by:Nullable(String)})
@@ -242,10 +241,11 @@ def metric_definers(
     """metric key -> who defines it, for every one of `keys`. `seen_by`: of the organizations only this one is looked
     at."""
     by_key: dict[str, dict[str, bool]] = {key: {} for key in keys}
-    for row in client.rows(_DEFINERS, {"keys": list(keys), "org_ids": list(org_ids)}):
-        by_key[row["key"]][row["org_id"]] = bool(row["is_active"])
-    own = {row["key"]: row for row in client.rows(_OWN, {"keys": list(keys), "limit": limit, "seen_by": seen_by})}
-    return {
-        key: Definers(by_org, own[key]["own"], tuple(own[key]["some"])) if key in own else Definers(by_org)
-        for key, by_org in by_key.items()
-    }
+    own: dict[str, tuple[int, tuple[str, ...]]] = {}
+    parameters: dict[str, Any] = {"keys": list(keys), "org_ids": list(org_ids), "limit": limit, "seen_by": seen_by}
+    for row in client.rows(_DEFINERS, parameters):
+        if row["own"]:
+            own[row["key"]] = row["own"], tuple(row["some"])
+        else:
+            by_key[row["key"]][row["org_id"]] = bool(row["is_active"])
+    return {key: Definers(by_org, *own.get(key, (0, ()))) for key, by_org in by_key.items()}

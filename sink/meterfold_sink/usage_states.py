@@ -117,7 +117,8 @@ SELECT
     record_count AS total_count, toDecimal256(sum, 9) AS total_sum, min AS lowest, max AS highest, last AS latest,
     CAST(NULL AS Nullable(Int64)) AS distinct_values, [partition] AS used_partitions
 FROM usage_windows FINAL
-WHERE {" AND ".join(of.conditions())} AND period_type = '{kind}' AND ({ranges_of("period_start", _merged(pieces))})"""  # noqa: S608
+PREWHERE {" AND ".join(of.conditions())} AND period_type = '{kind}'
+    AND ({ranges_of("period_start", _merged(pieces))})"""  # noqa: S608
     return rows if len(pieces) == 1 else f"SELECT * FROM ({rows}) WHERE number >= 0"  # noqa: S608
 
 
@@ -158,11 +159,12 @@ def _number_of(at: str, kind: str, mine: Sequence[Piece]) -> str | None:
 
 
 def _windows(of: Of, kind: str, ranges: Sequence[tuple[int, int]]) -> str:
+    # The conditions are on columns of the sort key, which all versions of a row share: they may come before FINAL.
     return f"""
             toUnixTimestamp64Micro(period_start) AS at, record_count AS n, toDecimal256(sum, 9) AS s, min AS lo,
             max AS hi, last AS la, last_timestamp AS last_at, last_offset AS last_position
         FROM usage_windows FINAL
-        WHERE {" AND ".join(of.conditions())} AND period_type = '{kind}' AND ({ranges_of("period_start", ranges)})"""
+        PREWHERE {" AND ".join(of.conditions())} AND period_type = '{kind}' AND ({ranges_of("period_start", ranges)})"""
 
 
 def _closed(of: Of, period: Period, ranges: Sequence[tuple[int, int]], grouping: Grouping) -> str:

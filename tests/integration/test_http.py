@@ -17,7 +17,7 @@ from meterfold_service.access.principal import Scope
 from meterfold_service.http.app import create_app
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.settings import HttpSettings
-from meterfold_service.tokens.authentication import FRESH_SECONDS, Authentication
+from meterfold_service.tokens.authentication import FRESH_SECONDS, USES_SECONDS, Authentication
 from meterfold_sink.client import connect
 from meterfold_sink.reads import write_settings_once
 from meterfold_sink.rules import FoldRules
@@ -68,6 +68,11 @@ def test_a_token_is_needed_and_a_revocation_reaches_a_server_within_seconds(
     assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
     other = client.get("/v1/metrics", params={"org_id": "other"}, headers=bearer(created.text))
     assert other.status_code == 403
+
+    clock.now += USES_SECONDS
+    client.app.state.service.authentication.note_uses()  # type: ignore[attr-defined]
+    (used,) = metering.tokens.list().rows
+    assert used.last_used_at is not None
 
     metering.tokens.revoke(created.token.id)
     clock.now += FRESH_SECONDS

@@ -94,7 +94,7 @@ def test_limits_follow_the_topic_also_when_it_is_created_again(
         found = limits(token=subject).json()
         assert (found["blocked"], found["limits"][0]["value"], found["org_id"]) == (True, "11", "red")
         assert found["as_of"] >= NOW.isoformat().replace("+00:00", "Z")
-        assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "waiting_for": []}
+        assert httpx.get(f"{server.url}/readyz").json() == {"ready": True, "waiting_for": [], "slow": []}
         assert limits("red-bob", subject).status_code == 403
         assert limits("red-bob").json()["limits"] == []
 
@@ -132,7 +132,6 @@ def test_a_revocation_reaches_every_server_and_a_server_says_within_seconds_that
             return httpx.get(server.url + path, headers=bearer(text), timeout=30)
 
         assert {get(server).status_code for server in (one, two)} == {200}
-        eventually(lambda: made.metering.tokens.list().rows[0].last_used_at, 30, "the use of a token is noted")
 
         # Kafka is away: reading continues, a change says so.
         metric = {"key": "new", "name": "new", "unit": "call"}

@@ -77,7 +77,7 @@ def patient(service: HttpService) -> HttpService:
     """The service, which believes that ClickHouse answers: on a busy machine a ping may be late. What a late one does
     is tested in test_http_serve.py."""
     service.availability.close()
-    service.availability = Availability(lambda: None, Troubles())
+    service.availability = Availability(lambda: None, lambda: None, Troubles())
     return service
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from meterfold_cli.console import decimal_text, time_text
 from meterfold_schemas.plurals import plural
-from meterfold_service.usage.operations import busy_since
+from meterfold_service.usage.subjects import busy_since
 
 if TYPE_CHECKING:
     from meterfold_cli.top.looks import Frame

@@ -10,11 +10,13 @@ from meterfold_service.access.principal import Scope
 from meterfold_service.access.room import Room
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from meterfold_service.exports.operations import ExportStream
     from meterfold_service.pages import Page
-    from meterfold_service.usage.results import UsagePage, UsageSummary
+    from meterfold_service.usage.results import SubjectUsage, UsagePage, UsageSummary
     from meterfold_sink.busiest import BusySubject
-    from meterfold_sink.subjects import KnownSubject, SubjectMetric
+    from meterfold_sink.subjects import KnownSubject
 
 __all__ = ["ScopedUsage"]
 
@@ -61,10 +63,12 @@ class ScopedUsage(Room):
         self._need(Scope.READ)
         return self._metering.usage.subjects(text, org_id=self._org(org_id), limit=limit)
 
-    def metrics_of(self, subject: Subject, *, org_id: str | None = None) -> Sequence[SubjectMetric]:
+    def metrics_of(
+        self, subject: Subject, *, org_id: str | None = None, month: datetime | None = None
+    ) -> Sequence[SubjectUsage]:
         self._need_for_subject(Scope.READ)
         whose = self._subject(subject) or subject
-        return self._metering.usage.metrics_of(whose, org_id=self._org(org_id) or "")
+        return self._metering.usage.metrics_of(whose, org_id=self._org(org_id) or "", month=month)
 
     def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
         self._need_everything(Scope.READ, "the busiest subjects are")

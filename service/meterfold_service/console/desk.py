@@ -43,6 +43,11 @@ class Desk:
         return self.service.metering
 
     @property
+    def is_slow(self) -> bool:
+        """Whether ClickHouse answers late at present."""
+        return bool(self.service.slow())
+
+    @property
     def authentication(self) -> Authentication:
         return self.service.authentication
 

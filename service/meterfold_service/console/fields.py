@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from meterfold_schemas.errors import InvalidUsage, shown
 
-__all__ = ["decimal", "moment", "number", "org_of", "shown_moment", "subject_of", "text"]
+__all__ = [
+    "conditions",
+    "conditions_text",
+    "decimal",
+    "moment",
+    "number",
+    "org_of",
+    "shown_moment",
+    "subject_of",
+    "text",
+]
 
 _NO_ORG: Final = '""'
 
@@ -60,6 +70,24 @@ def shown_moment(value: datetime | None, zone: tzinfo, *, with_time: bool) -> st
         return ""
     local = value.astimezone(zone)
     return f"{local:%Y-%m-%dT%H:%M}" if with_time else f"{local:%Y-%m-%d}"
+
+
+def conditions(values: Mapping[str, str], name: str) -> dict[str, list[str | None]]:
+    """`region=eu, model=a, model=b`: the values that each metadata field may have; a name alone is usage without the
+    field."""
+    found: dict[str, list[str | None]] = {}
+    for part in values.get(name, "").split(","):
+        field, equals, value = (one.strip() for one in part.partition("="))
+        if not field and (equals or value):
+            raise InvalidUsage(f"the filter {shown(part.strip())} must name a metadata field, such as region=eu")
+        if field:
+            found.setdefault(field, []).append(value if equals else None)
+    return found
+
+
+def conditions_text(where: Mapping[str, Sequence[str | None]]) -> str:
+    """As `conditions` reads it."""
+    return ", ".join(name if one is None else f"{name}={one}" for name, some in where.items() for one in some)
 
 
 def org_of(values: Mapping[str, str], name: str = "org") -> str | None:

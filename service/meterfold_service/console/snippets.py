@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -20,7 +20,8 @@ _ADDING: Final = frozenset({"sum", "count"})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a usage page was asked for. `group`: a metadata field or "subject"; `compare`: also the time before."""
+    """What a usage page was asked for. `group`: metadata fields or "subject"; `where`: the values that a metadata field
+    may have, None for usage without it; `compare`: also the time before."""
 
     metric: str
     period: str
@@ -31,6 +32,7 @@ class Asked:
     org_id: str | None = None
     subject: tuple[str, str] | None = None
     group: tuple[str, ...] = ()
+    where: Mapping[str, Sequence[str | None]] = field(default_factory=dict, hash=False)
     compare: bool = False
 
     @property
@@ -56,7 +58,7 @@ def snippets(asked: Asked, base: str, aggregation: str) -> Sequence[Snippet]:
 def _sql(asked: Asked, aggregation: str) -> Snippet:
     fields = [name for name in asked.group if name != SUBJECT]
     by_subject = SUBJECT in asked.group
-    if asked.period not in _VIEWS or fields or (asked.tz or "UTC") != "UTC":
+    if asked.period not in _VIEWS or fields or asked.where or (asked.tz or "UTC") != "UTC":
         return Snippet("SQL", "", "The views are by subject and in UTC; use the API for zones, metadata and billing.")
     if not by_subject and asked.subject is None and aggregation not in _ADDING:
         return Snippet(
@@ -84,6 +86,8 @@ def _curl(asked: Asked, base: str) -> str:
         *([("org_id", asked.org_id)] if asked.org_id is not None else []),
         *([("subject_type", asked.subject[0]), ("subject_id", asked.subject[1])] if asked.subject else []),
         *(("group_by", name) for name in asked.group),
+        *(("where", f"{name}={one}") for name, some in asked.where.items() for one in some if one is not None),
+        *(("missing", name) for name, some in asked.where.items() if None in some),
     ]
     address = f"{base}v1/usage/{quote(asked.metric, safe='')}/summary?{urlencode(pairs)}"
     return f'curl -s -H "Authorization: Bearer $METERFOLD_TOKEN" \\\n  {shlex.quote(address)}'
@@ -99,6 +103,7 @@ def _python(asked: Asked) -> str:
         "org_id": repr(asked.org_id),
         **({"subject": repr(asked.subject)} if asked.subject else {}),
         **({"group_by": repr(list(asked.group))} if asked.group else {}),
+        **({"filter": repr({name: list(some) for name, some in asked.where.items()})} if asked.where else {}),
     }
     arguments = "".join(f"        {name}={value},\n" for name, value in values.items())
     return (

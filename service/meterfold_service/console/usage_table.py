@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from meterfold_schemas.definitions import SUBJECT
 from meterfold_schemas.periods import from_micros, micros
+from meterfold_service.console.fields import conditions_text
 from meterfold_service.console.rendering import NONE, org_text, url
 from meterfold_service.console.snippets import Asked
 from meterfold_service.usage.calendar import LIFETIME, Calendar
@@ -145,6 +146,7 @@ def _closer(asked: Asked, row: UsageSummary) -> tuple[str, str]:
                 subject_id=row.subject_id,
                 start=start,
                 end=end,
+                where=conditions_text(asked.where),
             ),
             "Records",
         )
@@ -158,5 +160,6 @@ def _closer(asked: Asked, row: UsageSummary) -> tuple[str, str]:
         start=start,
         end=end,
         group=SUBJECT,
+        where=conditions_text(asked.where),
     )
     return link, "Subjects"

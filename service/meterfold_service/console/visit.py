@@ -106,6 +106,7 @@ class Visit:
             csrf=self.session.csrf(self.desk.signer),
             notice=NOTICES.get(self.query.get("done", "")),
             now=self.desk.now(),
+            is_slow=self.desk.is_slow,
             **values,
         )
         return HTMLResponse(text, http_status)

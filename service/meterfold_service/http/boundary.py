@@ -6,6 +6,7 @@ Plain ASGI, since nothing here may hold a body in memory.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -59,21 +60,24 @@ class Boundary:
         self._settings = settings
         self._traffic = traffic
         self._hosts = frozenset(host.lower() for host in settings.hosts)
+        # A random number for each request is a system call, which takes a millisecond in some containers.
+        self._process = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, sent = time.monotonic(), _Sent(send, _id_of(scope))
+        headers = Headers(scope=scope)
+        begun, sent = time.monotonic(), _Sent(send, self._id_of(headers))
         self._traffic.open += 1
         try:
-            await self._answered(scope, receive, sent)
+            await self._answered(scope, headers, receive, sent)
         finally:
             self._traffic.open -= 1
             self._note(scope, sent, time.monotonic() - begun)
 
-    async def _answered(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
-        headers = Headers(scope=scope)
+    async def _answered(self, scope: Scope, headers: Headers, receive: Receive, sent: _Sent) -> None:
         body = _Body(receive, self._settings.max_body_bytes, self._settings.body_seconds)
         try:
             self._check(headers)
@@ -82,6 +86,11 @@ class Boundary:
             if sent.status is None:
                 status = HTTPStatus(refused.status_code)
                 await answer(status, refused.code, refused.detail, headers=refused.headers)(scope, receive, sent)
+
+    def _id_of(self, headers: Headers) -> str:
+        """The client's own, or one that no other request has."""
+        given = headers.get("x-request-id", "")
+        return given if _REQUEST_ID.fullmatch(given) else f"{self._process}{next(self._numbers):04x}"
 
     def _check(self, headers: Headers) -> None:
         host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
@@ -162,11 +171,6 @@ class _Sent:
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)
-
-
-def _id_of(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def _too_large(most: int) -> _Refused:

@@ -47,7 +47,7 @@ class HttpService:
         self.stopping = asyncio.Event()
         """Set when the server stops: answers without an end must end."""
         self.exports = asyncio.Semaphore(settings.exports)
-        self.availability = Availability(metering.ping, self.traffic.errors)
+        self.availability = Availability(metering.ping, metering.reach, self.traffic.errors)
         self._follower: StateFollower | None = None
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http")
         self._changes = ThreadPoolExecutor(settings.threads, thread_name_prefix="meterfold-http-change")
@@ -94,6 +94,10 @@ class HttpService:
         if self._follower is not None and self._follower.as_of is None:
             waiting.append("limits")
         return waiting
+
+    def slow(self) -> list[Literal["clickhouse"]]:
+        """What answers late, so that requests take longer."""
+        return ["clickhouse"] if self.availability.is_slow else []
 
     def note(self) -> None:
         """For the metrics, from time to time."""

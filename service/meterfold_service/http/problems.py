@@ -14,7 +14,14 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from meterfold_schemas.errors import InvalidDefinition, InvalidSettings, InvalidUsage, MeterfoldError, Retryable
+from meterfold_schemas.errors import (
+    InvalidDefinition,
+    InvalidSettings,
+    InvalidUsage,
+    MeterfoldError,
+    Retryable,
+    shown,
+)
 from meterfold_service import errors
 from meterfold_service.access.errors import Forbidden, InvalidToken, TokenNotFound
 from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
@@ -124,10 +131,14 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if status is HTTPStatus.NOT_FOUND and detail == status.phrase:
+        detail = f"no operation has the path {shown(request.url.path)}; /v1/openapi.json describes those that exist"
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{shown(request.method)} is not possible on this path; the header Allow names the methods that are"
         # The framework names the methods of the first route with this path; there may be more.
         headers["Allow"] = ", ".join(sorted(_methods(request)))
-    return answer(status, getattr(error, "code", status.name), str(error.detail), headers=headers)
+    return answer(status, getattr(error, "code", status.name), detail, headers=headers)
 
 
 def _methods(request: Request) -> set[str]:

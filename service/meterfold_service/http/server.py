@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
@@ -22,6 +23,7 @@ from meterfold_service.tokens.authentication import Authentication
 __all__ = ["HttpServer"]
 
 _LOOK_SECONDS: Final = 0.1
+_REFRESH_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 8
 _KEEP_ALIVE_SECONDS: Final = 30
 _BACKLOG: Final = 1024
@@ -69,16 +71,23 @@ class HttpServer:
             watch.cancel()
 
     async def _watch(self, server: uvicorn.Server, stop: Event) -> None:
+        """Look often whether to stop, and do the rest once a second: each call takes a thread of requests."""
+        due = time.monotonic()
         while not stop.is_set():
             self.ready = server.started
-            self._service.note()
-            with suppress(MeterfoldError):  # repeated in a moment
-                await self._service.ingesting.run(self._service.metering.events.refresh)
-            with suppress(MeterfoldError):
-                await self._service.run(self._service.authentication.note_uses)
+            if time.monotonic() >= due:
+                due = time.monotonic() + _REFRESH_SECONDS
+                await self._refresh()
             await asyncio.sleep(_LOOK_SECONDS)
         self._service.stopping.set()
         server.should_exit = True
+
+    async def _refresh(self) -> None:
+        self._service.note()
+        with suppress(MeterfoldError):  # repeated in a second
+            await self._service.ingesting.run(self._service.metering.events.refresh)
+        with suppress(MeterfoldError):
+            await self._service.run(self._service.authentication.note_uses)
 
 
 class _Server(uvicorn.Server):

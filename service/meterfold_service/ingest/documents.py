@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, Final
+
+import orjson
 
 from meterfold_schemas.errors import shown
 from meterfold_service.ingest.errors import UnreadableBody
@@ -43,6 +46,12 @@ def documents_of(body: bytes) -> list[Document]:
 
 def parsed(body: bytes) -> Any:
     """One JSON value. Raises UnreadableBody for what is not JSON in UTF-8."""
+    with suppress(orjson.JSONDecodeError, _NotPlain):
+        # Three times as fast as the reader below, which is exact where it matters: for numbers that are not integers of
+        # 64 bits, names that are there twice, and what is wrong with a text.
+        value = orjson.loads(body)
+        if b'\\":' not in body and body.count(b'":') == _plain_names(value):
+            return value
     try:
         text = body.decode()
         value = json.loads(text, parse_float=WrittenNumber, parse_constant=_no_constant)
@@ -62,6 +71,29 @@ def parsed(body: bytes) -> Any:
         reason = "a number has more than 4,300 digits" if long else str(error)
         raise UnreadableBody(f"the body is not JSON that can be read: {reason}") from None
     return value
+
+
+class _NotPlain(Exception):
+    """A value has numbers that were rounded."""
+
+
+def _plain_names(value: Any) -> int:
+    """How many names a value has. Raises _NotPlain for one with floats."""
+    kind = type(value)
+    if kind is dict:
+        count = len(value)
+        for one in value.values():
+            kind = type(one)
+            if kind is float:
+                raise _NotPlain
+            if kind is dict or kind is list:
+                count += _plain_names(one)
+        return count
+    if kind is list:
+        return sum(map(_plain_names, value))
+    if kind is float:
+        raise _NotPlain
+    return 0
 
 
 def _may_repeat_a_field(text: str, value: Any) -> bool:

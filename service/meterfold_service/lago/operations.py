@@ -12,14 +12,12 @@ from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import micros
 from meterfold_service.ingest.door import Door
 from meterfold_service.lago.events import SUBJECT_TYPE, month_of, usage_of
-from meterfold_sink.listed_events import metrics_used_by
+from meterfold_service.pages import MAX_LIMIT
+from meterfold_sink.subjects import metrics_of_subject
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import MetricDefinition
-    from meterfold_service.ingest.known_metrics import KnownMetrics
-    from meterfold_service.ingest.operations import Events, Pending
-    from meterfold_service.usage.operations import Usage
-    from meterfold_sink.pool import ClientPool
+    from meterfold_service.ingest.operations import Pending
 
 __all__ = ["CurrentUsage", "Lago", "LagoIngested", "MetricUsage"]
 
@@ -53,17 +51,6 @@ class CurrentUsage:
 class Lago(Door):
     """For any thread. `org_id` is the organization of the caller; "": none."""
 
-    def __init__(
-        self,
-        clients: ClientPool,
-        known: KnownMetrics,
-        usage: Callable[[], Usage],
-        events: Callable[[], Events],
-        now: Callable[[], datetime],
-    ) -> None:
-        super().__init__(clients, known, events, now)
-        self._usage = usage
-
     def begin(self, documents: Sequence[Any], org_id: str, on_end: Callable[[], None]) -> LagoIngested:
         """Take events, as Events.begin does. A bad one does not affect the others."""
         metrics = self._known.of(org_id)
@@ -85,17 +72,13 @@ class Lago(Door):
         start, end = month_of(self._now())
         metrics = self._known.of(org_id)
         with self._clients.client() as client:
-            used = metrics_used_by(
-                client, org_id=org_id, subject_type=SUBJECT_TYPE, subject_id=subscription, month=micros(start)
+            used = metrics_of_subject(
+                client, (SUBJECT_TYPE, subscription), org_id=org_id, month=micros(start), limit=MAX_LIMIT
             )
         found = []
-        for key in used:
-            if key not in metrics:  # without a definition there is no total
-                continue
-            page = self._usage().get_summary(
-                key, period="monthly", start=start, end=end, subject=(SUBJECT_TYPE, subscription), org_id=org_id
-            )
-            for row in page.rows:
-                if row.total_quantity is not None:
-                    found.append(MetricUsage(metrics[key], row.total_quantity, row.record_count))
+        for one in sorted(used, key=lambda one: one.metric_key):
+            metric = metrics.get(one.metric_key)  # without a definition there is no total
+            total = None if metric is None else one.month_total(metric.aggregation_type)
+            if metric is not None and total is not None:
+                found.append(MetricUsage(metric, total, one.month_records))
         return CurrentUsage(start, end, found)

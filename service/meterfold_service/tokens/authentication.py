@@ -17,7 +17,7 @@ from meterfold_service.tokens.operations import Tokens
 from meterfold_service.tokens.secrets import TokenText
 from meterfold_sink.api_tokens import StoredToken
 
-__all__ = ["FRESH_SECONDS", "Authentication"]
+__all__ = ["FRESH_SECONDS", "USES_SECONDS", "Authentication"]
 
 _LOG = logging.getLogger("meterfold.tokens")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from meterfold_schemas.errors import InvalidUsage
@@ -19,6 +19,7 @@ from meterfold_service.usage.closed import with_closings
 from meterfold_service.usage.pieces import RECORDS, pieces
 from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary
 from meterfold_service.usage.selection import Where, filters_of, grouping_of
+from meterfold_service.usage.subjects import Subjects, checked_subject
 from meterfold_sink.closed_usage import complete_closings
 from meterfold_sink.definitions import defined_keys
 from meterfold_sink.fold_state import read_progress, read_rules
@@ -32,11 +33,9 @@ from meterfold_sink.usage_sums import MissingRecords, UsageSum, missing_records,
 if TYPE_CHECKING:
     from meterfold.delivery import Delivery
     from meterfold_schemas.settings import KafkaSettings
-    from meterfold_sink.busiest import BusySubject
     from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
     from meterfold_sink.rules import FoldRules
-    from meterfold_sink.subjects import KnownSubject, SubjectMetric
 
 __all__ = ["MAX_PERIODS", "Usage"]
 
@@ -49,7 +48,7 @@ _RECORD_KEYS: Final = (micros_of("timestamp"), Key("offset", "Int64"))
 _SUMMARIES: Final = "summaries"
 
 
-class Usage(Exporting):
+class Usage(Subjects, Exporting):
     """The operations on usage; for any thread. Every one raises Retryable or Fatal, and what it says itself."""
 
     def __init__(
@@ -88,7 +87,7 @@ class Usage(Exporting):
         after = None if cursor is None else position_of(cursor, _RECORDS, _RECORD_KEYS)
         filters = filters_of(filter)
         first, last = self._span(start, end)
-        of = Of(metric_key, org_id, _subject(subject))
+        of = Of(metric_key, org_id, checked_subject(subject))
         with self._clients.client() as client:
             self._wait(client, at_least)
             rules = read_rules(client)
@@ -166,7 +165,7 @@ class Usage(Exporting):
         first, last = self._span(start, end)
         windows = calendar.windows(first, last, MAX_PERIODS)
         parts = [Piece(number, *piece) for number, window in enumerate(windows) for piece in _pieces(window, grouping)]
-        of = Of(metric_key, org_id, None if subject is None else _subject(subject))
+        of = Of(metric_key, org_id, None if subject is None else checked_subject(subject))
         with self._clients.client() as client:
             self._wait(client, at_least)
             # Progress before the numbers, so that they are no older than it says; expired records after them.
@@ -203,31 +202,6 @@ class Usage(Exporting):
             ]
             rows, total = every[offset : offset + limit], len(every)
         return Page(total, tuple(rows), cursor=next_offset(_SUMMARIES, offset, limit, total))
-
-    def busiest(self, *, limit: int = 10) -> tuple[BusySubject, ...]:
-        """The subjects with the most events in this hour and the last one, in UTC, by the time of the usage. Raises
-        InvalidUsage for a wrong limit."""
-        from meterfold_sink.busiest import busiest_subjects
-
-        check_page(limit)
-        with self._clients.client() as client:
-            return tuple(busiest_subjects(client, busy_since(self._now()), limit=limit))
-
-    def subjects(self, text: str = "", *, org_id: str | None = None, limit: int = 50) -> Sequence[KnownSubject]:
-        """Subjects with usage whose id or type contains `text`, those used last first. Raises InvalidUsage for a wrong
-        limit."""
-        from meterfold_sink.subjects import find_subjects
-
-        check_page(limit)
-        with self._clients.client() as client:
-            return find_subjects(client, text, org_id=org_id, limit=limit)
-
-    def metrics_of(self, subject: tuple[str, str], *, org_id: str = "") -> Sequence[SubjectMetric]:
-        """The metrics that one subject has used, the busiest first."""
-        from meterfold_sink.subjects import metrics_of_subject
-
-        with self._clients.client() as client:
-            return metrics_of_subject(client, _subject(subject), org_id=org_id)
 
     def _with_closings(
         self, client: Client, rules: FoldRules, of: Of, parts: list[Piece], grouping: Grouping
@@ -267,11 +241,6 @@ class Usage(Exporting):
                 time.sleep(_LOOK_SECONDS)
 
 
-def busy_since(now: datetime) -> datetime:
-    """The start of the hours that `busiest` looks at."""
-    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
-
-
 def _pieces(window: Window, grouping: Grouping) -> list[tuple[str, int, int]]:
     """What a window is made of. Windows have no metadata, so that its fields need the records."""
     if grouping.metadata_fields:
@@ -281,13 +250,6 @@ def _pieces(window: Window, grouping: Grouping) -> list[tuple[str, int, int]]:
     if window.end is None:  # a lifetime is one stored window, at the epoch
         return [("lifetime", window.start, window.start + 1)]
     return [*pieces(window.start, window.end)]
-
-
-def _subject(subject: tuple[str, str]) -> tuple[str, str]:
-    match subject:
-        case (str(), str()):
-            return subject
-    raise InvalidUsage(f"subject {subject!r:.80} must be a pair of strings: its type and its id")
 
 
 def _summary(

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-__all__ = ["UsagePage", "UsageRecord", "UsageSummary"]
+if TYPE_CHECKING:
+    from meterfold_schemas.definitions import MetricDefinition
+
+__all__ = ["SubjectUsage", "UsagePage", "UsageRecord", "UsageSummary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +80,17 @@ class UsageSummary:
     updated_at: datetime | None
     group: Mapping[str, str | None] = field(default_factory=dict, hash=False)
     unique_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectUsage:
+    """A metric that a subject has used: `records` are all events that were ever counted, `last_used` the latest time of
+    its usage. `month_total` is by the definition `metric` as the organization sees it; None without a definition, or
+    without events in the month."""
+
+    metric_key: str
+    metric: MetricDefinition | None
+    records: int
+    last_used: datetime
+    month_records: int
+    month_total: Decimal | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -9,7 +11,7 @@ from starlette.responses import Response
 from meterfold_service.access.principal import Scope
 from meterfold_service.console import fields
 from meterfold_service.console.visit import Visit, page
-from meterfold_service.notify.operations import STATES
+from meterfold_service.notify.operations import STATES, WebhookEndpoint
 
 __all__ = ["ROUTES"]
 
@@ -19,22 +21,33 @@ _LIMIT: Final = 50
 async def deliveries(visit: Visit) -> Response:
     sees_all = visit.principal.org_id is None
     state = fields.text(visit.query, "state")
-    found = await visit.run(
-        visit.may.notifications.list,
-        state=state,
-        alert_id=fields.text(visit.query, "alert_id"),
-        cursor=fields.text(visit.query, "cursor"),
-        limit=_LIMIT,
+    found, endpoints = await asyncio.gather(
+        visit.run(
+            visit.may.notifications.list,
+            state=state,
+            alert_id=fields.text(visit.query, "alert_id"),
+            cursor=fields.text(visit.query, "cursor"),
+            limit=_LIMIT,
+        ),
+        _endpoints(visit),
     )
     return visit.render(
         "deliveries.html",
         found=found,
-        endpoints=await visit.run(visit.may.notifications.endpoints) if sees_all else (),
+        endpoints=endpoints,
         state=state,
         states=STATES,
         sees_all=sees_all,
         manages=sees_all and visit.principal.may(Scope.MANAGE),
     )
+
+
+async def _endpoints(visit: Visit) -> Sequence[WebhookEndpoint]:
+    """Those of every organization, for whoever sees them."""
+    if visit.principal.org_id is not None:
+        return ()
+    found: Sequence[WebhookEndpoint] = await visit.run(visit.may.notifications.endpoints)
+    return found
 
 
 async def one(visit: Visit) -> Response:

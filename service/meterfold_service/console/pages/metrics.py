@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,9 +29,12 @@ _REFUSED: Final = (InvalidDefinition, InvalidUsage, MetricKeyExists)
 
 
 async def metrics(visit: Visit) -> Response:
-    rows = await visit.run(visit.may.metrics.visible)
-    undefined = (await visit.run(visit.may.metrics.list, limit=1)).undefined
-    return visit.render("metrics.html", rows=rows, undefined=undefined, manages=visit.principal.may(Scope.MANAGE))
+    rows, listed = await asyncio.gather(
+        visit.run(visit.may.metrics.visible), visit.run(visit.may.metrics.list, limit=1)
+    )
+    return visit.render(
+        "metrics.html", rows=rows, undefined=listed.undefined, manages=visit.principal.may(Scope.MANAGE)
+    )
 
 
 async def new(visit: Visit) -> Response:

@@ -17,10 +17,12 @@ from meterfold_service.console.pages.subjects import one_subject
 from meterfold_service.console.rendering import ago, quantity, span, url
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.status.report import StatusReport
+from meterfold_service.usage.subjects import busy_since
 
 __all__ = ["ROUTES"]
 
 _SHOWN: Final = 120
+_BUSIEST: Final = 10
 _CHECKED_SECONDS: Final = 4.0
 
 
@@ -45,6 +47,12 @@ async def overview(visit: Visit) -> Response:
     recent = visit.desk.feed.recent[-_SHOWN:]
     rate = recent[-1].rate if recent else None
     return visit.render("overview.html", totals=totals, rate=_rate(rate), samples=[_row(one) for one in recent])
+
+
+async def busiest(visit: Visit) -> Response:
+    """A part of the page: it reads the windows of two hours."""
+    found = await visit.run(visit.may.usage.busiest, limit=_BUSIEST)
+    return visit.render("_busiest.html", rows=found, since=busy_since(visit.desk.now()))
 
 
 async def attention(visit: Visit) -> Response:
@@ -149,5 +157,6 @@ async def _of_service(visit: Visit) -> list[Item]:
 ROUTES = (
     page("/", overview),
     page("/overview/attention", attention),
+    page("/overview/busiest", busiest),
     page("/live", live),
 )

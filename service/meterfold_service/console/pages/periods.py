@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -38,7 +39,12 @@ async def close(visit: Visit) -> Response:
 
 async def _shown(visit: Visit, problem: Exception | None = None) -> Response:
     sees_all = visit.principal.org_id is None
-    offset = fields.number(visit.query, "offset", 0)
+    due = closings = None
+    if sees_all:
+        due, closings = await asyncio.gather(
+            visit.run(visit.may.periods.due, limit=_DUE),
+            visit.run(visit.may.periods.list, limit=_LIMIT, cursor=fields.text(visit.query, "closings")),
+        )
     first = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return visit.render(
         "periods.html",
@@ -46,18 +52,22 @@ async def _shown(visit: Visit, problem: Exception | None = None) -> Response:
         problem=problem,
         sees_all=sees_all,
         manages=visit.principal.may(Scope.MANAGE),
-        due=await visit.run(visit.may.periods.due, limit=_DUE) if sees_all else None,
-        closings=await visit.run(visit.may.periods.list, limit=_LIMIT, cursor=fields.text(visit.query, "closings"))
-        if sees_all
-        else None,
-        adjustments=await visit.run(visit.may.periods.adjustments, limit=_LIMIT, offset=offset),
+        due=due,
+        closings=closings,
         last_month=f"{(first - timedelta(days=1)).replace(day=1):%Y-%m-%d}",
-        offset=offset,
-        limit=_LIMIT,
+        offset=fields.number(visit.query, "offset", 0),
     )
+
+
+async def adjustments(visit: Visit) -> Response:
+    """A part of the page: it looks at every period that has moved."""
+    offset = fields.number(visit.query, "offset", 0)
+    found = await visit.run(visit.may.periods.adjustments, limit=_LIMIT, offset=offset)
+    return visit.render("_adjustments.html", adjustments=found, offset=offset, limit=_LIMIT)
 
 
 ROUTES = (
     page("/periods", periods),
+    page("/periods/adjustments", adjustments),
     page("/periods/close", close, method="POST"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,13 +19,12 @@ from meterfold_service.console import fields
 from meterfold_service.console.links import LINK_MINUTES, link_of
 from meterfold_service.console.rendering import org_text, url
 from meterfold_service.console.visit import Visit, page
-from meterfold_service.errors import LimitsNotReady, MetricNotFound
+from meterfold_service.errors import LimitsNotReady
 from meterfold_service.limits.table import Limit
 
 __all__ = ["ROUTES", "one_subject"]
 
 _LIMIT: Final = 50
-_METRICS: Final = 30
 _ALERTS: Final = 20
 
 
@@ -60,11 +60,9 @@ async def one_subject(visit: Visit, subject: tuple[str, str], org: str, **more: 
     """Everything of a subject; for a token of the subject without the ways to other pages."""
     is_customer = visit.principal.subject is not None
     month = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    rows = await _rows(visit, subject, org, month)
-    limits = await _limits(visit, subject, org)
-    alerts: Sequence[UsageAlert] = ()
-    if not is_customer:
-        alerts = (await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)).rows
+    rows, limits, alerts = await asyncio.gather(
+        _rows(visit, subject, org, month), _limits(visit, subject, org), _alerts(visit, subject, org)
+    )
     return visit.render(
         "subject.html",
         **{
@@ -83,41 +81,33 @@ async def one_subject(visit: Visit, subject: tuple[str, str], org: str, **more: 
 
 
 async def _rows(visit: Visit, subject: tuple[str, str], org: str, month: datetime) -> Sequence[Row]:
-    known = {metric.key: metric for metric in await visit.run(visit.may.metrics.visible)}
-    found = []
-    for used in (await visit.run(visit.may.usage.metrics_of, subject, org_id=org))[:_METRICS]:
-        metric = known.get(used.metric_key)
-        total, events = None, 0
-        try:
-            summary = await visit.run(
-                visit.may.usage.get_summary, used.metric_key, period="monthly", start=month, subject=subject, org_id=org
-            )
-            total = summary.rows[-1].total_quantity if summary.rows else None
-            events = summary.rows[-1].record_count if summary.rows else 0
-        except MetricNotFound:
-            pass
-        subject_type, subject_id = subject
-        link = url(
-            "/usage",
-            metric=used.metric_key,
-            period="daily",
-            org=org_text(org),
-            subject_type=subject_type,
-            subject_id=subject_id,
+    subject_type, subject_id = subject
+    return [
+        Row(
+            used.metric_key,
+            used.metric.name if used.metric else used.metric_key,
+            used.metric.unit if used.metric else "not defined",
+            used.metric.precision if used.metric else 0,
+            used.month_total,
+            used.month_records,
+            used.last_used,
+            url(
+                "/usage",
+                metric=used.metric_key,
+                period="daily",
+                org=org_text(org),
+                subject_type=subject_type,
+                subject_id=subject_id,
+            ),
         )
-        found.append(
-            Row(
-                used.metric_key,
-                metric.name if metric else used.metric_key,
-                metric.unit if metric else "not defined",
-                metric.precision if metric else 0,
-                total,
-                events,
-                used.last_used,
-                link,
-            )
-        )
-    return found
+        for used in await visit.run(visit.may.usage.metrics_of, subject, org_id=org, month=month)
+    ]
+
+
+async def _alerts(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[UsageAlert]:
+    if visit.principal.subject is not None:
+        return ()
+    return (await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)).rows
 
 
 async def _limits(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[Limit]:

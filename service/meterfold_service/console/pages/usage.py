@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
@@ -42,7 +43,8 @@ _SHOWN: Final[Mapping[str, timedelta]] = {
 }
 _DOWNLOADS: Final = (Format.CSV, Format.JSONL, Format.PARQUET)
 _NAMES: Final = (
-    "metric", "period", "start", "end", "group", "subject_type", "subject_id", "org", "tz", "anchor", "compare",
+    "metric", "period", "start", "end", "group", "where", "subject_type", "subject_id", "org", "tz", "anchor",
+    "compare",
 )  # fmt: skip
 RECORD: Final = (
     "python -c \"from meterfold import Meter\nwith Meter() as meter: meter.record({metric!r}, ('user', 'ada'), 3)\""
@@ -82,7 +84,7 @@ async def usage(visit: Visit) -> Response:
         asked=asked,
         start=fields.shown_moment(asked.start, zone, with_time=asked.with_time),
         end=fields.shown_moment(asked.end, zone, with_time=asked.with_time) if query["end"] else "",
-        more=any(query[name] for name in ("subject_type", "subject_id", "org", "tz", "anchor")),
+        more=any(query[name] for name in ("where", "subject_type", "subject_id", "org", "tz", "anchor")),
         problem=problem,
         record=RECORD.format(metric=metric.key),
         **found,
@@ -107,6 +109,7 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
         org_id=fields.org_of(query),
         subject=fields.subject_of(query),
         group=group,
+        where=fields.conditions(query, "where"),
         compare=bool(query["compare"]) and period != "lifetime",
     )
 
@@ -125,13 +128,17 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[s
             every_org=asked.org_id is None,
             subject=asked.subject,
             group_by=asked.group,
+            filter=asked.where or None,
             top=_TOP if asked.group and asked.subject is None else None,
             limit=_ROWS,
         )
 
     calendar = Calendar.of(asked.period, asked.tz, asked.anchor)
-    found = await read(asked.start, asked.end)
-    earlier = (await read(*before(calendar, asked.start, asked.end))).rows if asked.compare else ()
+    spans = [(asked.start, asked.end)]
+    if asked.compare:
+        spans.append(before(calendar, asked.start, asked.end))
+    found, *others = await asyncio.gather(*(read(*span) for span in spans))
+    earlier = others[0].rows if others else ()
     return {
         "rows": rows_of(asked, zone, found.rows, earlier, calendar),
         "total": found.total,
@@ -162,12 +169,12 @@ async def records(visit: Visit) -> Response:
         start=start,
         end=end,
         org_id=fields.org_of(visit.query),
+        filter=fields.conditions(visit.query, "where") or None,
         limit=_RECORDS,
         cursor=fields.text(visit.query, "cursor"),
     )
-    query = {
-        name: visit.query.get(name, "") for name in ("metric", "org", "subject_type", "subject_id", "start", "end")
-    }
+    names = ("metric", "org", "subject_type", "subject_id", "start", "end", "where")
+    query = {name: visit.query.get(name, "") for name in names}
     return visit.render(
         "records.html",
         found=found,
@@ -177,7 +184,7 @@ async def records(visit: Visit) -> Response:
         end=end or visit.desk.now(),
         next=url("/usage/records", **query, cursor=found.cursor),
         back=url("/usage", metric=metric, org=query["org"], subject_type=query["subject_type"],
-                 subject_id=query["subject_id"]),
+                 subject_id=query["subject_id"], where=query["where"]),
     )  # fmt: skip
 
 

@@ -22,3 +22,4 @@ class Readiness(Answer):
 
     ready: bool
     waiting_for: list[Literal["clickhouse", "limits"]] = Field(examples=[[]])
+    slow: list[Literal["clickhouse"]] = Field(description="What answers late: requests take longer.", examples=[[]])

@@ -15,9 +15,10 @@ from meterfold_service.http.event_answers import answer_of
 from meterfold_service.http.event_requests import documents_in
 from meterfold_service.http.ingesting import QUICK_BYTES
 from meterfold_service.http.models.events import REQUEST, RESPONSES
+from meterfold_service.http.quick import QuickRoute
 from meterfold_service.ingest.operations import Pending
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = APIRouter(prefix="/v1/events", tags=["events"], route_class=QuickRoute)
 
 
 @router.post("", responses=RESPONSES, openapi_extra={"requestBody": REQUEST})

@@ -28,4 +28,4 @@ async def readiness(service: Annotated[HttpService, Depends(_service)], response
     """Say whether requests can be answered: ClickHouse answers, and limits are in memory."""
     waiting = service.waiting_for()
     response.status_code = 503 if waiting else 200
-    return Readiness(ready=not waiting, waiting_for=waiting)
+    return Readiness(ready=not waiting, waiting_for=waiting, slow=service.slow())

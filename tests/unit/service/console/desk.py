@@ -35,8 +35,9 @@ from meterfold_service.status.operations import FoldTotals
 from meterfold_service.thresholds.changes import ThresholdChange
 from meterfold_service.thresholds.operations import ListedThreshold
 from meterfold_service.tokens.operations import Token
-from meterfold_service.usage.results import UsagePage, UsageRecord, UsageSummary
-from meterfold_sink.subjects import KnownSubject, SubjectMetric
+from meterfold_service.usage.results import SubjectUsage, UsagePage, UsageRecord, UsageSummary
+from meterfold_sink.busiest import BusySubject
+from meterfold_sink.subjects import KnownSubject
 from meterfold_sink.threshold_levels import Standing, WindowNow
 from meterfold_sink.threshold_preview import Reached
 
@@ -123,8 +124,9 @@ def metering() -> Any:
         usage=Made(
             get=answers(UsagePage((RECORD,), 1, Decimal(1), MARKUP)),
             get_summary=page_of(SUMMARY),
+            busiest=answers((BusySubject(MARKUP, "api.calls", MARKUP, MARKUP, 3, Decimal(7)),)),
             subjects=answers([KnownSubject(MARKUP, MARKUP, MARKUP, 1, NOW)]),
-            metrics_of=answers([SubjectMetric("api.calls", 3, NOW)]),
+            metrics_of=answers([SubjectUsage("api.calls", METRIC, 3, NOW, 2, Decimal(7))]),
         ),
         thresholds=Made(
             list=page_of(LISTED),
@@ -191,6 +193,7 @@ class Service:
         self.metering = metering
         self.authentication = Known()
         self.stopping = asyncio.Event()
+        self.late: list[str] = []
         self.settings = HttpSettings(exports=1)
         self.exports = asyncio.Semaphore(self.settings.exports)
 
@@ -198,6 +201,9 @@ class Service:
         return operation(*args, **kwargs)
 
     change = run
+
+    def slow(self) -> list[str]:
+        return self.late
 
     def discard(self, close: Callable[[], None]) -> None:
         close()

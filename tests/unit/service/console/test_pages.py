@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -24,6 +25,7 @@ from unit.service.console.desk import MARKUP, Service, application, client, csrf
 
 PATHS = (
     "/",
+    "/overview/busiest",
     "/usage",
     "/usage?metric=api.calls&period=daily&group=subject&compare=1",
     f"/usage?metric={MARKUP}&group={MARKUP}&org={MARKUP}&subject_type={MARKUP}&subject_id={MARKUP}&tz={MARKUP}",
@@ -43,6 +45,7 @@ PATHS = (
     "/rejected",
     "/rejected/one?at=0:5",
     "/periods",
+    "/periods/adjustments",
     "/verify",
     "/verify/last",
     "/tokens",
@@ -157,6 +160,30 @@ def test_a_refusal_is_shown_in_the_form(service: Service, browser: TestClient) -
     assert answer.status_code == 422
 
 
+def test_a_page_says_that_clickhouse_is_slow(service: Service, browser: TestClient) -> None:
+    assert "takes long to answer" not in browser.get("/metrics").text
+    service.late = ["clickhouse"]
+    assert "takes long to answer" in browser.get("/metrics").text
+
+
+def test_usage_is_filtered_by_metadata_and_so_are_its_links(service: Service, browser: TestClient) -> None:
+    seen: list[dict[str, Any]] = []
+    for name in ("get", "get_summary"):
+        operation = getattr(service.metering.usage, name)
+        setattr(service.metering.usage, name, lambda *of, _=operation, **how: seen.append(how) or _(*of, **how))
+    page = browser.get("/usage?metric=api.calls&where=region%3Deu,+model%3Da,model%3Db,+team&compare=1").text
+    wanted = {"region": ["eu"], "model": ["a", "b"], "team": [None]}
+    assert [one["filter"] for one in seen] == [wanted, wanted]
+    for text in ("where=region%3Deu&amp;where=model%3Da", "missing=team", "&#39;team&#39;: [None]"):
+        assert text in page
+    assert "Download" not in page
+    browser.get("/usage/records?metric=a&start=2026-11-01&subject_type=a&subject_id=b&where=region%3Deu")
+    assert seen[-1]["filter"] == {"region": ["eu"]}
+    assert "region=eu" in browser.get("/usage?metric=api.calls&where=region%3Deu&group=subject").text
+    wrong = browser.get("/usage?metric=api.calls&where=%3Deu").text
+    assert "must name a metadata field" in wrong
+
+
 def posted(browser: TestClient, path: str, **form: str) -> Response:
     return browser.post(path, data={"csrf": csrf(browser.get("/metrics/new").text), **form})
 
@@ -207,7 +234,9 @@ def test_an_unknown_address_is_a_page_for_a_browser_and_a_problem_for_a_program(
             ):
                 problem = browser.get(path, headers={"Accept": accept})
                 assert (problem.status_code, problem.headers["content-type"]) == (404, PROBLEM), (path, accept)
-        assert browser.put("/usage", headers={"Accept": "*/*"}).json()["code"] == "METHOD_NOT_ALLOWED"
+                assert problem.json()["detail"].startswith(f"no operation has the path '{path}'")
+        wrong = browser.put("/usage", headers={"Accept": "*/*"})
+        assert (wrong.json()["code"], wrong.headers["allow"]) == ("METHOD_NOT_ALLOWED", "GET, HEAD")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from meterfold_schemas.usage import UsageRecorded
 from meterfold_schemas.usage_fields import NAMES
 from meterfold_service.http.event_requests import documents_in
 from meterfold_service.ingest.batches import Batch, batch_of
-from meterfold_service.ingest.documents import documents_of
+from meterfold_service.ingest.documents import RepeatedField, documents_of, written
 from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
 
 EVENT = {
@@ -183,3 +183,27 @@ def test_the_number_of_events_is_bounded() -> None:
     assert len(documents_of(b"[1, 2]")) == 2
     with pytest.raises(TooManyEvents, match="2 events; at most 1"):
         documents_in({}, b"[1, 2]", 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1", "-0", "18446744073709551615", "18446744073709551616", "0.10", "1.5e3", "100000000000000000000.5", '"0.10"'],
+)
+def test_a_number_is_read_as_it_is_written_by_either_reader(text: str) -> None:
+    whole = f'[{{"a": {{"b": [{text}]}}, "quantity": {text}}}]'
+    expected = json.loads(whole, parse_float=str, parse_int=str)
+    (found,) = documents_of(whole.encode())
+    for value, one in ((found["quantity"], expected[0]["quantity"]), (found["a"]["b"][0], expected[0]["a"]["b"][0])):
+        assert str(written(value)) == ("0" if one == "-0" else one)
+
+
+def test_a_field_that_is_there_twice_is_seen_by_either_reader() -> None:
+    for number in ("1", "1.5"):
+        (found,) = documents_of(b'{"a": 1, "a": 2, "b": %s}' % number.encode())
+        assert isinstance(found, RepeatedField)
+
+
+def test_an_event_with_the_names_of_one_before_is_checked_as_that_one() -> None:
+    found = batch(json.dumps([EVENT, {**EVENT, "id": None}, {**EVENT, "metric_key": None}, {**EVENT, "quantity": "x"}]))
+    assert found.rows == [0, 1]
+    assert [found.refused[row].field for row in (2, 3)] == ["metric_key", "quantity"]
