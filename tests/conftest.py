@@ -46,7 +46,7 @@ STACK_FIXTURES = {"stack", "own_stack", "make_stack"}
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile(
-    "meterfold", deadline=None, derandomize=not seeds.NEW, max_examples=500 if seeds.NEW else 50
+    "meterfold", deadline=None, derandomize=not seeds.NEW, max_examples=500 if seeds.NEW else 30
 )
 hypothesis.settings.load_profile("meterfold")
 

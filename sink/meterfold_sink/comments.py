@@ -502,7 +502,8 @@ COMMENTS: Final[Mapping[str, Described]] = {
         "tries of deliveries by `meterfold notify`, one row per try and one (attempt 0) for the plan; read with FINAL",
         {
             **_DELIVERY,
-            "round": "0: the first round; a redelivery has the time of its request in UTC microseconds",
+            "round": "0: the first round; a redelivery or a test has the time of its request in UTC microseconds, by "
+            "the clock of ClickHouse",
             "attempt": "number of the try in its round; 0: the plan",
             "stage": "orders the rows of a try: 0 planned, 1 begun, 2 ended; the highest one wins",
             "give_up_at": "when the delivery is given up",

@@ -6,8 +6,11 @@ import json
 import secrets
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from console.driving import Browser, Console
 from meterfold import Meter
@@ -19,6 +22,8 @@ from meterfold_service.console.menu import MENU
 from support import eventually
 from support.cli import answer
 
+NotInTime = pytest.importorskip("playwright.sync_api").TimeoutError
+
 CLOSED = f"closed.{secrets.token_hex(4)}"
 METRIC = f"flow.{secrets.token_hex(4)}"
 MOST = 6
@@ -27,10 +32,12 @@ MARKUP = "<script>document.title='owned'</script>\"'><img src=x onerror=\"docume
 
 
 def until(browser: Browser, path: str, text: str) -> None:
-    """Reload a page until it shows a text."""
+    """Reload a page until it shows a text, at once or in a part that it loads."""
 
     def shows() -> bool:
         browser.open(path)
+        with suppress(NotInTime):
+            browser.page.wait_for_function("text => document.body.innerText.includes(text)", arg=text, timeout=2_000)
         return text in browser.text()
 
     eventually(shows, 60, f"{path} shows {text}")

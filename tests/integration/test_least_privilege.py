@@ -41,7 +41,8 @@ from support.receivers import SECRET, Endpoint, Mailbox, endpoint, mailbox
 pytestmark = pytest.mark.stack
 
 DEADLINE = 120.0
-YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
+ENDED = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+"""On a day whose grace period is over, too."""
 USERS = sorted({rule.user for rule in kafka_users.rules()})
 GROUPS = ("meterfold-fold", "meterfold-checker", "meterfold-notify")
 TRANSACTIONS = ("meterfold-checker-0", "meterfold-definitions")
@@ -85,7 +86,7 @@ def test_the_pipeline_runs_under_its_users_and_everything_else_is_refused(guarde
         with Meter(**settings_of("meterfold-app", kafka).model_dump(), strict=True) as meter:
             for number in range(10):
                 meter.record("api.calls", ("user", "ada"), id=str(number))
-            meter.record("api.calls", ("user", "ada"), id="earlier", timestamp=YESTERDAY)
+            meter.record("api.calls", ("user", "ada"), id="earlier", timestamp=ENDED)
         eventually(lambda: answer("alert", "list", env=service)["total"] >= 1, DEADLINE, "the alert is in ClickHouse")
         answer("status", "--wait", "60", env=service)
         _notified(service, hooks, box)
@@ -122,7 +123,7 @@ def _served(server: Served) -> None:
         event = {"id": "http", "metric_key": "api.calls", "subject_type": "user", "subject_id": "ada", "quantity": "2"}
         sent = sending.post("/v1/events", json=[event])
         assert (sent.status_code, sent.json()["accepted"]) == (200, 1), sent.text
-        day = {"period": "daily", "start": f"{YESTERDAY + timedelta(days=1):%Y-%m-%d}T00:00:00Z"}
+        day = {"period": "daily", "start": f"{ENDED + timedelta(days=1):%Y-%m-%d}T00:00:00Z"}
 
         def total() -> Any:
             found = reading.get("/v1/usage/api.calls/summary", params=day)
@@ -173,7 +174,7 @@ def _notified(service: dict[str, str], hooks: Endpoint, box: Mailbox) -> None:
 
 def _closed_and_exported(service: dict[str, str], folder: Path) -> None:
     """A day is closed, adjusted and exported, and an alert acknowledged, by the user of the service."""
-    day = f"{YESTERDAY:%Y-%m-%d}"
+    day = f"{ENDED:%Y-%m-%d}"
     closed = answer("periods", "close", "--period", "daily", "--day", day, env=service)
     assert [one["revision"] for one in closed["closings"]] == [1], closed
     assert answer("periods", "list", env=service)["total"] == 1

@@ -158,7 +158,7 @@ QUESTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(question=QUESTIONS, kind=st.sampled_from(AGGREGATIONS), top=st.integers(1, 4))
 def test_every_answer_equals_a_plain_recount(
     client: Client, records: list[Record], question: dict[str, Any], kind: str, top: int
@@ -191,7 +191,7 @@ def test_every_answer_equals_a_plain_recount(
         assert largest.total == len(largest.rows)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     subject=st.sampled_from(SUBJECTS),
     where=st.dictionaries(FIELD, VALUE | st.lists(VALUE, min_size=1, max_size=4), max_size=2),

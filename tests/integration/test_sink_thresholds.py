@@ -106,7 +106,7 @@ def use(client: Client, subjects: list[tuple[str, str, str]]) -> None:
 def test_it_counts_whom_the_checker_judges(defined: Defined) -> None:
     """Random definitions, among them inactive, replaced and doubled ones; the seed is in the message."""
     use(defined.client, SUBJECTS)
-    for seed in range(40):
+    for seed in range(16):
         chance = random.Random(seed)
         there = Defined(empty_definitions(defined.client))
         there.metric(is_active=chance.random() < 0.9)

@@ -17,7 +17,7 @@ from simulation.checker.variants import Broken
 from support.seeds import seed_of
 
 # Read while the module is loaded: fixtures remove every METERFOLD_ variable before a test runs.
-HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "60"))
+HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "30"))
 LENGTH = 120
 
 

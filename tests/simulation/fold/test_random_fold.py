@@ -25,7 +25,7 @@ from simulation.fold.variants import VARIANTS
 from simulation.fold.world import Worker, World
 from support.seeds import seed_of
 
-HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "100"))
+HISTORIES = int(os.environ.get("METERFOLD_SIMULATIONS", "30"))
 WATCHED = range(120)
 """Seeds that are always run, and of which it is seen where their histories come."""
 

@@ -72,11 +72,6 @@ def test_a_provider_that_is_set_already_is_used() -> None:
     [
         ("", {"OTEL_TRACES_EXPORTER": "zipkin_json"}, "the exporter zipkin_json is not installed"),
         ("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, "the exporter otlp_proto_grpc is not installed"),
-        (
-            "",
-            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
-            "the exporter otlp_proto_http is not installed",
-        ),
         (MISSING, {"OTEL_TRACES_EXPORTER": "console"}, "opentelemetry-sdk is not installed"),
         (ABSENT, {"OTEL_TRACES_EXPORTER": "console"}, "opentelemetry-sdk is not installed"),
     ],
