@@ -46,7 +46,7 @@ def documents_of(body: bytes) -> list[Document]:
 
 def parsed(body: bytes) -> Any:
     """One JSON value. Raises UnreadableBody for what is not JSON in UTF-8."""
-    with suppress(orjson.JSONDecodeError, _NotPlain):
+    with suppress(orjson.JSONDecodeError, _NotPlain, RecursionError):
         # Three times as fast as the reader below, which is exact where it matters: for numbers that are not integers of
         # 64 bits, names that are there twice, and what is wrong with a text.
         value = orjson.loads(body)

@@ -203,6 +203,17 @@ def test_a_field_that_is_there_twice_is_seen_by_either_reader() -> None:
         assert isinstance(found, RepeatedField)
 
 
+@pytest.mark.parametrize("depth", range(800, 1100, 10))
+def test_a_body_of_any_depth_is_read_or_refused(depth: int) -> None:
+    nested = '{"a":' * depth + "1" + "}" * depth
+    try:
+        found = batch(json.dumps(EVENT)[:-1] + f', "metadata": {nested}}}')
+    except UnreadableBody as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017
+    else:
+        assert found.rows == [0] or found.refused[0].field == "metadata"
+
+
 def test_an_event_with_the_names_of_one_before_is_checked_as_that_one() -> None:
     found = batch(json.dumps([EVENT, {**EVENT, "id": None}, {**EVENT, "metric_key": None}, {**EVENT, "quantity": "x"}]))
     assert found.rows == [0, 1]
