@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ class _Child:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # as Popen: it may end in between
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
         until = math.inf if timeout is None else time.monotonic() + timeout

@@ -1,4 +1,4 @@
-"""A short run of `make chaos`: some faults of every part, on three brokers, and the proof of every number.
+"""A short run of `make chaos`: some faults of every group, on three brokers, and the proof of every number.
 
 `make chaos FAULTS=75` injects every kind once. The long runs and what they showed are in docs/chaos.md.
 """
@@ -17,7 +17,7 @@ from support.seeds import seed_of
 pytestmark = [pytest.mark.stack, pytest.mark.alone]
 
 
-def test_some_faults_of_every_part(tmp_path: Path) -> None:
+def test_some_faults_of_every_group(tmp_path: Path) -> None:
     seed = seed_of("every kind of fault once")
     result = run(Options(seed, len(SHORT), tmp_path, kinds=SHORT, notifiers=False), print)
     print(table(result.outcomes))  # noqa: T201

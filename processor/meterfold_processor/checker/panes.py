@@ -96,7 +96,8 @@ class Pane:
             }
 
     def locate(self, subjects: SubjectHashes, create: Bools) -> Int64s:
-        """The row of each subject, or -1; where `create` holds, a missing one is made."""
+        """The row of each subject, or -1; where `create` holds, a missing one is made. `create` is the same for equal
+        subjects."""
         rows = self._find(subjects)
         missing = np.flatnonzero(create & (rows < 0))
         if len(missing):
