@@ -34,7 +34,7 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
 def headers(event_type: str, event_id: str, source: str, time: datetime, subject: str) -> tuple[tuple[str, bytes], ...]:
     """Headers of one event. `source` is a URI reference that names the producer, `time` an aware datetime."""
-    ((*found,),) = headers_of_each(event_type, [event_id.encode()], source, time, [subject_bytes(subject)])
+    (found,) = headers_of_each(event_type, [event_id.encode()], source, time, [subject_bytes(subject)])
     return tuple(found)
 
 

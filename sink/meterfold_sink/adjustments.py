@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from meterfold_sink.closing_checksum import BOUNDED
+from meterfold_sink.closing_checksum import IN_ORDER
 from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ _COLUMNS: Final = (
     "org_id, metric_key, subject_type, subject_id, period_type, period_start, period_end, closed_at, revised_at, "
     "old_quantity, new_quantity, difference, old_count, new_count, old_sum, new_sum, partition, offsets"
 )
-_SETTINGS: Final = {**BOUNDED, "optimize_aggregation_in_order": 1}
 ADJUSTMENT_KEYS: Final[Keys] = (
     micros_of("period_start"),
     Key("toString(period_type)"),
@@ -59,12 +58,5 @@ def list_adjustments(
             parameters[name] = moment
     select = f"SELECT {_COLUMNS} FROM usage_adjustments WHERE {' AND '.join(conditions)}"  # noqa: S608
     return read_page(
-        client,
-        select,
-        ADJUSTMENT_KEYS,
-        parameters,
-        limit=limit,
-        offset=offset,
-        after=after,
-        settings={**BOUNDED, "optimize_aggregation_in_order": 1},
+        client, select, ADJUSTMENT_KEYS, parameters, limit=limit, offset=offset, after=after, settings=IN_ORDER
     )

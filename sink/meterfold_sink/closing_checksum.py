@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-__all__ = ["BOUNDED", "EMPTY_CHECKSUM", "checksum_sql", "window_digest"]
+__all__ = ["BOUNDED", "EMPTY_CHECKSUM", "IN_ORDER", "checksum_sql", "window_digest"]
 
 BOUNDED: Final[dict[str, Any]] = {
     "max_bytes_before_external_group_by": 256 << 20,
@@ -24,6 +24,8 @@ BOUNDED: Final[dict[str, Any]] = {
     "do_not_merge_across_partitions_select_final": 1,
 }
 """Settings of statements over all windows of a period: what does not fit goes to the server's disk."""
+IN_ORDER: Final[dict[str, Any]] = {**BOUNDED, "optimize_aggregation_in_order": 1}
+"""The same where rows are grouped by columns of the sort key: one group after the other, with little in memory."""
 
 EMPTY_CHECKSUM: Final = hashlib.sha256(b"").hexdigest()
 """Of a period without usage."""

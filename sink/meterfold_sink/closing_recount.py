@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_schemas.periods import Period, from_micros, period_end
-from meterfold_sink.closing_checksum import BOUNDED, EMPTY_CHECKSUM, checksum_sql, window_digest
+from meterfold_sink.closing_checksum import EMPTY_CHECKSUM, IN_ORDER, checksum_sql, window_digest
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -325,7 +325,7 @@ GROUP BY r.partition, r.org_id, r.metric_key, r.subject_type, r.subject_id, star
 
     def settings(self) -> dict[str, Any]:
         """Of every statement."""
-        return {**BOUNDED, "optimize_aggregation_in_order": 1, "min_insert_block_size_rows": 1 << 17}
+        return {**IN_ORDER, "min_insert_block_size_rows": 1 << 17}
 
 
 def _nothing(start: int) -> RecountedPeriod:

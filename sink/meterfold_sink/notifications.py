@@ -338,7 +338,8 @@ def request_again(
     seen_by: str | None = None,
 ) -> int:
     """Plan one more round of the deliveries in one of `states`, which are tried for the time `retry`; the running
-    notifier sends them. `number`: of next_round. A repeated insert is the same rows. Returns how many there are."""
+    notifier sends them. `number` of the round: server_now; a repeated insert is the same rows. Returns how many
+    deliveries there are."""
     conditions, given = _conditions(wanted, start, end, "d.", seen_by=seen_by)
     conditions.append("has({states:Array(String)}, d.state)")
     given |= {"round": number, "give_up_at": number + retry // timedelta(microseconds=1), "states": list(states)}

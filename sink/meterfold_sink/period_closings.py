@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import Period, micros
-from meterfold_sink.closing_checksum import BOUNDED, EMPTY_CHECKSUM, checksum_sql, window_digest
+from meterfold_sink.closing_checksum import EMPTY_CHECKSUM, IN_ORDER, checksum_sql, window_digest
 from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ FROM
             "folded": list(next_offsets),
             "next_offsets": list(next_offsets.values()),
         },
-        {**BOUNDED, "optimize_aggregation_in_order": 1},
+        IN_ORDER,
     )
     found = {
         micros(row["period_start"]): ClosedNumbers(row["checksum"], row["window_count"], row["record_count"])
@@ -265,7 +265,7 @@ GROUP BY w.period_type, w.period_start
 ORDER BY w.period_start, w.period_type
 """,  # noqa: S608
         {"since": since},
-        {**BOUNDED, "optimize_aggregation_in_order": 1},
+        IN_ORDER,
     )
     return [PeriodState(**row) for row in rows]
 

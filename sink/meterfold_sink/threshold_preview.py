@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import micros, period_start
-from meterfold_sink.thresholds import IS_DEFINED, IS_REPLACED
+from meterfold_sink.thresholds import IS_DEFINED, IS_REPLACED, RANK
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import UsageThreshold
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reached", "reached"]
 
-_RANK: Final = "(isNotNull({org_id}), isNotNull({subject_id}), isNotNull({subject_type}))"
 _GIVEN: Final = {name: f"{{{name}:Nullable(String)}}" for name in ("org_id", "subject_type", "subject_id")}
 _COLUMNS: Final = {name: name for name in _GIVEN}
 _SQL: Final = f"""
@@ -26,7 +25,7 @@ WITH
         FROM thresholds FINAL
         WHERE NOT deleted AND is_active AND id != {{id:String}}
             AND metric_key = {{metric_key:String}} AND name = {{name:String}}
-            AND {_RANK.format(**_COLUMNS)} > {_RANK.format(**_GIVEN)}
+            AND {RANK.format(**_COLUMNS)} > {RANK.format(**_GIVEN)}
     ),
     definers AS
     (

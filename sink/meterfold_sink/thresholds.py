@@ -15,6 +15,7 @@ from meterfold_sink.client import Client
 __all__ = [
     "IS_DEFINED",
     "IS_REPLACED",
+    "RANK",
     "Definers",
     "Rival",
     "SubjectGroup",
@@ -25,7 +26,9 @@ __all__ = [
     "watched_subjects",
 ]
 
-_RANK: Final = "(isNotNull(org_id), isNotNull(subject_id), isNotNull(subject_type))"
+RANK: Final = "(isNotNull({org_id}), isNotNull({subject_id}), isNotNull({subject_type}))"
+"""How narrow the scope of a threshold is: of two with one name, the higher one judges a subject."""
+_RANK: Final = RANK.format(org_id="org_id", subject_id="subject_id", subject_type="subject_type")
 IS_REPLACED: Final = """(
     (org_id, subject_type, subject_id) IN
         (SELECT assumeNotNull(org_id), assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower

@@ -79,7 +79,7 @@ class Transactions:
                     "linger.ms": 0,
                     # What its topics store: otherwise the broker would compress each batch again.
                     "compression.type": "gzip",
-                    # Half the CPU of the default per aggregate (13 instead of 24 us), for 10 % more bytes.
+                    # Half the CPU of the default per aggregate (13 instead of 24 us), for 8 % more bytes.
                     "compression.level": 1,
                     "queue.buffering.max.messages": 1_000_000,
                     "log_level": 0,

@@ -12,7 +12,6 @@ from meterfold_service.access.principal import Scope
 from meterfold_service.access.room import Room
 
 if TYPE_CHECKING:
-    from meterfold_service.ingest.door import Door
     from meterfold_service.lago.operations import CurrentUsage, LagoIngested
     from meterfold_service.openmeter.meters import Meter
     from meterfold_service.openmeter.operations import Ingested, ListedEvent, MeterRow, SubjectRow
@@ -22,14 +21,6 @@ __all__ = ["ScopedLago", "ScopedOpenMeter"]
 
 
 class _Door(Room):
-    @property
-    def _door(self) -> Door:
-        raise NotImplementedError
-
-    @property
-    def may_block(self) -> bool:
-        return self._door.may_block
-
     def _acting_org(self, scope: Scope) -> str:
         """The organization, where the principal has the scope."""
         self._need(scope)
@@ -40,8 +31,8 @@ class ScopedOpenMeter(_Door):
     """As OpenMeter."""
 
     @property
-    def _door(self) -> Door:
-        return self._metering.openmeter
+    def may_block(self) -> bool:
+        return self._metering.openmeter.may_block
 
     def begin(self, documents: Sequence[Any], on_end: Callable[[], None]) -> Ingested:
         return self._metering.openmeter.begin(documents, self._acting_org(Scope.INGEST), on_end)
@@ -73,10 +64,6 @@ class ScopedOpenMeter(_Door):
 
 class ScopedLago(_Door):
     """As Lago."""
-
-    @property
-    def _door(self) -> Door:
-        return self._metering.lago
 
     def begin(self, documents: Sequence[Any], on_end: Callable[[], None]) -> LagoIngested:
         return self._metering.lago.begin(documents, self._acting_org(Scope.INGEST), on_end)

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from meterfold_schemas.plurals import plural
+from meterfold_schemas.plurals import noun, plural
 
 __all__ = ["ago", "environment", "moment", "org_text", "quantity", "static_url", "url"]
 
@@ -34,7 +34,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         enable_async=False,
     )
-    made.filters.update(quantity=quantity, moment=moment, ago=ago, day=_day, count=_count, plural=plural, org=_org)
+    made.filters.update(
+        quantity=quantity, moment=moment, ago=ago, day=_day, count=_count, noun=noun, plural=plural, org=_org
+    )
     made.globals.update(url=url, static=static_url, org_text=org_text, plural=plural)
     return made
 

@@ -194,12 +194,12 @@ def _failed(visit: Visit, error: MeterfoldError) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("%s failed: %s", visit.request.url.path, error)
     template = "_error.html" if visit.is_fragment else "error.html"
-    is_repeated = status is HTTPStatus.SERVICE_UNAVAILABLE and visit.request.method == "GET" and not visit.is_fragment
-    repeats = _REFRESH_SECONDS if is_repeated else None
+    is_away = status is HTTPStatus.SERVICE_UNAVAILABLE
+    repeats = _REFRESH_SECONDS if is_away and visit.request.method == "GET" and not visit.is_fragment else None
     answer = visit.render(template, status, error=error, title=status.phrase, repeats=repeats)
-    if is_repeated:
+    if repeats is not None:
         # The page comes back with its server.
-        answer.headers["Refresh"] = str(_REFRESH_SECONDS)
+        answer.headers["Refresh"] = str(repeats)
     return answer
 
 

@@ -94,7 +94,7 @@ class Agenda:
             self._queues = {}
         for queue in self._queues.values():
             queue.held = {key: one for key, one in queue.held.items() if (one.topic, one.partition) in owned}
-        self._drop_empty()
+        self._queues = {target: queue for target, queue in self._queues.items() if queue.held or queue.rest_from}
 
     def choose(
         self, now: datetime, owned: Collection[tuple[str, int]], busy: Collection[DeliveryKey], most: int
@@ -181,6 +181,3 @@ class Agenda:
             queue.held.pop(key, None)
             if not queue.held and queue.rest_from is None:
                 del self._queues[key[1:]]
-
-    def _drop_empty(self) -> None:
-        self._queues = {target: queue for target, queue in self._queues.items() if queue.held or queue.rest_from}

@@ -52,7 +52,7 @@ class CreatedToken:
 
 
 def lifetime(text: str) -> timedelta | None:
-    """The time that 90m, 12h, 7d or 4w stand for; None for other text, and for more than 100 years."""
+    """The time that a text such as 90m, 12h, 7d or 4w means; None for other text, and for more than 100 years."""
     seconds = duration_seconds(text)
     return None if seconds is None or seconds > _LONGEST_SECONDS else timedelta(seconds=seconds)
 

@@ -53,6 +53,7 @@ async def batch(request: Request, caller: Annotated[Caller, needs(Scope.INGEST)]
 
 
 async def _answer(caller: Caller, begin: Begin, body: bytes) -> Response:
+    # Both doors translate by the same definitions.
     in_thread = caller.may.openmeter.may_block or len(body) > QUICK_BYTES
     answer = await caller.service.ingesting.taken(begin, in_thread=in_thread)
     return answer()
