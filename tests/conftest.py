@@ -34,6 +34,7 @@ import pytest
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
+from meterfold_schemas.settings_sources import LOCAL_KAFKA, PREFIX
 from support import seeds
 from support.clickhouse import http_query
 from support.databases import migrated_database
@@ -52,6 +53,9 @@ hypothesis.settings.load_profile("meterfold")
 
 # Broken bodies make polars panic, by the thousand in these tests; a backtrace for each would cost more than the tests.
 os.environ["RUST_BACKTRACE"] = "0"
+
+# Brokers live for minutes here: the compiler that optimizes for longer would take a third of their CPU.
+os.environ.setdefault("METERFOLD_KAFKA_JVM_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 _numbers = itertools.count(1)
 
@@ -92,7 +96,8 @@ def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nothing_by_accident(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _empty_folder: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("METERFOLD_") and name != "METERFOLD_KAFKA_HOME"]:
+    given = [name for name in os.environ if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in LOCAL_KAFKA]
+    for name in given:
         monkeypatch.delenv(name)
     monkeypatch.chdir(_empty_folder)
     if without_servers(request.path) and request.node.get_closest_marker("loopback") is None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from meterfold_schemas.errors import InvalidSettings
-from meterfold_schemas.settings_sources import PREFIX, Sources, suggestion
+from meterfold_schemas.settings_sources import LOCAL_KAFKA, PREFIX, Sources, suggestion
 
 __all__ = [
     "ClickHouseSettings",
@@ -43,7 +43,6 @@ ReprArgs = Iterable[tuple[str | None, Any]]
 _MASK: Final = "********"
 _SECRET_WORDS: Final = ("password", "secret", "credential", "token", "jaas", "key", ".pem", "oauthbearer.config")
 _KAFKA_START: Final = "KAFKA_"
-_NOT_LIBRDKAFKA: Final = frozenset({"KAFKA_HOME"})
 _PROPERTY: Final = re.compile(r"""property:? ["'`]([^"'`]+)["'`]""")
 
 
@@ -97,7 +96,7 @@ class KafkaSettings(Settings):
         passed = {
             name[len(_KAFKA_START) :].lower().replace("_", "."): value
             for name, value in variables.items()
-            if name.startswith(_KAFKA_START) and name not in _NOT_LIBRDKAFKA
+            if name.startswith(_KAFKA_START) and name not in LOCAL_KAFKA
         }
         arguments = {name: value for name, value in arguments.items() if value is not None}
         values = {**values, **given, **arguments}

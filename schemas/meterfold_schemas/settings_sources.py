@@ -22,7 +22,7 @@ from typing import Any, Final
 from meterfold_schemas.errors import InvalidSettings
 from meterfold_schemas.service_links import is_service_link
 
-__all__ = ["PREFIX", "SECTIONS", "Sources", "suggestion"]
+__all__ = ["LOCAL_KAFKA", "PREFIX", "SECTIONS", "Sources", "suggestion"]
 
 PREFIX: Final = "METERFOLD_"
 #: Tables a file may have, and the first words a variable may have after METERFOLD_.
@@ -30,8 +30,10 @@ SECTIONS: Final = (
     "kafka", "clickhouse", "schema_registry", "sdk", "fold", "checker", "notify", "http", "health", "backup", "local",
 )  # fmt: skip
 _CANDIDATES: Final = ("meterfold.toml", ".meterfold/meterfold.toml")
+LOCAL_KAFKA: Final = frozenset({"KAFKA_HOME", "KAFKA_JVM_OPTIONS"})
+"""Variables of the brokers that `meterfold up` starts: no properties of librdkafka."""
 # Variables that belong to no section.
-_SINGLE: Final = frozenset({"CONFIG", "BOOTSTRAP_SERVERS", "TOPIC_PREFIX", "KAFKA_HOME"})
+_SINGLE: Final = frozenset({"CONFIG", "BOOTSTRAP_SERVERS", "TOPIC_PREFIX"}) | LOCAL_KAFKA
 # First words that tests and tools of this repository use for themselves.
 _FREE: Final = ("TEST_", "BENCH_", "DEMO_")
 

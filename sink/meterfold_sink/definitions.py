@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
@@ -19,14 +19,15 @@ __all__ = [
     "shown_metric_version",
     "shown_threshold_version",
     "visible_metric",
+    "visible_metrics",
 ]
 
 _VISIBLE: Final = """
 SELECT * EXCEPT deleted
 FROM metric_definitions FINAL
-WHERE NOT deleted AND key = {key:String} AND org_id IN ({org_id:String}, '')
-ORDER BY org_id = ''
-LIMIT 1
+WHERE NOT deleted AND key IN {keys:Array(String)} AND org_id IN ({org_id:String}, '')
+ORDER BY key, org_id = ''
+LIMIT 1 BY key
 """
 _KEYS: Final = "SELECT org_id, key FROM metric_definitions FINAL WHERE NOT deleted ORDER BY org_id, key"
 _METRIC_VERSION: Final = """
@@ -101,8 +102,12 @@ def list_thresholds(
 
 def visible_metric(client: Client, key: str, org_id: str) -> dict[str, Any] | None:
     """The metric as an organization sees it: its own definition hides the one of every organization."""
-    rows = client.rows(_VISIBLE, {"key": key, "org_id": org_id})
-    return rows[0] if rows else None
+    return visible_metrics(client, [key], org_id).get(key)
+
+
+def visible_metrics(client: Client, keys: Sequence[str], org_id: str) -> dict[str, dict[str, Any]]:
+    """Those of the metrics `keys` that an organization sees, by key, each as `visible_metric` gives it."""
+    return {row["key"]: row for row in client.rows(_VISIBLE, {"keys": keys, "org_id": org_id})}
 
 
 def defined_keys(client: Client) -> list[tuple[str, str]]:

@@ -70,7 +70,9 @@ class Of:
 def states(rules: FoldRules, of: Of, pieces: Sequence[Piece], grouping: Grouping) -> str:
     """A statement with the state of each row, from all kinds of pieces. Bind the parameters of `of` and `grouping`;
     integers that our own code made are written into the statement itself."""
-    kinds = {piece.kind: [one for one in pieces if one.kind == piece.kind] for piece in pieces}
+    kinds: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        kinds.setdefault(piece.kind, []).append(piece)
     if _is_window_each(pieces) and grouping.by_subject and not grouping.metadata_fields and grouping.unique is None:
         (kind,) = kinds
         return _unchanged(of, kind, pieces, grouping)

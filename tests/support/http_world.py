@@ -86,7 +86,11 @@ def world(kafka: KafkaSettings, clickhouse: ClickHouseSettings, **settings: Any)
     clock = Clock()
     metering = limit(
         Metering(
-            kafka=kafka, clickhouse=clickhouse, sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None), wait_seconds=0.2
+            kafka=kafka,
+            clickhouse=clickhouse,
+            sources=Sources({"HTTP_TOKEN_KEY": KEY}, {}, None),
+            wait_seconds=0.2,
+            call_seconds=5,
         ),
         "meterfold_serve",
     )

@@ -8,6 +8,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_PAUSE = 0.03
+_MOST_PAUSE = 1.0
+_PAUSE_FOR_EACH = 5
+"""A probe that asks a server is repeated the more rarely the more it costs: what is waited for needs the machine."""
+
 
 def eventually(probe: Callable[[], T], deadline: float = 20.0, what: str = "") -> T:
     """The first truthy value that `probe` gives; AssertionError with the last one after `deadline` seconds.
@@ -16,6 +21,7 @@ def eventually(probe: Callable[[], T], deadline: float = 20.0, what: str = "") -
     """
     end = time.monotonic() + deadline
     while True:
+        begun = time.monotonic()
         try:
             value = probe()
             if value:
@@ -23,6 +29,7 @@ def eventually(probe: Callable[[], T], deadline: float = 20.0, what: str = "") -
             seen = repr(value)
         except AssertionError as error:
             seen = str(error)
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"not within {deadline:g} s: {what or probe}; last seen: {seen}")
-        time.sleep(0.03)
+        time.sleep(min(max(_PAUSE, _PAUSE_FOR_EACH * (now - begun)), _MOST_PAUSE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from pathlib import Path
 
 from meterfold_local.errors import StackError
@@ -24,6 +25,8 @@ _COMMON = (
 
 
 _HEAP = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC")
+
+OPTIONS_VARIABLE = "METERFOLD_KAFKA_JVM_OPTIONS"
 
 
 def java_binary() -> Path:
@@ -57,14 +60,28 @@ def _aot_options(classpath: str) -> list[str]:
     return [f"-XX:AOTCache={cache}", "-Xlog:aot*=off"] if cache.exists() else []
 
 
+def _more_options() -> list[str]:
+    given = os.environ.get(OPTIONS_VARIABLE, "")
+    try:
+        options = shlex.split(given)
+    except ValueError as error:
+        raise StackError(f"{OPTIONS_VARIABLE}={given}: {error}") from None
+    if wrong := [option for option in options if not option.startswith("-")]:
+        raise StackError(f"{OPTIONS_VARIABLE}={given}: {wrong[0]!r} is no option of a JVM, such as -Xmx1g")
+    return options
+
+
 def broker_command(
     classpath: str, folder: Path, properties: Path, log4j: Path, aot_output: Path | None = None
 ) -> list[str]:
-    """Run one broker; `folder` takes temporary files and crash reports, `aot_output` the AOT cache of a trial run."""
+    """Run one broker; `folder` takes temporary files and crash reports, `aot_output` the AOT cache of a trial run.
+
+    The options in METERFOLD_KAFKA_JVM_OPTIONS are added, and win over those that are here."""
     return [
         str(java_binary()),
         *([f"-XX:AOTCacheOutput={aot_output}"] if aot_output else _aot_options(classpath)),
         *_HEAP,
+        *_more_options(),
         "-XX:+ExitOnOutOfMemoryError",
         f"-XX:ErrorFile={folder / 'hs_err_pid%p.log'}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.periods import Period, micros, period_start
-from meterfold_service.pages import MAX_LIMIT, check_page
+from meterfold_service.pages import check_page
 from meterfold_service.usage.results import SubjectUsage
 
 if TYPE_CHECKING:
@@ -49,15 +49,14 @@ class Subjects:
         """The metrics that one subject has used, the busiest first, each with its total of the month in UTC that holds
         `month` (default: now). Two statements, however many metrics there are."""
         from meterfold_schemas.definitions import MetricDefinition
-        from meterfold_sink.definitions import list_metrics
+        from meterfold_sink.definitions import visible_metrics
         from meterfold_sink.subjects import metrics_of_subject
 
         start = period_start(Period.MONTHLY, micros(self._now() if month is None else month))
         with self._clients.client() as client:
             used = metrics_of_subject(client, checked_subject(subject), org_id=org_id, month=start)
-            rows = list_metrics(client, {}, limit=MAX_LIMIT, seen_by=org_id).rows if used else []
-        # An organization's own definition hides the one of every organization.
-        known = {row["key"]: MetricDefinition(**row) for row in sorted(rows, key=lambda row: str(row["org_id"]))}
+            rows = visible_metrics(client, [one.metric_key for one in used], org_id) if used else {}
+        known = {key: MetricDefinition(**row) for key, row in rows.items()}
         return [
             SubjectUsage(
                 metric_key=one.metric_key,

@@ -98,7 +98,7 @@ def test_toml_booleans_and_numbers_are_written_as_librdkafka_reads_them() -> Non
 
 
 def test_kafka_home_is_no_librdkafka_setting() -> None:
-    assert kafka(BOOTSTRAP_SERVERS="a:1", KAFKA_HOME="/opt/kafka").librdkafka == {}
+    assert kafka(BOOTSTRAP_SERVERS="a:1", KAFKA_HOME="/opt/kafka", KAFKA_JVM_OPTIONS="-Xmx1g").librdkafka == {}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from meterfold_schemas.settings_sources import LOCAL_KAFKA, PREFIX
 from support import eventually
 from support.denied_network import NetworkDenied
 
@@ -37,7 +38,8 @@ def test_unless_it_is_marked() -> None:
 
 
 def test_no_settings_are_found_by_accident() -> None:
-    assert not [name for name in os.environ if name.startswith("METERFOLD_") and name != "METERFOLD_KAFKA_HOME"]
+    names = [name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)]
+    assert set(names) <= LOCAL_KAFKA
     assert not list(Path.cwd().glob("*meterfold*"))
     assert not Path(".meterfold").exists()
 

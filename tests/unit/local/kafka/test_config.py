@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meterfold_local.errors import StackError
 from meterfold_local.kafka import java
 from meterfold_local.kafka.broker import Broker
 from meterfold_local.kafka.cluster import KafkaCluster, new_cluster_id
@@ -108,3 +109,19 @@ def test_an_aot_cache_is_used_where_it_was_made(tmp_path: Path, monkeypatch: pyt
     assert options("a.jar:b.jar") == [f"-XX:AOTCache={made}"]
     assert options("a.jar:c.jar") == []
     assert options("a.jar:b.jar", tmp_path / "new") == [f"-XX:AOTCacheOutput={tmp_path / 'new'}"]
+
+
+def test_options_of_the_jvm_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> list[str]:
+        return java.broker_command("a.jar", tmp_path, tmp_path / "p", tmp_path / "l")
+
+    monkeypatch.delenv(java.OPTIONS_VARIABLE, raising=False)
+    without = command()
+    monkeypatch.setenv(java.OPTIONS_VARIABLE, "-Xmx1g '-Dname=two words'")
+    options = command()
+    assert [option for option in options if option not in without] == ["-Xmx1g", "-Dname=two words"]
+    assert options.index("-Xmx384m") < options.index("-Xmx1g") < options.index("-cp")
+    for wrong in ("-Xmx1g 2g", "'-Xmx1g"):
+        monkeypatch.setenv(java.OPTIONS_VARIABLE, wrong)
+        with pytest.raises(StackError, match=java.OPTIONS_VARIABLE):
+            command()
