@@ -73,10 +73,13 @@ class StoredSettings:
 
     def show(self) -> SettingsView:
         """The stored settings and what is in effect."""
+        from meterfold_processor.kafka.admin import kept_admin
+
         kafka = self._kafka()
-        with self._clients.client() as client:
+        with self._clients.client() as client, kept_admin(kafka):
             check_schema(client)
             actual = _actual(kafka, client)
+            running = dict(self._running(kafka))
         topics = Topics(kafka.topic_prefix)
         return SettingsView(
             actual.rules,
@@ -84,7 +87,7 @@ class StoredSettings:
             actual.ttls,
             {topics.usage_recorded: actual.source_retention, topics.usage_rejected: actual.rejected_retention},
             tuple(_problems(actual)),
-            dict(self._running(kafka)),
+            running,
         )
 
     def change(self, values: Mapping[str, str], *, dry_run: bool = False) -> SettingsChange:
