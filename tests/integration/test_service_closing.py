@@ -299,6 +299,17 @@ def test_every_kind_of_period_is_closed_alone_and_when_due(there: There) -> None
     assert (row.old_count, row.new_count, row.difference) == (0, 1, None)
 
 
+def test_a_range_is_closed_up_to_a_limit_and_from_there_on(there: There) -> None:
+    there.record(1, when=NOON)
+    there.store()
+    hours = [NOON + timedelta(hours=number) for number in range(3)]
+    until = NOON + timedelta(hours=3)
+    run = there.periods.close_many("hourly", NOON, until, limit=2)
+    assert ([one.period_start for one in run.closings], run.remaining) == (hours[:2], 1)
+    run = there.periods.close_many("hourly", run.closings[-1].period_end, until, limit=2)
+    assert ([one.period_start for one in run.closings], run.remaining) == (hours[2:], 0)
+
+
 def test_late_events_after_each_closing_are_rows_of_their_own(there: There) -> None:
     there.define("max")
     closings = []

@@ -1,4 +1,4 @@
-"""The body of a request with events, decompressed within its bounds."""
+"""The bodies of requests: of one with events, decompressed within its bounds, and one that may be left out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import zstandard
+from fastapi import Depends
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from meterfold_schemas.errors import InvalidUsage
 from meterfold_service.ingest.errors import TooManyEvents, UnreadableBody
 
 if TYPE_CHECKING:
     from meterfold_service.http.context import Caller
 
-__all__ = ["read_body", "read_events"]
+__all__ = ["NO_NULL", "read_body", "read_events"]
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _WINDOW: Final = 8 * 1024 * 1024
@@ -42,6 +44,15 @@ async def read_body(request: Request, most: int) -> bytes:
     decode = _decoder(request.headers.get("content-encoding", ""))
     body = await request.body()
     return body if decode is None else decode(body, most)
+
+
+async def _refuse_null(request: Request) -> None:
+    if (await request.body()).strip() == b"null":
+        raise InvalidUsage("the body is null: send a JSON object, or leave the body out")
+
+
+NO_NULL: Final = Depends(_refuse_null)
+"""For routes whose body may be left out: FastAPI takes null for that, the OpenAPI document does not allow it."""
 
 
 def _decoder(encoding: str) -> Callable[[bytes, int], bytes] | None:

@@ -109,6 +109,7 @@ def _made(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
         for operation in path.values():
             _summarized(operation)
             _only_problems(operation)
+            _plain_body(operation)
             for parameter in operation.get("parameters", ()):
                 _plain(parameter)
     for schema in schemas.values():
@@ -136,12 +137,23 @@ def _plain(parameter: dict[str, Any]) -> None:
     schema.pop("title", None)
     if "description" not in parameter and parameter["name"] in _PARAMETERS:
         parameter["description"] = _PARAMETERS[parameter["name"]]
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    if len(kinds) == 1:
-        del schema["anyOf"]
-        parameter["schema"] = {**kinds[0], **schema}
+    parameter["schema"] = _without_null(schema)
     if examples := parameter["schema"].get("examples"):
         parameter["example"] = examples[0]
+
+
+def _plain_body(operation: dict[str, Any]) -> None:
+    """So is a body: clients that are generated send one that may be null even where it is left out."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        content["schema"].pop("title", None)
+        content["schema"] = _without_null(content["schema"])
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**kinds[0], **{name: value for name, value in schema.items() if name != "anyOf"}}
 
 
 def _only_problems(operation: dict[str, Any]) -> None:

@@ -89,18 +89,21 @@ class Periods:
         end: datetime,
         metric_key: str | None = None,
         *,
+        limit: int | None = None,
         wait_seconds: float | None = None,
         tell: ProgressCallback = lambda done, total, text: None,
     ) -> CloseRun:
-        """Close every period of a kind that lies in [start, end), which begins and ends with one, as `close` does. A
-        period that cannot be closed is a failure in the answer and does not keep the others from it. Raises
-        PeriodNotEnded if one of them has not ended, NotFoldedInTime and InvalidUsage."""
+        """Close every period of a kind that lies in [start, end), which begins and ends with one, as `close` does; the
+        first `limit` of them. A period that cannot be closed is a failure in the answer and does not keep the others
+        from it. Raises PeriodNotEnded if one of them has not ended, NotFoldedInTime and InvalidUsage."""
         kind = _closable(period)
         first, last = _start(period, start), _start(period, end, "end")
         starts = list(itertools.takewhile(lambda one: one < last, _following(kind, first)))
         if not starts:
             raise InvalidUsage(f"end {end.isoformat()} must be after start {start.isoformat()}")
-        return CloseRun(*_sorted_out(self._close(kind, starts, metric_key or "", wait_seconds, tell)))
+        now = starts[:limit]
+        outcomes = self._close(kind, now, metric_key or "", wait_seconds, tell)
+        return CloseRun(*_sorted_out(outcomes), len(starts) - len(now))
 
     def close_due(
         self,

@@ -51,7 +51,7 @@ class ClosingFailure:
 
 @dataclass(frozen=True, slots=True)
 class CloseRun:
-    """Several periods. `remaining`: due periods beyond the limit. `expired`: see DuePeriods."""
+    """Several periods. `remaining`: periods beyond the limit. `expired`: see DuePeriods."""
 
     closings: tuple[PeriodClosing, ...]
     failures: tuple[ClosingFailure, ...]

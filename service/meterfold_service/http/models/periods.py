@@ -51,6 +51,7 @@ class PeriodsToClose(PeriodToClose):
     """Periods to close: those that lie from `start` to `end`."""
 
     end: Time = Field(description="The end of the last period in UTC.", examples=["2026-11-01T00:00:00Z"])
+    limit: int = Field(default=100, ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first.")
 
 
 class DuePeriodsToClose(Body):
@@ -108,7 +109,7 @@ class CloseRun(Answer):
 
     closings: list[PeriodClosing]
     failures: list[ClosingFailure]
-    remaining: int = Field(description="Due periods beyond the limit: repeat the request.")
+    remaining: int = Field(description="Periods beyond the limit: repeat the request, for a range from the end of the last period here.")
     expired: int = Field(description="Periods that were never closed and cannot be any more: their records expired.")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from meterfold_service.access.principal import Scope
+from meterfold_service.http.bodies import NO_NULL
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.alerts import Alert, AlertAct, AlertList, AlertQuery
 from meterfold_service.http.parsing import subject_of
@@ -39,7 +40,7 @@ async def get(alert_id: str, caller: Annotated[Caller, needs(Scope.READ)]) -> Al
     return Alert.of(await caller.run(caller.may.alerts.get, alert_id))
 
 
-@router.post("/{alert_id}/acknowledge", responses=NOT_FOUND)
+@router.post("/{alert_id}/acknowledge", responses=NOT_FOUND, dependencies=[NO_NULL])
 async def acknowledge(
     alert_id: str, caller: Annotated[Caller, needs(Scope.MANAGE)], body: AlertAct | None = None
 ) -> Alert:
@@ -48,7 +49,7 @@ async def acknowledge(
     return Alert.of(await caller.change(caller.may.alerts.acknowledge, alert_id, by=by))
 
 
-@router.post("/{alert_id}/resolve", responses=NOT_FOUND)
+@router.post("/{alert_id}/resolve", responses=NOT_FOUND, dependencies=[NO_NULL])
 async def resolve(alert_id: str, caller: Annotated[Caller, needs(Scope.MANAGE)], body: AlertAct | None = None) -> Alert:
     """Close an alert before the value falls back or the period ends."""
     by = None if body is None else body.by

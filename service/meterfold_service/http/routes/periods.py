@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from meterfold_service.access.principal import Scope
+from meterfold_service.http.bodies import NO_NULL
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.periods import (
     AdjustmentList,
@@ -41,11 +42,13 @@ async def close(body: PeriodToClose, caller: Annotated[Caller, needs(Scope.MANAG
 @router.post("/close-many", responses=CONFLICT)
 async def close_many(body: PeriodsToClose, caller: Annotated[Caller, needs(Scope.MANAGE)]) -> CloseRun:
     """Close every period of a kind from a start to an end. Safe to repeat."""
-    run = await caller.change(caller.may.periods.close_many, body.period, body.start, body.end, body.metric_key)
+    run = await caller.change(
+        caller.may.periods.close_many, body.period, body.start, body.end, body.metric_key, limit=body.limit
+    )
     return CloseRun.of(run)
 
 
-@router.post("/close-due", responses=CONFLICT)
+@router.post("/close-due", responses=CONFLICT, dependencies=[NO_NULL])
 async def close_due(caller: Annotated[Caller, needs(Scope.MANAGE)], body: DuePeriodsToClose | None = None) -> CloseRun:
     """Close every period that is due: what a scheduler calls. Safe to repeat, and to run twice at once."""
     wanted = body or DuePeriodsToClose()

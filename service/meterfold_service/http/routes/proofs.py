@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from meterfold_service.access.principal import Scope
+from meterfold_service.http.bodies import NO_NULL
 from meterfold_service.http.context import Caller, needs
 from meterfold_service.http.models.proofs import Proof, ProofList, ProofRequest
 from meterfold_service.http.models.values import PageQuery
@@ -15,7 +16,7 @@ from meterfold_service.http.responses import NOT_FOUND
 router = APIRouter(prefix="/v1/proofs", tags=["proofs"])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[NO_NULL])
 async def start(caller: Annotated[Caller, needs(Scope.MANAGE)], body: ProofRequest | None = None) -> Proof:
     """Start a verification of everything, and answer while it runs. Where one is running, the answer is that one."""
     return Proof.of(await caller.change(caller.may.proofs.start, by=None if body is None else body.by))
