@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_sink.keyset import Key, Keys, Position, RowPage, micros_of, read_page
@@ -105,7 +105,7 @@ def visible_metric(client: Client, key: str, org_id: str) -> dict[str, Any] | No
     return visible_metrics(client, [key], org_id).get(key)
 
 
-def visible_metrics(client: Client, keys: Sequence[str], org_id: str) -> dict[str, dict[str, Any]]:
+def visible_metrics(client: Client, keys: list[str], org_id: str) -> dict[str, dict[str, Any]]:
     """Those of the metrics `keys` that an organization sees, by key, each as `visible_metric` gives it."""
     return {row["key"]: row for row in client.rows(_VISIBLE, {"keys": keys, "org_id": org_id})}
 

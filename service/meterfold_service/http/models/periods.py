@@ -109,7 +109,9 @@ class CloseRun(Answer):
 
     closings: list[PeriodClosing]
     failures: list[ClosingFailure]
-    remaining: int = Field(description="Periods beyond the limit: repeat the request, for a range from the end of the last period here.")
+    remaining: int = Field(
+        description="Periods beyond the limit: repeat the request, for a range from the end of the last period here."
+    )
     expired: int = Field(description="Periods that were never closed and cannot be any more: their records expired.")
 
 
