@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 
 from meterfold_local.errors import StackError
 
@@ -34,7 +39,29 @@ def choose_port(preferred: int, taken: Collection[int] = ()) -> int:
     else:
         candidates = iter(random.sample(RANDOM_PORTS, MOVE_ON))
     for port in candidates:
-        if port not in taken and is_free(port):
+        if port not in taken and is_free(port) and (preferred or _claimed(port)):
             return port
     where = f"from {preferred} to {min(preferred + MOVE_ON, 65536) - 1}" if preferred else "tried at random"
     raise StackError(f"no free port on {HOST} {where}; stop what listens there or choose another port")
+
+
+def _claimed(port: int) -> bool:
+    """Whether no other process has chosen the port, whose server may not listen yet. It is kept until this one ends."""
+    claims = _claims()
+    if claims is None:
+        return True
+    try:
+        fcntl.lockf(claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _claims() -> int | None:
+    """A file of this user whose bytes stand for ports; closing it would release all of them. None: it can't be made."""
+    path = Path(tempfile.gettempdir()) / f"meterfold-ports-{os.getuid()}"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None

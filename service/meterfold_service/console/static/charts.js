@@ -52,7 +52,7 @@
       cursor: { y: false, points: { size: 6 } },
       legend: { show: many, live: false },
       scales: {
-        x: isBars ? { time: false, distr: 2, range: (u, from, to) => [from - 0.6, to + 0.6] } : { time: false, range: (u, from, to) => [Math.min(from ?? 0, (to ?? 0) - 60), to ?? 1] },
+        x: isBars ? { time: false, distr: 2, range: (u, from, to) => [from - 0.6, (xs.length > 1 ? to : from) + 0.6] } : { time: false, range: (u, from, to) => [Math.min(from ?? 0, (to ?? 0) - 60), to ?? 1] },
         y: { range: (u, from, to) => [Math.min(0, from ?? 0), Math.max(to ?? 0, 1) * 1.08] },
       },
       axes: [
