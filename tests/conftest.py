@@ -31,6 +31,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from meterfold_local.kafka.java import OPTIONS_VARIABLE
 from meterfold_local.stack import LocalStack
 from meterfold_local.stack_settings import write_settings
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
@@ -55,7 +56,7 @@ hypothesis.settings.load_profile("meterfold")
 os.environ["RUST_BACKTRACE"] = "0"
 
 # Brokers live for minutes here: the compiler that optimizes for longer would take a third of their CPU.
-os.environ.setdefault("METERFOLD_KAFKA_JVM_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.setdefault(OPTIONS_VARIABLE, "-XX:TieredStopAtLevel=1")
 
 _numbers = itertools.count(1)
 

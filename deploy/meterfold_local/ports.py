@@ -59,7 +59,7 @@ def _claimed(port: int) -> bool:
 
 @cache
 def _claims() -> int | None:
-    """A file of this user whose bytes stand for ports; closing it would release all of them. None: it can't be made."""
+    """A file of this user with a byte for each port; closing it would release all of them. None: it can't be made."""
     path = Path(tempfile.gettempdir()) / f"meterfold-ports-{os.getuid()}"
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

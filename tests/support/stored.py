@@ -18,7 +18,8 @@ _CODEC, _CONTROL = 0b111, 0b10_0000
 def stored_codecs(stack: LocalStack, topic: str) -> list[str]:
     """The codec of every batch of a topic (full name), markers of transactions left out."""
     found = []
-    for segment in sorted(stack.data_dir.rglob(f"{topic}-*/*.log")):
+    # By the folders of the brokers: a walk through all of them meets topics that a broker is deleting.
+    for segment in sorted(stack.data_dir.glob(f"kafka/*/data/{topic}-*/*.log")):
         found += _of_segment(segment)
     return found
 

@@ -61,13 +61,12 @@ def _aot_options(classpath: str) -> list[str]:
 
 
 def _more_options() -> list[str]:
-    given = os.environ.get(OPTIONS_VARIABLE, "")
     try:
-        options = shlex.split(given)
+        options = shlex.split(os.environ.get(OPTIONS_VARIABLE, ""))
     except ValueError as error:
-        raise StackError(f"{OPTIONS_VARIABLE}={given}: {error}") from None
+        raise StackError(f"{OPTIONS_VARIABLE}: {error}") from None
     if wrong := [option for option in options if not option.startswith("-")]:
-        raise StackError(f"{OPTIONS_VARIABLE}={given}: {wrong[0]!r} is no option of a JVM, such as -Xmx1g")
+        raise StackError(f"{OPTIONS_VARIABLE}: {wrong[0]!r} is no option of a JVM, such as -Xmx1g")
     return options
 
 

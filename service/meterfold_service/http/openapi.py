@@ -133,11 +133,9 @@ def _summarized(operation: dict[str, Any]) -> None:
 
 def _plain(parameter: dict[str, Any]) -> None:
     """A parameter of a path or query is left out; it cannot be null."""
-    schema = parameter["schema"]
-    schema.pop("title", None)
     if "description" not in parameter and parameter["name"] in _PARAMETERS:
         parameter["description"] = _PARAMETERS[parameter["name"]]
-    parameter["schema"] = _without_null(schema)
+    parameter["schema"] = _without_null(parameter["schema"])
     if examples := parameter["schema"].get("examples"):
         parameter["example"] = examples[0]
 
@@ -145,11 +143,12 @@ def _plain(parameter: dict[str, Any]) -> None:
 def _plain_body(operation: dict[str, Any]) -> None:
     """So is a body: clients that are generated send one that may be null even where it is left out."""
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        content["schema"].pop("title", None)
         content["schema"] = _without_null(content["schema"])
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema without null, and without the title that FastAPI makes of a name."""
+    schema.pop("title", None)
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema

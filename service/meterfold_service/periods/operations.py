@@ -101,9 +101,9 @@ class Periods:
         starts = list(itertools.takewhile(lambda one: one < last, _following(kind, first)))
         if not starts:
             raise InvalidUsage(f"end {end.isoformat()} must be after start {start.isoformat()}")
-        now = starts[:limit]
-        outcomes = self._close(kind, now, metric_key or "", wait_seconds, tell)
-        return CloseRun(*_sorted_out(outcomes), len(starts) - len(now))
+        chosen = starts[:limit]
+        outcomes = self._close(kind, chosen, metric_key or "", wait_seconds, tell)
+        return CloseRun(*_sorted_out(outcomes), len(starts) - len(chosen))
 
     def close_due(
         self,

@@ -97,7 +97,7 @@ def test_toml_booleans_and_numbers_are_written_as_librdkafka_reads_them() -> Non
     assert kafka().librdkafka == {"x.y": "true", "z": "10"}
 
 
-def test_kafka_home_is_no_librdkafka_setting() -> None:
+def test_variables_of_local_brokers_are_no_librdkafka_settings() -> None:
     assert kafka(BOOTSTRAP_SERVERS="a:1", KAFKA_HOME="/opt/kafka", KAFKA_JVM_OPTIONS="-Xmx1g").librdkafka == {}
 
 

@@ -48,7 +48,7 @@
     return {
       width: Math.max(place.clientWidth, 240),
       height: place.clientHeight,
-      padding: [null, 48, null, null], // half of the longest label: the last one stands below the last bar
+      padding: [null, 48, null, null], // half of the longest label, which the last bar has in its middle
       cursor: { y: false, points: { size: 6 } },
       legend: { show: many, live: false },
       scales: {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Closable = Literal["hourly", "daily", "monthly"]
+MostPeriods = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first.")]
 
 
 class PeriodToClose(Body):
@@ -51,14 +52,14 @@ class PeriodsToClose(PeriodToClose):
     """Periods to close: those that lie from `start` to `end`."""
 
     end: Time = Field(description="The end of the last period in UTC.", examples=["2026-11-01T00:00:00Z"])
-    limit: int = Field(default=100, ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first.")
+    limit: MostPeriods = 100
 
 
 class DuePeriodsToClose(Body):
     """Which of the due periods to close."""
 
     period: list[Closable] = Field(default_factory=list, max_length=3, description="Default: all.")
-    limit: int = Field(default=100, ge=1, le=MAX_LIMIT, description="The most periods to close, the earliest first.")
+    limit: MostPeriods = 100
 
 
 class PeriodClosing(Answer):
