@@ -284,6 +284,52 @@ def test_a_timestamp_is_read_to_the_microsecond(text: str, expected: datetime) -
     assert UsageRecorded.from_bytes(value).timestamp == expected
 
 
+PLAINLY_WRITTEN = st.fixed_dictionaries(
+    {
+        "id": TEXT,
+        "org_id": st.none() | TEXT,
+        "metric_key": st.sampled_from(["api.calls", "API"]),
+        "subject_type": TEXT,
+        "subject_id": TEXT,
+        "quantity": st.from_regex(r"-?[0-9]{1,19}(\.[0-9]{1,9})?", fullmatch=True),
+        "metadata": st.none() | st.dictionaries(TEXT, JSON, max_size=2),
+        "timestamp": st.from_regex(
+            r"[12][0-9]{3}-(0[1-9]|1[0-2])-([0-2][1-9]|3[01])T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]{1,6})?"
+            r"(Z|[+-][0-2][0-9]:[0-6][0-9])",
+            fullmatch=True,
+        ),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.lists(PLAINLY_WRITTEN, min_size=1, max_size=3))
+def test_what_is_read_the_fast_way_is_read_alike_the_other_way(events: list[dict[str, Any]]) -> None:
+    values = [as_json(event) for event in events]
+    fast = json_values.read(values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_values, "_plain", lambda _: None)
+        assert json_values.read(values).equals(fast)
+    assert fast.schema == json_values.read([as_json(PLAIN).replace(b"T", b" ")]).schema
+    assert [verdict_of_columns(row) for row in fast.rows(named=True)] == [verdict_of_one(value) for value in values]
+
+
+def test_plain_numbers_and_times_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_values, "_without_exponents", lambda _: pytest.fail("the thorough way"))
+    events = [{**PLAIN, "quantity": n, "org_id": "a"} for n in (1, -2.5, "999999999999999999.123456789")]
+    events += [{**PLAIN, "timestamp": f"2026-11-22T09:30:00{part}Z"} for part in ("", ".5", ".123456")]
+    events += [{**PLAIN, "timestamp": f"2026-11-22T09:30:00{zone}"} for zone in ("+00:00", "-23:59")]
+    quantities = [row["quantity"] for row in json_values.read(list(map(as_json, events))).rows(named=True)]
+    assert quantities[:3] == [Decimal(1), Decimal("-2.5"), Decimal("999999999999999999.123456789")]
+
+
+def test_many_messages_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_values, "_AT_ONCE", 3)
+    values = [as_json({**PLAIN, "id": f"e{n}"}) for n in range(10)]
+    values[3], values[5], values[9] = b"{", as_cloud_event({**PLAIN, "id": "e5"}), b'{"id":null}'
+    assert json_values.read(values)["id"].to_list() == ["e0", "e1", "e2", None, "e4", "e5", "e6", "e7", "e8", None]
+
+
 def test_metadata_keeps_every_digit() -> None:
     metadata = '{"b":123456789012345678901234567890, "a":[1.0,1e3,0.10],"\\u00e9":"\\/"}'
     value = as_json(PLAIN)[:-1] + b',"metadata":' + metadata.encode() + b"}"
