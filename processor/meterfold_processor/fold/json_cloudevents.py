@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from meterfold_processor.fold.json_index import Int64s, JsonIndex, Members
+from meterfold_processor.fold.json_index import IS_NULL, Int64s, JsonIndex, Members
 from meterfold_processor.fold.json_verdict import Verdict, described
 from meterfold_schemas.topics import USAGE_RECORDED
 from meterfold_schemas.usage_json import ENVELOPE
 
 _REQUIRED: Final = {"specversion": "1.0", "type": USAGE_RECORDED}
-_IS_NULL: Final = (pl.col("value") == "null") & ~pl.col("is_text")
 
 
 def is_cloud_event(row: Int64s, cells: pl.DataFrame, size: int) -> npt.NDArray[np.bool_]:
@@ -38,7 +37,7 @@ def of_cloud_events(
     parent = np.searchsorted(members.at, nested.at) - 1
     in_data = (top["name"] == "data").to_numpy()[parent] & is_attribute[parent]
     fields = nested.cells.with_columns(row=pl.Series(rows[nested.row])).filter(in_data)
-    present = fields.filter(~_IS_NULL).select("row", "name")
+    present = fields.filter(~IS_NULL).select("row", "name")
     instead = (
         attributes.filter(pl.col("name").is_in(list(ENVELOPE)))
         .with_columns(pl.col("name").replace_strict(ENVELOPE))

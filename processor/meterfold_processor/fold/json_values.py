@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from meterfold_processor.fold.json_cloudevents import is_cloud_event, of_cloud_events
-from meterfold_processor.fold.json_index import Int64s, JsonIndex, Unbalanced
+from meterfold_processor.fold.json_index import IS_NULL, Int64s, JsonIndex, Unbalanced
 from meterfold_processor.fold.json_verdict import UNDECODABLE, Verdict, described
 from meterfold_schemas.errors import InvalidUsage
 from meterfold_schemas.quantities import SCALE, to_decimal, to_unscaled
@@ -125,7 +125,7 @@ def _fields(index: JsonIndex, rows: Int64s, size: int, verdict: Verdict) -> pl.D
     if (repeated := known[at[row[known], code[known]] != known]).size:
         names = cells["name"].gather(repeated)
         verdict.refuse(pl.Series(row[repeated]), described("the field '{}' is there twice", names))
-    nothing = cells.select(_IS_NULL).to_series().arg_true().to_numpy()
+    nothing = cells.select(IS_NULL).to_series().arg_true().to_numpy()
     nothing = nothing[code[nothing] >= 0]
     at[row[nothing], code[nothing]] = -1
     places = [pl.Series(at[:, number]) for number in range(len(_NAMES))]
@@ -264,7 +264,6 @@ _PROBLEM: Final = (
     pl.coalesce([pl.when(check.wrong).then(pl.lit(check.reason)) for check in _CHECKS]).alias("reason"),
 )
 _NOTHING_OF_REFUSED: Final = [pl.when(pl.col("reason").is_null()).then(pl.col(name)).alias(name) for name in _NAMES]
-_IS_NULL: Final = (pl.col("value") == "null") & ~pl.col("is_text")
 _IS_PLAIN: Final = pl.all_horizontal(
     pl.col("quantity").str.contains(_PLAIN_NUMBER).all(),
     pl.col("timestamp").str.contains(_PLAIN_MOMENT).all(),
