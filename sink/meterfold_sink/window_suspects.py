@@ -173,13 +173,14 @@ def _month() -> str:
         AND received_at <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')
         AND offset < transform(partition, {{folded:Array(Int32)}}, {{next_offsets:Array(Int64)}}, toInt64(0))
     GROUP BY partition, k, hour"""  # noqa: S608
-    # Days and months need only the sums of their hours.
-    longer = """
-    SELECT partition, k, kind, if(kind = 2, toStartOfDay(hour), toDateTime(toStartOfMonth(hour), 'UTC')) AS start,
+    # By the hour first: days and months need only the sums of their hours, and the records are read once.
+    recounted = f"""
+    SELECT partition, k, kind, multiIf(kind = 1, hour, kind = 2, toStartOfDay(hour),
+            toDateTime(toStartOfMonth(hour), 'UTC')) AS start,
         sum(n) AS n_, sum(total) AS total_, min(lo) AS lo_, max(hi) AS hi_, argMax(la, ord) AS la_, max(ord) AS ord_,
         max(through) AS through_
-    FROM hours ARRAY JOIN [toInt8(2), toInt8(3)] AS kind
-    GROUP BY partition, k, kind, start"""
+    FROM ({hours}) ARRAY JOIN [toInt8(1), toInt8(2), toInt8(3)] AS kind
+    GROUP BY partition, k, kind, start"""  # noqa: S608
     stored = _states(
         1,
         f"period_type != 'lifetime' AND period_start >= {low} AND period_start < {high} AND {END_OF_WINDOW} <= {high}",
@@ -188,17 +189,11 @@ def _month() -> str:
     )
     ends = "multiIf(kind = 1, start + INTERVAL 1 HOUR, kind = 2, start + INTERVAL 1 DAY, start + INTERVAL 1 MONTH)"
     return f"""
-    WITH hours AS ({hours})
     {stored}
     UNION ALL
-    SELECT partition, k, kind, toInt64(toUnixTimestamp(start)) * 1000000, toInt8(-1), -n, -total, -lo, -hi, -la, -ord,
-        -through
-    FROM
-    (
-        SELECT partition, k, toInt8(1) AS kind, hour AS start, n, total, lo, hi, la, ord, through FROM hours
-        UNION ALL
-        SELECT partition, k, kind, start, n_, total_, lo_, hi_, la_, ord_, through_ FROM ({longer})
-    )
+    SELECT partition, k, kind, toInt64(toUnixTimestamp(start)) * 1000000, toInt8(-1), -n_, -total_, -lo_, -hi_, -la_,
+        -ord_, -through_
+    FROM ({recounted})
     WHERE start >= {low} AND {ends} <= {high}"""  # noqa: S608
 
 
