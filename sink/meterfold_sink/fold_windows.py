@@ -1,4 +1,5 @@
-"""The stored windows that a batch of the fold touches: how many there may be, and those of single subjects.
+"""The stored windows that a batch of the fold touches: how many there may be, those of single subjects, and all of them
+in parts.
 
 A partition's windows of one hour, or its lifetimes, are side by side in the sort key. Few subjects are found by the
 primary key. Many lie in every granule anyway: then the subjects of the bucket are hashed and looked up, which costs
@@ -21,7 +22,10 @@ from meterfold_sink.reads import WINDOW_COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FEW", "HASH_FACTORS", "START_FACTOR", "count_windows", "find_windows"]
+__all__ = ["FEW", "HASH_FACTORS", "START_FACTOR", "count_windows", "find_windows", "load_part", "names_apart"]
+
+Name = tuple[str, str, str, str]
+"""The four columns of a subject, in the order of the sort key."""
 
 FEW: Final = 50
 """Subjects up to which the primary key finds them for less: 10 of a million cost 65 ms of CPU, and 500 400 ms, while a
@@ -67,9 +71,11 @@ def find_windows(
     starts: Sequence[int],
     hashes: npt.NDArray[np.uint64],
     keys: Sequence[bytes],
+    low: Name,
 ) -> pa.Table:
-    """The windows of a partition with one of these hashes, which begin at one of `starts` (UTC microseconds): the
-    newest version of each, with WINDOW_COLUMNS. A window of another subject may have the same hash.
+    """The windows of a partition with one of these hashes, which begin at one of `starts` (UTC microseconds) and whose
+    names do not come before `low`: the newest version of each, with WINDOW_COLUMNS. A window of another subject may
+    have the same hash.
 
     `keys` are the subject keys of these windows; with more than FEW they are better left out.
     """
@@ -77,6 +83,7 @@ def find_windows(
         f"partition = {int(partition)}",
         f"period_type = '{Period(period).value}'",
         f"period_start IN ({_starts(starts)})",
+        *([_not_before(low)] if any(low) else []),
     ]
     if keys:
         packed = b"\n".join(keys).hex()  # JSON arrays: a line feed in a name is escaped
@@ -89,6 +96,46 @@ def find_windows(
         f"ORDER BY folded_through DESC LIMIT 1 BY period_start, {', '.join(SUBJECT)}",
         settings=_LARGE_STATEMENT,
     )
+
+
+def names_apart(client: Client, partition: int, period: Period, start: int, size: int) -> list[Name]:
+    """About one in `size` of the names of the windows of a partition that begin at `start`, in ascending order."""
+    rows = client.rows(
+        f"SELECT DISTINCT {', '.join(SUBJECT)} FROM usage_windows "  # noqa: S608
+        f"WHERE {_bucket(partition, period, start)} AND ({_HASH}) % {int(size)} = 0 ORDER BY {', '.join(SUBJECT)}"
+    )
+    return [(row["org_id"], row["metric_key"], row["subject_type"], row["subject_id"]) for row in rows]
+
+
+def load_part(client: Client, partition: int, period: Period, start: int, low: Name, high: Name | None) -> pa.Table:
+    """The windows of a partition that begin at `start`, with names from `low` on and before `high` (None: to the end):
+    the newest version of each, with WINDOW_COLUMNS."""
+    conditions = [_bucket(partition, period, start)]
+    if any(low):
+        conditions.append(_not_before(low))
+    if high is not None:
+        conditions.append(f"NOT {_not_before(high)}")
+    return client.query(
+        f"SELECT {', '.join(WINDOW_COLUMNS)} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}",  # noqa: S608
+        settings={"do_not_merge_across_partitions_select_final": 1},
+    )
+
+
+def _bucket(partition: int, period: Period, start: int) -> str:
+    return (
+        f"partition = {int(partition)} AND period_type = '{Period(period).value}' "
+        f"AND period_start = fromUnixTimestamp64Micro(toInt64({int(start)}), 'UTC')"
+    )
+
+
+def _not_before(name: Name) -> str:
+    """That a window's name is this one or comes after it, in the form whose bounds the primary key understands. Names
+    are what producers wrote: they are in hexadecimal digits."""
+    condition = "1"
+    for column, value in zip(reversed(SUBJECT), reversed(name), strict=True):
+        text = f"unhex('{value.encode().hex()}')"
+        condition = f"({column} > {text} OR ({column} = {text} AND {condition}))"
+    return condition
 
 
 def _starts(starts: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ import pytest
 
 from meterfold_local.stack import LocalStack
 from meterfold_processor.fold.opening import StoredHistory
+from meterfold_processor.fold.store import FIRST_NAME, Name
 from meterfold_processor.fold.subjects import SUBJECT, subject_keys
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink import fold_windows
@@ -50,10 +52,14 @@ def wanted(windows: list[Window]) -> pl.DataFrame:
     return frame.with_columns(key=subject_keys(frame))
 
 
-def found_among(history: StoredHistory, period: Period, windows: list[Window]) -> dict[tuple[object, ...], int]:
+def found_among(
+    history: StoredHistory, period: Period, windows: list[Window], low: Name = FIRST_NAME
+) -> dict[tuple[object, ...], int]:
     """Subject and start -> folded_through of what was wanted and found."""
     asked = wanted(windows)
-    found = history.find_windows(period, asked).with_columns(start=pl.col("period_start").to_physical())
+    found = history.find_windows(period, asked, low or FIRST_NAME).with_columns(
+        start=pl.col("period_start").to_physical()
+    )
     assert found.select(*SUBJECT, "start").is_unique().all(), "each window once"
     rows = found.join(asked.unique(), on=[*SUBJECT, "start"]).select(*SUBJECT, "start", "folded_through").rows()
     return {tuple(row[:-1]): row[-1] for row in rows}
@@ -99,7 +105,7 @@ def test_thousands_at_once(client: Client) -> None:
     strangers = [window(Period.DAILY, HOUR.replace(hour=0), 1, subject_id=f"x{n}") for n in range(size)]
     history = StoredHistory(client, 0, "topic")
     assert found_among(history, Period.DAILY, [*stored[::2], *strangers]).keys() == {named(one) for one in stored[::2]}
-    found = history.find_windows(Period.DAILY, wanted(stored[::2]))
+    found = history.find_windows(Period.DAILY, wanted(stored[::2]), FIRST_NAME)
     assert found.height == size, "nothing else is sent"
 
 
@@ -110,3 +116,56 @@ def test_how_many_windows_are_stored(client: Client) -> None:
     assert StoredHistory(client, 0, "topic").count_windows(Period.HOURLY, starts) == {starts[0]: 3, starts[2]: 3}
     assert StoredHistory(client, 1, "topic").count_windows(Period.HOURLY, starts) == {}
     assert StoredHistory(client, 0, "topic").count_windows(Period.LIFETIME, [0]) == {}
+
+
+def test_a_bucket_in_parts(client: Client) -> None:
+    """Every window once, in its newest version, whatever the names are and wherever a part ends."""
+    stored = [
+        window(Period.LIFETIME, EPOCH, 1, org_id=org, subject_id=name, metric_key=key, partition=1)
+        for org in NAMES
+        for name in NAMES
+        for key in ("a", "b")
+    ]
+    insert(client, "usage_windows", windows_table([one.changed(folded_through=-1) for one in stored[::3]]))
+    insert(client, "usage_windows", windows_table(stored))
+    newer = [one.changed(folded_through=100) for one in stored[::7]]
+    beside = [
+        window(Period.LIFETIME, EPOCH, 1, org_id="a", subject_id="elsewhere", partition=0),
+        window(Period.HOURLY, HOUR, 1, org_id="a", subject_id="an hour", partition=1),
+    ]
+    insert(client, "usage_windows", windows_table([*newer, *beside]))
+    expected = {named(one): one.folded_through for one in [*stored, *newer]}
+    history = StoredHistory(client, 1, "topic")
+    ends = history.names_apart(Period.LIFETIME, 0, 5)
+    assert ends == sorted(set(ends), key=lambda name: tuple(part.encode() for part in name))
+    assert 10 < len(ends) < 120
+    assert history.names_apart(Period.LIFETIME, 0, 1)[::199] == [min(expected)[:4], max(expected)[:4]]
+    found = dict[tuple[object, ...], int]()
+    low = FIRST_NAME
+    for high in [*ends, None]:
+        part = history.load_part(Period.LIFETIME, 0, low, high)
+        rows = {(*row[:4], 0): row[4] for row in part.select(*SUBJECT, "folded_through").iter_rows()}
+        assert len(rows) == part.height
+        assert not rows.keys() & found.keys()
+        assert all(low <= name[:4] and (high is None or name[:4] < high) for name in rows)
+        later = [one for one in stored if low <= named(one)[:4]]
+        assert found_among(history, Period.LIFETIME, later, low) == {named(one): expected[named(one)] for one in later}
+        found |= rows
+        low = high or low
+    assert found == expected
+    assert history.load_part(Period.DAILY, 0, FIRST_NAME, None).is_empty()
+    assert history.names_apart(Period.DAILY, 0, 1) == []
+
+
+def test_a_part_is_read_by_the_primary_key(client: Client) -> None:
+    client.command(
+        "INSERT INTO usage_windows SELECT 'o', 'm', 'user', leftPad(toString(number), 7, '0'), 'lifetime', "
+        "toDateTime64(0, 6, 'UTC'), 0, 1, 1, 1, 1, 1, now64(6), number, number FROM numbers(200000)"
+    )
+    low, high = ("o", "m", "user", "0050000"), ("o", "m", "user", "0060000")
+    condition = f"{fold_windows._not_before(low)} AND NOT {fold_windows._not_before(high)}"
+    sql = f"SELECT count() FROM usage_windows WHERE {fold_windows._bucket(0, Period.LIFETIME, 0)} AND {condition}"
+    plan = "\n".join(str(row["explain"]) for row in client.rows(f"EXPLAIN indexes = 1 {sql}"))
+    read = min(int(chosen) for chosen, _ in re.findall(r"Granules: (\d+)/(\d+)", plan))
+    assert read <= 4, plan
+    assert StoredHistory(client, 0, "topic").load_part(Period.LIFETIME, 0, low, high).height == 10_000

@@ -11,7 +11,7 @@ import pyarrow as pa
 from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
-from meterfold_processor.fold.period_windows import WHOLE_BUCKET, Evictable, PeriodWindows
+from meterfold_processor.fold.period_windows import Evictable, Loading, PeriodWindows
 from meterfold_processor.fold.store import WindowHistory
 from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_processor.fold.windows import merged
@@ -23,6 +23,8 @@ LATE = HOUR
 """How long, by brokers' stamps, a window that has ended stays in memory after its last event."""
 QUIET = 35 * DAY
 """The same for a window that has not ended."""
+_PLENTY = 2**62
+"""Room for windows while nothing is in memory yet."""
 
 
 class Ledger:
@@ -35,14 +37,14 @@ class Ledger:
         history: WindowHistory,
         *,
         complete: bool,
-        whole_bucket: int = WHOLE_BUCKET,
+        loading: Loading = Loading(),  # noqa: B008
     ) -> None:
         """`complete`: nothing is stored yet, so nothing has to be looked up until it was evicted."""
         self._partition = partition
         self._windows = {
-            period: PeriodWindows(period, subjects, history, empty=complete, whole_bucket=whole_bucket)
-            for period in KEPT
+            period: PeriodWindows(period, subjects, history, empty=complete, loading=loading) for period in KEPT
         }
+        self._room = _PLENTY
         self._late = OffsetsBack(LATE)
         self._quiet = OffsetsBack(QUIET)
 
@@ -64,7 +66,7 @@ class Ledger:
             return WINDOWS.empty_table()
         events = events.in_order()
         shares = _shares_of_all(events)
-        rows = {period: self._windows[period].rows(shares[period], placed) for period in KEPT}
+        rows = {period: self._windows[period].rows(shares[period], placed, self._room) for period in KEPT}
         states = {period: self._windows[period].table.read(rows[period]) for period in KEPT}
         if all(int(state.through.max()) < first_offset for state in states.values()):
             states = {period: merged(states[period], shares[period]) for period in KEPT}
@@ -89,6 +91,7 @@ class Ledger:
         )
         for windows in self._windows.values():
             windows.evict(what)
+        self._room = max_windows - len(self)
 
     def _merged_carefully(self, period: Period, events: Events, touched: WindowRows, state: WindowRows) -> WindowRows:
         """Some row holds a part of this batch already: take for each row only the events above its own mark."""

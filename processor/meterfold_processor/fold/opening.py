@@ -18,7 +18,7 @@ from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.registry import SchemaRegistry
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Recognized, Schemas, Wait, decided, look
-from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.store import Name, Progress
 from meterfold_processor.fold.stored_identities import StoredIdentities
 from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_processor.kafka import errors
@@ -53,10 +53,18 @@ class StoredHistory(StoredIdentities):
     def count_windows(self, period: Period, starts: list[int]) -> dict[int, int]:
         return fold_windows.count_windows(self._client, self._partition, period, starts)
 
-    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+    def find_windows(self, period: Period, wanted: pl.DataFrame, low: Name) -> pl.DataFrame:
         starts = wanted["start"].unique().to_list()
         keys = wanted["key"].to_list() if wanted.height <= fold_windows.FEW else []
-        found = fold_windows.find_windows(self._client, self._partition, period, starts, _window_hashes(wanted), keys)
+        hashes = _window_hashes(wanted)
+        found = fold_windows.find_windows(self._client, self._partition, period, starts, hashes, keys, low)
+        return pl.DataFrame(found).select(WINDOWS.names)
+
+    def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
+        return fold_windows.names_apart(self._client, self._partition, period, start, size)
+
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+        found = fold_windows.load_part(self._client, self._partition, period, start, low, high)
         return pl.DataFrame(found).select(WINDOWS.names)
 
 

@@ -2,15 +2,22 @@
 
 A batch looks for its windows in memory. Those that are not there are looked up in ClickHouse, for this batch and in one
 query, unless it is known that they cannot be stored. That is known of a *bucket*, the windows of one hour, day or
-month, when everything that is stored of it is in memory: it was empty or small when it was touched first, and nothing
-of it was evicted. So the windows of a new hour cost no query.
+month, when everything that is stored of it is in memory: it was empty or small when it was touched first, or it was
+loaded since, and nothing of it was evicted. So the windows of a new hour cost no query.
+
+A look-up reads the whole bucket, whether it wants one window in a hundred or all of them. After a restart every batch
+would pay for that until the last subject has sent an event. So a bucket of which much is in use is loaded, in the order
+of the names and a share of it with each batch. Only what comes later in that order is still looked up. How much is in
+use shows in how many windows of a batch are in memory already: if few are, there are many (the estimate of a population
+by capture and recapture). So what sleeps beside a few busy subjects costs no memory.
 
 Windows leave memory by a hand that goes round: each time over some rows more than were added, never over all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +27,7 @@ from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.columns.row_index import NONE
 from meterfold_processor.fold import calendar
 from meterfold_processor.fold.grouping import WindowRows
-from meterfold_processor.fold.store import WindowHistory
+from meterfold_processor.fold.store import FIRST_NAME, Name, WindowHistory
 from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_processor.fold.windows import WindowTable
 from meterfold_schemas.periods import Period
@@ -30,15 +37,32 @@ Int64s = npt.NDArray[np.int64]
 RowNumbers = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
-WHOLE_BUCKET = 20_000
-"""Stored windows of buckets that a batch touches first which are read at once, instead of those it needs."""
 SCANNED = 1_024
 """Windows at which an eviction looks, in addition to four for each that was added since the last one."""
 
+_IN_USE = 4
+"""A bucket is loaded if at least one in four of its windows is in use."""
+_AT_ONCE = 50_000
+"""Windows that are taken over at once: more cost more each, since they no longer fit into the caches."""
 _SAMPLE = 512
 _OLDEST = 1 / 3
 """Where there are too many windows, a hand that has gone round once has dropped this share of them. Four looked at for
 each that is added, and a third of those dropped: more leave than come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """When and how buckets come into memory."""
+
+    whole: int = 20_000
+    """Stored windows of buckets that a batch touches first which are read at once, instead of those it needs."""
+    evidence: int = 3
+    """Windows of the batches so far that should have been in memory already, if no more of a bucket than a quarter were
+    in use, and were not: from there on it is loaded."""
+    shares: int = 8
+    """A bucket is loaded with so many batches."""
+    part: int = 200_000
+    """Windows that are read at once, roughly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +81,37 @@ class Evictable:
     too_many: bool
 
 
+@dataclass(slots=True)
+class _Bucket:
+    """What is known of a bucket that is not in memory as a whole.
+
+    `known_below`: every stored window whose name comes before it is in memory. `size`: the rows stored of it, about.
+    `in_memory`: the windows that batches have touched. Of each batch with a look-up, `tried` adds up how many windows
+    it touched times `in_memory` then, and `hits` how many of them were in memory. `ends`: where the parts end that are
+    still to be loaded, None at the end; empty where no loading has begun. `evicted`: what was in memory did not stay,
+    so nothing more is loaded.
+    """
+
+    known_below: Name
+    size: int = 0
+    in_memory: int = 0
+    tried: int = 0
+    hits: int = 0
+    ends: deque[Name | None] = field(default_factory=deque)
+    parts: int = 0
+    evicted: bool = False
+
+    def count(self, touched: int, missing: int) -> None:
+        """A batch touches windows, of which some are not in memory."""
+        self.tried += touched * self.in_memory
+        self.hits += touched - missing
+        self.in_memory += missing
+
+    def is_in_use(self, evidence: int) -> bool:
+        """If a quarter of it were in use, `tried / (size / 4)` windows would have been in memory already."""
+        return _IN_USE * self.tried >= self.size * (self.hits + evidence)
+
+
 class PeriodWindows:
     """Not for several threads at once."""
 
@@ -67,15 +122,15 @@ class PeriodWindows:
         history: WindowHistory,
         *,
         empty: bool,
-        whole_bucket: int = WHOLE_BUCKET,
+        loading: Loading = Loading(),
     ) -> None:
         """`empty`: nothing is stored yet."""
         self._period = period
         self._subjects = subjects
         self._history = history
         self._empty = empty
-        self._whole_bucket = whole_bucket
-        self._is_complete: dict[int, bool] = {}  # bucket -> whether all that is stored of it is in memory
+        self._loading = loading
+        self._buckets: dict[int, _Bucket | None] = {}  # those that were touched; None: all that is stored is in memory
         self._hand = 0
         self._added = 0
         self.table = WindowTable()
@@ -83,14 +138,14 @@ class PeriodWindows:
     def __len__(self) -> int:
         return len(self.table)
 
-    def rows(self, touched: WindowRows, placed: Placed) -> RowNumbers:
-        """The row of each window that a batch touches; those that are stored and not in memory are fetched. May raise
-        Retryable, and can then be called again."""
+    def rows(self, touched: WindowRows, placed: Placed, room: int) -> RowNumbers:
+        """The row of each window that a batch touches; those that are stored and not in memory are fetched. A bucket is
+        loaded only where it has no more than `room` windows. May raise Retryable, and can then be called again."""
         slots = placed.slots[touched.slot]
         rows = self.table.find(slots, touched.ordinal)
         missing = np.flatnonzero(rows == NONE)
         if len(missing):
-            self._fetch(touched.ordinal[missing], touched.slot[missing], placed)
+            self._fetch(touched, missing, placed, room)
             rows[missing] = self.table.find(slots[missing], touched.ordinal[missing])
             new = missing[rows[missing] == NONE]
             rows[new] = self.table.add(slots[new], touched.ordinal[new])
@@ -110,28 +165,78 @@ class PeriodWindows:
             gone |= through <= np.quantile(sample, _OLDEST)
         gone &= stored
         if gone.any():
-            self._is_complete.update(dict.fromkeys(_distinct(ordinals[gone]).tolist(), False))
+            for bucket in _distinct(ordinals[gone]).tolist():
+                self._buckets[bucket] = _Bucket(FIRST_NAME, evicted=True)
             self._subjects.release(self.table.forget(rows[gone]))
 
-    def _fetch(self, ordinals: Int64s, subjects: Int64s, placed: Placed) -> None:
-        """Read windows that are not in memory, where something of their bucket may be stored. `subjects` are rows of
-        `placed`."""
-        buckets = _distinct(ordinals)
+    def _fetch(self, touched: WindowRows, missing: RowNumbers, placed: Placed, room: int) -> None:
+        """Read the windows that are not in memory, where something of their bucket may be stored."""
+        ordinals, subjects = touched.ordinal[missing], touched.slot[missing]
+        buckets = _distinct(ordinals).tolist()
         if not self._empty:
-            self._look_at([bucket for bucket in buckets.tolist() if bucket not in self._is_complete])
-        partial = buckets[[not self._is_complete.get(bucket, True) for bucket in buckets.tolist()]]
-        if len(partial) == 0:
+            self._look_at([bucket for bucket in buckets if bucket not in self._buckets])
+        for bucket in buckets:
+            partial = self._buckets.get(bucket)
+            if partial is not None and not partial.evicted:
+                self._load_share(bucket, partial, room)
+                partial.count(int(np.sum(touched.ordinal == bucket)), int(np.sum(ordinals == bucket)))
+        asked = self._unknown(ordinals, subjects, placed)
+        if len(asked) == 0:
             return
-        asked = np.flatnonzero(np.isin(ordinals, partial))
         wanted = placed.names[subjects[asked]].with_columns(
             start=pl.Series(calendar.starts(self._period, ordinals[asked])), subject=pl.Series(subjects[asked])
         )
-        found = self._history.find_windows(self._period, wanted).with_columns(
+        found = self._history.find_windows(self._period, wanted, self._known_below(buckets)).with_columns(
             start=pl.col("period_start").to_physical()
         )
         if not found.is_empty():
             found = found.join(wanted.drop("key"), on=[*SUBJECT, "start"], how="inner")
             self._load(found, placed.slots[found["subject"].to_numpy()])
+
+    def _unknown(self, ordinals: Int64s, subjects: Int64s, placed: Placed) -> RowNumbers:
+        """Which of some windows that are not in memory may be stored."""
+        unknown = np.zeros(len(ordinals), dtype=np.bool_)
+        whole = []
+        for bucket in _distinct(ordinals).tolist():
+            partial = self._buckets.get(bucket)
+            if partial is None:
+                continue
+            if partial.known_below == FIRST_NAME:
+                whole.append(bucket)
+                continue
+            within = np.flatnonzero(ordinals == bucket)
+            unknown[within] = _not_before(placed.names[subjects[within]], partial.known_below)
+        unknown |= np.isin(ordinals, whole)
+        return np.flatnonzero(unknown)
+
+    def _known_below(self, buckets: list[int]) -> Name:
+        return min(partial.known_below for bucket in buckets if (partial := self._buckets.get(bucket)) is not None)
+
+    def _load_share(self, bucket: int, partial: _Bucket, room: int) -> None:
+        """Load the next parts of a bucket, if it is in use and there is room for it. May raise Retryable between two
+        parts."""
+        if partial.size > room or not (partial.ends or partial.is_in_use(self._loading.evidence)):
+            return
+        start = int(calendar.starts(self._period, np.array([bucket], dtype=np.int64))[0])
+        if not partial.ends:
+            partial.ends.extend([*self._history.names_apart(self._period, start, self._loading.part), None])
+            partial.parts = -(-len(partial.ends) // self._loading.shares)
+        for _ in range(min(partial.parts, len(partial.ends))):
+            self._load_part(start, partial.known_below, partial.ends[0])
+            end = partial.ends.popleft()
+            if end is None:
+                self._buckets[bucket] = None
+            else:
+                partial.known_below = end
+
+    def _load_part(self, start: int, low: Name, high: Name | None) -> None:
+        """What is in memory already may be newer than what is stored."""
+        for stored in self._history.load_part(self._period, start, low, high).iter_slices(_AT_ONCE):
+            slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
+            rows = _from_stored(self._period, stored, slots)
+            new = np.flatnonzero(self.table.find(slots, rows.ordinal) == NONE)
+            self.table.load(rows.take(new))
+            self._hold(slots[new])
 
     def _look_at(self, buckets: list[int]) -> None:
         """Find out how much is stored of buckets that are touched first; read the small ones."""
@@ -141,16 +246,19 @@ class PeriodWindows:
         stored = self._history.count_windows(self._period, starts)
         sizes = sorted((stored.get(start, 0), bucket, start) for bucket, start in zip(buckets, starts, strict=True))
         small, total = list[int](), 0
-        is_complete = {}
+        found = dict[int, _Bucket | None]()
         for size, bucket, start in sizes:
             total += size
-            is_complete[bucket] = total <= self._whole_bucket
-            if size and is_complete[bucket]:
+            if total > self._loading.whole:
+                found[bucket] = _Bucket(FIRST_NAME, size)
+                continue
+            found[bucket] = None
+            if size:
                 small.append(start)
         if small:
-            found = self._history.load_windows(self._period, np.array(small, dtype=np.int64))
-            self._load(found, self._subjects.slots_of_stored(found.select(SUBJECT)))
-        self._is_complete.update(is_complete)
+            windows = self._history.load_windows(self._period, np.array(small, dtype=np.int64))
+            self._load(windows, self._subjects.slots_of_stored(windows.select(SUBJECT)))
+        self._buckets.update(found)
 
     def _load(self, stored: pl.DataFrame, slots: Int64s) -> None:
         self.table.load(_from_stored(self._period, stored, slots))
@@ -165,6 +273,15 @@ def _distinct(numbers: Int64s) -> Int64s:
     rising = np.sort(numbers)
     distinct: Int64s = rising[np.append(True, rising[1:] != rising[:-1])]
     return distinct
+
+
+def _not_before(names: pl.DataFrame, low: Name) -> Bools:
+    """Whether each name is `low` or comes after it."""
+    after = pl.lit(value=True)
+    for name, value in zip(reversed(SUBJECT), reversed(low), strict=True):
+        after = (pl.col(name) > value) | ((pl.col(name) == value) & after)
+    found: Bools = names.select(after=after)["after"].to_numpy()
+    return found
 
 
 def _from_stored(period: Period, stored: pl.DataFrame, slots: Int64s) -> WindowRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,11 @@ from meterfold_schemas.periods import Period
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
+
+Name = tuple[str, str, str, str]
+"""org_id, metric_key, subject_type and subject_id of a subject. Names are ordered column by column, by their bytes."""
+
+FIRST_NAME: Final[Name] = ("", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,18 @@ class WindowHistory(Protocol):
         """How many windows of the period are stored that begin at each of `starts` (UTC microseconds), or some more;
         nothing where there is none."""
 
-    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+    def find_windows(self, period: Period, wanted: pl.DataFrame, low: Name) -> pl.DataFrame:
         """The stored windows of the period among `wanted` (`start` in UTC microseconds, `key`, and the four columns of
-        the subject), as `load_windows` gives them. Perhaps also others, but each once."""
+        the subject), as `load_windows` gives them. No name in `wanted` comes before `low`. Perhaps also others, but
+        each once."""
+
+    def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
+        """Names in ascending order, about one in `size` of those of the windows that begin at `start`: the first parts
+        of a bucket end before them."""
+
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+        """Every stored window of the period that begins at `start` and whose name is `low` or comes after it, and comes
+        before `high` (None: no end), as `load_windows` gives them."""
 
 
 class History(IdentityHistory, WindowHistory, Protocol):

@@ -23,7 +23,7 @@ from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows
 from meterfold_processor.fold.remembered import Span
-from meterfold_processor.fold.store import Progress, Rests
+from meterfold_processor.fold.store import Name, Progress, Rests
 from meterfold_processor.fold.tables import Original
 from meterfold_schemas.keys import SUBJECT
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
@@ -285,9 +285,23 @@ class ModelStore:
         counts = Counter(key[1] for key in self.now.windows if key[0] == period.value)
         return {start: counts[start] for start in starts if counts[start]}
 
-    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+    def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
+        return sorted(key[2:] for key in self.now.windows if key[:2] == (period.value, start))[::size]
+
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+        found = [
+            row
+            for key, row in self.now.windows.items()
+            if key[:2] == (period.value, start) and low <= key[2:] and (high is None or key[2:] < high)
+        ]
+        if not found:
+            return _NO_WINDOWS
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+
+    def find_windows(self, period: Period, wanted: pl.DataFrame, low: Name) -> pl.DataFrame:
         """What is wanted, and beside it everything that another hash function would take for it."""
         keys = {(period.value, *row) for row in wanted.select("start", *SUBJECT).iter_rows()}
+        assert all(low <= key[2:] for key in keys)
         similar = {_similar(key) for key in keys}
         found = [row for key, row in self.now.windows.items() if key in keys or _similar(key) in similar]
         found = [row for row in found if _PERIODS[row["period_type"]] == period.value]

@@ -14,6 +14,7 @@ import pytest
 
 from meterfold_processor.fold import duplicates, partition, recall
 from meterfold_processor.fold.ledger import Ledger
+from meterfold_processor.fold.period_windows import PeriodWindows
 from meterfold_processor.fold.remembered import Remembered
 from meterfold_processor.fold.schemas import BY_TIME
 from meterfold_processor.fold.windows import WindowTable
@@ -72,6 +73,13 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
     watch(Ledger, "_merged_carefully", "a row had a part of the batch", lambda *_: True)
     watch(WindowTable, "forget", "windows were evicted", lambda *_: True)
     watch(ModelStore, "find_windows", "a single window was fetched", lambda found, *_: not found.is_empty())
+    watch(ModelStore, "load_part", "a part of a bucket was loaded", lambda found, *_: not found.is_empty())
+    watch(
+        PeriodWindows,
+        "_unknown",
+        "a loaded part saved a look-up",
+        lambda asked, windows, ordinals, *_: 0 < len(asked) < len(ordinals),
+    )
     watch(ModelStore, "load_windows", "stored windows were loaded", lambda found, *_: not found.is_empty())
     watch(ModelStore, "find_records", "a counted record was found", lambda found, *_: not found.is_empty())
     watch(ModelStore, "load_identities", "identities were loaded", lambda found, *_: len(found[0]) > 0)
@@ -96,5 +104,5 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
     watch(world_module, "next_schema_step", by_time, lambda step, *_: BY_TIME in getattr(step, "detail", ""))
     for seed in WATCHED:
         run_and_name(seed)
-    assert len(seen) == 24
+    assert len(seen) == 26
     assert min(seen.values()) > 0, seen

@@ -15,7 +15,16 @@ import polars_hash as plh
 import pyarrow as pa
 
 from meterfold_processor.columns import avro_blocks
-from meterfold_processor.fold import compact, decode, json_values, ledger, partition, recall, subjects, windows
+from meterfold_processor.fold import (
+    compact,
+    decode,
+    json_values,
+    ledger,
+    partition,
+    recall,
+    subjects,
+    windows,
+)
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share
@@ -25,7 +34,7 @@ from meterfold_processor.fold.period_windows import Evictable, PeriodWindows
 from meterfold_processor.fold.remembered import EVERYTHING, Remembered
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Step, Wait
-from meterfold_processor.fold.store import Progress
+from meterfold_processor.fold.store import FIRST_NAME, Progress
 from meterfold_processor.fold.subjects import Placed
 from meterfold_processor.fold.windows import merged
 from meterfold_schemas.catalog import EventSchema
@@ -203,18 +212,27 @@ class EvictsUnacknowledged(PeriodWindows):
 class OpensEvictedAsNew(PeriodWindows):
     """40: a window that is not in memory was never there."""
 
-    def _fetch(self, ordinals: Int64s, subjects: Int64s, placed: Placed) -> None:
-        if len(self.table) == 0 and not self._is_complete:
-            super()._fetch(ordinals, subjects, placed)
+    def _fetch(self, touched: WindowRows, missing: Int64s, placed: Placed, room: int) -> None:
+        if len(self.table) == 0 and not self._buckets:
+            super()._fetch(touched, missing, placed, room)
 
 
 class ForgetsWhatWasEvicted(PeriodWindows):
     """40: a bucket of which everything was in memory once is never looked up again."""
 
     def evict(self, what: Evictable) -> None:
-        known = dict(self._is_complete)
+        known = dict(self._buckets)
         super().evict(what)
-        self._is_complete = known
+        self._buckets = known
+
+
+class KnowsTooMuch(PeriodWindows):
+    """40: a bucket is taken for loaded when its first part is."""
+
+    def _load_share(self, bucket: int, partial: Any, room: int) -> None:
+        super()._load_share(bucket, partial, room)
+        if partial.known_below != FIRST_NAME:
+            self._buckets[bucket] = None
 
 
 class NeverMisrouted(subjects.Subjects):
@@ -431,6 +449,7 @@ VARIANTS = {
     "40_forgets_what_was_evicted": Variant(
         patched=((ledger, "PeriodWindows", ForgetsWhatWasEvicted),), seeds=range(17, 77)
     ),
+    "40_knows_too_much": Variant(patched=((ledger, "PeriodWindows", KnowsTooMuch),)),
     "17_no_nonce": Variant(patched=((decode, "read_block", reads_without_nonce),), seeds=range(24, 84)),
     "17_json_lines": Variant(patched=((json_values, "read", reads_json_lines),)),
     "18_never_misrouted": Variant(patched=((partition, "Subjects", NeverMisrouted),), seeds=range(45, 105)),
@@ -441,7 +460,7 @@ VARIANTS = {
     "41_loads_nothing_late": Variant(patched=((recall, "_Load", LoadsNothingLate),), seeds=range(0)),
     "41_empty_tables": Variant(patched=((recall, "IdentityTable", BuildsEmptyTables),), aging=True),
     "41_trusts_damaged_tables": Variant(
-        patched=((compact.Piece, "is_sound", lambda *_: True),), aging=True, seeds=range(290, 310)
+        patched=((compact.Piece, "is_sound", lambda *_: True),), aging=True, seeds=range(360, 385)
     ),
     "41_replaces_at_once": Variant(patched=((Remembered, "set_aside", replaces_at_once),), aging=True),
     "39_own_clock_decides_a_schema": Variant(Parts(next_step=own_clock_decides), foreign=True),

@@ -21,10 +21,11 @@ from meterfold_processor.fold.decode import Hold, decode
 from meterfold_processor.fold.flush import Operation, flush, progress_rows
 from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.partition import Folded, PartitionFold
+from meterfold_processor.fold.period_windows import Loading
 from meterfold_processor.fold.remembered import Span
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Schemas, Step, Write, decided, next_step
-from meterfold_processor.fold.store import Progress, Rests
+from meterfold_processor.fold.store import Name, Progress, Rests
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.errors import Fatal, Retryable
@@ -115,9 +116,17 @@ class Worker:
         self.world.disturb()
         return self.world.store.count_windows(period, starts)
 
-    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+    def find_windows(self, period: Period, wanted: pl.DataFrame, low: Name) -> pl.DataFrame:
         self.world.disturb()
-        return self.world.store.find_windows(period, wanted)
+        return self.world.store.find_windows(period, wanted, low)
+
+    def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
+        self.world.disturb()
+        return self.world.store.names_apart(period, start, size)
+
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+        self.world.disturb()
+        return self.world.store.load_part(period, start, low, high)
 
     def step(self) -> bool:
         """Go on to the next effect; False when there is nothing left to do."""
@@ -247,7 +256,7 @@ def make_fold(world: World, worker: Worker, progress: Progress, *, stored: bool)
         progress, worker, world.rules, lambda: world.clock, world.check_partition_count, stored=stored
     )
     for windows in fold._ledger._windows.values():
-        windows._whole_bucket = world.whole_bucket
+        windows._loading = world.loading
     return fold
 
 
@@ -299,7 +308,8 @@ class World:
         self.max_windows = 10**6 if gentle else rng.choice([1, 6, 10**6])
         # Chance of its own, so that every other history stays what it was.
         own = random.Random(b"".join(message.raw_value or b"" for message in log.messages))
-        self.whole_bucket = 10**6 if gentle else own.choice([0, 0, 2, 10**6])
+        whole = 10**6 if gentle else own.choice([0, 0, 2, 10**6])
+        self.loading = Loading(whole=whole, evidence=own.choice([0, 1, 3]), shares=own.choice([1, 3]), part=1)
         self.batch_sizes = rng.choice([[1], [1, 2], [1, 2, 3, 5], [4, 8], [50]])
 
     @property

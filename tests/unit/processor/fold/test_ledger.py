@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import random
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,20 +16,38 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from meterfold_processor.columns.limbs import from_ints
+from meterfold_processor.columns.row_index import NONE
 from meterfold_processor.columns.tables import WINDOWS
+from meterfold_processor.fold import ledger
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
-from meterfold_processor.fold.subjects import SUBJECT, Subjects
+from meterfold_processor.fold.period_windows import Evictable, Loading, PeriodWindows, _from_stored, _not_before
+from meterfold_processor.fold.store import FIRST_NAME, Name
+from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_schemas.keys import subject_key
 from meterfold_schemas.periods import DAY, HOUR, KEPT, Period, micros, period_start
+from support.seeds import seed_of
 
 BASE = 19_782 * DAY + 22 * HOUR  # 2024-02-29T22:00Z
 NAMES = ["a", "b", *(f"c{n}" for n in range(5_100))]
 PERIOD_OF = dict(zip((1, 2, 3, 4), KEPT, strict=True))
 
+WHOLE = Loading(whole=10**6)
+LOADINGS = st.builds(
+    Loading,
+    whole=st.sampled_from([0, 1, 10**6]),
+    evidence=st.sampled_from([0, 1, 3]),
+    shares=st.sampled_from([1, 3]),
+    part=st.just(1),
+)
+
 Window = tuple[str, Period, int]
 Row = tuple[int, ...]
 Seen = tuple[int, int, int]  # subject, time, quantity; the offset is the place
+
+
+def row_name(row: dict[str, Any]) -> Name:
+    return row["org_id"], row["metric_key"], row["subject_type"], row["subject_id"]
 
 
 class Stored:
@@ -39,6 +58,7 @@ class Stored:
         self.asked: list[tuple[Period, list[int]]] = []
         self.counted: list[tuple[Period, list[int]]] = []
         self.wanted: list[tuple[Period, int]] = []
+        self.parts: list[tuple[Period, int]] = []
 
     def load_windows(self, period: Period, starts: Any) -> pl.DataFrame:
         self.asked.append((period, starts.tolist()))
@@ -49,11 +69,24 @@ class Stored:
         self.counted.append((period, starts))
         return dict(Counter(start for _, p, start in self.rows if p == period and start in starts))
 
-    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+    def find_windows(self, period: Period, wanted: pl.DataFrame, low: Name) -> pl.DataFrame:
         """What is wanted, and all other windows of the same names."""
         self.wanted.append((period, wanted.height))
         names = set(wanted["subject_id"])
+        assert low <= min(wanted.select(SUBJECT).iter_rows())
         found = [row for (name, p, _), row in self.rows.items() if p == period and name in names]
+        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+
+    def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
+        return sorted(row_name(row) for (_, p, s), row in self.rows.items() if p == period and s == start)[::size]
+
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+        found = [
+            row
+            for (_, p, s), row in self.rows.items()
+            if p == period and s == start and low <= row_name(row) and (high is None or row_name(row) < high)
+        ]
+        self.parts.append((period, len(found)))
         return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
 
     def write(self, windows: pa.Table) -> None:
@@ -66,10 +99,10 @@ class Stored:
 class Folding:
     """A ledger and its subjects, as a partition uses them."""
 
-    def __init__(self, stored: Stored, *, complete: bool = False, whole_bucket: int = 10**6) -> None:
+    def __init__(self, stored: Stored, *, complete: bool = False, loading: Loading = WHOLE) -> None:
         self.stored = stored
         self.subjects = Subjects(0, 1)
-        self.ledger = Ledger(0, self.subjects, stored, complete=complete, whole_bucket=whole_bucket)
+        self.ledger = Ledger(0, self.subjects, stored, complete=complete, loading=loading)
 
     def enter(self, log: list[Seen], first: int, end: int) -> pa.Table:
         """The windows that the events of these offsets touch; they are not written."""
@@ -160,7 +193,7 @@ def cuts(data: st.DataObject, size: int) -> Iterator[tuple[int, int]]:
 @given(LOGS, st.booleans(), st.data())
 def test_any_cut_and_any_eviction_comes_to_the_same(log: list[Seen], complete: bool, data: st.DataObject) -> None:
     stored = Stored()
-    folding = Folding(stored, complete=complete, whole_bucket=data.draw(st.sampled_from([0, 1, 10**6])))
+    folding = Folding(stored, complete=complete, loading=data.draw(LOADINGS))
     for first, end in cuts(data, len(log)):
         folding.fold(log, first, end)
         if data.draw(st.booleans()):
@@ -181,7 +214,7 @@ def test_windows_that_hold_different_parts_of_a_batch(log: list[Seen], data: st.
         aside = Stored()
         Folding(aside).fold(log, 0, row[7] + 1)
         partly.rows[key] = aside.rows[key]
-    returned = Folding(partly, whole_bucket=data.draw(st.sampled_from([0, 10**6]))).enter(log, 0, len(log))
+    returned = Folding(partly, loading=data.draw(LOADINGS)).enter(log, 0, len(log))
     assert returned.num_rows == len(whole.rows)
     partly.write(returned)
     assert readable(partly.rows) == naive(log)
@@ -222,7 +255,7 @@ def test_a_small_bucket_is_read_once() -> None:
 def test_of_a_large_bucket_only_the_windows_of_the_batch_are_read() -> None:
     stored = Stored()
     Folding(stored).fold(LOG, 0, 3)
-    later = Folding(stored, whole_bucket=1)
+    later = Folding(stored, loading=Loading(whole=1))
     log = [*LOG, (0, BASE, 4), (1, BASE, 5), (0, BASE, 6), (2, BASE, 7)]
     later.fold(log, 3, 4)
     assert stored.wanted == [(Period.HOURLY, 1), (Period.DAILY, 1), (Period.MONTHLY, 1), (Period.LIFETIME, 1)]
@@ -318,3 +351,146 @@ def test_of_too_many_windows_those_touched_lately_stay() -> None:
         assert len(stored.wanted) == lookups, "the busy ones are still in memory"
     assert folding.ledger.nbytes < 4 * 80 * (7_000 + 2 * 1_024)
     assert readable(stored.rows) == naive(log)
+
+
+class KnowsWhatWasLoaded(PeriodWindows):
+    """Broken: what was loaded of a bucket is not looked up again after an eviction."""
+
+    def evict(self, what: Evictable) -> None:
+        known = dict(self._buckets)
+        super().evict(what)
+        self._buckets.update(known)
+
+
+class LoadsWhatIsThere(PeriodWindows):
+    """Broken: what is stored replaces what is in memory and may be newer."""
+
+    def _load_part(self, start: int, low: Name, high: Name | None) -> None:
+        stored = self._history.load_part(self._period, start, low, high)
+        if not stored.is_empty():
+            slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
+            rows = _from_stored(self._period, stored, slots)
+            found = self.table.find(slots, rows.ordinal)
+            there = np.flatnonzero(found != NONE)
+            self.table.write(found[there], rows.take(there))
+        super()._load_part(start, low, high)
+
+
+class KnowsTheEnd(PeriodWindows):
+    """Broken: the first name of the part that comes next is taken for loaded."""
+
+    def _unknown(self, ordinals: Any, subjects: Any, placed: Placed) -> Any:
+        asked = super()._unknown(ordinals, subjects, placed)
+        lows = {partial.known_below for partial in self._buckets.values() if partial is not None} - {FIRST_NAME}
+        names = placed.names.select(SUBJECT).rows()
+        return np.array([row for row in asked if names[subjects[row]] not in lows], dtype=np.intp)
+
+
+def many_subjects(seed: int) -> None:
+    """Twelve subjects in one hour, restarts, folds that are ahead of their rows, evictions: the same as the oracle."""
+    rng = random.Random(seed)
+    size = rng.choice([20, 60])
+    log: list[Seen] = [(rng.randrange(12), BASE + rng.choice([0, 0, 1, HOUR]), rng.randint(-4, 4)) for _ in range(size)]
+    stored = Stored()
+    folding, written, ahead, first = Folding(stored, complete=True), 0, deque[tuple[int, pa.Table]](), 0
+    while first < size:
+        if rng.random() < 0.15:  # a restart: what is not written is folded again
+            first = written
+            ahead.clear()
+            loading = Loading(
+                whole=rng.choice([0, 2]),
+                evidence=rng.choice([0, 1, 3]),
+                shares=rng.choice([1, 2, 4]),
+                part=rng.choice([1, 3]),
+            )
+            folding = Folding(stored, loading=loading)
+        end = min(size, first + rng.choice([1, 2, 4, 8]))
+        ahead.append((end, folding.enter(log, first, end)))
+        first = end
+        while ahead and rng.random() < 0.7:
+            written, windows = ahead.popleft()
+            stored.write(windows)
+        if rng.random() < 0.3:
+            stamp = rng.choice([BASE, BASE + HOUR, BASE + 2 * HOUR])
+            folding.ledger.evict(written, stamp, rng.choice([0, 20, 60, 10**6]))
+    for _, windows in ahead:
+        stored.write(windows)
+    assert readable(stored.rows) == naive(log)
+
+
+def run_seeds(seeds: range) -> None:
+    for seed in seeds:
+        many_subjects(seed)
+
+
+def test_loading_a_bucket_in_shares_comes_to_the_same() -> None:
+    first = seed_of("buckets that are loaded in shares")
+    run_seeds(range(first, first + 40))
+
+
+@pytest.mark.parametrize("broken", [KnowsWhatWasLoaded, LoadsWhatIsThere, KnowsTheEnd])
+def test_loading_is_seen_to_go_wrong(broken: type[PeriodWindows], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "PeriodWindows", broken)
+    with pytest.raises(AssertionError):
+        run_seeds(range(150))
+
+
+def restarted(loading: Loading, subjects: int) -> tuple[Folding, list[Seen]]:
+    """After each of so many subjects has sent one event."""
+    log: list[Seen] = [(2 + n, BASE, 1) for n in range(subjects)]
+    stored = Stored()
+    Folding(stored).fold(log, 0, subjects)
+    return Folding(stored, loading=loading), log
+
+
+def of_lifetimes(asked: list[tuple[Period, int]]) -> list[int]:
+    return [count for period, count in asked if period is Period.LIFETIME]
+
+
+def test_a_bucket_that_is_in_use_is_loaded_and_then_costs_nothing() -> None:
+    later, log = restarted(Loading(whole=0, shares=2, part=20), 80)
+    log += random.Random(3).sample(log, 80)
+    for first in range(80, 160, 10):
+        later.fold(log, first, first + 10)
+        later.evict(first + 10, BASE)
+    assert of_lifetimes(later.stored.parts) == [0, 20, 20, 20, 20]
+    looked_up = of_lifetimes(later.stored.wanted)
+    assert looked_up[:2] == [10, 10]
+    assert len(looked_up) == 3, "of the third batch, what comes after the first half"
+    assert 0 < looked_up[2] < 10
+    assert readable(later.stored.rows) == naive(log)
+
+
+def test_what_sleeps_beside_a_few_busy_subjects_is_not_loaded() -> None:
+    later, log = restarted(Loading(whole=0, part=1), 400)
+    rng = random.Random(5)
+    for _ in range(40):
+        first = len(log)
+        log += [(2 + busy, BASE, 1) for busy in rng.sample(range(40), 5)]
+        later.fold(log, first, len(log))
+        later.evict(len(log), BASE)
+    assert later.stored.parts == []
+    assert 30 < sum(of_lifetimes(later.stored.wanted)) <= 40
+    assert readable(later.stored.rows) == naive(log)
+
+
+def test_a_bucket_is_not_loaded_where_there_is_no_room_for_it() -> None:
+    later, log = restarted(Loading(whole=0, evidence=0, part=1), 24)
+    later.evict(24, BASE, max_windows=20)
+    log = log * 2
+    for first in range(24, 48, 3):
+        later.fold(log, first, first + 3)
+        later.evict(first + 3, BASE, max_windows=20)
+    assert later.stored.parts == []
+    assert readable(later.stored.rows) == naive(log)
+
+
+@given(st.lists(st.tuples(*[st.text(max_size=2)] * 4), min_size=1, max_size=8), st.tuples(*[st.text(max_size=2)] * 4))
+def test_names_are_in_the_order_of_their_bytes(names: list[Name], low: Name) -> None:
+    frame = pl.DataFrame(names, schema=dict.fromkeys(SUBJECT, pl.String), orient="row")
+
+    def as_bytes(name: Name) -> tuple[bytes, ...]:
+        return tuple(part.encode() for part in name)
+
+    assert _not_before(frame, low).tolist() == [as_bytes(name) >= as_bytes(low) for name in names]
+    assert [name >= low for name in names] == [as_bytes(name) >= as_bytes(low) for name in names]

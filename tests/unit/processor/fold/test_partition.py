@@ -16,9 +16,11 @@ from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.messages import Consumed
 from meterfold_processor.fold.partition import Folded, PartitionFold
+from meterfold_processor.fold.period_windows import Loading
 from meterfold_processor.fold.remembered import EVERYTHING, FOREVER
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.store import Progress, Rests
+from meterfold_processor.fold.store import Name, Progress, Rests
+from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_schemas.errors import Fatal, Retryable
 from meterfold_schemas.periods import DAY, STORED_NUMBER, Period, from_micros
 from meterfold_schemas.usage import UsageRecorded
@@ -98,8 +100,17 @@ class Store:
         found = self.load_windows(period, np.array(starts))["period_start"].to_physical()
         return dict(Counter(found.to_list()))
 
-    def find_windows(self, period: Period, wanted: pl.DataFrame) -> pl.DataFrame:
+    def find_windows(self, period: Period, wanted: pl.DataFrame, low: Name) -> pl.DataFrame:
         return self.load_windows(period, wanted["start"].to_numpy())
+
+    def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
+        names = self.load_windows(period, np.array([start])).select(SUBJECT).sort(SUBJECT)[::size]
+        return [(row[0], row[1], row[2], row[3]) for row in names.iter_rows()]
+
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+        found = self.load_windows(period, np.array([start]))
+        names = list(found.select(SUBJECT).iter_rows())
+        return found.filter([low <= name and (high is None or name < high) for name in names])
 
 
 class Partition:
@@ -245,8 +256,8 @@ def test_records_that_have_expired_stop_the_worker() -> None:
 
 
 @pytest.mark.parametrize("away", ["records", "hourly", "daily", "monthly", "lifetime"])
-@pytest.mark.parametrize("whole_bucket", [0, 10**6])
-def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str, whole_bucket: int) -> None:
+@pytest.mark.parametrize("loading", [Loading(whole=0), Loading(whole=0, evidence=0, part=1), Loading(whole=10**6)])
+def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str, loading: Loading) -> None:
     partition = Partition()
     expected = Partition()
     for one in (partition, expected):
@@ -255,7 +266,7 @@ def test_a_look_up_that_fails_is_repeated_without_a_trace(away: str, whole_bucke
         while one.fold.recall.step():
             pass
         for windows in one.fold._ledger._windows.values():
-            windows._whole_bucket = whole_bucket
+            windows._loading = loading
     partition.store.down = {away}
     for _ in range(2):
         with pytest.raises(Retryable):
