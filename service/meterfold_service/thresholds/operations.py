@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from meterfold_schemas.definitions import UsageThreshold
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.thresholds.changes import ThresholdChange
-    from meterfold_sink.client import Client
     from meterfold_sink.pool import ClientPool
     from meterfold_sink.threshold_levels import NearWindow, Standing
     from meterfold_sink.thresholds import WatchedSubjects
@@ -131,8 +131,11 @@ class Thresholds:
         with self._clients.client() as client:
             page = list_thresholds(client, wanted, keys, limit=limit, offset=offset, after=after, seen_by=seen_by)
             rows = page.rows
-            found = standings(client, rows, limit=windows, seen_by=seen_by) if rows else {}
-            conditions = _conditions(client, rows, seen_by) if rows else {}
+            # Side by side: neither needs the other, and both take long.
+            with ThreadPoolExecutor(1) as beside:
+                conditions_of = beside.submit(self._conditions, rows, seen_by)
+                found = standings(client, rows, limit=windows, seen_by=seen_by) if rows else {}
+                conditions = conditions_of.result()
         return Page(
             page.total,
             tuple(
@@ -217,6 +220,27 @@ class Thresholds:
             was, will_be = (Reached() if one is None else reached(client, one, now) for one in (before, after))
         return ThresholdChange(before, after, was, will_be)
 
+    def _conditions(self, rows: Sequence[Mapping[str, Any]], seen_by: str | None) -> dict[str, Condition]:
+        """Threshold id: why it rests."""
+        from meterfold_sink.thresholds import metric_definers, narrower_thresholds, same_thresholds
+
+        if not rows:
+            return {}
+        ids = [row["id"] for row in rows]
+        metric_keys = sorted({row["metric_key"] for row in rows})
+        org_ids = sorted({row["org_id"] for row in rows if row["org_id"]})
+        with self._clients.client() as client:
+            definers = metric_definers(client, metric_keys, org_ids, seen_by=seen_by)
+            narrower = narrower_thresholds(client, ids, seen_by=seen_by)
+            same = same_thresholds(client, ids, seen_by=seen_by)
+        none: tuple[int, list[Any]] = (0, [])
+        return {
+            row["id"]: condition(
+                row, definers[row["metric_key"]], narrower.get(row["id"], none), same.get(row["id"], none)
+            )
+            for row in rows
+        }
+
 
 def _known(definitions: Definitions, threshold_id: str) -> UsageThreshold:
     known = definitions.threshold(threshold_id)
@@ -235,23 +259,3 @@ def _same_names(definitions: Definitions, wanted: UsageThreshold) -> Sequence[Us
         if (known.metric_key, known.name, known.scope) == name and known.id != wanted.id
     ]
     return sorted(found, key=lambda known: known.version, reverse=True)
-
-
-def _conditions(client: Client, rows: Sequence[Mapping[str, Any]], seen_by: str | None = None) -> dict[str, Condition]:
-    """Threshold id: why it rests."""
-    from meterfold_sink.thresholds import metric_definers, narrower_thresholds, same_thresholds
-
-    ids = [row["id"] for row in rows]
-    definers = metric_definers(
-        client,
-        sorted({row["metric_key"] for row in rows}),
-        sorted({row["org_id"] for row in rows if row["org_id"]}),
-        seen_by=seen_by,
-    )
-    narrower = narrower_thresholds(client, ids, seen_by=seen_by)
-    same = same_thresholds(client, ids, seen_by=seen_by)
-    none: tuple[int, list[Any]] = (0, [])
-    return {
-        row["id"]: condition(row, definers[row["metric_key"]], narrower.get(row["id"], none), same.get(row["id"], none))
-        for row in rows
-    }
