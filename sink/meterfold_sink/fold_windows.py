@@ -8,7 +8,7 @@ primary key. Many lie in every granule anyway: then the subjects of the bucket a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -107,15 +107,18 @@ def names_apart(client: Client, partition: int, period: Period, start: int, size
     return [(row["org_id"], row["metric_key"], row["subject_type"], row["subject_id"]) for row in rows]
 
 
-def load_part(client: Client, partition: int, period: Period, start: int, low: Name, high: Name | None) -> pa.Table:
+def load_part(
+    client: Client, partition: int, period: Period, start: int, low: Name, high: Name | None
+) -> Iterator[pa.RecordBatch]:
     """The windows of a partition that begin at `start`, with names from `low` on and before `high` (None: to the end):
-    the newest version of each, with WINDOW_COLUMNS."""
+    the newest version of each, with WINDOW_COLUMNS. They come while ClickHouse reads on; `client` is busy until the
+    last piece was taken."""
     conditions = [_bucket(partition, period, start)]
     if any(low):
         conditions.append(_not_before(low))
     if high is not None:
         conditions.append(f"NOT {_not_before(high)}")
-    return client.query(
+    return client.batches(
         f"SELECT {', '.join(WINDOW_COLUMNS)} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}",  # noqa: S608
         settings={"do_not_merge_across_partitions_select_final": 1},
     )

@@ -118,6 +118,11 @@ def test_how_many_windows_are_stored(client: Client) -> None:
     assert StoredHistory(client, 0, "topic").count_windows(Period.LIFETIME, [0]) == {}
 
 
+def loaded(history: StoredHistory, period: Period, low: Name, high: Name | None) -> pl.DataFrame:
+    parts = list(history.load_part(period, 0, low, high))
+    return pl.concat(parts) if parts else pl.DataFrame(schema=SUBJECT)
+
+
 def test_a_bucket_in_parts(client: Client) -> None:
     """Every window once, in its newest version, whatever the names are and wherever a part ends."""
     stored = [
@@ -143,7 +148,7 @@ def test_a_bucket_in_parts(client: Client) -> None:
     found = dict[tuple[object, ...], int]()
     low = FIRST_NAME
     for high in [*ends, None]:
-        part = history.load_part(Period.LIFETIME, 0, low, high)
+        part = loaded(history, Period.LIFETIME, low, high)
         rows = {(*row[:4], 0): row[4] for row in part.select(*SUBJECT, "folded_through").iter_rows()}
         assert len(rows) == part.height
         assert not rows.keys() & found.keys()
@@ -153,7 +158,7 @@ def test_a_bucket_in_parts(client: Client) -> None:
         found |= rows
         low = high or low
     assert found == expected
-    assert history.load_part(Period.DAILY, 0, FIRST_NAME, None).is_empty()
+    assert loaded(history, Period.DAILY, FIRST_NAME, None).is_empty()
     assert history.names_apart(Period.DAILY, 0, 1) == []
 
 
@@ -168,4 +173,4 @@ def test_a_part_is_read_by_the_primary_key(client: Client) -> None:
     plan = "\n".join(str(row["explain"]) for row in client.rows(f"EXPLAIN indexes = 1 {sql}"))
     read = min(int(chosen) for chosen, _ in re.findall(r"Granules: (\d+)/(\d+)", plan))
     assert read <= 4, plan
-    assert StoredHistory(client, 0, "topic").load_part(Period.LIFETIME, 0, low, high).height == 10_000
+    assert loaded(StoredHistory(client, 0, "topic"), Period.LIFETIME, low, high).height == 10_000

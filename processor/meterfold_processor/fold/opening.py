@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +63,9 @@ class StoredHistory(StoredIdentities):
     def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
         return fold_windows.names_apart(self._client, self._partition, period, start, size)
 
-    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
-        found = fold_windows.load_part(self._client, self._partition, period, start, low, high)
-        return pl.DataFrame(found).select(WINDOWS.names)
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> Iterator[pl.DataFrame]:
+        for found in fold_windows.load_part(self._client, self._partition, period, start, low, high):
+            yield pl.DataFrame(found).select(WINDOWS.names)
 
 
 def _window_hashes(wanted: pl.DataFrame) -> npt.NDArray[np.uint64]:

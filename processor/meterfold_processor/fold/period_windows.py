@@ -42,8 +42,6 @@ SCANNED = 1_024
 
 _IN_USE = 4
 """A bucket is loaded if at least one in four of its windows is in use."""
-_AT_ONCE = 50_000
-"""Windows that are taken over at once: more cost more each, since they no longer fit into the caches."""
 _SAMPLE = 512
 _OLDEST = 1 / 3
 """Where there are too many windows, a hand that has gone round once has dropped this share of them. Four looked at for
@@ -231,7 +229,7 @@ class PeriodWindows:
 
     def _load_part(self, start: int, low: Name, high: Name | None) -> None:
         """What is in memory already may be newer than what is stored."""
-        for stored in self._history.load_part(self._period, start, low, high).iter_slices(_AT_ONCE):
+        for stored in self._history.load_part(self._period, start, low, high):
             slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
             rows = _from_stored(self._period, stored, slots)
             new = np.flatnonzero(self.table.find(slots, rows.ordinal) == NONE)

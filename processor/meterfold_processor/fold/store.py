@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -98,9 +99,9 @@ class WindowHistory(Protocol):
         """Names in ascending order, about one in `size` of those of the windows that begin at `start`: the first parts
         of a bucket end before them."""
 
-    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> Iterator[pl.DataFrame]:
         """Every stored window of the period that begins at `start` and whose name is `low` or comes after it, and comes
-        before `high` (None: no end), as `load_windows` gives them."""
+        before `high` (None: no end), as `load_windows` gives them, some ten thousand at a time."""
 
 
 class History(IdentityHistory, WindowHistory, Protocol):

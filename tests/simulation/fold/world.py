@@ -124,9 +124,10 @@ class Worker:
         self.world.disturb()
         return self.world.store.names_apart(period, start, size)
 
-    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
-        self.world.disturb()
-        return self.world.store.load_part(period, start, low, high)
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> Iterator[pl.DataFrame]:
+        for found in self.world.store.load_part(period, start, low, high).iter_slices(1):
+            self.world.disturb()
+            yield found
 
     def step(self) -> bool:
         """Go on to the next effect; False when there is nothing left to do."""

@@ -80,14 +80,14 @@ class Stored:
     def names_apart(self, period: Period, start: int, size: int) -> list[Name]:
         return sorted(row_name(row) for (_, p, s), row in self.rows.items() if p == period and s == start)[::size]
 
-    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> Iterator[pl.DataFrame]:
         found = [
             row
             for (_, p, s), row in self.rows.items()
             if p == period and s == start and low <= row_name(row) and (high is None or row_name(row) < high)
         ]
         self.parts.append((period, len(found)))
-        return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS)))
+        yield from pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(found, schema=WINDOWS))).iter_slices(2)
 
     def write(self, windows: pa.Table) -> None:
         for row in windows.to_pylist():
@@ -366,8 +366,7 @@ class LoadsWhatIsThere(PeriodWindows):
     """Broken: what is stored replaces what is in memory and may be newer."""
 
     def _load_part(self, start: int, low: Name, high: Name | None) -> None:
-        stored = self._history.load_part(self._period, start, low, high)
-        if not stored.is_empty():
+        for stored in self._history.load_part(self._period, start, low, high):
             slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
             rows = _from_stored(self._period, stored, slots)
             found = self.table.find(slots, rows.ordinal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,10 @@ class Store:
         names = self.load_windows(period, np.array([start])).select(SUBJECT).sort(SUBJECT)[::size]
         return [(row[0], row[1], row[2], row[3]) for row in names.iter_rows()]
 
-    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> pl.DataFrame:
+    def load_part(self, period: Period, start: int, low: Name, high: Name | None) -> Iterator[pl.DataFrame]:
         found = self.load_windows(period, np.array([start]))
         names = list(found.select(SUBJECT).iter_rows())
-        return found.filter([low <= name and (high is None or name < high) for name in names])
+        yield found.filter([low <= name and (high is None or name < high) for name in names])
 
 
 class Partition:
