@@ -21,10 +21,12 @@ def summary_sql(
     org_id: str | None = None,
     subject: tuple[str, str] | None = None,
     by_subject: bool = False,
+    top: int | None = None,
 ) -> str:
     """Totals of the UTC periods that begin in [start, end), from the view of the period.
 
-    Without a subject, a view's rows add up only for a metric that counts or sums: the text says so.
+    Without a subject, a view's rows add up only for a metric that counts or sums: the text says so. `top`: of the
+    subjects of each period and organization, so many with the largest totals.
     """
     each = by_subject or subject is not None
     columns = [
@@ -44,7 +46,11 @@ def summary_sql(
     lines = [f"SELECT {names}, {total}", f"FROM usage_{period}", "WHERE " + "\n  AND ".join(where)]
     if not each:
         lines.append(f"GROUP BY {names}")
-    return "\n".join([*lines, f"ORDER BY {names}"])
+    if top is None:
+        return "\n".join([*lines, f"ORDER BY {names}"])
+    each_of = ", ".join(columns[:-1])
+    lines += [f"ORDER BY {each_of}, total_quantity DESC", f"LIMIT {top} BY {each_of}"]
+    return "\n".join(lines)
 
 
 def _time(moment: datetime) -> str:

@@ -86,6 +86,20 @@ def test_the_chart_and_the_table_have_the_same_numbers(browser: Browser, filled:
         assert float(shown) == float(row.get_attribute("data-y"))
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_legend_of_a_chart_is_seen_as_a_whole(browser: Browser, filled: None, width: int) -> None:
+    page = browser.open("/metrics")
+    page.set_viewport_size({"width": width, "height": 800})
+    page = browser.open("/usage?metric=api.calls&period=daily&group=subject")
+    boxes = {name: page.locator(name).bounding_box() for name in (".u-legend", ".plot", ".u-wrap", "#t-usage")}
+    ends = {name: box["y"] + box["height"] for name, box in boxes.items()}
+    assert boxes[".u-legend"]["height"] > 10
+    assert ends[".u-legend"] <= ends[".plot"] + 0.5
+    assert ends[".plot"] <= boxes["#t-usage"]["y"]
+    assert boxes[".plot"]["height"] == 224, "nothing moves when the chart appears"
+    assert boxes[".u-wrap"]["height"] + boxes[".u-legend"]["height"] > 210, "no room is lost"
+
+
 def test_the_theme_is_kept(browser: Browser) -> None:
     page = browser.open("/metrics")
     page.emulate_media(color_scheme="light")

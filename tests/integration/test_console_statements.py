@@ -3,15 +3,23 @@ sort key finds. No time is measured here: `make bench ARGS="--only pages"` does 
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import re
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+import meterfold_service
 from meterfold_local.stack import LocalStack
 from meterfold_schemas.settings import ClickHouseSettings, KafkaSettings
 from meterfold_schemas.settings_sources import Sources
@@ -159,3 +167,63 @@ def test_usage_without_a_definition_is_found_and_nothing_else(metering: Metering
         )
     (one,) = metering.metrics.list(limit=1).undefined
     assert (one.key, one.organizations, one.records, one.guess) == ("api.cals", ("org-01",), 5, "api.calls")
+
+
+def code(page: str, number: int) -> str:
+    """The text of one of the fields that can be copied: SQL, curl, Python."""
+    (found,) = re.findall(rf'<code id="c-{number}">(.*?)</code>', page, re.DOTALL)
+    return html.unescape(found)
+
+
+ORG = f"org={SUBJECT[0]}"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "period=monthly",
+        "period=lifetime",
+        "period=billing&anchor=15&tz=Europe/Berlin",
+        f"period=monthly&{ORG}",
+        f"period=monthly&{ORG}&group=subject",
+        f"period=monthly&metric={SUBJECT[1]}&{ORG}&subject_type=user&subject_id={SUBJECT[2]}",
+    ],
+)
+def test_what_is_copied_and_downloaded_is_what_the_page_shows(
+    browser: TestClient,
+    metering: Metering,
+    filled: ClickHouseSettings,
+    query: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    query = query if "metric=" in query else f"metric={SUBJECT[1]}&{query}"
+    page = browser.get(f"/usage?{query}").text
+    shown = sorted(Decimal(total) for total in re.findall(r'<tr data-x="[^"]*" data-y="([^"]+)"', page))
+    assert shown
+    words = shlex.split(code(page, 2).replace("\\\n", ""))
+    token = metering.tokens.create(name="reader", scopes=["read"]).text
+    answer = browser.get(words[-1].removeprefix(URL), headers={"Authorization": f"Bearer {token}"})
+    assert sorted(Decimal(row["total_quantity"]) for row in answer.json()["data"]) == shown
+
+    @contextmanager
+    def opened() -> Iterator[Metering]:
+        yield metering
+
+    monkeypatch.setattr(meterfold_service, "Metering", opened)
+    capsys.readouterr()
+    exec(code(page, 3), {})  # what the page offers to a person  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) == len(shown)
+    if 'id="c-1"' in page:
+        with connect(filled) as client:
+            rows = client.rows(code(page, 1))
+        assert sorted(next(row[name] for name in ("total_quantity", "total") if name in row) for row in rows) == shown
+    file = browser.get(f"/usage/download?{query}")
+    assert file.headers["content-disposition"] == 'attachment; filename="usage.csv"'
+    totals = Counter(Decimal(row["total_quantity"]) for row in csv.DictReader(io.StringIO(file.text)))
+    if "group=subject" in query:
+        assert len(shown) == 2 * 20, "of each month"
+        assert totals.total() > 100
+        assert not Counter(shown) - totals, "the largest are in the file, too"
+    else:
+        assert sorted(totals.elements()) == shown

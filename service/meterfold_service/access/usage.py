@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meterfold_service.exports.operations import ExportStream
     from meterfold_service.pages import Page
     from meterfold_service.usage.results import SubjectUsage, UsagePage, UsageSummary
+    from meterfold_service.usage.summary_stream import SummaryStream
     from meterfold_sink.busiest import BusySubject
     from meterfold_sink.subjects import KnownSubject
 
@@ -52,6 +53,12 @@ class ScopedUsage(Room):
         org = self._own if every_org else self._org(org_id) or ""
         with self._without_hints():
             return self._metering.usage.get_summary(metric_key, org_id=org, subject=whose, **values)
+
+    def stream_summary(self, metric_key: str, **values: Any) -> SummaryStream:
+        """All rows of `get_summary`. Raises what that raises, and InvalidUsage where they are too many."""
+        from meterfold_service.usage.summary_stream import SummaryStream
+
+        return SummaryStream(lambda **page: self.get_summary(metric_key, **values, **page))
 
     def stream(self, what: str, *, org_id: str | None = None, **values: Any) -> ExportStream:
         self._need(Scope.READ)

@@ -23,16 +23,16 @@ class Entry:
 
 
 MENU: Final = (
-    Entry("/", "Overview", "Usage"),
+    Entry("/", "Overview", "Usage", whole=True),
     Entry("/usage", "Usage", "Usage"),
     Entry("/subjects", "Subjects", "Usage"),
     Entry("/metrics", "Metrics", "Rules"),
     Entry("/thresholds", "Thresholds", "Rules"),
     Entry("/alerts", "Alerts", "Rules"),
+    Entry("/deliveries", "Deliveries", "Rules"),
     Entry("/periods", "Periods", "Proof"),
     Entry("/verify", "Verify", "Proof", whole=True),
     Entry("/rejected", "Rejected", "Proof"),
-    Entry("/deliveries", "Deliveries", "Access"),
     Entry("/tokens", "Tokens", "Access", Scope.ADMIN),
 )
 

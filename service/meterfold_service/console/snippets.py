@@ -15,13 +15,15 @@ from meterfold_sink.example_sql import summary_sql
 __all__ = ["Asked", "Snippet", "snippets"]
 
 _VIEWS: Final = frozenset({"hourly", "daily", "weekly", "monthly", "yearly"})
+_ROWS: Final = 1_000
 _ADDING: Final = frozenset({"sum", "count"})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a usage page was asked for. `group`: metadata fields or "subject"; `where`: the values that a metadata field
-    may have, None for usage without it; `compare`: also the time before."""
+    """What a usage page was asked for. `group`: metadata fields or "subject"; `top`: only so many groups of each period
+    and organization, the largest; `where`: the values that a metadata field may have, None for usage without it;
+    `compare`: also the time before."""
 
     metric: str
     period: str
@@ -32,6 +34,7 @@ class Asked:
     org_id: str | None = None
     subject: tuple[str, str] | None = None
     group: tuple[str, ...] = ()
+    top: int | None = None
     where: Mapping[str, Sequence[str | None]] = field(default_factory=dict, hash=False)
     compare: bool = False
 
@@ -59,7 +62,7 @@ def _sql(asked: Asked, aggregation: str) -> Snippet:
     fields = [name for name in asked.group if name != SUBJECT]
     by_subject = SUBJECT in asked.group
     if asked.period not in _VIEWS or fields or asked.where or (asked.tz or "UTC") != "UTC":
-        return Snippet("SQL", "", "The views are by subject and in UTC; use the API for zones, metadata and billing.")
+        return Snippet("SQL", "", "The views are by subject, in UTC, from hours to years; use the API for the rest.")
     if not by_subject and asked.subject is None and aggregation not in _ADDING:
         return Snippet(
             "SQL", "", f"Group by subject: a metric of the type {aggregation} does not add up over subjects."
@@ -72,6 +75,7 @@ def _sql(asked: Asked, aggregation: str) -> Snippet:
         org_id=asked.org_id,
         subject=asked.subject,
         by_subject=by_subject,
+        top=asked.top,
     )
     return Snippet("SQL", text)
 
@@ -83,14 +87,16 @@ def _curl(asked: Asked, base: str) -> str:
         ("end", _iso(asked.end)),
         *([("tz", asked.tz)] if asked.tz else []),
         *([("anchor", str(asked.anchor))] if asked.anchor else []),
-        *([("org_id", asked.org_id)] if asked.org_id is not None else []),
+        ("every_org", "true") if asked.org_id is None else ("org_id", asked.org_id),
         *([("subject_type", asked.subject[0]), ("subject_id", asked.subject[1])] if asked.subject else []),
         *(("group_by", name) for name in asked.group),
+        *([("top", str(asked.top))] if asked.top else []),
         *(("where", f"{name}={one}") for name, some in asked.where.items() for one in some if one is not None),
         *(("missing", name) for name, some in asked.where.items() if None in some),
+        ("limit", str(_ROWS)),
     ]
     address = f"{base}v1/usage/{quote(asked.metric, safe='')}/summary?{urlencode(pairs)}"
-    return f'curl -s -H "Authorization: Bearer $METERFOLD_TOKEN" \\\n  {shlex.quote(address)}'
+    return f'curl -s -H "Authorization: Bearer $TOKEN" \\\n  {shlex.quote(address)}'
 
 
 def _python(asked: Asked) -> str:
@@ -103,14 +109,22 @@ def _python(asked: Asked) -> str:
         "org_id": repr(asked.org_id),
         **({"subject": repr(asked.subject)} if asked.subject else {}),
         **({"group_by": repr(list(asked.group))} if asked.group else {}),
+        **({"top": repr(asked.top)} if asked.top else {}),
         **({"filter": repr({name: list(some) for name, some in asked.where.items()})} if asked.where else {}),
     }
+    values["limit"] = repr(_ROWS)
     arguments = "".join(f"        {name}={value},\n" for name, value in values.items())
+    whose = [
+        *(["row.org_id"] if asked.org_id is None else []),
+        *(["row.subject_type", "row.subject_id"] if SUBJECT in asked.group else []),
+        *(["row.group"] if set(asked.group) - {SUBJECT} else []),
+    ]
+    shown = ", ".join(["row.period_start", *whose, "row.total_quantity", "row.record_count"])
     return (
         "from datetime import datetime\nfrom meterfold_service import Metering\n\n"
         f"with Metering() as metering:\n    page = metering.usage.get_summary(\n"
         f"        {asked.metric!r},\n{arguments}    )\n"
-        "    for row in page.rows:\n        print(row.period_start, row.total_quantity, row.record_count)"
+        f"    for row in page.rows:\n        print({shown})"
     )
 
 

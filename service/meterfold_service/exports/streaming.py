@@ -5,17 +5,38 @@ from __future__ import annotations
 import io
 from collections.abc import Generator
 from contextlib import closing
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from meterfold_service.exports.results import Format
 
 if TYPE_CHECKING:
-    from meterfold_service.exports.operations import ExportStream
+    from collections.abc import Iterator
+    from types import TracebackType
 
-__all__ = ["encoded"]
+    import pyarrow as pa
+
+__all__ = ["RowStream", "encoded"]
 
 
-def encoded(stream: ExportStream, kind: Format, *, safe_for_spreadsheets: bool = False) -> Generator[bytes, None, None]:
+class RowStream(Protocol):
+    """Batches of rows, in order; `expected` rows, as was known before the first. Iterate once, and close it."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def expected(self) -> int: ...
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+def encoded(stream: RowStream, kind: Format, *, safe_for_spreadsheets: bool = False) -> Generator[bytes, None, None]:
     """The rows of `stream` in a format, and closes it. Raises what the stream raises: then what was sent is
     incomplete."""
     from meterfold_service.exports.ahead import read_ahead

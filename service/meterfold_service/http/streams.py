@@ -12,10 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from meterfold_schemas.errors import Retryable
 from meterfold_service.exports.results import Format
-from meterfold_service.exports.streaming import encoded
+from meterfold_service.exports.streaming import RowStream, encoded
 
 if TYPE_CHECKING:
-    from meterfold_service.exports.operations import ExportStream
     from meterfold_service.http.context import HttpService
 
 __all__ = ["Chunks", "TooManyExports"]
@@ -60,7 +59,7 @@ class Chunks(StreamingResponse):
     async def of(
         cls,
         service: HttpService,
-        open_stream: Callable[[], ExportStream],
+        open_stream: Callable[[], RowStream],
         kind: Format,
         *,
         safe_for_spreadsheets: bool,

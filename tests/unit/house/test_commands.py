@@ -14,6 +14,7 @@ import pytest
 
 from meterfold_cli import main
 from meterfold_cli.app import COMMANDS, _built
+from support.paths import ROOT
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -52,6 +53,23 @@ def test_the_help_of_a_command_has_an_example_that_parses(path: str, capsys: pyt
     assert main.run([*path.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(shlex.join(words[:2]) in shown for words in found)
+
+
+def test_every_command_that_the_console_offers_parses() -> None:
+    found = dict[str, list[str]]()
+    for template in sorted((ROOT / "service/meterfold_service/console/templates").glob("*.html")):
+        for text in re.findall(r'"(meterfold [^"]+)"', template.read_text()):
+            line = text.split("\\n")[0] + ("2026-10" if text.endswith(" ") else "")
+            found[line] = shlex.split(line)
+    assert len(found) >= 5
+    for line, words in found.items():
+        depth = 3 if " ".join(words[1:3]) in ALL else 2
+        path = " ".join(words[1:depth])
+        if path in COMMANDS and path not in ALL:  # it has commands of its own, and does something without one
+            assert len(words) == depth, line
+            continue
+        assert path in ALL, line
+        ALL[path].make_context(path, words[depth:], resilient_parsing=False)
 
 
 def test_the_list_of_commands_says_what_their_help_says() -> None:

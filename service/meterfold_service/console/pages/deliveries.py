@@ -43,11 +43,10 @@ async def deliveries(visit: Visit) -> Response:
 
 
 async def _endpoints(visit: Visit) -> Sequence[WebhookEndpoint]:
-    """Those of every organization, for whoever sees them."""
+    """Those of every organization that fail, for whoever sees them."""
     if visit.principal.org_id is not None:
         return ()
-    found: Sequence[WebhookEndpoint] = await visit.run(visit.may.notifications.endpoints)
-    return found
+    return [one for one in await visit.run(visit.may.notifications.endpoints) if one.state != "active"]
 
 
 async def one(visit: Visit) -> Response:

@@ -12,10 +12,12 @@ from starlette.responses import Response, StreamingResponse
 
 from meterfold_schemas.errors import MeterfoldError
 from meterfold_service.access.errors import Forbidden
+from meterfold_service.access.principal import Scope
 from meterfold_service.console.live import Sample
 from meterfold_service.console.pages.subjects import one_subject
 from meterfold_service.console.rendering import ago, quantity, span, url
 from meterfold_service.console.visit import Visit, page
+from meterfold_service.status import undefined
 from meterfold_service.status.report import StatusReport
 from meterfold_service.usage.subjects import busy_since
 
@@ -59,7 +61,7 @@ async def attention(visit: Visit) -> Response:
     """A part of the page: asks both servers, which may take a moment."""
     visit.may.status.need()
     report = await visit.desk.watch.report()
-    items = [*_problems(report), *await _of_service(visit)]
+    items = [*_problems(report, manages=visit.principal.may(Scope.MANAGE)), *await _of_service(visit)]
     waits = [one.waiting_seconds for one in report.partitions if one.waiting_seconds is not None]
     return visit.render(
         "_attention.html",
@@ -128,11 +130,15 @@ def _workers(group: Any) -> str:
     return "running" if group.members is None else f"{group.members:,}"
 
 
-def _problems(report: StatusReport) -> list[Item]:
-    return [
-        *(Item("bad", text) for text in report.problems),
-        *(Item("warn", text, "/metrics/new", "Define it") for text in report.notes),
-    ]
+def _problems(report: StatusReport, *, manages: bool) -> list[Item]:
+    """What the status says, but for endpoints, which are named one by one."""
+    found = [Item("bad", text) for text in report.problems]
+    for one in report.clickhouse.undefined:
+        text = undefined.sentence(one)
+        found.append(
+            Item("warn", text, url("/metrics/new", key=one.key), "Define it") if manages else Item("warn", text)
+        )
+    return found
 
 
 async def _of_service(visit: Visit) -> list[Item]:

@@ -46,6 +46,7 @@ async def _shown(visit: Visit, problem: Exception | None = None) -> Response:
             visit.run(visit.may.periods.list, limit=_LIMIT, cursor=fields.text(visit.query, "closings")),
         )
     first = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    last_month = f"{(first - timedelta(days=1)).replace(day=1):%Y-%m-%d}"
     return visit.render(
         "periods.html",
         409 if problem else 200,
@@ -54,7 +55,8 @@ async def _shown(visit: Visit, problem: Exception | None = None) -> Response:
         manages=visit.principal.may(Scope.MANAGE),
         due=due,
         closings=closings,
-        last_month=f"{(first - timedelta(days=1)).replace(day=1):%Y-%m-%d}",
+        given=visit.form if problem else {"period": "monthly", "start": last_month},
+        last_month=last_month,
         offset=fields.number(visit.query, "offset", 0),
     )
 

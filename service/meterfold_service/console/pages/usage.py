@@ -22,6 +22,7 @@ from meterfold_service.console.snippets import Asked, snippets
 from meterfold_service.console.usage_table import before, columns_of, rows_of
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.exports.results import Format
+from meterfold_service.exports.streaming import RowStream
 from meterfold_service.http.problems import status_of
 from meterfold_service.http.streams import Chunks
 from meterfold_service.usage.calendar import LIFETIME, PERIODS, Calendar
@@ -99,6 +100,7 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
     if end <= start:
         raise InvalidUsage("the end must be after the start")
     group = tuple(name.strip() for name in query["group"].split(",") if name.strip())
+    subject = fields.subject_of(query)
     return Asked(
         metric=fields.text(query, "metric") or metrics[0].key,
         period=period,
@@ -107,30 +109,33 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
         tz=fields.text(query, "tz"),
         anchor=fields.number(query, "anchor", 1) if period == "billing" else None,
         org_id=fields.org_of(query),
-        subject=fields.subject_of(query),
+        subject=subject,
         group=group,
+        top=_TOP if group and subject is None else None,
         where=fields.conditions(query, "where"),
         compare=bool(query["compare"]) and period != "lifetime",
     )
 
 
+def _selection(asked: Asked) -> dict[str, Any]:
+    """What get_summary is asked for, but for the time and how many."""
+    return {
+        "period": asked.period,
+        "tz": asked.tz,
+        "anchor": asked.anchor,
+        "org_id": asked.org_id,
+        "every_org": asked.org_id is None,
+        "subject": asked.subject,
+        "group_by": asked.group,
+        "filter": asked.where or None,
+    }
+
+
 async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[str, Any]:
     async def read(start: datetime, end: datetime) -> Any:
+        summary = visit.may.usage.get_summary
         return await visit.run(
-            visit.may.usage.get_summary,
-            asked.metric,
-            period=asked.period,
-            start=start,
-            end=end,
-            tz=asked.tz,
-            anchor=asked.anchor,
-            org_id=asked.org_id,
-            every_org=asked.org_id is None,
-            subject=asked.subject,
-            group_by=asked.group,
-            filter=asked.where or None,
-            top=_TOP if asked.group and asked.subject is None else None,
-            limit=_ROWS,
+            summary, asked.metric, start=start, end=end, top=asked.top, limit=_ROWS, **_selection(asked)
         )
 
     calendar = Calendar.of(asked.period, asked.tz, asked.anchor)
@@ -139,8 +144,10 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[s
         spans.append(before(calendar, asked.start, asked.end))
     found, *others = await asyncio.gather(*(read(*span) for span in spans))
     earlier = others[0].rows if others else ()
+    rows = rows_of(asked, zone, found.rows, earlier, calendar)
     return {
-        "rows": rows_of(asked, zone, found.rows, earlier, calendar),
+        "rows": rows,
+        "series": len({row.series for row in rows}),
         "total": found.total,
         "has": columns_of(asked, found.rows),
         "snippets": snippets(replace(asked, start=_first(calendar, asked)), str(visit.request.base_url), kind),
@@ -183,26 +190,37 @@ async def records(visit: Visit) -> Response:
         start=start,
         end=end or visit.desk.now(),
         next=url("/usage/records", **query, cursor=found.cursor),
-        back=url("/usage", metric=metric, org=query["org"], subject_type=query["subject_type"],
-                 subject_id=query["subject_id"], where=query["where"]),
+        back=_came_from(visit)
+        or url("/usage", metric=metric, org=query["org"], subject_type=query["subject_type"],
+               subject_id=query["subject_id"], where=query["where"]),
     )  # fmt: skip
 
 
+def _came_from(visit: Visit) -> str | None:
+    """The usage page that had the link, with everything that it was asked for."""
+    usage_page = f"{visit.request.base_url}usage?"
+    came_from = visit.request.headers.get("referer", "")
+    return f"/usage?{came_from.removeprefix(usage_page)}" if came_from.startswith(usage_page) else None
+
+
 async def download(visit: Visit) -> Response:
-    """The totals or records of the page as a file, in constant memory."""
+    """The table of the page as a file; or, in constant memory, the totals of each subject or the records."""
     metrics = await visit.run(visit.may.metrics.visible)
     query = {name: visit.query.get(name, "") for name in _NAMES}
-    what, kind = visit.query.get("what", "summaries"), visit.query.get("format", "csv")
-    if kind not in _DOWNLOADS or what not in ("summaries", "records"):
+    what, kind = visit.query.get("what", "table"), visit.query.get("format", "csv")
+    if kind not in _DOWNLOADS or what not in ("table", "summaries", "records"):
         raise InvalidUsage(
-            f"a download is of summaries or records, as {', '.join(_DOWNLOADS[:-1])} or {_DOWNLOADS[-1]}"
+            f"a download is of table, summaries or records, as {', '.join(_DOWNLOADS[:-1])} or {_DOWNLOADS[-1]}"
         )
     zone = zone_of(query["tz"] or None)
     asked = asked_for(query, metrics, visit.desk.now(), zone)
-    period = {"period": asked.period if asked.period != "billing" else "daily"} if what == "summaries" else {}
-    return await Chunks.of(
-        visit.desk.service,
-        lambda: visit.may.usage.stream(
+
+    def opened() -> RowStream:
+        if what == "table":
+            times = {"start": asked.start, "end": asked.end}
+            return visit.may.usage.stream_summary(asked.metric, **times, **_selection(asked))
+        period = {"period": asked.period if asked.period != "billing" else "daily"} if what == "summaries" else {}
+        return visit.may.usage.stream(
             what,
             metric_key=asked.metric,
             org_id=asked.org_id,
@@ -210,11 +228,15 @@ async def download(visit: Visit) -> Response:
             start=asked.start,
             end=asked.end,
             **period,
-        ),
+        )
+
+    return await Chunks.of(
+        visit.desk.service,
+        opened,
         Format(kind),
         # Whoever downloads a CSV file opens it in a spreadsheet.
         safe_for_spreadsheets=kind == Format.CSV,
-        name=what,
+        name="usage" if what == "table" else what,
     )
 
 

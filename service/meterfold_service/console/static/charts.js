@@ -4,6 +4,8 @@
   const charts = new Map();
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const MOST_SERIES = 8;
+  const HEIGHT = 224; // as in console.css
+  const LOWEST = 140;
 
   const rowsOf = (table) =>
     [...table.tBodies[0].rows]
@@ -38,6 +40,12 @@
     return `${+value.toFixed(2)}`;
   };
 
+  // The legend stands below the plot and takes its height from it.
+  const roomForLegend = (chart) => {
+    const height = chart.root.querySelector(".u-legend")?.offsetHeight ?? 0;
+    if (height) chart.setSize({ width: chart.width, height: Math.max(LOWEST, HEIGHT - height) });
+  };
+
   const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
 
   const options = (place, table, data) => {
@@ -47,10 +55,11 @@
     const xs = data.xs;
     return {
       width: Math.max(place.clientWidth, 240),
-      height: place.clientHeight,
+      height: HEIGHT,
       padding: [null, 48, null, null], // half of the longest label, which the last bar has in its middle
       cursor: { y: false, points: { size: 6 } },
       legend: { show: many, live: false },
+      hooks: { ready: [(chart) => queueMicrotask(() => roomForLegend(chart))] }, // not while it is still being drawn
       scales: {
         x: isBars ? { time: false, distr: 2, range: (u, from, to) => [from - 0.6, (xs.length > 1 ? to : from) + 0.6] } : { time: false, range: (u, from, to) => [Math.min(from ?? 0, (to ?? 0) - 60), to ?? 1] },
         y: { range: (u, from, to) => [Math.min(0, from ?? 0), Math.max(to ?? 0, 1) * 1.08] },

@@ -176,7 +176,19 @@ def test_usage_is_filtered_by_metadata_and_so_are_its_links(service: Service, br
     assert [one["filter"] for one in seen] == [wanted, wanted]
     for text in ("where=region%3Deu&amp;where=model%3Da", "missing=team", "&#39;team&#39;: [None]"):
         assert text in page
-    assert "Download" not in page
+    assert "what=table" in page
+    assert "what=records" not in page, "an export has no filter of metadata"
+    browser.get("/usage/download?metric=api.calls&where=region%3Deu&group=model&period=billing&anchor=15&tz=Asia/Tokyo")
+    of_file = {name: seen[-1][name] for name in ("filter", "group_by", "period", "anchor", "tz", "org_id")}
+    assert of_file == {
+        "filter": {"region": ["eu"]},
+        "group_by": ("model",),
+        "period": "billing",
+        "anchor": 15,
+        "tz": "Asia/Tokyo",
+        "org_id": None,
+    }
+    assert "top" not in seen[-1], "the file has all groups"
     browser.get("/usage/records?metric=a&start=2026-11-01&subject_type=a&subject_id=b&where=region%3Deu")
     assert seen[-1]["filter"] == {"region": ["eu"]}
     assert "region=eu" in browser.get("/usage?metric=api.calls&where=region%3Deu&group=subject").text
