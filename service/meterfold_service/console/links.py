@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import getpass
 import secrets
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -67,4 +67,8 @@ def sign_in_link(
 
 def local_name() -> str:
     """Who asks for a link on this machine."""
-    return f"{os.environ.get('USER') or 'somebody'} (sign-in link)"
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a number without a name, as in a container
+        name = "somebody"
+    return f"{name} (sign-in link)"

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from httpx import Response
 from starlette.testclient import TestClient
 
-from meterfold_schemas.errors import Retryable
+from meterfold_schemas.errors import InvalidDefinition, Retryable
 from meterfold_schemas.settings_sources import Sources
 from meterfold_service import Metering
 from meterfold_service.console.app import add_console
@@ -198,6 +198,21 @@ def test_usage_is_filtered_by_metadata_and_so_are_its_links(service: Service, br
 
 def posted(browser: TestClient, path: str, **form: str) -> Response:
     return browser.post(path, data={"csrf": csrf(browser.get("/metrics/new").text), **form})
+
+
+def test_a_form_names_the_field_that_is_wrong_and_no_class(service: Service, browser: TestClient) -> None:
+    def refuse(**_: Any) -> None:
+        raise InvalidDefinition(
+            "UsageThreshold: warn_threshold: 12 must be below the threshold, 10",
+            problems=[("warn_threshold", "12 must be below the threshold, 10")],
+        )
+
+    service.metering.thresholds.preview_create = refuse
+    form = {"metric_key": "api.calls", "name": "quota", "threshold": "10", "warn_threshold": "12"}
+    page = posted(browser, "/thresholds/new", **form)
+    assert page.status_code == 422
+    assert "<code>warn_threshold</code> 12 must be below the threshold, 10" in page.text
+    assert "UsageThreshold" not in page.text
 
 
 def test_a_threshold_shows_what_it_finds_before_it_is_stored(service: Service, browser: TestClient) -> None:
