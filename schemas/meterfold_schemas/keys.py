@@ -15,6 +15,7 @@ from meterfold_schemas.errors import InvalidUsage
 
 __all__ = [
     "SUBJECT",
+    "Name",
     "compact_array",
     "metric_definition_key",
     "murmur2",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: The four fields that name one subject of one metric, in the order of a subject key.
 SUBJECT: Final = ("org_id", "metric_key", "subject_type", "subject_id")
+Name = tuple[str, str, str, str]
+"""The values of SUBJECT. Names are ordered column by column, by their bytes, as the sort key of usage_windows is."""
 
 _MASK: Final = 0xFFFFFFFF
 _M: Final = 0x5BD1E995

@@ -25,8 +25,8 @@ def summary_sql(
 ) -> str:
     """Totals of the UTC periods that begin in [start, end), from the view of the period.
 
-    Without a subject, a view's rows add up only for a metric that counts or sums: the text says so. `top`: of the
-    subjects of each period and organization, so many with the largest totals.
+    Without a subject, a view's rows add up only for a metric that counts or sums: the text says so. `top`: only
+    this many subjects of each period and organization, those with the largest totals.
     """
     each = by_subject or subject is not None
     columns = [

@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from meterfold_schemas.keys import SUBJECT
+from meterfold_schemas.keys import SUBJECT, Name
 from meterfold_schemas.periods import Period
 from meterfold_sink.client import Client
-from meterfold_sink.reads import WINDOW_COLUMNS
+from meterfold_sink.reads import FINAL, WINDOW_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["FEW", "HASH_FACTORS", "START_FACTOR", "count_windows", "find_windows", "load_part", "names_apart"]
-
-Name = tuple[str, str, str, str]
-"""The four columns of a subject, in the order of the sort key."""
 
 FEW: Final = 50
 """Subjects up to which the primary key finds them for less: 10 of a million cost 65 ms of CPU, and 500 400 ms, while a
@@ -57,8 +54,7 @@ def count_windows(client: Client, partition: int, period: Period, starts: Sequen
     """Start (UTC microseconds) -> the rows of windows of a partition that begin then. A window has one row at least."""
     rows = client.rows(
         "SELECT toUnixTimestamp64Micro(period_start) AS start, count() AS size FROM usage_windows "  # noqa: S608
-        f"WHERE partition = {int(partition)} AND period_type = '{Period(period).value}' "
-        f"AND period_start IN ({_starts(starts)}) GROUP BY period_start",
+        f"WHERE {_buckets(partition, period, starts)} GROUP BY period_start",
         settings=_LARGE_STATEMENT,
     )
     return {row["start"]: row["size"] for row in rows}
@@ -79,12 +75,7 @@ def find_windows(
 
     `keys` are the subject keys of these windows; with more than FEW they are better left out.
     """
-    conditions = [
-        f"partition = {int(partition)}",
-        f"period_type = '{Period(period).value}'",
-        f"period_start IN ({_starts(starts)})",
-        *([_not_before(low)] if any(low) else []),
-    ]
+    conditions = [_buckets(partition, period, starts), _not_before(low)]
     if keys:
         packed = b"\n".join(keys).hex()  # JSON arrays: a line feed in a name is escaped
         conditions.append(f"({', '.join(SUBJECT)}) IN ({_SUBJECTS.format(packed=packed)})")
@@ -102,7 +93,7 @@ def names_apart(client: Client, partition: int, period: Period, start: int, size
     """About one in `size` of the names of the windows of a partition that begin at `start`, in ascending order."""
     rows = client.rows(
         f"SELECT DISTINCT {', '.join(SUBJECT)} FROM usage_windows "  # noqa: S608
-        f"WHERE {_bucket(partition, period, start)} AND ({_HASH}) % {int(size)} = 0 ORDER BY {', '.join(SUBJECT)}"
+        f"WHERE {_buckets(partition, period, [start])} AND ({_HASH}) % {int(size)} = 0 ORDER BY {', '.join(SUBJECT)}"
     )
     return [(row["org_id"], row["metric_key"], row["subject_type"], row["subject_id"]) for row in rows]
 
@@ -113,21 +104,20 @@ def load_part(
     """The windows of a partition that begin at `start`, with names from `low` on and before `high` (None: to the end):
     the newest version of each, with WINDOW_COLUMNS. They come while ClickHouse reads on; `client` is busy until the
     last piece was taken."""
-    conditions = [_bucket(partition, period, start)]
-    if any(low):
-        conditions.append(_not_before(low))
+    conditions = [_buckets(partition, period, [start]), _not_before(low)]
     if high is not None:
         conditions.append(f"NOT {_not_before(high)}")
     return client.batches(
         f"SELECT {', '.join(WINDOW_COLUMNS)} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}",  # noqa: S608
-        settings={"do_not_merge_across_partitions_select_final": 1},
+        settings=FINAL,
     )
 
 
-def _bucket(partition: int, period: Period, start: int) -> str:
+def _buckets(partition: int, period: Period, starts: Sequence[int]) -> str:
+    numbers = ", ".join(str(int(start)) for start in starts)
     return (
         f"partition = {int(partition)} AND period_type = '{Period(period).value}' "
-        f"AND period_start = fromUnixTimestamp64Micro(toInt64({int(start)}), 'UTC')"
+        f"AND period_start IN (SELECT fromUnixTimestamp64Micro(arrayJoin([{numbers}]), 'UTC'))"
     )
 
 
@@ -135,12 +125,9 @@ def _not_before(name: Name) -> str:
     """That a window's name is this one or comes after it, in the form whose bounds the primary key understands. Names
     are what producers wrote: they are in hexadecimal digits."""
     condition = "1"
+    if not any(name):
+        return condition
     for column, value in zip(reversed(SUBJECT), reversed(name), strict=True):
         text = f"unhex('{value.encode().hex()}')"
         condition = f"({column} > {text} OR ({column} = {text} AND {condition}))"
     return condition
-
-
-def _starts(starts: Sequence[int]) -> str:
-    numbers = ", ".join(str(int(start)) for start in starts)
-    return f"SELECT fromUnixTimestamp64Micro(arrayJoin([{numbers}]), 'UTC')"

@@ -19,7 +19,7 @@ from meterfold_schemas.errors import MeterfoldError
 from meterfold_sink.client import Client, to_rows
 from meterfold_sink.fold_state import ProgressRow, read_progress, read_rules
 from meterfold_sink.migrate import migrations, statements
-from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS
+from meterfold_sink.reads import END_OF_WINDOW, FINAL, WINDOW_COLUMNS
 from meterfold_sink.rules import FoldRules
 from meterfold_sink.window_suspects import SUBJECT_OF_WINDOW, compare_slice, slices_of, suspects_table
 
@@ -29,7 +29,6 @@ _VIEW: Final = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS\s+")
 _RECORDS: Final = re.compile(r"\bFROM usage_records AS (\w+) FINAL\b")
 #: An insert of windows becomes visible month by month, so a lifetime may be seen before or after its month.
 ATTEMPTS: Final = 5
-_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def _counts(
         for what, source in sources.items()
     )
     parameters: dict[str, Any] = {"partitions": list(partitions), **_bounds(rules, within)}
-    return {(row["what"], row["partition"]): row["n"] for row in client.rows(sql, parameters, _FINAL)}
+    return {(row["what"], row["partition"]): row["n"] for row in client.rows(sql, parameters, FINAL)}
 
 
 def _conditions(within: tuple[int, int] | None) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from meterfold_sink.writers import Writer
 
 __all__ = [
     "END_OF_WINDOW",
+    "FINAL",
     "WINDOW_COLUMNS",
     "find_records",
     "iter_identities",
@@ -61,7 +62,7 @@ END_OF_WINDOW: Final = (
 )
 
 #: The partition key is a function of the sort key, so no row has versions in two partitions.
-_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
+FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 _LARGE_STATEMENT: Final = {"max_query_size": 1 << 28}
 
 
@@ -92,7 +93,7 @@ def load_windows(client: Client, partition: int, period_type: str, period_starts
         "WHERE partition = {partition:Int32} AND period_type = {period_type:String} AND period_start IN ("
         f"SELECT fromUnixTimestamp64Micro(arrayJoin({_integers(period_starts)}), 'UTC'))",
         {"partition": partition, "period_type": Period(period_type).value},
-        {**_FINAL, **_LARGE_STATEMENT},
+        {**FINAL, **_LARGE_STATEMENT},
     )
 
 

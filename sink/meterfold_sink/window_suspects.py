@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import MICROS_PER_SECOND, Period, from_micros, period_end
-from meterfold_sink.reads import END_OF_WINDOW
+from meterfold_sink.reads import END_OF_WINDOW, FINAL
 
 if TYPE_CHECKING:
     from meterfold_sink.client import Client
@@ -30,7 +30,6 @@ _WINDOWS_AT_ONCE: Final = 1_500_000
 """About half a gigabyte of the server's memory."""
 _MOST_EXACT: Final = 1_000_000_000
 """The sum of more events of the largest size may not fit into 128 bits: such windows are always looked at again."""
-_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 #: No field of a subject holds a NUL. One string is grouped four times as fast as four columns.
 _KEY: Final = "concat(toString(org_id), '\\0', toString(metric_key), '\\0', toString(subject_type), '\\0', subject_id)"
 #: The order of a record is its timestamp and then its offset, in one number.
@@ -84,7 +83,7 @@ GROUP BY is_lifetime, month
 ORDER BY is_lifetime, month
 """,
         {"partitions": list(partitions)},
-        _FINAL,
+        FINAL,
     )
     found = list[Slice]()
     for row in rows:
@@ -140,7 +139,7 @@ FROM
 )
 """,  # noqa: S608
         parameters,
-        _FINAL,
+        FINAL,
     )
 
 

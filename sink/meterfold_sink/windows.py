@@ -6,14 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_sink.client import Client
-from meterfold_sink.reads import END_OF_WINDOW, WINDOW_COLUMNS
+from meterfold_sink.reads import END_OF_WINDOW, FINAL, WINDOW_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["has_windows", "open_windows", "stored_windows", "unprovable_windows"]
 
-_FINAL: Final = {"do_not_merge_across_partitions_select_final": 1}
 #: The windows of more metrics than this are read with those of every metric.
 _MOST_METRICS: Final = 8
 
@@ -54,7 +53,7 @@ def open_windows(
     kinds = sorted(period_types)
     if not kinds or not ends_after:
         return {}
-    batches = client.batches(*_open_windows(ends_after, kinds, metrics), _FINAL)
+    batches = client.batches(*_open_windows(ends_after, kinds, metrics), FINAL)
     if len(ends_after) == 1:
         return {partition: map(_table, batches) for partition in ends_after}
     found: dict[int, list[pa.Table]] = {}

@@ -11,8 +11,9 @@ import pytest
 
 from meterfold_local.stack import LocalStack
 from meterfold_processor.fold.opening import StoredHistory
-from meterfold_processor.fold.store import FIRST_NAME, Name
+from meterfold_processor.fold.store import FIRST_NAME
 from meterfold_processor.fold.subjects import SUBJECT, subject_keys
+from meterfold_schemas.keys import Name
 from meterfold_schemas.periods import Period, micros
 from meterfold_sink import fold_windows
 from meterfold_sink.client import Client
@@ -57,9 +58,7 @@ def found_among(
 ) -> dict[tuple[object, ...], int]:
     """Subject and start -> folded_through of what was wanted and found."""
     asked = wanted(windows)
-    found = history.find_windows(period, asked, low or FIRST_NAME).with_columns(
-        start=pl.col("period_start").to_physical()
-    )
+    found = history.find_windows(period, asked, low).with_columns(start=pl.col("period_start").to_physical())
     assert found.select(*SUBJECT, "start").is_unique().all(), "each window once"
     rows = found.join(asked.unique(), on=[*SUBJECT, "start"]).select(*SUBJECT, "start", "folded_through").rows()
     return {tuple(row[:-1]): row[-1] for row in rows}
@@ -169,7 +168,7 @@ def test_a_part_is_read_by_the_primary_key(client: Client) -> None:
     )
     low, high = ("o", "m", "user", "0050000"), ("o", "m", "user", "0060000")
     condition = f"{fold_windows._not_before(low)} AND NOT {fold_windows._not_before(high)}"
-    sql = f"SELECT count() FROM usage_windows WHERE {fold_windows._bucket(0, Period.LIFETIME, 0)} AND {condition}"
+    sql = f"SELECT count() FROM usage_windows WHERE {fold_windows._buckets(0, Period.LIFETIME, [0])} AND {condition}"
     plan = "\n".join(str(row["explain"]) for row in client.rows(f"EXPLAIN indexes = 1 {sql}"))
     read = min(int(chosen) for chosen, _ in re.findall(r"Granules: (\d+)/(\d+)", plan))
     assert read <= 4, plan

@@ -18,7 +18,7 @@ from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.fold.registry import SchemaRegistry
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Recognized, Schemas, Wait, decided, look
-from meterfold_processor.fold.store import Name, Progress
+from meterfold_processor.fold.store import Progress
 from meterfold_processor.fold.stored_identities import StoredIdentities
 from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_processor.kafka import errors
@@ -26,6 +26,7 @@ from meterfold_processor.kafka.offsets import log_edge
 from meterfold_processor.kafka.topics import check_source
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
+from meterfold_schemas.keys import Name
 from meterfold_schemas.periods import Period
 from meterfold_schemas.plurals import plural
 from meterfold_schemas.schema_keys import registry_id

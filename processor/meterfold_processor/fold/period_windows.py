@@ -27,9 +27,10 @@ from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.columns.row_index import NONE
 from meterfold_processor.fold import calendar
 from meterfold_processor.fold.grouping import WindowRows
-from meterfold_processor.fold.store import FIRST_NAME, Name, WindowHistory
+from meterfold_processor.fold.store import FIRST_NAME, WindowHistory
 from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
 from meterfold_processor.fold.windows import WindowTable
+from meterfold_schemas.keys import Name
 from meterfold_schemas.periods import Period
 from meterfold_schemas.totals import AMOUNTS
 
@@ -58,7 +59,7 @@ class Loading:
     """Windows of the batches so far that should have been in memory already, if no more of a bucket than a quarter were
     in use, and were not: from there on it is loaded."""
     shares: int = 8
-    """A bucket is loaded with so many batches."""
+    """The number of batches in which a bucket is loaded."""
     part: int = 200_000
     """Windows that are read at once, roughly."""
 
@@ -178,37 +179,30 @@ class PeriodWindows:
             if partial is not None and not partial.evicted:
                 self._load_share(bucket, partial, room)
                 partial.count(int(np.sum(touched.ordinal == bucket)), int(np.sum(ordinals == bucket)))
-        asked = self._unknown(ordinals, subjects, placed)
+        partly = {bucket: partial for bucket in buckets if (partial := self._buckets.get(bucket)) is not None}
+        asked = self._unknown(partly, ordinals, subjects, placed)
         if len(asked) == 0:
             return
+        low = min(partial.known_below for partial in partly.values())
         wanted = placed.names[subjects[asked]].with_columns(
             start=pl.Series(calendar.starts(self._period, ordinals[asked])), subject=pl.Series(subjects[asked])
         )
-        found = self._history.find_windows(self._period, wanted, self._known_below(buckets)).with_columns(
+        found = self._history.find_windows(self._period, wanted, low).with_columns(
             start=pl.col("period_start").to_physical()
         )
         if not found.is_empty():
             found = found.join(wanted.drop("key"), on=[*SUBJECT, "start"], how="inner")
-            self._load(found, placed.slots[found["subject"].to_numpy()])
+            self._load(_from_stored(self._period, found, placed.slots[found["subject"].to_numpy()]))
 
-    def _unknown(self, ordinals: Int64s, subjects: Int64s, placed: Placed) -> RowNumbers:
-        """Which of some windows that are not in memory may be stored."""
-        unknown = np.zeros(len(ordinals), dtype=np.bool_)
-        whole = []
-        for bucket in _distinct(ordinals).tolist():
-            partial = self._buckets.get(bucket)
-            if partial is None:
-                continue
-            if partial.known_below == FIRST_NAME:
-                whole.append(bucket)
-                continue
-            within = np.flatnonzero(ordinals == bucket)
-            unknown[within] = _not_before(placed.names[subjects[within]], partial.known_below)
-        unknown |= np.isin(ordinals, whole)
+    def _unknown(self, partly: dict[int, _Bucket], ordinals: Int64s, subjects: Int64s, placed: Placed) -> RowNumbers:
+        """Which of some windows that are not in memory may be stored. `partly`: the buckets of them that are not in
+        memory as a whole."""
+        unknown = np.isin(ordinals, list(partly))
+        for bucket, partial in partly.items():
+            if partial.known_below != FIRST_NAME:
+                within = np.flatnonzero(ordinals == bucket)
+                unknown[within] = _not_before(placed.names[subjects[within]], partial.known_below)
         return np.flatnonzero(unknown)
-
-    def _known_below(self, buckets: list[int]) -> Name:
-        return min(partial.known_below for bucket in buckets if (partial := self._buckets.get(bucket)) is not None)
 
     def _load_share(self, bucket: int, partial: _Bucket, room: int) -> None:
         """Load the next parts of a bucket, if it is in use and there is room for it. May raise Retryable between two
@@ -230,11 +224,8 @@ class PeriodWindows:
     def _load_part(self, start: int, low: Name, high: Name | None) -> None:
         """What is in memory already may be newer than what is stored."""
         for stored in self._history.load_part(self._period, start, low, high):
-            slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
-            rows = _from_stored(self._period, stored, slots)
-            new = np.flatnonzero(self.table.find(slots, rows.ordinal) == NONE)
-            self.table.load(rows.take(new))
-            self._hold(slots[new])
+            rows = self._rows_of(stored)
+            self._load(rows.take(np.flatnonzero(self.table.find(rows.slot, rows.ordinal) == NONE)))
 
     def _look_at(self, buckets: list[int]) -> None:
         """Find out how much is stored of buckets that are touched first; read the small ones."""
@@ -255,12 +246,15 @@ class PeriodWindows:
                 small.append(start)
         if small:
             windows = self._history.load_windows(self._period, np.array(small, dtype=np.int64))
-            self._load(windows, self._subjects.slots_of_stored(windows.select(SUBJECT)))
+            self._load(self._rows_of(windows))
         self._buckets.update(found)
 
-    def _load(self, stored: pl.DataFrame, slots: Int64s) -> None:
-        self.table.load(_from_stored(self._period, stored, slots))
-        self._hold(slots)
+    def _rows_of(self, stored: pl.DataFrame) -> WindowRows:
+        return _from_stored(self._period, stored, self._subjects.slots_of_stored(stored.select(SUBJECT)))
+
+    def _load(self, rows: WindowRows) -> None:
+        self.table.load(rows)
+        self._hold(rows.slot)
 
     def _hold(self, slots: Int64s) -> None:
         self._added += len(slots)

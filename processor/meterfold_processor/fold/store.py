@@ -12,13 +12,11 @@ import polars as pl
 
 from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.remembered import Span
+from meterfold_schemas.keys import Name
 from meterfold_schemas.periods import Period
 
 UInt64s = npt.NDArray[np.uint64]
 UInt32s = npt.NDArray[np.uint32]
-
-Name = tuple[str, str, str, str]
-"""org_id, metric_key, subject_type and subject_id of a subject. Names are ordered column by column, by their bytes."""
 
 FIRST_NAME: Final[Name] = ("", "", "", "")
 

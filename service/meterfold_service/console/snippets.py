@@ -15,15 +15,15 @@ from meterfold_sink.example_sql import summary_sql
 __all__ = ["Asked", "Snippet", "snippets"]
 
 _VIEWS: Final = frozenset({"hourly", "daily", "weekly", "monthly", "yearly"})
+_TOP: Final = 20
 _ROWS: Final = 1_000
 _ADDING: Final = frozenset({"sum", "count"})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a usage page was asked for. `group`: metadata fields or "subject"; `top`: only so many groups of each period
-    and organization, the largest; `where`: the values that a metadata field may have, None for usage without it;
-    `compare`: also the time before."""
+    """What a usage page was asked for. `group`: metadata fields or "subject"; `where`: the values that a metadata field
+    may have, None for usage without it; `compare`: also the time before."""
 
     metric: str
     period: str
@@ -34,9 +34,13 @@ class Asked:
     org_id: str | None = None
     subject: tuple[str, str] | None = None
     group: tuple[str, ...] = ()
-    top: int | None = None
     where: Mapping[str, Sequence[str | None]] = field(default_factory=dict, hash=False)
     compare: bool = False
+
+    @property
+    def top(self) -> int | None:
+        """How many groups of each period and organization are shown, the largest ones; None: all."""
+        return _TOP if self.group and self.subject is None else None
 
     @property
     def with_time(self) -> bool:
@@ -111,8 +115,8 @@ def _python(asked: Asked) -> str:
         **({"group_by": repr(list(asked.group))} if asked.group else {}),
         **({"top": repr(asked.top)} if asked.top else {}),
         **({"filter": repr({name: list(some) for name, some in asked.where.items()})} if asked.where else {}),
+        "limit": repr(_ROWS),
     }
-    values["limit"] = repr(_ROWS)
     arguments = "".join(f"        {name}={value},\n" for name, value in values.items())
     whose = [
         *(["row.org_id"] if asked.org_id is None else []),

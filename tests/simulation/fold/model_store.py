@@ -23,9 +23,9 @@ from meterfold_processor.fold.compact import Piece, Version
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA
 from meterfold_processor.fold.flush import CommitOffsets, InsertRows, Operation, PublishRejected, PublishWindows
 from meterfold_processor.fold.remembered import Span
-from meterfold_processor.fold.store import Name, Progress, Rests
+from meterfold_processor.fold.store import Progress, Rests
 from meterfold_processor.fold.tables import Original
-from meterfold_schemas.keys import SUBJECT
+from meterfold_schemas.keys import SUBJECT, Name
 from meterfold_schemas.periods import STORED_NUMBER, Period, micros
 from meterfold_sink.schema_decisions import Fact, SchemaFacts
 from simulation.fold.oracle import EPOCH

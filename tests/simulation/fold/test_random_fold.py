@@ -78,7 +78,7 @@ def test_random_histories_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None
         PeriodWindows,
         "_unknown",
         "a loaded part saved a look-up",
-        lambda asked, windows, ordinals, *_: 0 < len(asked) < len(ordinals),
+        lambda asked, windows, partly, ordinals, *_: 0 < len(asked) < len(ordinals),
     )
     watch(ModelStore, "load_windows", "stored windows were loaded", lambda found, *_: not found.is_empty())
     watch(ModelStore, "find_records", "a counted record was found", lambda found, *_: not found.is_empty())

@@ -15,16 +15,7 @@ import polars_hash as plh
 import pyarrow as pa
 
 from meterfold_processor.columns import avro_blocks
-from meterfold_processor.fold import (
-    compact,
-    decode,
-    json_values,
-    ledger,
-    partition,
-    recall,
-    subjects,
-    windows,
-)
+from meterfold_processor.fold import compact, decode, json_values, ledger, partition, recall, subjects, windows
 from meterfold_processor.fold.duplicates import COUNTED_SCHEMA, IDENTITY, UNIQUE, counted_within
 from meterfold_processor.fold.flush import Operation, flush
 from meterfold_processor.fold.grouping import Events, WindowRows, roll_up, share

@@ -25,10 +25,11 @@ from meterfold_processor.fold.period_windows import Loading
 from meterfold_processor.fold.remembered import Span
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Decided, Schemas, Step, Write, decided, next_step
-from meterfold_processor.fold.store import Name, Progress, Rests
+from meterfold_processor.fold.store import Progress, Rests
 from meterfold_schemas import catalog
 from meterfold_schemas.catalog import EventSchema
 from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.keys import Name
 from meterfold_schemas.periods import Period
 from meterfold_sink.schema_decisions import POISON, SchemaFacts
 from simulation.fold import verdict

@@ -31,7 +31,6 @@ from meterfold_service.usage.operations import MAX_PERIODS
 __all__ = ["ROUTES"]
 
 _ROWS: Final = 500
-_TOP: Final = 20
 _RECORDS: Final = 100
 _SHOWN: Final[Mapping[str, timedelta]] = {
     "hourly": timedelta(hours=47),
@@ -100,7 +99,6 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
     if end <= start:
         raise InvalidUsage("the end must be after the start")
     group = tuple(name.strip() for name in query["group"].split(",") if name.strip())
-    subject = fields.subject_of(query)
     return Asked(
         metric=fields.text(query, "metric") or metrics[0].key,
         period=period,
@@ -109,9 +107,8 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
         tz=fields.text(query, "tz"),
         anchor=fields.number(query, "anchor", 1) if period == "billing" else None,
         org_id=fields.org_of(query),
-        subject=subject,
+        subject=fields.subject_of(query),
         group=group,
-        top=_TOP if group and subject is None else None,
         where=fields.conditions(query, "where"),
         compare=bool(query["compare"]) and period != "lifetime",
     )

@@ -21,10 +21,10 @@ from meterfold_processor.columns.tables import WINDOWS
 from meterfold_processor.fold import ledger
 from meterfold_processor.fold.grouping import Events
 from meterfold_processor.fold.ledger import Ledger
-from meterfold_processor.fold.period_windows import Evictable, Loading, PeriodWindows, _from_stored, _not_before
-from meterfold_processor.fold.store import FIRST_NAME, Name
+from meterfold_processor.fold.period_windows import Evictable, Loading, PeriodWindows, _not_before
+from meterfold_processor.fold.store import FIRST_NAME
 from meterfold_processor.fold.subjects import SUBJECT, Placed, Subjects
-from meterfold_schemas.keys import subject_key
+from meterfold_schemas.keys import Name, subject_key
 from meterfold_schemas.periods import DAY, HOUR, KEPT, Period, micros, period_start
 from support.seeds import seed_of
 
@@ -367,9 +367,8 @@ class LoadsWhatIsThere(PeriodWindows):
 
     def _load_part(self, start: int, low: Name, high: Name | None) -> None:
         for stored in self._history.load_part(self._period, start, low, high):
-            slots = self._subjects.slots_of_stored(stored.select(SUBJECT))
-            rows = _from_stored(self._period, stored, slots)
-            found = self.table.find(slots, rows.ordinal)
+            rows = self._rows_of(stored)
+            found = self.table.find(rows.slot, rows.ordinal)
             there = np.flatnonzero(found != NONE)
             self.table.write(found[there], rows.take(there))
         super()._load_part(start, low, high)
@@ -378,9 +377,9 @@ class LoadsWhatIsThere(PeriodWindows):
 class KnowsTheEnd(PeriodWindows):
     """Broken: the first name of the part that comes next is taken for loaded."""
 
-    def _unknown(self, ordinals: Any, subjects: Any, placed: Placed) -> Any:
-        asked = super()._unknown(ordinals, subjects, placed)
-        lows = {partial.known_below for partial in self._buckets.values() if partial is not None} - {FIRST_NAME}
+    def _unknown(self, partly: Any, ordinals: Any, subjects: Any, placed: Placed) -> Any:
+        asked = super()._unknown(partly, ordinals, subjects, placed)
+        lows = {partial.known_below for partial in partly.values()} - {FIRST_NAME}
         names = placed.names.select(SUBJECT).rows()
         return np.array([row for row in asked if names[subjects[row]] not in lows], dtype=np.intp)
 
@@ -435,7 +434,7 @@ def test_loading_is_seen_to_go_wrong(broken: type[PeriodWindows], monkeypatch: p
 
 
 def restarted(loading: Loading, subjects: int) -> tuple[Folding, list[Seen]]:
-    """After each of so many subjects has sent one event."""
+    """A ledger that begins after each of these subjects has sent one event, and the log."""
     log: list[Seen] = [(2 + n, BASE, 1) for n in range(subjects)]
     stored = Stored()
     Folding(stored).fold(log, 0, subjects)

@@ -20,9 +20,10 @@ from meterfold_processor.fold.partition import Folded, PartitionFold
 from meterfold_processor.fold.period_windows import Loading
 from meterfold_processor.fold.remembered import EVERYTHING, FOREVER
 from meterfold_processor.fold.rules import Rules
-from meterfold_processor.fold.store import Name, Progress, Rests
+from meterfold_processor.fold.store import Progress, Rests
 from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_schemas.errors import Fatal, Retryable
+from meterfold_schemas.keys import Name
 from meterfold_schemas.periods import DAY, STORED_NUMBER, Period, from_micros
 from meterfold_schemas.usage import UsageRecorded
 
