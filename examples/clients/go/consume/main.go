@@ -88,7 +88,7 @@ func main() {
 	)...))
 	defer client.Close()
 	for left > 0 {
-		fetches := client.PollFetches(context.Background())
+		fetches := client.PollRecords(context.Background(), left)
 		for _, failed := range fetches.Errors() {
 			log.Fatal(failed.Err)
 		}

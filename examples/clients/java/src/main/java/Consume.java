@@ -4,6 +4,7 @@ import java.io.PrintStream;
 import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Properties;
@@ -14,6 +15,8 @@ import org.apache.avro.generic.GenericRecord;
 import org.apache.avro.message.BinaryMessageDecoder;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /** Follows aggregates and exceeded thresholds: Consume SCHEMAS COUNT prints that many events as JSON and stops. */
@@ -34,8 +37,15 @@ public final class Consume {
         int left = Integer.parseInt(args[1]);
         try (var consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(decoders.keySet());
+            Map<TopicPartition, OffsetAndMetadata> handled = new HashMap<>();
             while (left > 0) {
                 for (ConsumerRecord<byte[], byte[]> message : consumer.poll(Duration.ofSeconds(1))) {
+                    if (left == 0) {
+                        break; // a poll may bring more than is wanted: those are not committed
+                    }
+                    handled.put(
+                            new TopicPartition(message.topic(), message.partition()),
+                            new OffsetAndMetadata(message.offset() + 1));
                     if (message.value() == null) {
                         continue; // a tombstone: the window is no longer kept
                     }
@@ -50,7 +60,7 @@ public final class Consume {
                     out.println(json.writeValueAsString(fields));
                     left--;
                 }
-                consumer.commitSync(); // after the events are handled; event_id tells a repeat
+                consumer.commitSync(handled); // after the events are handled; event_id tells a repeat
             }
         }
         out.flush();
