@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -139,6 +139,15 @@ NEWEST: Final = ordered(DELIVERY_SORTS["occurred_at"], descending=True)
 _SEEN: Final = (
     "{of}org_id = {seen_by:String} AND {of}threshold_id IN (SELECT id FROM thresholds WHERE org_id = {seen_by:String})"
 )
+_ABOUT: Final = """
+SELECT alert_id, any(e.metric_key) AS metric_key, any(e.subject_type) AS subject_type, any(e.subject_id) AS subject_id
+FROM threshold_events AS e
+WHERE alert_id IN {alert_ids:Array(String)}
+GROUP BY alert_id
+"""
+_UNKNOWN: Final = {"metric_key": None, "subject_type": None, "subject_id": None}
+_ABOUT_AT_ONCE: Final = 500
+"""Alerts of one statement, whose ids travel in a URL."""
 _TRIES: Final = """
 SELECT
     occurred_at, event_id, event_type, channel, target, round, toInt64(attempt) AS attempt, state, status, error,
@@ -312,11 +321,22 @@ def list_deliveries(
     after: Position | None = None,
     seen_by: str | None = None,
 ) -> RowPage[dict[str, Any]]:
-    """Rows of notification_deliveries of events in [start, end). `wanted`: column of FILTERS -> its value, None leaves
-    it out. `seen_by`: see _conditions."""
+    """Rows of notification_deliveries of events in [start, end), with metric and subject of the alert (None where none
+    is known). `wanted`: column of FILTERS -> its value, None leaves it out. `seen_by`: see _conditions."""
     conditions, given = _conditions(wanted, start, end, seen_by=seen_by)
     select = f"SELECT * EXCEPT payload FROM notification_deliveries WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
-    return read_page(client, select, keys, given, limit=limit, after=after, name="event_id")
+    page = read_page(client, select, keys, given, limit=limit, after=after, name="event_id")
+    about = _about(client, sorted({row["alert_id"] for row in page.rows} - {""}))
+    return replace(page, rows=[row | about.get(row["alert_id"], _UNKNOWN) for row in page.rows])
+
+
+def _about(client: Client, alert_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """alert -> its metric and subject."""
+    found: dict[str, dict[str, Any]] = {}
+    for first in range(0, len(alert_ids), _ABOUT_AT_ONCE):
+        for row in client.rows(_ABOUT, {"alert_ids": list(alert_ids[first : first + _ABOUT_AT_ONCE])}):
+            found[row.pop("alert_id")] = row
+    return found
 
 
 def list_tries(client: Client, event_id: str, *, seen_by: str | None = None) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from meterfold_schemas.quantities import exact_unscaled, to_decimal
 from meterfold_schemas.totals import AMOUNTS, WindowValues, percentage_used, total_of
 from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.client import Client
+from meterfold_sink.thresholds import RANK
 
-__all__ = ["NearWindow", "Standing", "WindowNow", "nearest_windows", "standings"]
+__all__ = ["JudgedWindow", "Standing", "WindowNow", "nearest_windows", "standings", "thresholds_of_subject"]
 
 _WIDE: Final = Context(prec=60)
 _HUNDREDTH: Final = Decimal("0.01")
@@ -44,6 +45,9 @@ SELECT {_WINDOW}, reached AS level, latest_value FROM
     GROUP BY threshold_id, org_id, subject_type, subject_id, period_start  -- the rest follows from the threshold
 )
 """  # noqa: S608
+_IS_SUBJECT: Final = (
+    "org_id = {org_id:String} AND subject_type = {subject_type:String} AND subject_id = {subject_id:String}"
+)
 _LEVELS: Final = _CURRENT.format(condition="has({ids:Array(String)}, threshold_id)")
 _NEAREST: Final = f"""
 SELECT t.name AS name, t.threshold AS threshold, toString(t.action) AS action, l.threshold_id AS threshold_id,
@@ -54,6 +58,35 @@ INNER JOIN (SELECT id, name, threshold, action FROM thresholds FINAL WHERE NOT d
     ON t.id = l.threshold_id
 WHERE l.level != 'none'
 ORDER BY toFloat64(l.latest_value) / toFloat64(t.threshold) DESC, l.threshold_id, l.org_id, l.subject_id
+LIMIT {{limit:UInt64}}
+"""  # noqa: S608
+# Of the thresholds of one metric and name the narrowest judge, where the metric is active for the organization: its own
+# definition hides the one of every organization.
+_OF_SUBJECT: Final = f"""
+SELECT t.id AS threshold_id, t.name AS name, t.metric_key AS metric_key, t.threshold AS threshold,
+    toString(t.action) AS action, toString(t.period_type) AS period_type, ifNull(l.level, 'none') AS level
+FROM
+(
+    SELECT *, {RANK.format(org_id="org_id", subject_type="subject_type", subject_id="subject_id")} AS rank,
+        max(rank) OVER (PARTITION BY metric_key, name) AS narrowest
+    FROM thresholds FINAL
+    WHERE NOT deleted AND is_active
+        AND ifNull(org_id = {{org_id:String}}, 1)
+        AND ifNull(subject_type = {{subject_type:String}}, 1)
+        AND ifNull(subject_id = {{subject_id:String}}, 1)
+) AS t
+LEFT JOIN
+(
+    SELECT threshold_id, toNullable(level) AS level FROM ({_CURRENT.format(condition=_IS_SUBJECT)})
+) AS l ON l.threshold_id = t.id
+WHERE t.rank = t.narrowest AND t.metric_key IN
+(
+    SELECT key FROM metric_definitions FINAL
+    WHERE NOT deleted AND org_id IN ('', {{org_id:String}})
+    GROUP BY key
+    HAVING argMax(is_active, org_id)
+)
+ORDER BY metric_key, name, period_type, threshold_id
 LIMIT {{limit:UInt64}}
 """  # noqa: S608
 _SHOWN: Final = f"""
@@ -144,26 +177,45 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class NearWindow:
-    """A current window that has reached a level of an active threshold."""
+class JudgedWindow:
+    """A current window that an active threshold judges. `period_type` is that of the threshold."""
 
     threshold_id: str
     name: str
     metric_key: str
+    period_type: str
     threshold: Decimal
     action: str
     window: WindowNow
 
 
-def nearest_windows(client: Client, *, limit: int, seen_by: str | None = None) -> list[NearWindow]:
+def nearest_windows(client: Client, *, limit: int, seen_by: str | None = None) -> list[JudgedWindow]:
     """The current windows that are approaching a threshold or exceed it, the highest percentage at their last event
     first. `seen_by`: those of this organization. Raises Retryable or Fatal."""
     rows = client.rows(_NEAREST, {"limit": limit, "seen_by": seen_by})
     values = _values(client, rows)
-    names = ("threshold_id", "name", "metric_key", "threshold", "action")
-    return [
-        NearWindow(**{name: row[name] for name in names}, window=_window(row["threshold"], row, values)) for row in rows
+    return [_judged(row, values) for row in rows]
+
+
+def thresholds_of_subject(
+    client: Client, subject: tuple[str, str], *, org_id: str, limit: int = 200, now: datetime | None = None
+) -> list[JudgedWindow]:
+    """The thresholds that judge a subject, each with its current window, also where that has reached nothing. The
+    highest level first, then the highest percentage. Raises Retryable or Fatal."""
+    whose = {"org_id": org_id, "subject_type": subject[0], "subject_id": subject[1]}
+    at = micros(now or datetime.now(UTC))
+    rows = [
+        {**row, **whose, "period_start": from_micros(period_start(Period(row["period_type"]), at))}
+        for row in client.rows(_OF_SUBJECT, {**whose, "limit": limit})
     ]
+    values = _values(client, rows)
+    found = [_judged(row, values) for row in rows]
+    return sorted(found, key=lambda one: (_LEVEL_ORDER.index(one.window.level), -(one.window.percentage_used or 0)))
+
+
+def _judged(row: Mapping[str, Any], values: Mapping[tuple[Any, ...], _Value]) -> JudgedWindow:
+    names = ("threshold_id", "name", "metric_key", "period_type", "threshold", "action")
+    return JudgedWindow(**{name: row[name] for name in names}, window=_window(row["threshold"], row, values))
 
 
 def standings(

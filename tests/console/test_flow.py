@@ -87,6 +87,8 @@ def test_a_person_meters_something(console: Console, browser: Browser) -> None:
     row = page.locator("tbody tr", has_text="exceeded")
     row.get_by_role("button", name="Acknowledge").click()
     row.get_by_text("acknowledged", exact=True).wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Resolve", "a keyboard stays where it was"
+    assert page.inner_text("#said") == "The alert is acknowledged"
     page.locator("tbody tr", has_text="exceeded").locator("a").first.click()
     page.wait_for_selector("text=acknowledged by")
 

@@ -83,6 +83,7 @@ CASES: dict[str, Case] = {
     "PATCH /v1/thresholds/{threshold_id}": Case("/v1/thresholds/{org}-threshold-1", MANAGE, body={"name": ""}),
     "DELETE /v1/thresholds/{threshold_id}": Case("/v1/thresholds/{org}-threshold-1", MANAGE, other=404),
     "POST /v1/thresholds/preview-create": Case("/v1/thresholds/preview-create", MANAGE, body={}),
+    "GET /v1/thresholds/of/{subject_type}/{subject_id:path}": Case("/v1/thresholds/of/user/{org}-ada", subject=True),
     "GET /v1/thresholds/nearest": Case("/v1/thresholds/nearest"),
     "POST /v1/thresholds/{threshold_id}/preview-update": Case(
         "/v1/thresholds/{org}-threshold-1/preview-update", MANAGE, body={"name": ""}
@@ -282,6 +283,14 @@ def test_what_is_of_every_organization_is_seen_and_not_changed_by_one(made: Worl
     (listed,) = [one for one in made.get("/v1/thresholds", red).json()["data"] if one["threshold"]["id"] == "every"]
     assert listed["standing"]["exceeded"] == 1
     assert [one["org_id"] for one in listed["standing"]["windows"]] == ["red"]
+
+
+def test_a_customer_sees_what_judges_the_subject_and_how_much_is_used(made: World) -> None:
+    found = made.get("/v1/thresholds/of/user/red-ada", made.tokens["red-subject"]).json()["data"]
+    assert [one["threshold_id"] for one in found[:1]] == ["every"]
+    windows = [(one["window"]["level"], one["window"]["value"], one["window"]["percentage_used"]) for one in found]
+    assert windows == [("exceeded", "6", "300"), *[("none", None, None)] * PER_ORG]
+    assert {one["period_type"] for one in found} == {"monthly"}
 
 
 def test_an_administrator_of_an_organization_makes_tokens_of_it_alone(made: World) -> None:

@@ -16,6 +16,7 @@ from meterfold_processor.checker.definitions import DefinitionRecord, Definition
 from meterfold_processor.checker.mirror_rows import TABLES, row_of
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
 from meterfold_sink.client import Client
+from meterfold_sink.threshold_levels import thresholds_of_subject
 from meterfold_sink.threshold_preview import Reached, reached
 from meterfold_sink.thresholds import (
     SubjectGroup,
@@ -126,6 +127,7 @@ def test_it_counts_whom_the_checker_judges(defined: Defined) -> None:
                 len(SUBJECTS),
             ), (seed, threshold)
         check_rivals(there, seed)
+        check_subjects(there, seed)
         if seed % 4 == 0:
             check_reached(there, next(iter(there.definitions.watched())), seed)
 
@@ -142,6 +144,16 @@ def check_reached(there: Defined, threshold: UsageThreshold, seed: int) -> None:
     levels = [(value >= 100) + (value >= 80) for value in today]
     expected = Reached(len(today), levels.count(2), levels.count(1))
     assert reached(there.client, threshold, NOW) == expected, (seed, threshold)
+
+
+def check_subjects(there: Defined, seed: int) -> None:
+    """Which thresholds judge each subject, and how much of each is used today."""
+    for at, (org_id, kind, name) in enumerate(SUBJECTS):
+        found = thresholds_of_subject(there.client, (kind, name), org_id=org_id, now=NOW)
+        judging = {one.id for one in there.definitions.applicable(org_id, KEY, kind, name)}
+        assert {one.threshold_id for one in found} == judging, (seed, org_id, kind, name)
+        used = QUANTITIES[at % len(QUANTITIES)] if at % 2 == 0 else None
+        assert {one.window.percentage_used for one in found} <= {used}, (seed, org_id, kind, name)
 
 
 def check_rivals(there: Defined, seed: int) -> None:

@@ -132,11 +132,13 @@ def list_(
         console.emit(page)
         return
     console.table(
-        ["event", "type", "channel", "target", "state", "tries", "status", "next try", "error"],
+        ["event", "type", "metric", "subject", "channel", "target", "state", "tries", "status", "next try", "error"],
         [
             (
                 row.event_id,
                 row.event_type,
+                row.metric_key,
+                None if row.subject_id is None else f"{row.subject_type}/{row.subject_id}",
                 row.channel,
                 row.target,
                 row.state,

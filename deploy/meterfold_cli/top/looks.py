@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from meterfold_service import Metering
     from meterfold_service.status.report import StatusReport
     from meterfold_sink.busiest import BusySubject
-    from meterfold_sink.threshold_levels import NearWindow
+    from meterfold_sink.threshold_levels import JudgedWindow
 
 __all__ = ["Frame", "Looks", "Rates", "Seen", "rates"]
 
@@ -55,7 +55,7 @@ class Frame:
     report: StatusReport
     rates: Rates
     subjects: tuple[BusySubject, ...] | None
-    near: tuple[NearWindow, ...] | None
+    near: tuple[JudgedWindow, ...] | None
     pending_alerts: int | None
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from meterfold_cli.top.looks import Frame
     from meterfold_processor.kafka.groups import Group as ConsumerGroup
     from meterfold_sink.busiest import BusySubject
-    from meterfold_sink.threshold_levels import NearWindow
+    from meterfold_sink.threshold_levels import JudgedWindow
 
 __all__ = ["drawn", "waiting"]
 
@@ -137,7 +137,7 @@ def _subjects(subjects: Sequence[BusySubject] | None, at: datetime, rows: int) -
     return _filled(_table(title, cells, ">events", ">quantity", "metric", "subject"), cells)
 
 
-def _near(near: Sequence[NearWindow] | None, rows: int, *, with_gauge: bool) -> RenderableType:
+def _near(near: Sequence[JudgedWindow] | None, rows: int, *, with_gauge: bool) -> RenderableType:
     title = "Thresholds near their limit"
     if not near:
         return _nothing(title, "ClickHouse does not answer" if near is None else "none")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from meterfold_service.pages import Page
     from meterfold_service.thresholds.changes import ThresholdChange
     from meterfold_service.thresholds.operations import ListedThreshold
-    from meterfold_sink.threshold_levels import NearWindow
+    from meterfold_sink.threshold_levels import JudgedWindow
     from meterfold_sink.thresholds import WatchedSubjects
 
 __all__ = ["ScopedThresholds", "without_operator"]
@@ -74,9 +74,15 @@ class ScopedThresholds(Room):
             page, rows=tuple(replace(row, threshold=without_operator(row.threshold, own)) for row in page.rows)
         )
 
-    def nearest(self, *, limit: int = 10) -> tuple[NearWindow, ...]:
+    def nearest(self, *, limit: int = 10) -> tuple[JudgedWindow, ...]:
         self._need(Scope.READ)
         return self._metering.thresholds.nearest(limit=limit, seen_by=self._own)
+
+    def of_subject(self, subject: tuple[str, str], *, org_id: str | None = None) -> tuple[JudgedWindow, ...]:
+        """A principal of a subject gets its own."""
+        self._need_for_subject(Scope.READ)
+        whose = self._subject(subject) or subject
+        return self._metering.thresholds.of_subject(whose, org_id=self._org(org_id) or "")
 
     def watched_subjects(self, threshold_id: str) -> WatchedSubjects:
         self.get(threshold_id)

@@ -7,15 +7,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from meterfold_schemas.plurals import noun, plural
+from meterfold_schemas.vocabulary import AggregationType
 
-__all__ = ["ago", "environment", "moment", "org_text", "quantity", "static_url", "url"]
+if TYPE_CHECKING:
+    from meterfold_schemas.definitions import MetricDefinition
+
+__all__ = ["ago", "environment", "moment", "org_text", "quantity", "shown_precision", "static_url", "url"]
 
 _ASSETS: Final = files("meterfold_service.console") / "static"
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -62,6 +66,11 @@ def quantity(value: Decimal | int | None, precision: int | None = None) -> str:
     whole, _, decimals = text.partition(".")
     decimals = decimals.rstrip("0").ljust(precision or 0, "0")
     return f"{whole}.{decimals}" if decimals else whole
+
+
+def shown_precision(metric: MetricDefinition) -> int:
+    """Decimals that a total of the metric has at least; a number of events has none."""
+    return 0 if metric.aggregation_type is AggregationType.COUNT else metric.precision
 
 
 def _count(value: int | None) -> str:

@@ -12,12 +12,12 @@ from urllib.parse import quote, urlencode
 from meterfold_schemas.definitions import SUBJECT
 from meterfold_sink.example_sql import summary_sql
 
-__all__ = ["Asked", "Snippet", "snippets"]
+__all__ = ["ADDING", "Asked", "Snippet", "snippets"]
 
 _VIEWS: Final = frozenset({"hourly", "daily", "weekly", "monthly", "yearly"})
 _TOP: Final = 20
 _ROWS: Final = 1_000
-_ADDING: Final = frozenset({"sum", "count"})
+ADDING: Final = frozenset({"sum", "count"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _sql(asked: Asked, aggregation: str) -> Snippet:
     by_subject = SUBJECT in asked.group
     if asked.period not in _VIEWS or fields or asked.where or (asked.tz or "UTC") != "UTC":
         return Snippet("SQL", "", "The views are by subject, in UTC, from hours to years; use the API for the rest.")
-    if not by_subject and asked.subject is None and aggregation not in _ADDING:
+    if not by_subject and asked.subject is None and aggregation not in ADDING:
         return Snippet(
             "SQL", "", f"Group by subject: a metric of the type {aggregation} does not add up over subjects."
         )

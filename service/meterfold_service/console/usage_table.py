@@ -9,13 +9,13 @@ from decimal import Decimal
 
 from meterfold_schemas.definitions import SUBJECT
 from meterfold_schemas.periods import from_micros, micros
-from meterfold_service.console.fields import conditions_text
+from meterfold_service.console.fields import conditions, conditions_text
 from meterfold_service.console.rendering import NONE, org_text, url
-from meterfold_service.console.snippets import Asked
+from meterfold_service.console.snippets import ADDING, Asked
 from meterfold_service.usage.calendar import LIFETIME, Calendar
 from meterfold_service.usage.results import UsageSummary
 
-__all__ = ["Columns", "Row", "before", "columns_of", "period_name", "rows_of"]
+__all__ = ["Columns", "Row", "Sum", "before", "columns_of", "period_name", "rows_of", "sum_of"]
 
 _MOST_PERIODS = 10_000
 _LONGEST_MONTHS = 40 * 24 * 3600 * 1_000_000
@@ -44,6 +44,22 @@ class Row:
     change: str
     link: str
     link_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Of all rows of a table."""
+
+    quantity: Decimal
+    events: int
+
+
+def sum_of(rows: Sequence[UsageSummary], kind: str) -> Sum | None:
+    """None where totals do not add up to one: of a maximum, a minimum, or a last value."""
+    totals = [row.total_quantity for row in rows if row.total_quantity is not None]
+    if kind not in ADDING or len(totals) < len(rows) or len(rows) < 2:  # one row is its own sum
+        return None
+    return Sum(sum(totals, Decimal(0)), sum(row.record_count for row in rows))
 
 
 def period_name(period: str, start: datetime, zone: tzinfo) -> str:
@@ -132,10 +148,13 @@ def _change(now: Decimal | None, was: Decimal | None) -> str:
 
 
 def _closer(asked: Asked, row: UsageSummary) -> tuple[str, str]:
-    """To the records of a subject, or to the subjects of a period. A group of metadata is no place of its own."""
-    if row.period_end is None or row.group:
-        return "", ""
-    start, end = row.period_start.astimezone(UTC).isoformat(), row.period_end.astimezone(UTC).isoformat()
+    """To the records of a subject, or to the subjects of a period or of a group of metadata."""
+    of_group = {**asked.where, **{name: [value] for name, value in row.group.items()}}
+    where = conditions_text(of_group)
+    if conditions({"where": where}, "where") != of_group:
+        return "", ""  # a value with a comma, which an address cannot say
+    start = row.period_start.astimezone(UTC).isoformat()
+    end = None if row.period_end is None else row.period_end.astimezone(UTC).isoformat()
     if row.subject_type is not None:
         return (
             url(
@@ -146,7 +165,7 @@ def _closer(asked: Asked, row: UsageSummary) -> tuple[str, str]:
                 subject_id=row.subject_id,
                 start=start,
                 end=end,
-                where=conditions_text(asked.where),
+                where=where,
             ),
             "Records",
         )
@@ -160,6 +179,6 @@ def _closer(asked: Asked, row: UsageSummary) -> tuple[str, str]:
         start=start,
         end=end,
         group=SUBJECT,
-        where=conditions_text(asked.where),
+        where=where,
     )
     return link, "Subjects"

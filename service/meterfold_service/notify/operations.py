@@ -33,7 +33,7 @@ _MOST: Final = 10_000
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """An event to one target. `attempts`: tries in its last `round`, 0 for the first round; `status`: HTTP status or
-    SMTP code of the last answer, 0 without one."""
+    SMTP code of the last answer, 0 without one. Metric and subject are those of the alert, None where it has none."""
 
     occurred_at: datetime
     event_id: str
@@ -43,6 +43,9 @@ class Delivery:
     org_id: str
     threshold_id: str
     alert_id: str
+    metric_key: str | None
+    subject_type: str | None
+    subject_id: str | None
     state: str
     round: int
     attempts: int

@@ -19,6 +19,7 @@ from meterfold_service.status.clickhouse_view import ClickHouseView, StoredProgr
 from meterfold_service.status.kafka_view import KafkaView, LogBounds, PendingHead, PendingHeads
 from meterfold_service.status.notifier import NotifierStatus, endpoint_notes, notifier_problems, notifier_status
 from meterfold_service.status.positions import age, next_of
+from meterfold_sink.rejections import RecentRejections
 from meterfold_sink.rules import DEFAULT_HOLD_SECONDS, POISON, UNKNOWN_SCHEMA_HOLD, WITH_REGISTRY
 
 State = Literal["ok", "behind", "stuck", "held", "lost", "unknown"]
@@ -103,7 +104,7 @@ def make_report(
         *_checker_problems(partitions, kafka, stuck_after),
         *_mirror_problems(mirror_lag, stuck_after),
         *notifier_problems(notifier, kafka.notify_group, stuck_after),
-        *_rejections(clickhouse, now),
+        *(rejection(one, clickhouse.rejected_within, now) for one in clickhouse.rejections),
         *_backup_problems(kafka, clickhouse),
     )
     known = list(clickhouse.progress.values()) if clickhouse.error is None else None
@@ -284,17 +285,16 @@ def _mirror_problems(mirror_lag: tuple[MirrorLag, ...], stuck_after: float) -> I
             )
 
 
-def _rejections(clickhouse: ClickHouseView, now: datetime) -> Iterator[str]:
-    for one in clickhouse.rejections:
-        whose = f"of organization {one.org_id!r}" if one.org_id else "without an organization"
-        were = noun(one.count, "was", "were")
-        ago = max(0.0, (now - one.last_at).total_seconds())
-        yield (
-            f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last "
-            f"{clickhouse.rejected_within:,.0f} s; "
-            f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: "
-            f"{one.last_detail}. Correct them with `meterfold rejected redrive`"
-        )
+def rejection(one: RecentRejections, within: float, now: datetime) -> str:
+    """What was rejected of one organization for one reason, `within` seconds until `now`."""
+    whose = f"of organization {one.org_id!r}" if one.org_id else "without an organization"
+    were = noun(one.count, "was", "were")
+    ago = max(0.0, (now - one.last_at).total_seconds())
+    return (
+        f"{plural(one.count, 'message')} {whose} {were} rejected as {one.reason} within the last {within:,.0f} s; "
+        f"the last one {ago:,.0f} s ago, partition {one.last_partition}, offset {one.last_offset}: {one.last_detail}. "
+        "Correct them with `meterfold rejected redrive`"
+    )
 
 
 def _backup_problems(kafka: KafkaView, clickhouse: ClickHouseView) -> Iterator[str]:

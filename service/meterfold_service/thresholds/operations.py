@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from meterfold_service.definition_log import DefinitionLog
     from meterfold_service.thresholds.changes import ThresholdChange
     from meterfold_sink.pool import ClientPool
-    from meterfold_sink.threshold_levels import NearWindow, Standing
+    from meterfold_sink.threshold_levels import JudgedWindow, Standing
     from meterfold_sink.thresholds import WatchedSubjects
 
 __all__ = ["ListedThreshold", "Thresholds"]
@@ -147,7 +147,7 @@ class Thresholds:
             cursor=order.cursor(sort, page.end),
         )
 
-    def nearest(self, *, limit: int = 10, seen_by: str | None = None) -> tuple[NearWindow, ...]:
+    def nearest(self, *, limit: int = 10, seen_by: str | None = None) -> tuple[JudgedWindow, ...]:
         """The current windows of all thresholds that are approaching their limit or exceed it, the highest first. As
         recent as the checker. `seen_by`: those of one organization. Raises InvalidUsage for a wrong limit."""
         from meterfold_sink.threshold_levels import nearest_windows
@@ -155,6 +155,14 @@ class Thresholds:
         check_page(limit)
         with self._clients.client() as client:
             return tuple(nearest_windows(client, limit=limit, seen_by=seen_by))
+
+    def of_subject(self, subject: tuple[str, str], *, org_id: str = "") -> tuple[JudgedWindow, ...]:
+        """The active thresholds that judge a subject, each with its current window, also where that has reached
+        nothing; the highest level first. Values are as recent as the fold, levels as the checker."""
+        from meterfold_sink.threshold_levels import thresholds_of_subject
+
+        with self._clients.client() as client:
+            return tuple(thresholds_of_subject(client, subject, org_id=org_id, now=self._now()))
 
     def watched_subjects(self, threshold_id: str, *, seen_by: str | None = None) -> WatchedSubjects:
         """How many of the subjects that have used its metric a threshold judges now, and why the others are not.

@@ -16,7 +16,7 @@ from meterfold_service.status.clickhouse_view import ClickHouseView, StoredProgr
 from meterfold_service.status.kafka_view import Group, KafkaView, LogBounds, PendingHead, PendingHeads
 from meterfold_service.status.report import make_report
 from meterfold_sink.busiest import BusySubject
-from meterfold_sink.threshold_levels import NearWindow, WindowNow
+from meterfold_sink.threshold_levels import JudgedWindow, WindowNow
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 GROUP = Group("g", "STABLE", 2)
@@ -34,9 +34,9 @@ STORED = ClickHouseView(
 )
 
 
-def near(subject: str, percentage: str, level: str = "exceeded") -> NearWindow:
+def near(subject: str, percentage: str, level: str = "exceeded") -> JudgedWindow:
     window = WindowNow("acme", "user", subject, NOW, None, level, Decimal(percentage) * 10, Decimal(percentage), NOW)
-    return NearWindow("t1", "quota", "api.calls", Decimal(1000), "alert", window)
+    return JudgedWindow("t1", "quota", "api.calls", "monthly", Decimal(1000), "alert", window)
 
 
 def frame(kafka: KafkaView = KAFKA, clickhouse: ClickHouseView = STORED, **changes: object) -> Frame:

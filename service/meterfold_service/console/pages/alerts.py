@@ -70,7 +70,7 @@ async def _acted(visit: Visit, action: object) -> Response:
     one = await visit.run(action, visit.form.get("id", ""))
     if not visit.is_fragment:
         return visit.go("/alerts/one", id=visit.form.get("id", ""))
-    return visit.render("_alert.html", one=one, manages=True)
+    return visit.render("_alert.html", one=one, manages=True, said=f"The alert is {one.status}")
 
 
 def history_of(one: UsageAlert) -> list[tuple[datetime, str, str]]:

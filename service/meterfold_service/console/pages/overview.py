@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.responses import Response, StreamingResponse
 
 from meterfold_schemas.errors import MeterfoldError
+from meterfold_schemas.plurals import noun, plural
 from meterfold_service.access.errors import Forbidden
 from meterfold_service.access.principal import Scope
 from meterfold_service.console.live import Sample
@@ -18,8 +19,9 @@ from meterfold_service.console.pages.subjects import one_subject
 from meterfold_service.console.rendering import ago, quantity, span, url
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.status import undefined
-from meterfold_service.status.report import StatusReport
+from meterfold_service.status.report import StatusReport, rejection
 from meterfold_service.usage.subjects import busy_since
+from meterfold_sink.rejections import RecentRejections
 
 __all__ = ["ROUTES"]
 
@@ -132,13 +134,22 @@ def _workers(group: Any) -> str:
 
 def _problems(report: StatusReport, *, manages: bool) -> list[Item]:
     """What the status says, but for endpoints, which are named one by one."""
-    found = [Item("bad", text) for text in report.problems]
+    view = report.clickhouse
+    # The last one of each reason is a page away: here it is enough that there are some.
+    rejections = {rejection(one, view.rejected_within, report.at): one for one in view.rejections}
+    found = [_rejected(rejections[text]) if text in rejections else Item("bad", text) for text in report.problems]
     for one in report.clickhouse.undefined:
         text = undefined.sentence(one)
         found.append(
             Item("warn", text, url("/metrics/new", key=one.key), "Define it") if manages else Item("warn", text)
         )
     return found
+
+
+def _rejected(one: RecentRejections) -> Item:
+    whose = f"of organization {one.org_id}" if one.org_id else "without an organization"
+    text = f"{plural(one.count, 'message')} {whose} {noun(one.count, 'was', 'were')} rejected as {one.reason} lately."
+    return Item("bad", text, url("/rejected", reason=one.reason), "Look at them")
 
 
 async def _of_service(visit: Visit) -> list[Item]:

@@ -17,10 +17,8 @@ from meterfold_service.access.principal import Scope
 from meterfold_service.alerts.operations import UsageAlert
 from meterfold_service.console import fields
 from meterfold_service.console.links import LINK_MINUTES, link_of
-from meterfold_service.console.rendering import org_text, url
+from meterfold_service.console.rendering import org_text, shown_precision, url
 from meterfold_service.console.visit import Visit, page
-from meterfold_service.errors import LimitsNotReady
-from meterfold_service.limits.table import Limit
 
 __all__ = ["ROUTES", "one_subject"]
 
@@ -61,7 +59,9 @@ async def one_subject(visit: Visit, subject: tuple[str, str], org: str, **more: 
     is_customer = visit.principal.subject is not None
     month = visit.desk.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     rows, limits, alerts = await asyncio.gather(
-        _rows(visit, subject, org, month), _limits(visit, subject, org), _alerts(visit, subject, org)
+        _rows(visit, subject, org, month),
+        visit.run(visit.may.thresholds.of_subject, subject, org_id=org),
+        _alerts(visit, subject, org),
     )
     return visit.render(
         "subject.html",
@@ -87,7 +87,7 @@ async def _rows(visit: Visit, subject: tuple[str, str], org: str, month: datetim
             used.metric_key,
             used.metric.name if used.metric else used.metric_key,
             used.metric.unit if used.metric else "not defined",
-            used.metric.precision if used.metric else 0,
+            shown_precision(used.metric) if used.metric else 0,
             used.month_total,
             used.month_records,
             used.last_used,
@@ -108,14 +108,6 @@ async def _alerts(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[
     if visit.principal.subject is not None:
         return ()
     return (await visit.run(visit.may.alerts.list, subject=subject, org_id=org, limit=_ALERTS)).rows
-
-
-async def _limits(visit: Visit, subject: tuple[str, str], org: str) -> Sequence[Limit]:
-    """What it has reached or approaches, from memory; nothing while that is being read."""
-    try:
-        return (await visit.run(visit.may.limits.get, subject, org_id=org)).limits
-    except LimitsNotReady:
-        return ()
 
 
 async def link(visit: Visit) -> Response:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from meterfold_schemas.definitions import UsageThreshold
+from meterfold_schemas.definitions import UsageThreshold, percentage_of
 from meterfold_schemas.errors import InvalidDefinition, InvalidUsage
 from meterfold_schemas.periods import KEPT
 from meterfold_schemas.plurals import noun, plural
@@ -29,6 +29,7 @@ _NEW: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 _PERIODS: Final = (("", "the metric's own period"), *((one.value, one.value) for one in KEPT))
 _ACTIONS: Final = tuple((one.value, one.value) for one in Action)
+_WHOLE: Final = frozenset(f"{percentage}%" for percentage in range(1, 100))
 _REFUSED: Final = (InvalidDefinition, InvalidUsage, MetricNotFound, ThresholdExists)
 
 
@@ -45,6 +46,7 @@ async def thresholds(visit: Visit) -> Response:
 
 
 async def new(visit: Visit) -> Response:
+    visit.need(Scope.MANAGE)
     given = {name: visit.query[name] for name in _NEW if name in visit.query}
     return await _form(visit, {**_NEW, **given}, is_new=True)
 
@@ -73,6 +75,7 @@ async def create(visit: Visit) -> Response:
 
 
 async def edit(visit: Visit) -> Response:
+    visit.need(Scope.MANAGE)
     found = await visit.run(visit.may.thresholds.get, visit.query.get("id", ""))
     return await _form(visit, _shown(found), is_new=False)
 
@@ -149,12 +152,19 @@ def _shown(found: UsageThreshold) -> dict[str, Any]:
         "id": found.id,
         "name": found.name,
         "threshold": quantity(found.threshold),
-        "warn_threshold": quantity(found.warn_threshold),
+        "warn_threshold": _warning(found),
         "action": found.action.value,
         "notify_emails": ", ".join(found.notify_emails),
         "notify_webhook": found.notify_webhook or "",
         "is_active": found.is_active,
     }
+
+
+def _warning(found: UsageThreshold) -> str:
+    """As a percentage where it is a whole one, so that it follows a limit that is changed."""
+    percentage = f"{found.warn_threshold * 100 / found.threshold:.0f}%"
+    is_whole = percentage in _WHOLE and percentage_of(found.threshold, percentage) == found.warn_threshold
+    return percentage if is_whole else quantity(found.warn_threshold)
 
 
 def _values(form: Mapping[str, str]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from meterfold_schemas.errors import InvalidUsage, MeterfoldError
 from meterfold_schemas.periods import from_micros, micros
 from meterfold_schemas.zones import zone_of
 from meterfold_service.console import fields
-from meterfold_service.console.rendering import url
+from meterfold_service.console.rendering import shown_precision, url
 from meterfold_service.console.snippets import Asked, snippets
-from meterfold_service.console.usage_table import before, columns_of, rows_of
+from meterfold_service.console.usage_table import before, columns_of, rows_of, sum_of
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.exports.results import Format
 from meterfold_service.exports.streaming import RowStream
@@ -59,7 +59,7 @@ async def usage(visit: Visit) -> Response:
     zone: tzinfo = zone_of(None)
     problem: MeterfoldError | None = None
     asked = Asked(metrics[0].key, "daily", visit.desk.now(), visit.desk.now())
-    found: dict[str, Any] = {"rows": [], "total": 0, "has": None, "snippets": ()}
+    found: dict[str, Any] = {"rows": [], "total": 0, "has": None, "sum": None, "snippets": ()}
     try:
         zone = zone_of(query["tz"] or None)
         asked = asked_for(query, metrics, visit.desk.now(), zone)
@@ -75,7 +75,7 @@ async def usage(visit: Visit) -> Response:
         metrics=_choices(metrics),
         metric_name=metric.name,
         unit=metric.unit,
-        precision=metric.precision,
+        precision=shown_precision(metric),
         dimensions=metric.dimensions or (),
         periods=PERIODS,
         zones=sorted(available_timezones()),
@@ -146,6 +146,7 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[s
         "rows": rows,
         "series": len({row.series for row in rows}),
         "total": found.total,
+        "sum": sum_of(found.rows, kind) if len(found.rows) == found.total and asked.top is None else None,
         "has": columns_of(asked, found.rows),
         "snippets": snippets(replace(asked, start=_first(calendar, asked)), str(visit.request.base_url), kind),
     }

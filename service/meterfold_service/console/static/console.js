@@ -52,6 +52,22 @@
     }
   });
 
+  // A row that an action has replaced: whoever pressed its button stays there, and hears what became of it.
+  document.addEventListener("htmx:load", ({ detail: { elt } }) => {
+    if (!elt.dataset?.said) return;
+    say(elt.dataset.said);
+    (elt.querySelector("button") ?? elt.querySelector("a"))?.focus();
+  });
+
+  // What takes seconds says so, and cannot be sent twice.
+  document.addEventListener("submit", ({ target, submitter }) => {
+    if (!submitter?.dataset.doing || target.dataset.sent) return;
+    target.dataset.sent = "yes";
+    submitter.textContent = submitter.dataset.doing;
+    say(submitter.dataset.doing);
+    setTimeout(() => (submitter.disabled = true)); // after the form has taken its value
+  });
+
   // On a narrow screen the menu begins closed.
   for (const menu of document.querySelectorAll("[data-menu]")) {
     if (matchMedia("(max-width: 52rem)").matches) menu.open = false;

@@ -54,6 +54,9 @@ class Delivery(Answer):
     org_id: str
     threshold_id: str
     alert_id: str
+    metric_key: str | None = Field(description="Of the alert. Null: the event is about an endpoint.")
+    subject_type: str | None
+    subject_id: str | None
     state: str = Field(examples=["delivered"])
     round: int
     attempts: int

@@ -27,6 +27,7 @@ __all__ = [
     "ListedThreshold",
     "NearestQuery",
     "NearestWindows",
+    "SubjectThresholds",
     "Threshold",
     "ThresholdChange",
     "ThresholdChanges",
@@ -150,12 +151,13 @@ class NearestQuery(Query):
     limit: int = Field(default=10, ge=1, le=1000, description="The most windows.")
 
 
-class NearWindow(Answer):
-    """A current period that has reached a level of an active threshold."""
+class JudgedWindow(Answer):
+    """A current period that an active threshold judges."""
 
     threshold_id: str
     name: str
     metric_key: str
+    period_type: Period = Field(description="That of the threshold.")
     threshold: Number
     action: Action
     window: WindowNow
@@ -164,7 +166,13 @@ class NearWindow(Answer):
 class NearestWindows(Answer):
     """The current periods that are approaching a threshold or exceed it, the highest percentage first."""
 
-    data: list[NearWindow]
+    data: list[JudgedWindow]
+
+
+class SubjectThresholds(Answer):
+    """The thresholds that judge a subject, each with its current period; the highest level first."""
+
+    data: list[JudgedWindow]
 
 
 class Reached(Answer):

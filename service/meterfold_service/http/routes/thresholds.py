@@ -8,9 +8,11 @@ from fastapi import APIRouter, Query
 
 from meterfold_service.access.principal import Scope
 from meterfold_service.http.context import Caller, needs
+from meterfold_service.http.models.metrics import OrganizationQuery
 from meterfold_service.http.models.thresholds import (
     NearestQuery,
     NearestWindows,
+    SubjectThresholds,
     Threshold,
     ThresholdChange,
     ThresholdChanges,
@@ -63,6 +65,18 @@ async def nearest(
     checker."""
     found = await caller.run(caller.may.thresholds.nearest, limit=query.limit)
     return NearestWindows.model_validate({"data": list(found)})
+
+
+@router.get("/of/{subject_type}/{subject_id:path}")
+async def of_subject(
+    subject_type: str,
+    subject_id: str,
+    query: Annotated[OrganizationQuery, Query()],
+    caller: Annotated[Caller, needs(Scope.READ)],
+) -> SubjectThresholds:
+    """List the thresholds that judge a subject, each with its current period. A token of the subject may ask too."""
+    found = await caller.run(caller.may.thresholds.of_subject, (subject_type, subject_id), org_id=query.org_id)
+    return SubjectThresholds.model_validate({"data": list(found)})
 
 
 @router.get("/{threshold_id}", responses=NOT_FOUND)

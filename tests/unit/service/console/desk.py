@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from meterfold_schemas.definitions import MetricDefinition, UsageThreshold
-from meterfold_schemas.periods import Period
 from meterfold_schemas.vocabulary import Action, AlertStatus, Level
 from meterfold_service.access.errors import InvalidToken
 from meterfold_service.access.principal import Principal, Scope
@@ -24,7 +23,6 @@ from meterfold_service.alerts.operations import UsageAlert
 from meterfold_service.console.app import ROUTES
 from meterfold_service.console.desk import Desk
 from meterfold_service.http.settings import HttpSettings
-from meterfold_service.limits.table import Limit
 from meterfold_service.notify.operations import Delivery, DeliveryPage, DeliveryTry, WebhookEndpoint
 from meterfold_service.pages import Page
 from meterfold_service.periods.results import Adjustment, DuePeriods, PeriodClosing
@@ -38,7 +36,7 @@ from meterfold_service.tokens.operations import Token
 from meterfold_service.usage.results import SubjectUsage, UsagePage, UsageRecord, UsageSummary
 from meterfold_sink.busiest import BusySubject
 from meterfold_sink.subjects import KnownSubject
-from meterfold_sink.threshold_levels import Standing, WindowNow
+from meterfold_sink.threshold_levels import JudgedWindow, Standing, WindowNow
 from meterfold_sink.threshold_preview import Reached
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -73,14 +71,12 @@ RECORD = UsageRecord(
     MARKUP, MARKUP, "api.calls", MARKUP, MARKUP, Decimal(1), MARKUP, MARKUP, MARKUP, MARKUP, NOW, NOW, 3, 1042
 )
 WINDOW = WindowNow(MARKUP, MARKUP, MARKUP, NOW, None, "exceeded", Decimal(12), Decimal(120), NOW)
-LIMIT = Limit(
-    "t", MARKUP, "api.calls", Period.MONTHLY, NOW, None, Level.EXCEEDED, Action.BLOCK, Decimal(12), Decimal(10),
-    Decimal(8), NOW,
-)  # fmt: skip
+JUDGED = JudgedWindow("t", MARKUP, "api.calls", "monthly", Decimal(10), "block", WINDOW)
 TOTALS = FoldTotals(NOW, 2, 107, 100, 4, 2, NOW, NOW)
 DELIVERY = Delivery(
-    NOW, MARKUP, "threshold.exceeded", "webhook", MARKUP, MARKUP, "t", "a", "failed", 1, 3, NOW, 500, MARKUP, NOW
-)
+    NOW, MARKUP, "threshold.exceeded", "webhook", MARKUP, MARKUP, "t", "a", MARKUP, MARKUP, MARKUP, "failed", 1, 3, NOW,
+    500, MARKUP, NOW,
+)  # fmt: skip
 TRY = DeliveryTry(NOW, MARKUP, "x", "webhook", MARKUP, 1, 1, "failed", 500, MARKUP, NOW, NOW, NOW)
 CLOSING = PeriodClosing("daily", NOW, NOW, "", 1, "c" * 64, 3, 4, {0: 5}, NOW)
 ADJUSTMENT = Adjustment(
@@ -131,6 +127,7 @@ def metering() -> Any:
         thresholds=Made(
             list=page_of(LISTED),
             get=answers(THRESHOLD),
+            of_subject=answers((JUDGED,)),
             preview_create=answers(ThresholdChange(None, THRESHOLD, Reached(), Reached(3, 2, 1))),
             preview_update=answers(ThresholdChange(THRESHOLD, THRESHOLD, Reached(3, 2, 1), Reached(3, 0, 1))),
             preview_delete=answers(ThresholdChange(THRESHOLD, None, Reached(3, 2, 1), Reached())),
@@ -146,7 +143,6 @@ def metering() -> Any:
             endpoints=answers((WebhookEndpoint(MARKUP, "failing", NOW, MARKUP, NOW),)),
         ),
         tokens=Made(list=page_of(TOKEN), key=lambda: KEY),
-        limits=Made(get=answers(Made(limits=(LIMIT,)))),
         proofs=Made(list=answers([PROOF, PROOF]), get=answers(PROOF)),
         status=Made(totals=answers(TOTALS)),
     )  # fmt: skip

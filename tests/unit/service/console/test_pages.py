@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,21 @@ from meterfold_service.console.pages.missing import prefers_html
 from meterfold_service.http.context import HttpService
 from meterfold_service.http.problems import PROBLEM, add_problems
 from meterfold_service.http.settings import HttpSettings
-from unit.service.console.desk import MARKUP, Service, application, client, csrf, metering, sign_in
+from meterfold_service.status.clickhouse_view import ClickHouseView
+from meterfold_service.status.report import rejection
+from meterfold_sink.rejections import RecentRejections
+from unit.service.console.desk import (
+    ALERT,
+    MARKUP,
+    NOW,
+    THRESHOLD,
+    Service,
+    application,
+    client,
+    csrf,
+    metering,
+    sign_in,
+)
 
 PATHS = (
     "/",
@@ -119,6 +135,18 @@ def test_a_person_of_one_organization_sees_no_figures_of_all(service: Service) -
         assert "12,345" not in other.text
 
 
+@pytest.mark.parametrize(
+    "path", ["/metrics/new", "/metrics/edit?key=api.calls", "/thresholds/new", "/thresholds/edit?id=t"]
+)
+def test_a_form_is_for_who_may_send_it(service: Service, path: str) -> None:
+    with client(application(service)) as browser:
+        sign_in(browser, "mf_reader")
+        refused = browser.get(path)
+        assert refused.status_code == 403
+        assert "lacks the scope" in refused.text
+        assert ">To your usage</a>" in refused.text
+
+
 def test_a_customer_sees_their_page_alone(service: Service) -> None:
     with client(application(service)) as browser:
         sign_in(browser, "mf_customer")
@@ -131,6 +159,49 @@ def test_a_customer_sees_their_page_alone(service: Service) -> None:
             assert entry.path == "/" or f'<a href="{entry.path}"' not in page.text
         other = browser.get("/usage?metric=api.calls&subject_type=user&subject_id=bob")
         assert "for another subject" in other.text
+        assert ">To your usage</a>" in browser.get("/alerts").text
+
+
+def test_what_was_rejected_is_one_line_and_a_link(service: Service) -> None:
+    rejected = RecentRejections("too_old", "acme", 3, 2, 1042, "it is 40 days old", NOW)
+    view = ClickHouseView(None, rejections=(rejected,), rejected_within=3600.0)
+    report = SimpleNamespace(
+        at=NOW, clickhouse=view, problems=("no checker runs", rejection(rejected, 3600.0, NOW)), partitions=(),
+        kafka=SimpleNamespace(fold_group=None, checker_group=None),
+    )  # fmt: skip
+    service.metering.status.need = lambda: None
+    app = application(service)
+    app.state.desk.watch = SimpleNamespace(report=answered(report))
+    with client(app) as browser:
+        sign_in(browser)
+        page = browser.get("/overview/attention").text
+    assert "no checker runs" in page
+    assert "3 messages of organization acme were rejected as too_old lately." in page
+    assert 'href="/rejected?reason=too_old"' in page
+    assert "1042" not in page
+
+
+def answered(value: Any) -> Any:
+    async def answer() -> Any:
+        return value
+
+    return answer
+
+
+def test_a_warning_that_is_a_percentage_stays_one(service: Service, browser: TestClient) -> None:
+    for limit, warning, shown in (("10", "9", "90%"), ("3", "2", "2"), ("1000", "805", "805"), ("1000", "800", "80%")):
+        made = THRESHOLD.changed(threshold=Decimal(limit), warn_threshold=Decimal(warning))
+        service.metering.thresholds.get = lambda *_, of=made: of
+        form = browser.get("/thresholds/edit?id=t").text
+        assert f'name="warn_threshold" type="text" value="{shown}"' in form
+
+
+def test_an_alert_that_was_acted_on_says_so(service: Service, browser: TestClient) -> None:
+    service.metering.alerts.acknowledge = lambda alert_id, by: ALERT
+    token = csrf(browser.get("/metrics/new").text)
+    row = browser.post("/alerts/acknowledge", data={"csrf": token, "id": "a"}, headers={"HX-Request": "true"})
+    assert 'data-said="The alert is acknowledged"' in row.text
+    assert "data-said" not in browser.get("/alerts").text
 
 
 def test_a_server_that_is_away_is_named_and_the_page_comes_back(service: Service, browser: TestClient) -> None:

@@ -6,9 +6,11 @@ import hashlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -20,11 +22,21 @@ from meterfold_schemas.zones import zone_of
 from meterfold_service.console import fields
 from meterfold_service.console.pages.rejected import bytes_shown
 from meterfold_service.console.pages.static import NAMES
-from meterfold_service.console.rendering import ago, environment, org_text, quantity, static_url, url
+from meterfold_service.console.rendering import (
+    ago,
+    environment,
+    org_text,
+    quantity,
+    shown_precision,
+    static_url,
+    url,
+)
 from meterfold_service.console.snippets import Asked, snippets
-from meterfold_service.console.usage_table import before, period_name
+from meterfold_service.console.usage_table import Sum, before, period_name, rows_of, sum_of
 from meterfold_service.usage.calendar import Calendar
+from meterfold_service.usage.results import UsageSummary
 from meterfold_sink.example_sql import literal
+from unit.service.console.desk import METRIC, NOW, SUMMARY
 
 CONSOLE = files("meterfold_service.console")
 TEMPLATES = sorted(entry.name for entry in (CONSOLE / "templates").iterdir())
@@ -135,6 +147,50 @@ def test_the_time_before_has_as_many_periods(period: str, tz: str | None) -> Non
     earlier = calendar.windows(int(first.timestamp() * 1e6), int(last.timestamp() * 1e6), 10_000)
     assert len(earlier) == len(windows)
     assert earlier[-1].end == windows[0].start
+
+
+def summary(day: int, total: str | None, **more: Any) -> UsageSummary:
+    start = NOW.replace(day=day, hour=0)
+    values = {"period_type": "daily", "period_start": start, "period_end": start + timedelta(days=1), **more}
+    return replace(SUMMARY, org_id="acme", total_quantity=None if total is None else Decimal(total), **values)
+
+
+def test_rows_are_added_up_where_that_means_something() -> None:
+    rows = [summary(1, "2.5"), summary(2, "-1")]
+    assert sum_of(rows, "sum") == Sum(Decimal("1.5"), 6)
+    assert sum_of(rows, "count") is not None
+    for kind in ("max", "min", "last"):
+        assert sum_of(rows, kind) is None
+    assert sum_of([*rows, summary(3, None)], "sum") is None
+    assert sum_of(rows[:1], "sum") is None
+
+
+def link_of(asked: Asked, row: UsageSummary) -> dict[str, list[str]]:
+    (made,) = rows_of(asked, UTC, [row], (), Calendar.of(asked.period, None, None))
+    return parse_qs(urlsplit(made.link).query)
+
+
+def test_a_row_leads_to_what_is_behind_it() -> None:
+    asked = Asked("api.calls", "daily", NOW, NOW, group=("model",), where={"region": ["eu"], "model": ["a", "b"]})
+    of_group = link_of(asked, summary(1, "2", subject_type=None, subject_id=None, group={"model": "a"}))
+    assert (of_group["group"], of_group["where"]) == (["subject"], ["region=eu, model=a"])
+    without = link_of(asked, summary(1, "2", subject_type=None, subject_id=None, group={"model": None}))
+    assert without["where"] == ["region=eu, model"]
+    comma = link_of(asked, summary(1, "2", subject_type=None, subject_id=None, group={"model": "a, b"}))
+    assert comma == {}, "an address cannot say it"
+    both = link_of(replace(asked, group=("subject", "model")), summary(1, "2", group={"model": "a"}))
+    assert (both["where"], both["start"]) == (["region=eu, model=a"], ["2026-11-01T00:00:00+00:00"])
+    always = link_of(
+        Asked("api.calls", "lifetime", NOW, NOW, subject=("user", "ada")),
+        summary(1, "2", period_type="lifetime", period_end=None, group={}),
+    )
+    assert "end" not in always
+    assert "subject_id" in always
+
+
+def test_a_number_of_events_has_no_decimals() -> None:
+    assert shown_precision(METRIC) == METRIC.precision == 2
+    assert shown_precision(METRIC.changed(aggregation_type="count")) == 0
 
 
 def test_periods_have_names() -> None:
