@@ -21,6 +21,7 @@ __all__ = ["ROUTES", "bytes_shown"]
 
 _LIMIT: Final = 50
 _BYTES: Final = 4096
+_IN_LINE: Final = 8
 _POSITION: Final = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 _SEND_SECONDS: Final = 10.0
 
@@ -89,10 +90,10 @@ def bytes_shown(data: bytes) -> str:
     except UnicodeDecodeError:
         pass
     lines = []
-    for start in range(0, len(data), 16):
-        part = data[start : start + 16]
+    for start in range(0, len(data), _IN_LINE):
+        part = data[start : start + _IN_LINE]
         plain = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
-        lines.append(f"{start:05x}  {part.hex(' '):<47}  {plain}")
+        lines.append(f"{start:05x}  {part.hex(' '):<{3 * _IN_LINE - 1}}  {plain}")
     return "\n".join(lines) + more
 
 

@@ -32,6 +32,8 @@ __all__ = ["ROUTES"]
 
 _ROWS: Final = 500
 _RECORDS: Final = 100
+_MOST_SERIES: Final = 8
+"""In a chart: as many colours as the style sheet has for them."""
 _SHOWN: Final[Mapping[str, timedelta]] = {
     "hourly": timedelta(hours=47),
     "daily": timedelta(days=29),
@@ -76,6 +78,7 @@ async def usage(visit: Visit) -> Response:
         metric_name=metric.name,
         unit=metric.unit,
         precision=shown_precision(metric),
+        most_series=_MOST_SERIES,
         dimensions=metric.dimensions or (),
         periods=PERIODS,
         zones=sorted(available_timezones()),

@@ -3,8 +3,6 @@
 (() => {
   const charts = new Map();
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const MOST_SERIES = 8;
-  const HEIGHT = 224; // as in console.css
   const LOWEST = 140;
 
   const rowsOf = (table) =>
@@ -17,8 +15,8 @@
         label: row.dataset.label ?? "",
       }));
 
-  // The largest series; uPlot needs a y for each x of each of them.
-  const pivot = (rows) => {
+  // The largest series, as many as the page says; uPlot needs a y for each x of each of them.
+  const pivot = (rows, most) => {
     const xs = [...new Set(rows.map((row) => row.x))].sort((a, b) => a - b);
     const place = new Map(xs.map((x, index) => [x, index]));
     const series = new Map();
@@ -28,7 +26,7 @@
       one.ys[place.get(row.x)] = row.y;
       one.sum += Math.abs(row.y ?? 0);
     }
-    const kept = [...series.values()].sort((a, b) => b.sum - a.sum).slice(0, MOST_SERIES);
+    const kept = [...series.values()].sort((a, b) => b.sum - a.sum).slice(0, most);
     return { xs, kept, labels: new Map(rows.map((row) => [row.x, row.label])) };
   };
 
@@ -42,8 +40,8 @@
 
   // The legend stands below the plot and takes its height from it.
   const roomForLegend = (chart) => {
-    const height = chart.root.querySelector(".u-legend")?.offsetHeight ?? 0;
-    if (height) chart.setSize({ width: chart.width, height: Math.max(LOWEST, HEIGHT - height) });
+    const legend = chart.root.querySelector(".u-legend")?.offsetHeight ?? 0;
+    if (legend) chart.setSize({ width: chart.width, height: Math.max(LOWEST, chart.height - legend) });
   };
 
   const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
@@ -55,7 +53,7 @@
     const xs = data.xs;
     return {
       width: Math.max(place.clientWidth, 240),
-      height: HEIGHT,
+      height: place.clientHeight,
       padding: [null, 48, null, null], // half of the longest label, which the last bar has in its middle
       cursor: { y: false, points: { size: 6 } },
       legend: { show: many, live: false },
@@ -95,7 +93,7 @@
     if (!table) return;
     charts.get(place)?.destroy();
     place.replaceChildren();
-    const data = pivot(rowsOf(table));
+    const data = pivot(rowsOf(table), Number(place.dataset.most));
     if (!data.xs.length && place.dataset.kind === "bars") return;
     charts.set(place, new uPlot(options(place, table, data), [data.xs, ...data.kept.map((one) => one.ys)], place));
   };
@@ -115,7 +113,7 @@
     }
     while (body.rows.length > Number(detail.table.dataset.keep)) body.deleteRow(0);
     for (const place of document.querySelectorAll(`[data-chart="${detail.table.id}"]`)) {
-      const data = pivot(rowsOf(detail.table));
+      const data = pivot(rowsOf(detail.table), Number(place.dataset.most));
       const chart = charts.get(place);
       if (!chart || chart.series.length !== data.kept.length + 1) draw(place);
       else chart.setData([data.xs, ...data.kept.map((one) => one.ys)]);

@@ -204,7 +204,8 @@ def test_periods_have_names() -> None:
 
 def test_bytes_are_text_or_hexadecimal() -> None:
     assert bytes_shown("grüße\n".encode()) == "grüße\n"
-    assert bytes_shown(b"\x00a") == "00000  00 61                                            .a"
+    assert bytes_shown(b"\x00a") == f"00000  {'00 61':23}  .a"
+    assert bytes_shown(b"\x00" * 9).splitlines()[1].startswith("00008  00 ")
     assert bytes_shown(b"a" * 5000).endswith("904 more")
 
 
