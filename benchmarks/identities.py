@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meterfold_processor.columns.distinct import distinct
 from meterfold_processor.fold import compact
 from meterfold_processor.fold.background import SECONDS, Background
 from meterfold_processor.fold.compact import IdentityTable, Piece, UInt64s, Version
@@ -205,4 +206,4 @@ def _hashes(bits: int, first: int, end: int, size: int, rng: np.random.Generator
     lowest, highest = compact.hash_range(bits, first, end)
     part = size * (end - first) // compact.piece_count(bits)
     made = rng.integers(lowest, highest, part, dtype=np.uint64, endpoint=True)
-    return compact.distinct(made)
+    return distinct(made)

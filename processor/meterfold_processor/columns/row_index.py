@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from meterfold_processor.columns.distinct import distinct
 from meterfold_processor.columns.rows import grown
 
 UInt64s = npt.NDArray[np.uint64]
@@ -64,16 +65,15 @@ class RowIndex:
         if len(rows) == 0:
             return
         grown(self._next, int(rows.max()) + 1)
-        self._link(hashes, rows)
         self._size += len(rows)
         self._split()
+        self._link(hashes, rows)
 
     def remove(self, hashes: UInt64s, rows: RowNumbers) -> None:
         """Take out rows that are in the index, with their hashes."""
         if len(rows) == 0:
             return
-        buckets = np.sort(self._bucket(hashes))
-        members = self._take_out(buckets[np.append(True, buckets[1:] != buckets[:-1])])
+        members = self._take_out(distinct(self._bucket(hashes)))
         self._next[rows] = _REMOVED
         left = members[self._next[members] != _REMOVED]
         self._link(self._hash_of(left), left)
@@ -85,18 +85,14 @@ class RowIndex:
         return bucket
 
     def _link(self, hashes: UInt64s, rows: RowNumbers) -> None:
-        """Put rows before the chains of their buckets."""
-        if len(rows) == 0:
-            return
+        """Put rows before the chains of their buckets: in each round one of those that belong to the same."""
         bucket = self._bucket(hashes)
-        order = np.argsort(bucket)
-        bucket, rows = bucket[order], rows[order]
-        is_last = np.append(bucket[1:] != bucket[:-1], True)
-        following = np.append(rows[1:], 0)
-        following[is_last] = self._heads[bucket[is_last]]
-        self._next[rows] = following
-        is_first = np.append(True, is_last[:-1])
-        self._heads[bucket[is_first]] = rows[is_first]
+        while len(rows):
+            following = self._heads[bucket]
+            self._heads[bucket] = rows
+            is_first = self._heads[bucket] == rows
+            self._next[rows[is_first]] = following[is_first]
+            bucket, rows = bucket[~is_first], rows[~is_first]
 
     def _take_out(self, buckets: RowNumbers) -> RowNumbers:
         """Empty distinct buckets; returns the rows that were in them."""
@@ -109,7 +105,7 @@ class RowIndex:
         return np.concatenate(found) if found else np.empty(0, dtype=np.intp)
 
     def _split(self) -> None:
-        """Split as many buckets as there are rows above one per bucket."""
+        """Split as many buckets as there will be rows above one per bucket."""
         while (count := min(self._size - self._buckets, 2 * self._low - self._buckets)) > 0:
             first = self._buckets - self._low
             grown(self._heads, self._buckets + count, fill=NONE)

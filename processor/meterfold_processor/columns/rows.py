@@ -110,3 +110,7 @@ class Rows:
 
     def write_column(self, column: int, rows: RowNumbers, values: Int64s | int) -> None:
         self._cells[rows, column] = values
+
+    def add_to_column(self, column: int, rows: RowNumbers, value: int) -> None:
+        """Add to the value of each row, as often as the row occurs."""
+        np.add.at(self._cells[:, column], rows, value)

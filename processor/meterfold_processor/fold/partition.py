@@ -16,10 +16,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from meterfold_processor.columns.distinct import distinct
 from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.fold import tables
 from meterfold_processor.fold.batch import judge
-from meterfold_processor.fold.compact import distinct
 from meterfold_processor.fold.dismissal import dismiss
 from meterfold_processor.fold.duplicates import (
     COUNTED_SCHEMA,

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from meterfold_processor.columns.distinct import distinct
 from meterfold_processor.columns.limbs import from_arrow
 from meterfold_processor.columns.row_index import NONE
 from meterfold_processor.fold import calendar
@@ -164,14 +165,14 @@ class PeriodWindows:
             gone |= through <= np.quantile(sample, _OLDEST)
         gone &= stored
         if gone.any():
-            for bucket in _distinct(ordinals[gone]).tolist():
+            for bucket in distinct(ordinals[gone]).tolist():
                 self._buckets[bucket] = _Bucket(FIRST_NAME, evicted=True)
             self._subjects.release(self.table.forget(rows[gone]))
 
     def _fetch(self, touched: WindowRows, missing: RowNumbers, placed: Placed, room: int) -> None:
         """Read the windows that are not in memory, where something of their bucket may be stored."""
         ordinals, subjects = touched.ordinal[missing], touched.slot[missing]
-        buckets = _distinct(ordinals).tolist()
+        buckets = distinct(ordinals).tolist()
         if not self._empty:
             self._look_at([bucket for bucket in buckets if bucket not in self._buckets])
         for bucket in buckets:
@@ -224,7 +225,7 @@ class PeriodWindows:
     def _load_part(self, start: int, low: Name, high: Name | None) -> None:
         """What is in memory already may be newer than what is stored."""
         for stored in self._history.load_part(self._period, start, low, high):
-            rows = self._rows_of(stored)
+            rows = self._rows_of(stored, one_bucket=True)
             self._load(rows.take(np.flatnonzero(self.table.find(rows.slot, rows.ordinal) == NONE)))
 
     def _look_at(self, buckets: list[int]) -> None:
@@ -246,11 +247,13 @@ class PeriodWindows:
                 small.append(start)
         if small:
             windows = self._history.load_windows(self._period, np.array(small, dtype=np.int64))
-            self._load(self._rows_of(windows))
+            self._load(self._rows_of(windows, one_bucket=len(small) == 1))
         self._buckets.update(found)
 
-    def _rows_of(self, stored: pl.DataFrame) -> WindowRows:
-        return _from_stored(self._period, stored, self._subjects.slots_of_stored(stored.select(SUBJECT)))
+    def _rows_of(self, stored: pl.DataFrame, *, one_bucket: bool) -> WindowRows:
+        """`one_bucket`: a subject has one window in it."""
+        slots = self._subjects.slots_of_stored(stored.select(SUBJECT), once=one_bucket)
+        return _from_stored(self._period, stored, slots)
 
     def _load(self, rows: WindowRows) -> None:
         self.table.load(rows)
@@ -259,12 +262,6 @@ class PeriodWindows:
     def _hold(self, slots: Int64s) -> None:
         self._added += len(slots)
         self._subjects.hold(slots)
-
-
-def _distinct(numbers: Int64s) -> Int64s:
-    rising = np.sort(numbers)
-    distinct: Int64s = rising[np.append(True, rising[1:] != rising[:-1])]
-    return distinct
 
 
 def _not_before(names: pl.DataFrame, low: Name) -> Bools:

@@ -25,6 +25,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from meterfold_processor.columns.distinct import distinct
 from meterfold_processor.fold import compact
 from meterfold_processor.fold.compact import IdentityTable, Version
 from meterfold_processor.fold.remembered import Remembered, Span, day_of, end_of_week, week_of, without
@@ -231,9 +232,7 @@ class _Build:
         count = compact.piece_count(self.version.bits)
         if self.at < count:
             end = min(count, self.at + _pieces_per_step())
-            hashes = compact.distinct(
-                recall._history.load_hashes(span, *compact.hash_range(self.version.bits, self.at, end))
-            )
+            hashes = distinct(recall._history.load_hashes(span, *compact.hash_range(self.version.bits, self.at, end)))
             pieces = compact.pieces_of(hashes, self.version.bits, self.at, end)
             recall._history.save_pieces(self.version, pieces)
             self.counts += [piece.counts for piece in pieces]

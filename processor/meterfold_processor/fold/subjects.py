@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from meterfold_processor.columns.distinct import distinct
 from meterfold_processor.columns.row_index import NONE, RowIndex
 from meterfold_processor.columns.rows import Rows
 from meterfold_processor.fold.subject_keys import KeyStore, PackedKeys
@@ -93,21 +94,23 @@ class Subjects:
             subject = np.where(slots[subject] == MISROUTED, MISROUTED, subject)
         return Placed(subject, names, slots)
 
-    def slots_of_stored(self, stored: pl.DataFrame) -> Int64s:
-        """The slots of subjects read from this partition's own windows; new ones are added."""
-        subject, names = _distinct(stored.select(subject_keys(stored).alias("key"), *SUBJECT))
+    def slots_of_stored(self, stored: pl.DataFrame, *, once: bool) -> Int64s:
+        """The slots of subjects read from this partition's own windows; new ones are added. `once`: no subject is there
+        twice."""
+        names = stored.select(subject_keys(stored).alias("key"), *SUBJECT)
+        if once:
+            return self._slots(names, check=False)
+        subject, names = _distinct(names)
         return self._slots(names, check=False)[subject]
 
     def hold(self, slots: Int64s) -> None:
         """Count one more window in memory for each entry of `slots`, which may repeat."""
-        rows, windows = _counted(slots)
-        self._count(rows, windows)
+        self._rows.add_to_column(_LENGTH_AND_WINDOWS, slots, 1)
 
     def release(self, slots: Int64s) -> None:
         """Count one less for each entry; a subject without windows is forgotten."""
-        rows, windows = _counted(slots)
-        self._count(rows, -windows)
-        self._forget(rows[self._windows(rows) == 0])
+        self._rows.add_to_column(_LENGTH_AND_WINDOWS, slots, -1)
+        self._forget(distinct(slots[self._windows(slots) == 0]))
 
     def _slots(self, names: pl.DataFrame, *, check: bool) -> Int64s:
         """The slots of distinct subjects with their right keys; MISROUTED where `check` finds another partition."""
@@ -160,10 +163,6 @@ class Subjects:
     def _windows(self, rows: RowNumbers) -> Int64s:
         return self._rows.read_column(_LENGTH_AND_WINDOWS, rows) & np.int64(_LOWER_HALF)
 
-    def _count(self, rows: RowNumbers, windows: Int64s) -> None:
-        counts = self._rows.read_column(_LENGTH_AND_WINDOWS, rows)
-        self._rows.write_column(_LENGTH_AND_WINDOWS, rows, counts + windows)
-
 
 def _distinct(events: pl.DataFrame) -> tuple[Int64s, pl.DataFrame]:
     """The distinct rows, and which of them each row is.
@@ -194,29 +193,26 @@ def _distinct(events: pl.DataFrame) -> tuple[Int64s, pl.DataFrame]:
     return number, names
 
 
-def _counted(slots: Int64s) -> tuple[RowNumbers, Int64s]:
-    """The distinct slots, and how often each occurs."""
-    rising = np.sort(slots)
-    first = np.flatnonzero(np.append(True, rising[1:] != rising[:-1])) if len(slots) else np.empty(0, dtype=np.intp)
-    return rising[first], np.diff(first, append=len(slots))
-
-
 def _are_right(names: pl.DataFrame) -> Bools:
-    """Whether each key is that of its subject.
-
-    Where all keys are as they would be without escapes, with two quotation marks for each name on average, none of them
-    is within a name, since no key has less; and with no backslash and no control character there is nothing to escape.
-    So nearly every batch is compared without a look at the names.
-    """
-    column: Any = names["key"].to_arrow(compat_level=pl.CompatLevel.oldest())
-    text = np.frombuffer(column.buffers()[2] or b"", dtype=np.uint8)
-    quotes = np.count_nonzero(text == _QUOTE)
-    escapes = np.count_nonzero(text < _FIRST_PLAIN) + np.count_nonzero(text == _BACKSLASH)
-    if not escapes and quotes == 2 * len(SUBJECT) * names.height:
+    """Whether each key is that of its subject."""
+    if _are_plain(names["key"]):
         right = _equal(names.select(_PLAIN_KEY).to_series(), names["key"])
         if right.all():
             return right
     return _equal(subject_keys(names), names["key"])
+
+
+def _are_plain(keys: pl.Series) -> bool:
+    """Whether there is nothing to escape in any of them, if they are as they would be without escapes.
+
+    With two quotation marks for each name on average none of them is within a name, since no key has less. So nearly
+    every batch is judged without a look at the names.
+    """
+    column: Any = keys.to_arrow(compat_level=pl.CompatLevel.oldest())
+    text = np.frombuffer(column.buffers()[2] or b"", dtype=np.uint8)
+    quotes = np.count_nonzero(text == _QUOTE)
+    escapes = np.count_nonzero(text < _FIRST_PLAIN) + np.count_nonzero(text == _BACKSLASH)
+    return not escapes and quotes == 2 * len(SUBJECT) * len(keys)
 
 
 def _equal(one: pl.Series, other: pl.Series) -> Bools:
@@ -229,6 +225,9 @@ def subject_keys(subjects: pl.DataFrame) -> pl.Series:
 
     Few subjects need an escape; those go through the one function that knows how.
     """
+    plain = subjects.select(_PLAIN_KEY).to_series()
+    if _are_plain(plain):
+        return plain
     special = pl.any_horizontal(pl.col(name).str.contains(_NEEDS_ESCAPE) for name in SUBJECT)
     answer = subjects.select(key=_PLAIN_KEY, special=special)
     rows = answer["special"].arg_true()

@@ -252,6 +252,17 @@ def test_a_small_bucket_is_read_once() -> None:
     assert readable(stored.rows) == naive(log)
 
 
+def test_small_buckets_that_are_read_together_have_their_subjects_once() -> None:
+    stored, log = Stored(), [(who, BASE + hour * HOUR, 1) for hour in range(2) for who in range(3)]
+    Folding(stored).fold(log, 0, 6)
+    later, log = Folding(stored), [*log, (0, BASE, 1), (0, BASE + HOUR, 1), (1, BASE, 1), (1, BASE + HOUR, 1)]
+    later.fold(log, 6, 8)
+    assert [starts for period, starts in stored.asked if period is Period.HOURLY] == [[BASE, BASE + HOUR]]
+    assert len(later.subjects) == 3
+    later.fold(log, 8, 10)
+    assert readable(stored.rows) == naive(log)
+
+
 def test_of_a_large_bucket_only_the_windows_of_the_batch_are_read() -> None:
     stored = Stored()
     Folding(stored).fold(LOG, 0, 3)
@@ -367,7 +378,7 @@ class LoadsWhatIsThere(PeriodWindows):
 
     def _load_part(self, start: int, low: Name, high: Name | None) -> None:
         for stored in self._history.load_part(self._period, start, low, high):
-            rows = self._rows_of(stored)
+            rows = self._rows_of(stored, one_bucket=True)
             found = self.table.find(rows.slot, rows.ordinal)
             there = np.flatnonzero(found != NONE)
             self.table.write(found[there], rows.take(there))

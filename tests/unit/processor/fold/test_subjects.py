@@ -153,7 +153,7 @@ def test_subjects_read_from_windows_meet_those_of_events() -> None:
     subjects = Subjects(0, 1)
     hostile = [("", "m", text, "x") for text in HOSTILE]
     stored = keyed(hostile).select(SUBJECT)
-    slots = subjects.slots_of_stored(pl.concat([stored, stored])).tolist()
+    slots = subjects.slots_of_stored(pl.concat([stored, stored]), once=False).tolist()
     subjects.hold(np.array(slots))
     first = slots[: len(HOSTILE)]
     assert sorted(first) == [*range(len(HOSTILE))]
