@@ -54,7 +54,7 @@ RECORD: Final = (
 
 
 async def usage(visit: Visit) -> Response:
-    metrics = await visit.run(visit.may.metrics.visible)
+    metrics = await _metrics(visit)
     query = {name: visit.query.get(name, "") for name in _NAMES}
     if not metrics:
         return visit.render("usage.html", metrics=(), query=query, rows=())
@@ -92,6 +92,16 @@ async def usage(visit: Visit) -> Response:
         record=RECORD.format(metric=metric.key),
         **found,
     )
+
+
+async def _metrics(visit: Visit) -> Sequence[MetricDefinition]:
+    """Those that a person may choose; for a customer those that the subject has used."""
+    metrics = await visit.run(visit.may.metrics.visible)
+    subject = visit.principal.subject
+    if subject is None:
+        return metrics
+    used = {one.metric_key for one in await visit.run(visit.may.usage.metrics_of, subject)}
+    return [one for one in metrics if one.key in used]
 
 
 def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now: datetime, zone: tzinfo) -> Asked:

@@ -29,6 +29,7 @@ from meterfold_sink.rejections import RecentRejections
 from unit.service.console.desk import (
     ALERT,
     MARKUP,
+    METRIC,
     NOW,
     THRESHOLD,
     Service,
@@ -157,6 +158,10 @@ def test_a_customer_sees_their_page_alone(service: Service) -> None:
             if entry.path not in ("/", "/usage", "/metrics", "/alerts", "/periods"):
                 assert browser.get(entry.path).status_code in (303, 403), entry.path
             assert entry.path == "/" or f'<a href="{entry.path}"' not in page.text
+        service.metering.metrics.definitions = lambda **_: [METRIC, METRIC.changed(id="other", key="never.used")]
+        usage = browser.get("/usage").text
+        assert 'value="api.calls"' in usage
+        assert "never.used" not in usage, "only what the subject has used"
         other = browser.get("/usage?metric=api.calls&subject_type=user&subject_id=bob")
         assert "for another subject" in other.text
         assert ">To your usage</a>" in browser.get("/alerts").text
