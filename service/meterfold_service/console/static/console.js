@@ -60,9 +60,8 @@
   });
 
   // What takes seconds says so, and cannot be sent twice.
-  document.addEventListener("submit", ({ target, submitter }) => {
-    if (!submitter?.dataset.doing || target.dataset.sent) return;
-    target.dataset.sent = "yes";
+  document.addEventListener("submit", ({ submitter }) => {
+    if (!submitter?.dataset.doing) return;
     submitter.textContent = submitter.dataset.doing;
     say(submitter.dataset.doing);
     setTimeout(() => (submitter.disabled = true)); // after the form has taken its value
