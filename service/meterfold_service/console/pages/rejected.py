@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
@@ -17,11 +17,11 @@ from meterfold_service.console.visit import Visit, page
 from meterfold_service.rejected.corrections import AS_RECEIVED, Correction
 from meterfold_service.rejected.results import Position, RedriveReport
 
-__all__ = ["ROUTES", "bytes_shown"]
+__all__ = ["ROUTES", "ShownBytes", "bytes_shown"]
 
 _LIMIT: Final = 50
 _BYTES: Final = 4096
-_IN_LINE: Final = 8
+_IN_LINE: Final = 16
 _POSITION: Final = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 _SEND_SECONDS: Final = 10.0
 
@@ -79,14 +79,21 @@ async def _shown(
     )
 
 
-def bytes_shown(data: bytes) -> str:
-    """Text where it is text, else offsets, bytes and printable characters. The first 4 KiB."""
+class ShownBytes(NamedTuple):
+    """`is_dump`: lines of offset, bytes and printable characters, which are not wrapped."""
+
+    text: str
+    is_dump: bool
+
+
+def bytes_shown(data: bytes) -> ShownBytes:
+    """Text where it is text, else a dump. The first 4 KiB."""
     more = f"\n… {len(data) - _BYTES:,} more" if len(data) > _BYTES else ""
     data = data[:_BYTES]
     try:
         text = data.decode()
         if all(character.isprintable() or character in "\n\t" for character in text):
-            return text + more
+            return ShownBytes(text + more, is_dump=False)
     except UnicodeDecodeError:
         pass
     lines = []
@@ -94,7 +101,7 @@ def bytes_shown(data: bytes) -> str:
         part = data[start : start + _IN_LINE]
         plain = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
         lines.append(f"{start:05x}  {part.hex(' '):<{3 * _IN_LINE - 1}}  {plain}")
-    return "\n".join(lines) + more
+    return ShownBytes("\n".join(lines) + more, is_dump=True)
 
 
 def _position(text: str) -> Position:
