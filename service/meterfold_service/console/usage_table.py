@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -15,7 +16,7 @@ from meterfold_service.console.snippets import ADDING, Asked
 from meterfold_service.usage.calendar import LIFETIME, Calendar
 from meterfold_service.usage.results import UsageSummary
 
-__all__ = ["Columns", "Row", "Sum", "before", "columns_of", "period_name", "rows_of", "sum_of"]
+__all__ = ["Columns", "Row", "Sum", "are_all", "before", "columns_of", "period_name", "rows_of", "sum_of"]
 
 _MOST_PERIODS = 10_000
 _LONGEST_MONTHS = 40 * 24 * 3600 * 1_000_000
@@ -52,6 +53,12 @@ class Sum:
 
     quantity: Decimal
     events: int
+
+
+def are_all(asked: Asked, rows: Sequence[UsageSummary], total: int) -> bool:
+    """Whether no row is left out: neither behind these, nor because others of its period are larger."""
+    largest = max(Counter((row.period_start, row.org_id) for row in rows).values(), default=0)
+    return len(rows) == total and (asked.top is None or largest < asked.top)
 
 
 def sum_of(rows: Sequence[UsageSummary], kind: str) -> Sum | None:

@@ -19,7 +19,7 @@ from meterfold_schemas.zones import zone_of
 from meterfold_service.console import fields
 from meterfold_service.console.rendering import shown_precision, url
 from meterfold_service.console.snippets import Asked, snippets
-from meterfold_service.console.usage_table import before, columns_of, rows_of, sum_of
+from meterfold_service.console.usage_table import are_all, before, columns_of, rows_of, sum_of
 from meterfold_service.console.visit import Visit, page
 from meterfold_service.exports.results import Format
 from meterfold_service.exports.streaming import RowStream
@@ -159,7 +159,7 @@ async def _answer(visit: Visit, asked: Asked, zone: tzinfo, kind: str) -> dict[s
         "rows": rows,
         "series": len({row.series for row in rows}),
         "total": found.total,
-        "sum": sum_of(found.rows, kind) if len(found.rows) == found.total and asked.top is None else None,
+        "sum": sum_of(found.rows, kind) if are_all(asked, found.rows, found.total) else None,
         "has": columns_of(asked, found.rows),
         "snippets": snippets(replace(asked, start=_first(calendar, asked)), str(visit.request.base_url), kind),
     }

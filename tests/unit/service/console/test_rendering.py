@@ -32,7 +32,7 @@ from meterfold_service.console.rendering import (
     url,
 )
 from meterfold_service.console.snippets import Asked, snippets
-from meterfold_service.console.usage_table import Sum, before, period_name, rows_of, sum_of
+from meterfold_service.console.usage_table import Sum, are_all, before, period_name, rows_of, sum_of
 from meterfold_service.usage.calendar import Calendar
 from meterfold_service.usage.results import UsageSummary
 from meterfold_sink.example_sql import literal
@@ -163,6 +163,16 @@ def test_rows_are_added_up_where_that_means_something() -> None:
         assert sum_of(rows, kind) is None
     assert sum_of([*rows, summary(3, None)], "sum") is None
     assert sum_of(rows[:1], "sum") is None
+
+
+def test_a_sum_is_of_all_rows() -> None:
+    rows = [summary(1, "1", subject_id=f"u{n}") for n in range(19)]
+    asked = Asked("api.calls", "daily", NOW, NOW, group=("subject",))
+    assert are_all(asked, rows, 19)
+    assert not are_all(asked, rows, 20), "there are more behind them"
+    assert not are_all(asked, [*rows, summary(1, "1")], 20), "twenty are shown, and there may be more"
+    assert are_all(asked, [*rows, summary(2, "1")], 20)
+    assert are_all(Asked("api.calls", "daily", NOW, NOW), [*rows, summary(1, "1")], 20)
 
 
 def link_of(asked: Asked, row: UsageSummary) -> dict[str, list[str]]:
