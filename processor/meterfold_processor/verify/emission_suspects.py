@@ -43,14 +43,19 @@ _TOGETHER: Final = 500_000
 
 
 class EmissionSuspects:
-    """One partition of the topic. About 200 bytes for each event, while it is looked at."""
+    """One partition of the topic. About 200 bytes for each window, and for as many events or `together`."""
 
-    def __init__(self, within: TimeRange | None = None) -> None:
+    def __init__(self, within: TimeRange | None = None, *, together: int = _TOGETHER) -> None:
         self.events = 0
         self.keys: set[bytes] = set()
         """Of the suspects."""
         self._within = within
+        self._together = together
         self._frames: list[pl.DataFrame] = []
+        self._held = 0
+        """Events in the frames."""
+        self._last = pl.DataFrame(schema=_SCHEMA)
+        """Of each window the last event before those."""
         self._newest = pl.DataFrame(schema=_SCHEMA)
 
     def take(self, messages: Sequence[Message]) -> None:
@@ -67,7 +72,7 @@ class EmissionSuspects:
             schema = schemas.get(header)
             if not header and all(values[row] is None for row in rows):
                 # A tombstone: the window is past remembering.
-                self._frames.append(pl.concat([place, pl.DataFrame(schema=_SCHEMA)], how="diagonal"))
+                self._hold(pl.concat([place, pl.DataFrame(schema=_SCHEMA)], how="diagonal"))
                 continue
             events = None if schema is None else read_block(schema, header, [values[row] or b"" for row in rows])
             if events is None:
@@ -82,14 +87,24 @@ class EmissionSuspects:
                 "revision",
                 "is_final",
             )
-            self._frames.append(self._held(pl.concat([place, body], how="horizontal")))
+            self._hold(self._of_range(pl.concat([place, body], how="horizontal")))
+        if self._held >= max(self._together, self._last.height):
+            self._look_at_held()
 
     def close(self) -> None:
-        """After the last message: what events say about each other."""
-        frame = pl.concat(self._frames) if self._frames else pl.DataFrame(schema=_SCHEMA)
-        self._frames = []
-        self.events = frame["revision"].count()
-        frame = frame.sort("key", "offset")
+        """After the last message."""
+        self._look_at_held()
+        self._newest = self._last.with_row_index("row")
+
+    def _hold(self, frame: pl.DataFrame) -> None:
+        self._frames.append(frame)
+        self._held += frame.height
+        self.events += frame["revision"].count()
+
+    def _look_at_held(self) -> None:
+        """What events say about each other; of each window the last one is kept."""
+        frame = pl.concat([self._last, *self._frames]).sort("key", "offset")
+        self._frames, self._held = [], 0
         same, revision, final = pl.col("key") == pl.col("key").shift(), pl.col("revision"), pl.col("is_final")
         before, was_final = revision.shift(), final.shift()
         # Comparisons with a tombstone are null, which is not wrong.
@@ -98,8 +113,9 @@ class EmissionSuspects:
         self.keys.update(frame.filter(wrong.fill_null(False))["key"].to_list())
         unplain = pl.any_horizontal(~pl.col(name).str.contains(_PLAIN) for name in (*_SUBJECT, "period_type"))
         self.keys.update(frame.filter(unplain)["key"].to_list())
-        newest = frame.filter((pl.col("key") != pl.col("key").shift(-1)).fill_null(True) & revision.is_not_null())
-        self._newest = newest.with_row_index("row")
+        # A tombstone is kept no more than the events before it: what follows it is compared with nothing.
+        is_last = (pl.col("key") != pl.col("key").shift(-1)).fill_null(True)
+        self._last = frame.filter(is_last & revision.is_not_null())
 
     @property
     def is_empty(self) -> bool:
@@ -141,7 +157,7 @@ class EmissionSuspects:
         self.keys.update(both.filter((revision > through) | ((revision == through) & differs))["key"].to_list())
         return both["row"]
 
-    def _held(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _of_range(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Without the events of windows that do not lie in the range as a whole."""
         if self._within is None:
             return frame

@@ -88,10 +88,12 @@ def named(messages: list[Sent], rows: list[dict[str, Any]], within: TimeRange | 
     return wrong | emissions.newest.keys(), emissions.events
 
 
-def suspected(messages: list[Sent], rows: list[dict[str, Any]], within: TimeRange | None) -> tuple[set[bytes], int]:
-    suspects, middle = EmissionSuspects(within), len(messages) // 2
-    suspects.take(messages[:middle])  # type: ignore[arg-type]
-    suspects.take(messages[middle:])  # type: ignore[arg-type]
+def suspected(
+    messages: list[Sent], rows: list[dict[str, Any]], within: TimeRange | None, together: int = 10**6, size: int = 6
+) -> tuple[set[bytes], int]:
+    suspects = EmissionSuspects(within, together=together)
+    for begin in range(0, len(messages), size):
+        suspects.take(messages[begin : begin + size])  # type: ignore[arg-type]
     suspects.close()
     decimals = [pa.field(name, pa.decimal128(38, 9)) for name in AMOUNTS]
     texts = [pa.field(n, pa.string()) for n in ("org_id", "metric_key", "subject_type", "subject_id", "period_type")]
@@ -125,7 +127,20 @@ def test_suspects_are_what_is_wrong(seed: int) -> None:
         for one, through, amount in windows.values()
         if rng.random() < 0.9
     ]
-    assert suspected(messages, rows, within) == named(messages, rows, within), seed
+    expected = named(messages, rows, within)
+    for together, size in ((10**6, 6), (1, 1), (3, 2)):
+        assert suspected(messages, rows, within, together, size) == expected, (seed, together)
+
+
+def test_events_of_few_windows_take_no_more_memory_the_more_they_are() -> None:
+    suspects = EmissionSuspects(together=100)
+    names = [event(f"u{number}", Period.DAILY, 0, final=False, amount=Decimal(0)) for number in range(7)]
+    for revision in range(300):
+        one = replace(names[revision % 7], revision=revision)
+        suspects.take([Sent(revision, one.key, one.to_bytes())])  # type: ignore[list-item]
+        assert suspects._held + suspects._last.height <= 100 + 7
+    suspects.close()
+    assert (suspects.events, suspects.keys) == (300, set())
 
 
 def test_a_key_with_escapes_is_looked_at_again() -> None:
