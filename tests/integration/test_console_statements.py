@@ -103,7 +103,7 @@ PAGES = {
     "Records": (3, 90_000),
     "Subjects": (2, 130_000),
     "Subjects, a search": (2, 130_000),
-    "One subject": (4, 330_000),
+    "One subject": (7, 420_000),
     "Metrics": (3, 170_000),
     "Change a metric": (1, 100),
     "Thresholds": (9, 350_000),
@@ -115,7 +115,7 @@ PAGES = {
     "Periods, adjustments": (1, 1_200_000),
     "Verify": (1, 10),
     "Rejected": (7, 50_000),
-    "Deliveries": (3, 450_000),
+    "Deliveries": (4, 450_000),
     "Tokens": (1, 10),
 }
 

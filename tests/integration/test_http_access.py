@@ -293,6 +293,15 @@ def test_a_customer_sees_what_judges_the_subject_and_how_much_is_used(made: Worl
     assert {one["period_type"] for one in found} == {"monthly"}
 
 
+def test_a_delivery_names_the_metric_and_the_subject_of_its_alert(made: World) -> None:
+    rows = made.get("/v1/notifications", made.tokens["all"], limit=1000).json()["data"]
+    about = {one["alert_id"]: (one["metric_key"], one["subject_type"], one["subject_id"]) for one in rows}
+    expected = {
+        f"{org}-alert-{n}": ("every.metric", "user", f"{org}-ada") for org in ("red", "blue") for n in range(PER_ORG)
+    }
+    assert about == {**expected, "": (None, None, None)}
+
+
 def test_an_administrator_of_an_organization_makes_tokens_of_it_alone(made: World) -> None:
     red = bearer(made.tokens["red-admin"])
     created = made.client.post("/v1/tokens", json={"name": "red-new", "scopes": ["manage"]}, headers=red)
