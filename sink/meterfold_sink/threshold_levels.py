@@ -17,7 +17,7 @@ from meterfold_schemas.quantities import exact_unscaled, to_decimal
 from meterfold_schemas.totals import AMOUNTS, WindowValues, percentage_used, total_of
 from meterfold_schemas.vocabulary import AggregationType
 from meterfold_sink.client import Client
-from meterfold_sink.thresholds import RANK
+from meterfold_sink.thresholds import RANK_OF_ROW
 
 __all__ = ["JudgedWindow", "Standing", "WindowNow", "nearest_windows", "standings", "thresholds_of_subject"]
 
@@ -67,7 +67,7 @@ SELECT t.id AS threshold_id, t.name AS name, t.metric_key AS metric_key, t.thres
     toString(t.action) AS action, toString(t.period_type) AS period_type, ifNull(l.level, 'none') AS level
 FROM
 (
-    SELECT *, {RANK.format(org_id="org_id", subject_type="subject_type", subject_id="subject_id")} AS rank,
+    SELECT *, {RANK_OF_ROW} AS rank,
         max(rank) OVER (PARTITION BY metric_key, name) AS narrowest
     FROM thresholds FINAL
     WHERE NOT deleted AND is_active

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from meterfold_schemas.periods import micros, period_start
-from meterfold_sink.thresholds import IS_DEFINED, IS_REPLACED, RANK
+from meterfold_sink.thresholds import IS_DEFINED, IS_REPLACED, RANK, RANK_OF_ROW
 
 if TYPE_CHECKING:
     from meterfold_schemas.definitions import UsageThreshold
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["Reached", "reached"]
 
 _GIVEN: Final = {name: f"{{{name}:Nullable(String)}}" for name in ("org_id", "subject_type", "subject_id")}
-_COLUMNS: Final = {name: name for name in _GIVEN}
 _SQL: Final = f"""
 WITH
     narrower AS
@@ -25,7 +24,7 @@ WITH
         FROM thresholds FINAL
         WHERE NOT deleted AND is_active AND id != {{id:String}}
             AND metric_key = {{metric_key:String}} AND name = {{name:String}}
-            AND {RANK.format(**_COLUMNS)} > {RANK.format(**_GIVEN)}
+            AND {RANK_OF_ROW} > {RANK.format(**_GIVEN)}
     ),
     definers AS
     (

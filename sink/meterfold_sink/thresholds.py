@@ -16,6 +16,7 @@ __all__ = [
     "IS_DEFINED",
     "IS_REPLACED",
     "RANK",
+    "RANK_OF_ROW",
     "Definers",
     "Rival",
     "SubjectGroup",
@@ -28,7 +29,7 @@ __all__ = [
 
 RANK: Final = "(isNotNull({org_id}), isNotNull({subject_id}), isNotNull({subject_type}))"
 """How narrow the scope of a threshold is: of two with one name, the higher one judges a subject."""
-_RANK: Final = RANK.format(org_id="org_id", subject_id="subject_id", subject_type="subject_type")
+RANK_OF_ROW: Final = RANK.format(org_id="org_id", subject_id="subject_id", subject_type="subject_type")
 IS_REPLACED: Final = """(
     (org_id, subject_type, subject_id) IN
         (SELECT assumeNotNull(org_id), assumeNotNull(subject_type), assumeNotNull(subject_id) FROM narrower
@@ -60,7 +61,7 @@ WITH
         FROM thresholds FINAL
         WHERE NOT deleted AND is_active
             AND metric_key = (SELECT metric_key FROM mine) AND name = (SELECT name FROM mine)
-            AND {_RANK} > (SELECT {_RANK} FROM mine)
+            AND {RANK_OF_ROW} > (SELECT {RANK_OF_ROW} FROM mine)
     ),
     definers AS
     (
@@ -156,7 +157,7 @@ class Rival:
 
 
 _THRESHOLDS: Final = f"""
-    SELECT id, metric_key, name, is_active, org_id, subject_type, subject_id, {_RANK} AS rank
+    SELECT id, metric_key, name, is_active, org_id, subject_type, subject_id, {RANK_OF_ROW} AS rank
     FROM thresholds FINAL
     WHERE NOT deleted AND ({{seen_by:Nullable(String)}} IS NULL OR org_id IS NULL
         OR org_id = {{seen_by:Nullable(String)}})"""  # noqa: S608

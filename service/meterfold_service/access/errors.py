@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from meterfold_service.access.principal import Scope
+from typing import TYPE_CHECKING
+
 from meterfold_service.errors import OperationError
+
+if TYPE_CHECKING:
+    from meterfold_service.access.principal import Scope
 
 __all__ = ["Forbidden", "InvalidToken", "TokenNotFound"]
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from meterfold_service.access.errors import Forbidden
+
 __all__ = ["EVERYTHING", "Principal", "Scope"]
 
 
@@ -38,6 +40,11 @@ class Principal:
         return (
             scope in self.scopes or Scope.ADMIN in self.scopes or (scope is Scope.READ and Scope.MANAGE in self.scopes)
         )
+
+    def need(self, scope: Scope) -> None:
+        """Raises Forbidden without the scope."""
+        if not self.may(scope):
+            raise Forbidden.scope(scope)
 
 
 EVERYTHING: Final = Principal("local", frozenset({Scope.ADMIN}))

@@ -40,8 +40,7 @@ class Room:
 
     def _need_for_subject(self, scope: Scope) -> None:
         """For an operation that a principal of a subject may call too. Raises Forbidden."""
-        if not self._principal.may(scope):
-            raise Forbidden.scope(scope)
+        self._principal.need(scope)
 
     def _need_everything(self, scope: Scope, what: str) -> None:
         """For `what` is about the whole installation. Raises Forbidden."""

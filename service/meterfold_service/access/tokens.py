@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from meterfold_service.access.errors import Forbidden, TokenNotFound
+from meterfold_service.access.errors import TokenNotFound
 from meterfold_service.access.principal import Scope
 from meterfold_service.access.room import Room
 
@@ -34,8 +34,8 @@ class ScopedTokens(Room):
         self._need(Scope.ADMIN)
         wanted = tuple(scopes)
         for scope in wanted:
-            if scope in tuple(Scope) and not self._principal.may(Scope(scope)):
-                raise Forbidden.scope(Scope(scope))
+            if scope in tuple(Scope):
+                self._principal.need(Scope(scope))
         return self._metering.tokens.create(
             name=name, scopes=wanted, org_id=self._org(org_id), subject=subject, expires_in=expires_in
         )

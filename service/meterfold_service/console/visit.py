@@ -15,8 +15,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from meterfold_schemas.errors import MeterfoldError
-from meterfold_service.access.errors import Forbidden, InvalidToken
-from meterfold_service.access.principal import Principal, Scope
+from meterfold_service.access.errors import InvalidToken
+from meterfold_service.access.principal import Principal
 from meterfold_service.access.scoped import Scoped
 from meterfold_service.console import headers
 from meterfold_service.console.desk import Desk
@@ -86,11 +86,6 @@ class Visit:
     def may(self) -> Scoped:
         """The operations, as this person may call them."""
         return Scoped(self.desk.metering, self.principal)
-
-    def need(self, scope: Scope) -> None:
-        """For a form: the operation behind it says the same, only later. Raises Forbidden."""
-        if not self.principal.may(scope):
-            raise Forbidden.scope(scope)
 
     @property
     def query(self) -> Mapping[str, str]:

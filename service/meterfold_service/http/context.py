@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from meterfold_service.access.errors import Forbidden, InvalidToken
+from meterfold_service.access.errors import InvalidToken
 from meterfold_service.access.principal import Principal, Scope
 from meterfold_service.access.scoped import Scoped
 from meterfold_service.http.availability import Availability, Unavailable
@@ -150,8 +150,7 @@ def needs(scope: Scope, *, any_parameters: bool = False) -> Any:
     `any_parameters`: clients of other makes may send parameters that the route does not declare."""
 
     async def allowed(request: Request, found: Annotated[Caller, Depends(caller)]) -> Caller:
-        if not found.principal.may(scope):
-            raise Forbidden.scope(scope)
+        found.principal.need(scope)
         if not any_parameters:
             _refuse_parameters(request)
         return found

@@ -38,7 +38,7 @@ async def metrics(visit: Visit) -> Response:
 
 
 async def new(visit: Visit) -> Response:
-    visit.need(Scope.MANAGE)
+    visit.principal.need(Scope.MANAGE)
     return _form(visit, {**_NEW, "key": visit.query.get("key", "")}, is_new=True)
 
 
@@ -58,7 +58,7 @@ async def define(visit: Visit) -> Response:
 
 
 async def edit(visit: Visit) -> Response:
-    visit.need(Scope.MANAGE)
+    visit.principal.need(Scope.MANAGE)
     metric = await visit.run(visit.may.metrics.get, visit.query.get("key", ""), _org(visit.query))
     return _form(visit, _shown(metric), is_new=False)
 

@@ -46,7 +46,7 @@ async def thresholds(visit: Visit) -> Response:
 
 
 async def new(visit: Visit) -> Response:
-    visit.need(Scope.MANAGE)
+    visit.principal.need(Scope.MANAGE)
     given = {name: visit.query[name] for name in _NEW if name in visit.query}
     return await _form(visit, {**_NEW, **given}, is_new=True)
 
@@ -75,7 +75,7 @@ async def create(visit: Visit) -> Response:
 
 
 async def edit(visit: Visit) -> Response:
-    visit.need(Scope.MANAGE)
+    visit.principal.need(Scope.MANAGE)
     found = await visit.run(visit.may.thresholds.get, visit.query.get("id", ""))
     return await _form(visit, _shown(found), is_new=False)
 

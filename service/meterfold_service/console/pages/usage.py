@@ -111,9 +111,12 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
     start = fields.moment(query, "start", zone) or end - _SHOWN.get(period, timedelta(days=29))
     if end <= start:
         raise InvalidUsage("the end must be after the start")
+    metric = fields.text(query, "metric") or next((one.key for one in metrics), None)
+    if metric is None:
+        raise InvalidUsage("there is no metric to choose: give one")
     group = tuple(name.strip() for name in query["group"].split(",") if name.strip())
     return Asked(
-        metric=fields.text(query, "metric") or metrics[0].key,
+        metric=metric,
         period=period,
         start=start,
         end=end,
@@ -216,7 +219,7 @@ def _came_from(visit: Visit) -> str | None:
 
 async def download(visit: Visit) -> Response:
     """The table of the page as a file; or, in constant memory, the totals of each subject or the records."""
-    metrics = await visit.run(visit.may.metrics.visible)
+    metrics = await _metrics(visit)
     query = {name: visit.query.get(name, "") for name in _NAMES}
     what, kind = visit.query.get("what", "table"), visit.query.get("format", "csv")
     if kind not in _DOWNLOADS or what not in ("table", "summaries", "records"):

@@ -54,7 +54,9 @@ class Delivery(Answer):
     org_id: str
     threshold_id: str
     alert_id: str
-    metric_key: str | None = Field(description="Of the alert. Null: the event is about an endpoint.")
+    metric_key: str | None = Field(
+        description="Of the alert. Null: the event is about an endpoint, or the checker has not copied the alert yet."
+    )
     subject_type: str | None
     subject_id: str | None
     state: str = Field(examples=["delivered"])

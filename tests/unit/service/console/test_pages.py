@@ -162,6 +162,13 @@ def test_a_customer_sees_their_page_alone(service: Service) -> None:
         usage = browser.get("/usage").text
         assert 'value="api.calls"' in usage
         assert "never.used" not in usage, "only what the subject has used"
+        asked = list[str]()
+        summary = service.metering.usage.get_summary
+        service.metering.usage.get_summary = lambda metric, **how: asked.append(metric) or summary(metric, **how)
+        never = METRIC.changed(id="other", key="never.used", display_order=-1)
+        service.metering.metrics.definitions = lambda **_: [never, METRIC]
+        browser.get("/usage/download?what=table")
+        assert set(asked) == {"api.calls"}, "a file without a metric is that of the page"
         other = browser.get("/usage?metric=api.calls&subject_type=user&subject_id=bob")
         assert "for another subject" in other.text
         assert ">To your usage</a>" in browser.get("/alerts").text
