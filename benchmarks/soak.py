@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
 import statistics
@@ -30,6 +31,7 @@ import machine
 from meterfold import Meter
 from meterfold_cli import console
 from meterfold_cli.local_run import command
+from meterfold_local.kafka.java import OPTIONS_VARIABLE
 from meterfold_local.process import ManagedProcess
 from meterfold_local.stack import LocalStack
 from meterfold_processor.migration import MigrationOptions, migrate_all
@@ -49,6 +51,9 @@ CROSSING_SECONDS = 0.25
 TICK = 0.02
 METRIC = "watched"
 FINISH_SECONDS = 300.0
+WHOLE_HEAP = "-Xms384m -Xmx384m -XX:+AlwaysPreTouch"
+"""Kafka's heap has its full size from the start: one that fills for half an hour up to its limit looks as if it crept.
+What leaks inside it ends the broker, and with it the run; what leaks outside it is seen."""
 
 
 class Load(threading.Thread):
@@ -262,6 +267,7 @@ def main() -> int:
     arguments = _arguments()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text("", encoding="utf-8")
+    os.environ.setdefault(OPTIONS_VARIABLE, WHOLE_HEAP)
     console.say(f"{machine.describe()}; {arguments.rate:,} events/s for {arguments.seconds:g} s, seed {arguments.seed}")
     with tempfile.TemporaryDirectory() as folder, LocalStack(folder, kafka_port=0, clickhouse_port=0) as stack:
         soak = Soak(stack, arguments)
