@@ -17,6 +17,7 @@ import numpy.typing as npt
 from meterfold_schemas.keys import SUBJECT, Name
 from meterfold_schemas.periods import Period
 from meterfold_sink.client import Client
+from meterfold_sink.read_ahead import read_ahead
 from meterfold_sink.reads import FINAL, WINDOW_COLUMNS
 
 if TYPE_CHECKING:
@@ -102,15 +103,13 @@ def load_part(
     client: Client, partition: int, period: Period, start: int, low: Name, high: Name | None
 ) -> Iterator[pa.RecordBatch]:
     """The windows of a partition that begin at `start`, with names from `low` on and before `high` (None: to the end):
-    the newest version of each, with WINDOW_COLUMNS. They come while ClickHouse reads on; `client` is busy until the
-    last piece was taken."""
+    the newest version of each, with WINDOW_COLUMNS. ClickHouse reads on while the caller takes a piece over; `client`
+    is busy until the last one was taken."""
     conditions = [_buckets(partition, period, [start]), _not_before(low)]
     if high is not None:
         conditions.append(f"NOT {_not_before(high)}")
-    return client.batches(
-        f"SELECT {', '.join(WINDOW_COLUMNS)} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}",  # noqa: S608
-        settings=FINAL,
-    )
+    sql = f"SELECT {', '.join(WINDOW_COLUMNS)} FROM usage_windows FINAL WHERE {' AND '.join(conditions)}"  # noqa: S608
+    return read_ahead(client.batches(sql, settings=FINAL))
 
 
 def _buckets(partition: int, period: Period, starts: Sequence[int]) -> str:

@@ -68,7 +68,7 @@ class Subjects:
         self._rows = Rows(2)
         self._index = RowIndex(lambda rows: self._rows.read_column(_HASH_AND_START, rows).view(np.uint64) >> _HALF)
         self._keys = KeyStore()
-        self._unheld = np.empty(0, dtype=np.intp)
+        self._unheld: list[RowNumbers] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,8 +82,10 @@ class Subjects:
 
         A subject that is not in memory gets a slot, if its key and its partition are right.
         """
-        self._forget(self._unheld[self._windows(self._unheld) == 0])
-        self._unheld = np.empty(0, dtype=np.intp)
+        if self._unheld:
+            rows = np.concatenate(self._unheld)
+            self._forget(rows[self._windows(rows) == 0])
+            self._unheld = []
         subject, names = _distinct(events.select("key", *SUBJECT))
         right = _are_right(names)
         if not right.all():
@@ -147,7 +149,7 @@ class Subjects:
         cells[:, _LENGTH_AND_WINDOWS] = packed.lengths[which].view(np.uint64) << _HALF
         self._rows.write(rows, cells.view(np.int64))
         self._index.insert(hashes[which], rows)
-        self._unheld = np.append(self._unheld, rows)
+        self._unheld.append(rows)
         return rows
 
     def _forget(self, rows: RowNumbers) -> None:
