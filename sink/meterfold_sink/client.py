@@ -192,10 +192,17 @@ class Client:
             raise Fatal(f"{_shown(sql)} answered {found}; expected one value")
         return next(iter(rows[0].values()))
 
-    def insert_stream(self, table: str, columns: list[str], body: bytes, settings: Mapping[str, Any]) -> None:
-        """Insert an Arrow IPC stream. clickhouse-connect may send it twice: the table must not mind."""
+    def insert_stream(self, table: str, columns: list[str], body: memoryview, settings: Mapping[str, Any]) -> None:
+        """Insert an Arrow IPC stream. clickhouse-connect may send it twice: the table must not mind. It sends a view as
+        it is, and would copy bytes behind the statement."""
         with mapped(f"inserting into {table}"):
-            self._connection.driver().raw_insert(table, columns, body, settings=dict(settings), fmt="ArrowStream")
+            self._connection.driver().raw_insert(
+                table,
+                columns,
+                body,  # type: ignore[arg-type]
+                settings=dict(settings),
+                fmt="ArrowStream",
+            )
 
     def exists(self) -> bool:
         """Whether the database exists."""

@@ -98,7 +98,7 @@ class _Limited(Client):
         self._check(sql)
         return super().rows(sql, parameters, settings)
 
-    def insert_stream(self, table: str, columns: list[str], body: bytes, settings: Mapping[str, Any]) -> None:
+    def insert_stream(self, table: str, columns: list[str], body: memoryview, settings: Mapping[str, Any]) -> None:
         self._check(f"INSERT INTO {table}")
         super().insert_stream(table, columns, body, settings)
 
