@@ -19,9 +19,9 @@ DEFAULT_PORT = 8123
 USERNAME = "default"
 EXIT_PORT_TAKEN = 4
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(256 << 10)}
-"""For the bodies of answers, which Python's own allocator (glibc) gives out: one is freed by another thread than took
-it, and between them glibc kept 50 MB more after each restart of a worker that read its windows. Large ones go back to
-the operating system at once. The engine has an allocator of its own (jemalloc)."""
+"""For response bodies, whose memory comes from glibc. With its defaults glibc kept 50 MB more after each restart of a
+worker that read its windows. With these settings, blocks of 256 KiB and more go back to the operating system when they
+are freed. The engine has an allocator of its own (jemalloc)."""
 
 
 class ClickHouseProcess:

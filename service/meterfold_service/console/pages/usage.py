@@ -113,7 +113,7 @@ def asked_for(query: Mapping[str, str], metrics: Sequence[MetricDefinition], now
         raise InvalidUsage("the end must be after the start")
     metric = fields.text(query, "metric") or next((one.key for one in metrics), None)
     if metric is None:
-        raise InvalidUsage("there is no metric to choose: give one")
+        raise InvalidUsage("no metric was given, and none is defined or used yet: give one")
     group = tuple(name.strip() for name in query["group"].split(",") if name.strip())
     return Asked(
         metric=metric,
