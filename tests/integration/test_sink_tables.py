@@ -27,6 +27,7 @@ from meterfold_sink.usage_sums import usage_sums
 from meterfold_sink.windows_by_key import iter_windows_by_key
 from support.sink.database import RULES, database, empty, insert, rows, store
 from support.sink.rows import NOW, Record, Window, progress_table, records_table, table, window, windows_table
+from support.statements import statements
 
 HOSTILE = [
     "",
@@ -404,6 +405,26 @@ def test_where_the_rows_of_a_time_begin(client: Client) -> None:
     assert [since(minutes) for minutes in (-1, 0, 1, 9, 10, 11, 20, 21)] == [1, 1, 3, 4, 4, 6, 6, 9]
     assert positions.stamps_at(client, {0: 4, 1: 4}) == {0: micros(HOUR + timedelta(minutes=10))}
     assert positions.stamps_at(client, {0: 3}) == {}
+
+
+def test_some_offsets_of_a_large_partition_are_read_without_the_rest(client: Client) -> None:
+    """The sort key has the offset behind the stamp, so it cannot help: the index of positions must."""
+    for half in (0, 1):  # two parts, which FINAL merges
+        client.command(
+            "INSERT INTO usage_records (org_id, metric_key, subject_type, subject_id, id, quantity, timestamp, "
+            f"received_at, partition, offset) SELECT 'o', 'm', 'user', 'u', toString(number), 1, stamp, stamp, "
+            f"intDiv(number, 300000), number % 300000 * 2 + {half} FROM (SELECT number, "
+            "toDateTime64('2026-10-01 00:00:00', 6, 'UTC') + toIntervalMillisecond(number % 300000) AS stamp "
+            "FROM numbers(900000))"
+        )
+    spans = [Span(0, 1_000, 1_100), Span(2, 150_000, 150_100)]
+    at_most = 16 * 8_192  # of 1,800,000: a granule of each part per span, one at each border of partitions
+    assert positions.stored_rows(client, "usage_records", ["offset"], spans).num_rows == 200
+    with statements() as told:
+        assert {p: found.distinct for p, found in positions.positions(client, spans).items()} == {0: 100, 2: 100}
+        assert positions.stamps_at(client, {0: 1_000, 1: 199_999}).keys() == {0, 1}
+    assert len(told) == 2
+    assert max(statement.rows for statement in told) <= at_most, told
 
 
 def test_poison_of_earlier_versions_is_a_decision(client: Client) -> None:

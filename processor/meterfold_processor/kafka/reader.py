@@ -6,7 +6,11 @@ An offset without a message is a transaction's marker, an aborted record, or one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import is_, itemgetter
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message
@@ -34,6 +38,7 @@ BULK: Final[Mapping[str, Any]] = {
     "fetch.message.max.bytes": 4_000_000,
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 65_536,
+    "fetch.queue.backoff.ms": 20,  # a full queue is empty long before the default of a second is over
 }
 """Settings of a reader of many messages."""
 HEADS: Final[Mapping[str, Any]] = {
@@ -136,16 +141,14 @@ class TopicReader:
         moved = time.monotonic()
         while left:
             batch: list[Message] = []
-            for place, offset, message in self._arrived(clients.arrived(self._consumer, _CHUNK, _WAIT)):
-                if place not in left or offset < starts[place]:  # of an earlier assignment
+            for run in _runs(clients.arrived(self._consumer, _CHUNK, _WAIT)):
+                if run.place not in left:
                     continue
-                following = offset if message is None else offset + 1
-                if message is not None and offset < ends[place]:
-                    batch.append(message)
-                if following > self.positions[place]:
-                    self.positions[place], moved = following, time.monotonic()
-                if following >= ends[place]:
-                    left.discard(place)
+                batch += run.within(starts[run.place], ends[run.place])
+                if run.position > self.positions[run.place]:
+                    self.positions[run.place], moved = run.position, time.monotonic()
+                if self.positions[run.place] >= ends[run.place]:
+                    left.discard(run.place)
             if batch:
                 yield batch
                 moved = time.monotonic()  # the caller may have taken its time
@@ -166,12 +169,14 @@ class TopicReader:
             self._assign(left)
         moved = time.monotonic()
         while left:
-            for place, offset, message in self._arrived(clients.arrived(self._consumer, _CHUNK, _WAIT)):
-                if offset < left.get(place, offset + 1):  # known already, or of an earlier assignment
+            for run in _runs(clients.arrived(self._consumer, _CHUNK, _WAIT)):
+                place, last = run.place, max(run.offsets)
+                if place not in left or last < left[place]:  # known already, or of an earlier assignment
                     continue
-                if message is not None and offset < ends[place]:
-                    found[place] = message
-                self.positions[place] = max(self.positions[place], offset)
+                if messages := run.within(left[place], ends[place]):
+                    found[place] = messages[0]
+                    last = messages[0].offset() or 0
+                self.positions[place] = max(self.positions[place], last)
                 del left[place]
                 moved = time.monotonic()
             if left and time.monotonic() - moved > self._stuck_seconds:
@@ -197,25 +202,11 @@ class TopicReader:
                 break
         self._consumer.assign([at(*place, offset) for place, offset in positions.items()])
 
-    def _arrived(self, messages: Iterable[Message]) -> Iterator[tuple[Place, int, Message | None]]:
-        """(place, offset, message), and with None for a message the offset up to which the place is readable now."""
-        for message in messages:
-            error = message.error()
-            place = Place(message.topic() or "", message.partition() or 0)
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                raise errors.as_error(error, f"reading {place.topic} partition {place.partition}")
-            offset = message.offset()
-            if offset is not None:
-                yield place, offset, message if error is None else None
-
-    def _take(self, messages: Iterable[Message], found: dict[Place, list[Message]]) -> None:
-        for place, offset, message in self._arrived(messages):
-            if place not in found:
-                continue
-            if message is not None:
-                found[place].append(message)
-                offset += 1
-            self.positions[place] = max(self.positions[place], offset)
+    def _take(self, messages: Sequence[Message], found: dict[Place, list[Message]]) -> None:
+        for run in _runs(messages):
+            if run.place in found:
+                found[run.place] += run.messages
+                self.positions[run.place] = max(self.positions[run.place], run.position)
 
     def _stuck(self, ends: Mapping[Place, int]) -> Retryable:
         """Why nothing more can be read before `ends`. Raises Retryable or Fatal if Kafka does not say."""
@@ -231,6 +222,51 @@ class TopicReader:
                 f"{where}: no message arrives from offset {self.positions[place]} on for {self._stuck_seconds:g} s"
             )
         return Retryable(f"{where}: {open_transaction(stable, self._stuck_seconds)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What arrived of one place without another in between: messages with their offsets, or none of them where the
+    place is readable up to the offset now."""
+
+    place: Place
+    messages: list[Message]
+    offsets: list[int]
+
+    @property
+    def position(self) -> int:
+        """Everything below it has arrived."""
+        return max(self.offsets) + bool(self.messages)
+
+    def within(self, first: int, until: int) -> list[Message]:
+        """The messages of [first, until). Others belong to an earlier assignment, or came after the end was taken."""
+        if first <= min(self.offsets) and max(self.offsets) < until:
+            return self.messages
+        pairs = zip(self.messages, self.offsets, strict=False)
+        return [message for message, offset in pairs if first <= offset < until]
+
+
+def _runs(messages: Sequence[Message]) -> Iterator[_Run]:
+    """Raises Retryable or Fatal for an error among the messages.
+
+    The methods are mapped as they stand in the class of the messages, all of which are of one class: a loop that calls
+    them costs six times as much.
+    """
+    if not messages:
+        return
+    kind = type(messages[0])
+    whole = map(partial(is_, None), map(kind.error, messages))
+    told = zip(map(kind.topic, messages), map(kind.partition, messages), whole, strict=True)
+    for (topic, partition, is_message), pairs in groupby(zip(told, messages, strict=True), itemgetter(0)):
+        place = Place(topic or "", partition or 0)
+        together = list(map(itemgetter(1), pairs))
+        if not is_message:
+            for error in filter(None, map(kind.error, together)):
+                if error.code() != KafkaError._PARTITION_EOF:
+                    raise errors.as_error(error, f"reading {place.topic} partition {place.partition}")
+        offsets = [offset for offset in map(kind.offset, together) if offset is not None]
+        if offsets:
+            yield _Run(place, together if is_message else [], offsets)
 
 
 def open_transaction(offset: int, seconds: float | None = None) -> str:

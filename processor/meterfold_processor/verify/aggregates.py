@@ -18,6 +18,7 @@ from typing import Any, Final
 import polars as pl
 import pyarrow as pa
 
+from meterfold_processor.garbage import PausedGC
 from meterfold_processor.kafka.offsets import Place, bounds
 from meterfold_processor.kafka.reader import TopicReader
 from meterfold_processor.verify.emission_suspects import EmissionSuspects
@@ -151,9 +152,11 @@ def prove_aggregates(
         places = [Place(topic, partition) for partition in group]
         starts, ends = ({place: found[place][edge] for place in places} for edge in (0, 1))
         suspects = {partition: EmissionSuspects(within) for partition in group}
-        for batch in reader.scan(starts, ends):
-            for partition, messages in by_partition(batch).items():
-                suspects[partition].take(messages)
+        with PausedGC() as garbage:
+            for batch in reader.scan(starts, ends):
+                for partition, messages in by_partition(batch).items():
+                    suspects[partition].take(messages)
+                garbage.collect()
         for partition, one in suspects.items():
             one.close()
             if not one.is_empty:

@@ -8,8 +8,9 @@ that there is no row of an offset without a message.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -22,12 +23,14 @@ from meterfold_processor.fold.messages import columns
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
+from meterfold_processor.garbage import PausedGC
 from meterfold_processor.verify.log import Log, by_partition
 from meterfold_processor.verify.orgs import OrgTally
 from meterfold_processor.verify.report import Finding, Findings
 from meterfold_schemas import usage_fields
 from meterfold_sink.client import Client
 from meterfold_sink.positions import KINDS, Span, slices, stored_rows
+from meterfold_sink.read_ahead import read_ahead
 
 __all__ = ["Contents", "differences"]
 
@@ -41,6 +44,15 @@ _COLUMNS: Final = {
     "usage_rejected": ("received_at", *SUBJECT, "key", "value", "reason"),
 }
 _ACCEPTED: Final = "counted or a duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Offsets of some partitions: the messages there, no entry where a partition has none, and the rows by table."""
+
+    spans: Sequence[Span]
+    messages: Mapping[int, list[Message]]
+    rows: Mapping[str, pl.DataFrame]
 
 
 class Contents:
@@ -64,34 +76,50 @@ class Contents:
 
     def compare(self, spans: Sequence[Span]) -> None:
         """Rows of offsets that the log still holds, at most one span of each partition. Raises Retryable or Fatal."""
-        left = {span.partition: span for span in spans}
-        self.orgs = {partition: OrgTally() for partition in left}
-        subjects = {partition: Subjects(partition, self._rules.partition_count) for partition in left}
-        for messages, is_last in _together(self._log.read(spans)):
-            logs = {p: self._judged(few, subjects[p]) for p, few in by_partition(messages).items()}
-            if is_last:
-                now = [span for span in left.values() if span.first < span.until]
-            else:
-                now = [Span(p, left[p].first, int(log["offset"][-1]) + 1) for p, log in logs.items()]
-            self._compare(logs, now)
-            left.update((span.partition, Span(span.partition, span.until, left[span.partition].until)) for span in now)
+        self.orgs = {span.partition: OrgTally() for span in spans}
+        subjects = {span.partition: Subjects(span.partition, self._rules.partition_count) for span in spans}
+        with PausedGC() as garbage, closing(read_ahead(self._pieces(spans))) as pieces:
+            for piece in pieces:
+                for span in piece.spans:
+                    self._tell(f"comparing rows of offsets {span.first:,} to {span.until - 1:,} with the log")
+                logs = {p: self._judged(few, subjects[p]) for p, few in piece.messages.items()}
+                self._compare(logs, piece.rows)
+                garbage.collect()
         for partition, orgs in self.orgs.items():
             self._findings.extend(orgs.differences(partition))
 
-    def _compare(self, logs: Mapping[int, pl.DataFrame], spans: Sequence[Span]) -> None:
+    def _pieces(self, spans: Sequence[Span]) -> Generator[_Piece, None, None]:
+        """In order. They are read ahead, on another thread: nothing else may use the log or the client until the last."""
+        left = {span.partition: span for span in spans}
+        for messages, is_last in _together(self._log.read(spans)):
+            found = by_partition(messages)
+            if is_last:
+                now = [span for span in left.values() if span.first < span.until]
+            else:
+                now = [Span(p, left[p].first, (few[-1].offset() or 0) + 1) for p, few in found.items()]
+            left.update((span.partition, Span(span.partition, span.until, left[span.partition].until)) for span in now)
+            for together in slices(now, _SLICE):
+                within = {span.partition: _within(found.get(span.partition, []), span) for span in together}
+                yield _Piece(
+                    together,
+                    {partition: few for partition, few in within.items() if few},
+                    {table: self._rows(table, together) for table in _COLUMNS},
+                )
+
+    def _rows(self, table: str, spans: Sequence[Span]) -> pl.DataFrame:
+        rows = pl.DataFrame(stored_rows(self._client, table, ("partition", "offset", *_COLUMNS[table]), spans))
+        if "reason" in rows.columns:
+            # The whole table comes as bytes, since keys and values may be anything.
+            rows = rows.with_columns(pl.col("reason").cast(pl.String, strict=False))
+        return rows
+
+    def _compare(self, logs: Mapping[int, pl.DataFrame], rows: Mapping[str, pl.DataFrame]) -> None:
         for partition, log in logs.items():
             self.orgs[partition].add_log(log["key"])
-        for together in slices(spans, _SLICE):
-            for span in together:
-                self._tell(f"comparing rows of offsets {span.first:,} to {span.until - 1:,} with the log")
-            for table, names in _COLUMNS.items():
-                rows = pl.DataFrame(stored_rows(self._client, table, ("partition", "offset", *names), together))
-                if "reason" in rows.columns:
-                    # The whole table comes as bytes, since keys and values may be anything.
-                    rows = rows.with_columns(pl.col("reason").cast(pl.String, strict=False))
-                for partition in rows["partition"].unique().sort().to_list():
-                    own = rows.filter(pl.col("partition") == partition).drop("partition")
-                    self._compare_table(table, partition, logs.get(partition), own)
+        for table, all_rows in rows.items():
+            for partition in all_rows["partition"].unique().sort().to_list():
+                own = all_rows.filter(pl.col("partition") == partition).drop("partition")
+                self._compare_table(table, partition, logs.get(partition), own)
 
     def _compare_table(self, table: str, partition: int, log: pl.DataFrame | None, rows: pl.DataFrame) -> None:
         self.compared[partition] += rows.height
@@ -178,6 +206,13 @@ def _finding(table: str, partition: int, offset: int, what: str, expected: str, 
     return Finding(
         check="contents", place=table, partition=partition, offset=offset, what=what, expected=expected, found=found
     )
+
+
+def _within(messages: list[Message], span: Span) -> list[Message]:
+    """Nearly always all of them: a piece is cut where its offsets are mostly without messages."""
+    if not messages or (span.first <= (messages[0].offset() or 0) and (messages[-1].offset() or 0) < span.until):
+        return messages
+    return [message for message in messages if span.first <= (message.offset() or 0) < span.until]
 
 
 def _together(batches: Iterable[list[Message]]) -> Iterator[tuple[list[Message], bool]]:

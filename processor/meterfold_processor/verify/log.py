@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from confluent_kafka import Message
@@ -98,10 +99,10 @@ class Log:
 
 
 def by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
-    """The same messages by the number of their partition, in order."""
+    """The same messages by the number of their partition, in order. They come in runs of one partition."""
     found: dict[int, list[Message]] = {}
-    for message in messages:
-        found.setdefault(message.partition() or 0, []).append(message)
+    for partition, run in groupby(messages, Message.partition):
+        found.setdefault(partition or 0, []).extend(run)
     return found
 
 

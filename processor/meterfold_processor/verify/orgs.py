@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["OrgTally", "counts_of", "org_of", "summed"]
 _KIND_OF = {table: kind for kind, table in KINDS.items()}
 
 
+@lru_cache(maxsize=100_000)
 def org_of(key: bytes) -> str | None:
     """The organization that a message key names, None where it is not a subject key."""
     try:
@@ -107,7 +109,7 @@ def _sorted(names: Iterable[str | None]) -> list[str | None]:
 def _by_org(keys: pl.Series) -> Iterator[tuple[str | None, int]]:
     totals: Counter[str | None] = Counter()
     for key, count in _counted(keys):
-        totals[org_of(key or b"")] += count  # type: ignore[arg-type]
+        totals[org_of(key or b"")] += count
     yield from totals.items()
 
 
