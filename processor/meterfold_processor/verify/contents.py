@@ -19,7 +19,7 @@ from confluent_kafka import Message
 from meterfold_processor.fold.batch import judge
 from meterfold_processor.fold.decode import decode
 from meterfold_processor.fold.duplicates import identity_hash
-from meterfold_processor.fold.messages import columns
+from meterfold_processor.fold.messages import Consumed, columns
 from meterfold_processor.fold.rules import Rules
 from meterfold_processor.fold.schemas import Schemas
 from meterfold_processor.fold.subjects import SUBJECT, Subjects
@@ -51,7 +51,7 @@ class _Piece:
     """Offsets of some partitions: the messages there, no entry where a partition has none, and the rows by table."""
 
     spans: Sequence[Span]
-    messages: Mapping[int, list[Message]]
+    messages: Mapping[int, Consumed]
     rows: Mapping[str, pl.DataFrame]
 
 
@@ -89,7 +89,7 @@ class Contents:
             self._findings.extend(orgs.differences(partition))
 
     def _pieces(self, spans: Sequence[Span]) -> Generator[_Piece, None, None]:
-        """In order. They are read ahead, on another thread: nothing else may use the log or the client until the last."""
+        """In order. They are read ahead on another thread, so nothing else uses the log or the client meanwhile."""
         left = {span.partition: span for span in spans}
         for messages, is_last in _together(self._log.read(spans)):
             found = by_partition(messages)
@@ -102,7 +102,7 @@ class Contents:
                 within = {span.partition: _within(found.get(span.partition, []), span) for span in together}
                 yield _Piece(
                     together,
-                    {partition: few for partition, few in within.items() if few},
+                    {partition: columns(few) for partition, few in within.items() if few},
                     {table: self._rows(table, together) for table in _COLUMNS},
                 )
 
@@ -131,9 +131,8 @@ class Contents:
             said = log.with_columns(pl.col(SUBJECT).cast(pl.Binary)) if table == KINDS["rejected"] else log
             self._findings.extend(differences(table, partition, said, rows))
 
-    def _judged(self, messages: list[Message], subjects: Subjects) -> pl.DataFrame:
-        """The messages as columns, with the decision about each: `decision`, null if it is not rejected."""
-        consumed = columns(messages)
+    def _judged(self, consumed: Consumed, subjects: Subjects) -> pl.DataFrame:
+        """The messages with the decision about each: `decision`, null if it is not rejected."""
         schemas = self._schemas
         decoded = decode(consumed, schemas)
         while decoded.holds:
