@@ -2,7 +2,7 @@
 
     python benchmarks/bench.py [--events N] [--runs N] [--seed N] [--identities N] [--windows N]
                                [--rate N] [--seconds N] [--keys N]
-                               [--only dense|sparse|checker|latency|export|queries|frames|identities|http|pages]
+                               [--only dense|sparse|checker|latency|export|verify|queries|frames|identities|http|pages]
     python benchmarks/bench.py --growth [--subjects N ...] [--partitions N ...] [--workers N ...] [--events N]
 
 Every result is compared with polars' own group by over the same events before it is printed; a difference ends the run.
@@ -34,6 +34,7 @@ import machine
 import pages
 import queries
 import stages
+import verifying
 from meterfold_cli import console
 from meterfold_cli.local_run import command
 from meterfold_local.process import ManagedProcess
@@ -90,6 +91,8 @@ def main() -> None:
             _checker_stack(stack, arguments)
         if arguments.only in (None, "export"):
             _export(stack, arguments)
+        if arguments.only in (None, "verify"):
+            _verify(stack, arguments)
         if arguments.only in (None, "http"):
             _http(stack, arguments)
         if arguments.only == "queries":
@@ -307,6 +310,30 @@ def _export(stack: LocalStack, arguments: argparse.Namespace) -> None:
     )
 
 
+def _verify(stack: LocalStack, arguments: argparse.Namespace) -> None:
+    made = backlog.make("dense", int(time.time() * 1e6), arguments.seed, arguments.events)
+    place = _place(stack, "verify", "bench_verify")
+    migrate_all(place.kafka, place.clickhouse, MigrationOptions(partition_count=PARTITIONS))
+    backlog.send(made, place.kafka, PARTITIONS)
+    _fold(stack, place, 0, arguments.events)
+    _compare(place, backlog.expected_windows(made), made)
+    environment = {"METERFOLD_CONFIG": str(place.config)}
+    runs = list(verifying.measure(environment, stack.clickhouse.process.pid, stack.data_dir / "verify.log"))
+    console.say()
+    console.table(
+        [f"verify of {arguments.events:,} records", "records/s", "verify us", "ClickHouse us", "peak MB"],
+        [
+            [
+                run.way,
+                round(arguments.events / run.seconds),
+                *(f"{seconds / arguments.events * 1e6:.1f}" for seconds in run.cpu),
+                f"{run.peak / 1e6:.0f}",
+            ]
+            for run in runs
+        ],
+    )
+
+
 def _http(stack: LocalStack, arguments: argparse.Namespace) -> None:
     place = _place(stack, "http", "bench_http")
     migrate_all(place.kafka, place.clickhouse, MigrationOptions(partition_count=PARTITIONS))
@@ -415,7 +442,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--only",
-        choices=["dense", "sparse", "checker", "latency", "export", "queries", "frames", "identities", "http", "pages"],
+        choices=[
+            "dense",
+            "sparse",
+            "checker",
+            "latency",
+            "export",
+            "verify",
+            "queries",
+            "frames",
+            "identities",
+            "http",
+            "pages",
+        ],
     )
     parser.add_argument("--windows", type=int, default=queries.WINDOWS, help="Stored windows, for queries and pages.")
     parser.add_argument("--identities", type=int, default=100_000_000)
