@@ -35,7 +35,7 @@ STAY_SECONDS = 1_000.0
 class Worker:
     """Consumes, folds and flushes batch after batch."""
 
-    def __init__(self, partitions: list[int]) -> None:
+    def __init__(self, partitions: list[int], garbage: PausedGC) -> None:
         kafka, clickhouse = KafkaSettings.load(), ClickHouseSettings.load()
         self.settings = FoldSettings()
         self.begun = time.monotonic()
@@ -51,6 +51,7 @@ class Worker:
         self.consumer.assign([TopicPartition(topic, p, fold.progress.next_offset) for p, fold in self.folds.items()])
         self.effects = Effects(opening.writer(), kafka, lambda offsets: None)
         self.sequence = 0
+        self.garbage = garbage
         self.watch = Stopwatch()
 
     def run(self, events: int, batch: int) -> dict[str, object]:
@@ -85,6 +86,8 @@ class Worker:
     def _batch(self, size: int) -> int:
         self.sequence += 1
         watch, messages = self.watch, list[object]()
+        with watch.spent("collect, give memory back"):
+            self.garbage.collect()
         with watch.spent("consume"):
             while len(messages) < size:
                 messages += self.consumer.consume(min(20_000, size - len(messages)), 1.0)
@@ -111,8 +114,8 @@ class Worker:
 
 def main() -> None:
     partitions = [int(number) for number in sys.argv[1].split(",")]
-    with PausedGC():
-        worker = Worker(partitions)
+    with PausedGC() as garbage:
+        worker = Worker(partitions, garbage)
         for phase in sys.argv[2:]:
             name, events, batch = phase.split("=")[0], *map(int, phase.split("=")[1].split("/"))
             print(json.dumps({"phase": name, **worker.run(events, batch)}), flush=True)

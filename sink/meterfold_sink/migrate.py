@@ -39,8 +39,8 @@ __all__ = [
 
 OLDEST_COMPATIBLE: Final = 14
 """Workers that know the migrations up to this one can start on the tables of this version: what came later only adds
-tables, columns and views. So a worker that ends in the middle of an upgrade comes back. A migration that changes what
-an older worker writes or reads raises it."""
+tables, columns, indexes and views. So a worker that ends in the middle of an upgrade comes back. A migration that
+changes what an older worker writes or reads raises it."""
 
 _COMPATIBLE: Final = "schema_compatible_with"
 """The row of fold_settings that tells older versions; the newest row of this name wins."""

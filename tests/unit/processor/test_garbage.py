@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import platform
 import weakref
 
+import psutil
 import pytest
 
 from meterfold_processor.garbage import PausedGC
@@ -45,6 +47,21 @@ def test_what_was_there_before_is_collected_afterwards() -> None:
     assert inside() is None
     assert before() is None
     assert gc.get_freeze_count() == 0
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Also below a block that is still in use."""
+    process = psutil.Process()
+    with PausedGC(pause_seconds=0) as garbage:
+        blocks = [b"%d" % number * 400 for number in range(100_000)]
+        kept = blocks[-1]
+        del blocks
+        before = process.memory_info().rss
+        garbage.collect()
+        given = before - process.memory_info().rss
+    assert kept.startswith(b"99999")
+    if platform.libc_ver()[0] == "glibc":
+        assert given > 100_000_000
 
 
 @pytest.mark.parametrize("enabled", [True, False])
