@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from pydantic import SecretStr
 
+from meterfold_processor.fold import opening
 from meterfold_processor.fold.opening import Opening
 from meterfold_processor.fold.partition import PartitionFold
 from meterfold_processor.kafka.topics import ensure_topics
@@ -194,6 +195,21 @@ def test_history_12_a_topic_that_is_created_again_while_a_worker_runs_stops_it(
         assert "created again" in worker.output()
         assert "Traceback" not in worker.output()
     assert installation.rows("usage_records") == before
+
+
+def test_history_12_messages_of_a_topic_that_was_created_again_are_not_folded(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, but the messages come before the group has noticed: nothing is looked at before them."""
+    installation.send(*_events(10))
+    with running(installation) as worker:
+        installation.wait_folded(worker)
+    before = installation.rows("usage_records"), installation.progress()
+    _create_again(installation)
+    installation.send(*_events(60))
+    monkeypatch.setattr(opening, "check_source", lambda *_: None)
+    assert "deleted and created again" in _refused(installation)
+    assert (installation.rows("usage_records"), installation.progress()) == before
 
 
 def test_progress_outside_of_the_log_is_refused(installation: Installation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,9 @@ from meterfold_processor.fold.store import Progress
 from meterfold_processor.fold.stored_identities import StoredIdentities
 from meterfold_processor.fold.subjects import SUBJECT
 from meterfold_processor.kafka import errors
+from meterfold_processor.kafka.admin import Admin
 from meterfold_processor.kafka.offsets import log_edge
-from meterfold_processor.kafka.topics import check_source
+from meterfold_processor.kafka.topics import ask_source, check_source
 from meterfold_schemas import catalog
 from meterfold_schemas.errors import Fatal
 from meterfold_schemas.keys import Name
@@ -42,6 +43,7 @@ from meterfold_sink.windows import has_windows
 from meterfold_sink.writers import Writer
 
 _TIMEOUT = 10.0
+_ASKING_SECONDS = 2.0
 
 
 class StoredHistory(StoredIdentities):
@@ -93,6 +95,7 @@ class Opening:
         self._topic = Topics(kafka_settings.topic_prefix).usage_recorded
         self._connected: Client | None = None
         self._stored: FoldRules | None = None
+        self._admin: Admin | None = None
 
     @property
     def _client(self) -> Client:
@@ -132,6 +135,13 @@ class Opening:
     def check_source(self) -> None:
         """Fatal unless the topic is still the one that was folded so far; asked again at each assignment."""
         check_source(self._kafka, self._stored_settings)
+
+    def ask_source(self) -> Callable[[], None]:
+        """The same about what was consumed so far, without waiting: see topics.ask_source. The group says some seconds
+        later that a topic was created again, and until then its messages look as if they followed."""
+        if self._admin is None:
+            self._admin = Admin(self._kafka, _ASKING_SECONDS)
+        return ask_source(self._admin, self._kafka, self._stored_settings)
 
     def schemas(self) -> Schemas:
         """The schema fingerprints that are decided."""

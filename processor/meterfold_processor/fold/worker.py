@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from threading import Event
+from typing import TypeVar
 
 import polars as pl
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message
@@ -39,6 +40,8 @@ from meterfold_schemas.periods import MICROS_PER_SECOND
 from meterfold_schemas.schema_keys import shown
 from meterfold_schemas.settings import KafkaSettings
 from meterfold_schemas.topics import Topics
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("meterfold.fold")
 
@@ -230,6 +233,7 @@ class FoldWorker:
             consumed = columns(self._buffer, with_headers=self._settings.traces)
             self._buffer = []
             self._garbage.collect()
+        source = self._opening.ask_source()
         with stages.spent("decode"):
             decoded = decode(consumed, self._schemas)
         self._sequence += 1
@@ -250,7 +254,7 @@ class FoldWorker:
             if hold.partition in self._assignment.active and hold.partition not in read_again:
                 self._assignment.hold(hold)
         self.status.consumed += len(consumed)
-        if folded:
+        if folded and self._is_of_source(source, stop):
             self._flusher.submit(self._sequence, folded)
             self._count(folded)
 
@@ -262,8 +266,22 @@ class FoldWorker:
             _LOG.warning("%s", error)
             return True
 
-    def _retry_while_polling(self, attempt: Callable[[], Folded | None], stop: Event) -> Folded | None:
-        """Fold one partition; while ClickHouse cannot be read, keep polling with everything paused."""
+    def _is_of_source(self, answer: Callable[[], None], stop: Event) -> bool:
+        """Whether the batch came from the topic that is folded; False only when the worker stops. Raises Fatal if not.
+
+        `answer`: of a question that was asked after the batch was consumed. It is asked again until there is one.
+        """
+        answers = chain([answer], iter(self._opening.ask_source, None))
+
+        def attempt() -> bool:
+            next(answers)()
+            return True
+
+        return self._retry_while_polling(attempt, stop) is not None
+
+    def _retry_while_polling(self, attempt: Callable[[], T], stop: Event) -> T | None:
+        """Try until it succeeds; while a server does not answer, keep polling with everything paused. None when the
+        worker stops."""
         backoff = Backoff()
         report = self.status.errors.of("fold")
         while not stop.is_set():

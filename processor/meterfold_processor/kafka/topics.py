@@ -7,7 +7,7 @@ in topics that exist is their compression alone, which no event depends on.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,7 @@ from meterfold_sink.rules import FoldRules
 __all__ = [
     "SourceTopic",
     "adjust_topics",
+    "ask_source",
     "check_source",
     "check_topics",
     "create_topics",
@@ -206,18 +207,34 @@ def check_source(settings: KafkaSettings, rules: FoldRules) -> SourceTopic:
             f"this Kafka cluster is {found.cluster_id}, the stored settings name {rules.cluster_id}: its offsets mean "
             "other events. Connect to the right cluster, or follow docs/operations.md, 'Moving to another cluster'"
         )
-    if found.topic_id != rules.topic_id:
-        raise Fatal(
-            f"{name} is not the topic that was folded: its id is {found.topic_id}, the stored settings name "
-            f"{rules.topic_id}. It was deleted and created again, and new events would be taken for replays. Follow "
-            "docs/operations.md, 'A topic was created again'"
-        )
+    _check_id(name, found.topic_id, rules)
     if found.partition_count != rules.partition_count:
         raise Fatal(
             f"{name} has {found.partition_count} partitions, the stored settings say {rules.partition_count}: subjects "
             "would stand on two partitions. Follow docs/operations.md, 'Changing the partition count'"
         )
     return found
+
+
+def ask_source(admin: Admin, settings: KafkaSettings, rules: FoldRules) -> Callable[[], None]:
+    """Ask whether usage.recorded is still the topic that the stored rules name. If it is, everything that was consumed
+    before the question came from it: a topic that is created again gets another id.
+
+    What is returned waits for the answer. It raises Fatal for another topic, Retryable where none is there or Kafka
+    does not answer.
+    """
+    name = Topics(settings.topic_prefix).usage_recorded
+    (future,) = admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT).values()
+    return lambda: _check_id(name, str(admin.answer(future, f"describing topic {name}").topic_id), rules)
+
+
+def _check_id(name: str, topic_id: str, rules: FoldRules) -> None:
+    if topic_id != rules.topic_id:
+        raise Fatal(
+            f"{name} is not the topic that was folded: its id is {topic_id}, the stored settings name "
+            f"{rules.topic_id}. It was deleted and created again, and new events would be taken for replays. Follow "
+            "docs/operations.md, 'A topic was created again'"
+        )
 
 
 def _differences(
