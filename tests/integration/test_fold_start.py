@@ -200,7 +200,7 @@ def test_history_12_a_topic_that_is_created_again_while_a_worker_runs_stops_it(
 def test_history_12_messages_of_a_topic_that_was_created_again_are_not_folded(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As above, but the messages come before the group has noticed: nothing is looked at before them."""
+    """As above, but messages arrive before the group has noticed: the checks at the start are switched off."""
     installation.send(*_events(10))
     with running(installation) as worker:
         installation.wait_folded(worker)

@@ -137,8 +137,9 @@ class Opening:
         check_source(self._kafka, self._stored_settings)
 
     def ask_source(self) -> Callable[[], None]:
-        """The same about what was consumed so far, without waiting: see topics.ask_source. The group says some seconds
-        later that a topic was created again, and until then its messages look as if they followed."""
+        """Ask without waiting whether what was consumed so far came from that topic: see topics.ask_source. The group
+        can notice a topic that was created again some seconds late; until then its offsets seem to continue the old
+        ones."""
         if self._admin is None:
             self._admin = Admin(self._kafka, _ASKING_SECONDS)
         return ask_source(self._admin, self._kafka, self._stored_settings)
