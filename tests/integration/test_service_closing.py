@@ -49,9 +49,11 @@ from support.paths import ROOT
 from support.sink.database import insert
 from support.sink.rows import Record, progress_table, records_table, windows_of, windows_table
 
-THIS_MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-LAST_DAY = THIS_MONTH - timedelta(days=1)
-"""Of the previous month: within the horizon on every day of a month."""
+GRACE = timedelta(hours=1)
+END = (datetime.now(UTC) - GRACE).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+"""Of the newest month that can be closed, also in the first hour of a month."""
+LAST_DAY = END - timedelta(days=1)
+"""Within the horizon on every day of a month."""
 MONTH = LAST_DAY.replace(day=1)
 NOON = LAST_DAY + timedelta(hours=12)
 EMPTIED = (
@@ -531,13 +533,12 @@ def test_lost_events_are_noticed(there: There) -> None:
 
 def test_a_period_is_refused_before_its_end_and_after_its_records(there: There) -> None:
     with pytest.raises(PeriodNotEnded) as caught:
-        there.periods.close("monthly", THIS_MONTH)
+        there.periods.close("monthly", there.now.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
     assert caught.value.closable_at.minute == 0
-    grace = timedelta(hours=1)
-    there.now = THIS_MONTH + grace - timedelta(microseconds=1)
+    there.now = END + GRACE - timedelta(microseconds=1)
     with pytest.raises(PeriodNotEnded):
         there.periods.close("monthly", MONTH)
-    there.now = THIS_MONTH + grace
+    there.now = END + GRACE
     assert there.periods.close("monthly", MONTH).window_count == 0
     there.now = datetime.now(UTC)
     with pytest.raises(InvalidUsage, match="the sum of its days"):
@@ -598,7 +599,7 @@ def test_sums_by_dimension_are_closed_with_a_day_and_a_month(there: There) -> No
     # Once the records have expired, the closed sums answer; other fields, and parts of a day, cannot be answered.
     def totals(now: datetime, period: str = "monthly", **more: Any) -> list[Any]:
         usage = Usage(Pool(there), lambda: now, 5.0)  # type: ignore[arg-type]
-        span = {"start": MONTH, "end": THIS_MONTH, "org_id": "acme", "limit": 1000}
+        span = {"start": MONTH, "end": END, "org_id": "acme", "limit": 1000}
         page = usage.get_summary(METRIC, period=period, **{**span, **more})
         return [
             (row.period_start, row.subject_id, row.group, row.total_quantity, row.record_count, row.last_quantity)
@@ -692,7 +693,7 @@ def test_the_command_line_closes_periods_and_shows_what_moved(there: There, tmp_
         (["close", "--due", "--month", month], 2),
         (["close", "--day", "2026-13-01"], 2),
         (["close", "--month", month, "--period", "daily", "--period", "monthly"], 2),
-        (["close", "--month", f"{THIS_MONTH:%Y-%m}"], 1),
+        (["close", "--month", f"{there.now:%Y-%m}"], 1),
         (["close", "--period", "daily", "--from", f"{day}T01:00", "--to", f"{day}T02:00"], 2),
     ):
         refused = inside("periods", *wrong, env=env)

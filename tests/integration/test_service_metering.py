@@ -81,7 +81,8 @@ def test_define_record_and_read_a_month_and_an_hour(env: dict[str, str], setting
         assert (zero.total_quantity, zero.record_count) == (0, 2)
         nobody = ("user", "nobody")
         assert metering.usage.get_summary("api.calls", start=month, subject=nobody).rows == ()
-        (empty,) = metering.usage.get_summary("api.calls", start=month, subject=nobody, empty=True).rows
+        end = (month + timedelta(days=32)).replace(day=1)  # in the first hour of a month, `month` is the one before
+        (empty,) = metering.usage.get_summary("api.calls", start=month, end=end, subject=nobody, empty=True).rows
         assert (empty.total_quantity, empty.record_count) == (None, 0)
 
         first = metering.usage.get("api.calls", ada, start=at, end=at + timedelta(hours=1), limit=1)
