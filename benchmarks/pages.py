@@ -165,7 +165,7 @@ def report(stack: LocalStack, windows: int, times: int, only: str = "") -> None:
     pids = (stack.clickhouse.process.pid, server.pid)
     subject, now = pages_stored.subject_of(subjects // 3), datetime.now(UTC)
     with httpx.Client(base_url=url, timeout=120) as browser:
-        _sign_in(browser, link)
+        sign_in(browser, link)
         cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
         def page(path: str) -> None:
@@ -221,14 +221,15 @@ def _check(path: str, answer: httpx.Response) -> None:
         raise SystemExit(f"{path}: {answer.status_code} {answer.text[:500]}")
 
 
-def _sign_in(browser: httpx.Client, link: str) -> None:
+def sign_in(browser: httpx.Client, link: str) -> None:
+    """Raises SystemExit if the link does not sign in."""
     form = browser.get(link)
     csrf = re.search(r'name="csrf" value="([0-9a-f]{64})"', form.text)
     text = re.search(r'name="link" value="([^"]+)"', form.text)
     if csrf is None or text is None:
         raise SystemExit(f"the link leads to no form: {form.text[:500]}")
-    browser.post("/sign-in/link", data={"csrf": csrf[1], "link": text[1]})
-    _check("/metrics", browser.get("/metrics"))
+    values = {"csrf": csrf[1], "link": text[1]}
+    _check("/sign-in/link", browser.post("/sign-in/link", data=values, follow_redirects=True))
 
 
 def tell_states(kafka: KafkaSettings, count: int) -> None:
